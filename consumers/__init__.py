@@ -1,0 +1,1 @@
+"""The label table, the annotator with its language models and specifications."""

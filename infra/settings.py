@@ -1,0 +1,107 @@
+"""Settings: flags > ``ONIBUS_…`` environment variables > ``onibus.toml`` > defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from infra.errors import OnibusError
+
+SETTINGS_FILE = Path("onibus.toml")
+DEFAULT_PORT = 19092
+
+
+class Settings(BaseSettings):
+    """What every component needs to reach the bus, and where it keeps its files.
+
+    The Kafka fields go to kafka-python as they are. Secrets come from the environment or a file,
+    never from a flag, and never reach a log.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ONIBUS_", toml_file=SETTINGS_FILE, extra="forbid", frozen=True
+    )
+
+    bootstrap_servers: str = Field(
+        f"127.0.0.1:{DEFAULT_PORT}", description="Kafka brokers, host:port separated by commas."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to the brokers."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="SASL mechanism, with a SASL protocol."
+    )
+    sasl_username: str | None = Field(None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password; from environment or file only.")
+    sasl_password_file: Path | None = Field(None, description="File whose first line is the SASL password.")
+    ssl_cafile: Path | None = Field(None, description="CA certificates that sign the brokers' (PEM).")
+    ssl_certfile: Path | None = Field(None, description="Client certificate (PEM), for mutual TLS.")
+    ssl_keyfile: Path | None = Field(None, description="Key of the client certificate (PEM).")
+    ssl_check_hostname: bool = Field(True, description="Whether the broker's certificate must name its host.")
+
+    topic_prefix: str = Field("onibus.", description="Put before every topic name, group and transactional id.")
+    partitions: int = Field(16, ge=1, le=1000, description="Partitions of captions, labels and annotations.")
+    replication: int = Field(1, ge=1, le=32767, description="Copies of each partition; 3 on a real cluster.")
+
+    wire_format: Literal["single-object", "confluent"] = Field(
+        "single-object", description="Avro single-object encoding, or Confluent's with a schema registry."
+    )
+    schema_registry_url: str | None = Field(None, description="Schema registry, for the confluent wire format.")
+
+    runs_dir: Path = Field(Path("runs"), description="Folder for runs, logs, checkpoints and broker data.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags (init) first, then the environment, then ``onibus.toml``."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def password(self) -> str | None:
+        """The SASL password from ``sasl_password`` or, failing that, ``sasl_password_file``.
+
+        Raises:
+            OnibusError: the file cannot be read.
+        """
+        if self.sasl_password is not None:
+            return self.sasl_password.get_secret_value()
+        if self.sasl_password_file is None:
+            return None
+        try:
+            return self.sasl_password_file.read_text().splitlines()[0]
+        except (OSError, IndexError) as error:
+            raise OnibusError(
+                f"cannot read the SASL password from {self.sasl_password_file}: {error}; "
+                "write it there as the first line, or set ONIBUS_SASL_PASSWORD"
+            ) from error
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings with ``flags`` on top; a flag that is None was not given.
+
+    Raises:
+        OnibusError: a value is not allowed, or ``onibus.toml`` cannot be read.
+    """
+    try:
+        return Settings(**{k: v for k, v in flags.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise OnibusError(
+            f"setting {name}: {first['msg']}; change the flag, ONIBUS_{name.upper()} or {SETTINGS_FILE}"
+        ) from error
+    except ValueError as error:  # a broken TOML file
+        raise OnibusError(f"{SETTINGS_FILE} cannot be read: {error}; mend or remove it") from error

@@ -1,0 +1,87 @@
+"""The topic table: every topic's settings stand here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.settings import Settings
+
+DAY_MS = 24 * 60 * 60 * 1000
+FOR_EVER_MS = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic as it must be on the cluster. ``name`` is the full one, prefix included."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: dict[str, str]
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """Full names of the topics under a prefix."""
+
+    prefix: str
+
+    @property
+    def captions(self) -> str:
+        return f"{self.prefix}captions"
+
+    @property
+    def labels(self) -> str:
+        return f"{self.prefix}labels"
+
+    @property
+    def annotations(self) -> str:
+        return f"{self.prefix}annotations"
+
+    @property
+    def annotation_specs(self) -> str:
+        return f"{self.prefix}annotation-specs"
+
+    @property
+    def reward_models(self) -> str:
+        return f"{self.prefix}reward-models"
+
+    @property
+    def reward_updates(self) -> str:
+        return f"{self.prefix}reward-updates"
+
+    @property
+    def dead_letters(self) -> str:
+        return f"{self.prefix}dead-letters"
+
+    @property
+    def episodes(self) -> str:
+        return f"{self.prefix}episodes"
+
+
+def topic_table(settings: Settings) -> list[Topic]:
+    """Every topic of the system under these settings.
+
+    ``captions``, ``labels`` and ``annotations`` have the same number of partitions because a label
+    goes to its caption's partition: an annotator restores just its share and a caption belongs to
+    one annotator at a time. The other topics are small or read whole; one partition keeps order.
+    """
+    names = TopicNames(settings.topic_prefix)
+    wide, copies = settings.partitions, settings.replication
+    durable = {"min.insync.replicas": str(max(1, copies - 1))}
+
+    def delete(retention_ms: int) -> dict[str, str]:
+        return durable | {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+
+    compact = durable | {"cleanup.policy": "compact"}
+    return [
+        Topic(names.captions, wide, copies, delete(7 * DAY_MS), "captions as workers see them"),
+        Topic(names.labels, wide, copies, compact, "the hash table: one verdict a spec and subject"),
+        Topic(names.annotations, wide, copies, delete(FOR_EVER_MS), "every answer, kept for ever"),
+        Topic(names.annotation_specs, 1, copies, compact, "what was asked, by spec id"),
+        Topic(names.reward_models, 1, copies, compact, "newest weights of each reward model"),
+        Topic(names.reward_updates, 1, copies, delete(FOR_EVER_MS), "what each model version is"),
+        Topic(names.dead_letters, 1, copies, delete(30 * DAY_MS), "records nobody could work on"),
+        Topic(names.episodes, 1, copies, delete(30 * DAY_MS), "whole episodes: seeds and actions"),
+    ]

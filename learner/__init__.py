@@ -1,0 +1,1 @@
+"""Rewards from labels, Sample Factory's learner and runner, encoders, the training entry."""

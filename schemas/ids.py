@@ -1,0 +1,82 @@
+"""Ids: which bytes name a caption, a subject, a specification, a label.
+
+All are BLAKE2b digests of exactly defined bytes, so every process on every machine computes the same
+ones without asking anybody.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+
+from schemas.records import AnnotationSpec
+
+CAPTION_ID_BYTES = 16
+SUBJECT_ID_BYTES = 16
+SPEC_ID_BYTES = 8
+LABEL_KEY_BYTES = SPEC_ID_BYTES + SUBJECT_ID_BYTES
+
+NO_CAPTION = 0
+"""The int64 that stands for "the game showed nothing" in observations; it never has a label."""
+
+
+def caption_id(text: str) -> bytes:
+    """16-byte id of a caption: BLAKE2b-128 of its UTF-8 bytes."""
+    return blake2b(text.encode(), digest_size=CAPTION_ID_BYTES).digest()
+
+
+def pair_id(first: bytes, second: bytes) -> bytes:
+    """16-byte subject id of an ordered pair of caption ids.
+
+    Raises:
+        ValueError: an id has not 16 bytes.
+    """
+    if len(first) != CAPTION_ID_BYTES or len(second) != CAPTION_ID_BYTES:
+        raise ValueError("a pair is made of two caption ids of 16 bytes each")
+    return blake2b(first + second, digest_size=SUBJECT_ID_BYTES, person=b"onibus-pair").digest()
+
+
+def lookup_id(subject_id: bytes) -> int:
+    """The int64 under which arrays hold a subject: its first 8 bytes, little endian, signed.
+
+    With a million captions two share these 8 bytes with probability 3e-8. The one value that is
+    taken, :data:`NO_CAPTION`, is moved to 1.
+    """
+    return int.from_bytes(subject_id[:8], "little", signed=True) or 1
+
+
+def spec_id(spec: AnnotationSpec) -> bytes:
+    """8-byte id over everything in ``spec`` that can change an answer (not name, not created_at)."""
+    parts = {
+        "goal": spec.goal,
+        "kind": spec.kind.value,
+        "template": spec.template,
+        "parser": spec.parser,
+        "model": spec.model,
+        "model_revision": spec.model_revision,
+        "sampling": spec.sampling,
+    }
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return blake2b(canonical.encode(), digest_size=SPEC_ID_BYTES, person=b"onibus-spec").digest()
+
+
+def label_key(spec: bytes, subject: bytes) -> bytes:
+    """24-byte key of a label: spec id, then subject id.
+
+    Raises:
+        ValueError: one of the two has another size.
+    """
+    if len(spec) != SPEC_ID_BYTES or len(subject) != SUBJECT_ID_BYTES:
+        raise ValueError("a label key is a spec id of 8 bytes and a subject id of 16")
+    return spec + subject
+
+
+def split_label_key(key: bytes) -> tuple[bytes, bytes]:
+    """Spec id and subject id of a label key.
+
+    Raises:
+        ValueError: ``key`` has not 24 bytes.
+    """
+    if len(key) != LABEL_KEY_BYTES:
+        raise ValueError(f"a label key has {LABEL_KEY_BYTES} bytes, this one {len(key)}")
+    return key[:SPEC_ID_BYTES], key[SPEC_ID_BYTES:]
