@@ -2,13 +2,12 @@
 
 The objects are prometheus_client's own. Sample Factory spreads one component over several processes, so
 ``onibus learn`` and ``onibus rollout`` switch on prometheus_client's multi-process mode (counters in
-memory-mapped files) by calling :func:`share_between_processes` before this module is imported.
+memory-mapped files): see :mod:`infra.shared_metrics`.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from prometheus_client import (
     REGISTRY,
@@ -21,6 +20,7 @@ from prometheus_client import (
 )
 
 from infra.errors import OnibusError
+from infra.shared_metrics import SHARED_FOLDER
 
 _LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -39,7 +39,9 @@ CAPTIONS_KNOWN = Counter(
     "onibus_captions_known", "Caption records dropped because their label exists or is on its way."
 )
 LABELS_WRITTEN = Counter("onibus_labels_written", "Labels committed, by verdict.", ["spec", "verdict"])
-MODEL_CALLS = Counter("onibus_model_calls", "Requests to the language model, by outcome.", ["spec", "outcome"])
+MODEL_CALLS = Counter(
+    "onibus_model_calls", "Requests to the language model, by outcome.", ["spec", "outcome"]
+)
 MODEL_SECONDS = Histogram(
     "onibus_model_seconds", "Seconds from request to answer.", ["spec"], buckets=_LATENCY_SECONDS
 )
@@ -56,40 +58,40 @@ OWED_ON_LOG = Gauge("onibus_owed_on_log_captions", "Captions pushed off the stac
 DEAD_LETTERS = Counter("onibus_dead_letters", "Records given up, by component.", ["component"])
 
 # Learner
-ENVIRONMENT_STEPS = Gauge("onibus_environment_steps", "Environment steps, resumed ones included.", multiprocess_mode="max")
-STEPS_PER_SECOND = Gauge("onibus_environment_steps_per_second", "Environment steps a second.", multiprocess_mode="max")
-EXTRINSIC_RETURN = Gauge("onibus_extrinsic_return", "Mean extrinsic return of recent episodes.", multiprocess_mode="mostrecent")
-INTRINSIC_RETURN = Gauge("onibus_intrinsic_return", "Mean intrinsic return of recent episodes.", multiprocess_mode="mostrecent")
-INTRINSIC_REWARD = Gauge("onibus_intrinsic_reward", "Mean intrinsic reward a step, last batch.", multiprocess_mode="mostrecent")
+ENVIRONMENT_STEPS = Gauge(
+    "onibus_environment_steps", "Environment steps, resumed ones included.", multiprocess_mode="max"
+)
+STEPS_PER_SECOND = Gauge(
+    "onibus_environment_steps_per_second", "Environment steps a second.", multiprocess_mode="max"
+)
+EXTRINSIC_RETURN = Gauge(
+    "onibus_extrinsic_return", "Mean extrinsic return of recent episodes.", multiprocess_mode="mostrecent"
+)
+INTRINSIC_RETURN = Gauge(
+    "onibus_intrinsic_return", "Mean intrinsic return of recent episodes.", multiprocess_mode="mostrecent"
+)
+INTRINSIC_REWARD = Gauge(
+    "onibus_intrinsic_reward", "Mean intrinsic reward a step, last batch.", multiprocess_mode="mostrecent"
+)
 LABEL_COVERAGE = Gauge(
-    "onibus_label_coverage", "Share of the last batch's captions that have a label.", multiprocess_mode="mostrecent"
+    "onibus_label_coverage",
+    "Share of the last batch's captions that have a label.",
+    multiprocess_mode="mostrecent",
 )
 LABEL_AGE_SECONDS = Gauge(
     "onibus_label_age_seconds", "Age of the newest label the learner has.", multiprocess_mode="mostrecent"
 )
-LABELS_KNOWN = Gauge("onibus_labels_known", "Labels in the learner's table, by spec.", ["spec"], multiprocess_mode="mostrecent")
+LABELS_KNOWN = Gauge(
+    "onibus_labels_known", "Labels in the learner's table, by spec.", ["spec"], multiprocess_mode="mostrecent"
+)
 
 # Everyone
 UNREADABLE = Counter("onibus_unreadable_records", "Records that could not be decoded.", ["topic"])
 
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-
-
-def share_between_processes(folder: Path) -> None:
-    """Keep this process tree's metrics in ``folder``. Call before anything imports this module's names.
-
-    It only sets an environment variable; it lives here so that the one place that knows prometheus_client
-    knows this too. ``infra.metrics`` must be imported again by children, which ``spawn`` does.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("*.db"):
-        stale.unlink()
-    os.environ[_FOLDER] = str(folder)
-
 
 def registry() -> CollectorRegistry:
     """The registry to expose: this process's own, or the sum over the process tree."""
-    if _FOLDER not in os.environ:
+    if SHARED_FOLDER not in os.environ:
         return REGISTRY
     shared = CollectorRegistry()
     multiprocess.MultiProcessCollector(shared)  # type: ignore[no-untyped-call]

@@ -47,14 +47,18 @@ class Settings(BaseSettings):
     ssl_keyfile: Path | None = Field(None, description="Key of the client certificate (PEM).")
     ssl_check_hostname: bool = Field(True, description="Whether the broker's certificate must name its host.")
 
-    topic_prefix: str = Field("onibus.", description="Put before every topic name, group and transactional id.")
+    topic_prefix: str = Field(
+        "onibus.", description="Put before every topic name, group and transactional id."
+    )
     partitions: int = Field(16, ge=1, le=1000, description="Partitions of captions, labels and annotations.")
     replication: int = Field(1, ge=1, le=32767, description="Copies of each partition; 3 on a real cluster.")
 
     wire_format: Literal["single-object", "confluent"] = Field(
         "single-object", description="Avro single-object encoding, or Confluent's with a schema registry."
     )
-    schema_registry_url: str | None = Field(None, description="Schema registry, for the confluent wire format.")
+    schema_registry_url: str | None = Field(
+        None, description="Schema registry, for the confluent wire format."
+    )
 
     runs_dir: Path = Field(Path("runs"), description="Folder for runs, logs, checkpoints and broker data.")
 
@@ -87,6 +91,16 @@ class Settings(BaseSettings):
                 f"cannot read the SASL password from {self.sasl_password_file}: {error}; "
                 "write it there as the first line, or set ONIBUS_SASL_PASSWORD"
             ) from error
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """``settings`` as environment variables: a child process that loads its own gets the same ones."""
+    variables = {}
+    for name, value in settings:
+        if value is not None:
+            plain = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            variables[f"ONIBUS_{name.upper()}"] = plain
+    return variables
 
 
 def load_settings(**flags: Any) -> Settings:

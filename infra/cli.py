@@ -1,0 +1,36 @@
+"""The ``onibus`` command."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+
+from infra.errors import OnibusError
+
+app = typer.Typer(
+    name="onibus",
+    help="Online intrinsic rewards from a language model's judgement, over a Kafka message bus.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+_COMMANDS: tuple[str, ...] = ()
+"""Modules of :mod:`infra.commands`; each has ``register(app)`` and imports its component only when run."""
+
+
+def main() -> None:
+    """Entry point of the console script: one clear line and exit code 2 for what a user can put right."""
+    for name in _COMMANDS:
+        importlib.import_module(f"infra.commands.{name}").register(app)
+    try:
+        app()
+    except OnibusError as error:
+        typer.echo(f"onibus: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
