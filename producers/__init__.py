@@ -1,1 +1,1 @@
-"""NLE tasks and environments, captioners, the caption publisher, the episode recorder, stand-alone rollouts."""
+"""NLE tasks, environments, captioners, the caption publisher, episode recorder, stand-alone rollouts."""
