@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-_COMMANDS: tuple[str, ...] = ()
+_COMMANDS: tuple[str, ...] = ("broker", "topics")
 """Modules of :mod:`infra.commands`; each has ``register(app)`` and imports its component only when run."""
 
 

@@ -6,13 +6,127 @@ go to kafka-python and win. Clients that cannot reach the cluster fail with one 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError
+from kafka.net.compat import KafkaNetClient
+
+from infra.errors import OnibusError
+from infra.reachability import why_unreachable
 from infra.settings import Settings
+
+Client = TypeVar("Client")
+
+BOOTSTRAP_TIMEOUT_MS = 8_000
+"""How long a client tries to reach the cluster: a restarting broker is waited for, a wrong address is
+told within ten seconds (kafka-python's default is 30 s)."""
+
+_PATIENCE = {
+    "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+    # kafka-python backs off up to 30 s; after a broker's return work must go on at once.
+    "reconnect_backoff_max_ms": 1_000,
+}
+_NO_SURPRISES = {"allow_auto_create_topics": False, "metrics_enabled": False}
+
+
+def producer(settings: Settings, **overrides: Any) -> KafkaProducer:
+    """An idempotent producer, ``acks=all``.
+
+    kafka-python has no bound of its own on the memory of what is in flight: the caller must count
+    unfinished sends and stop at a limit.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    arguments = {
+        "acks": "all",
+        "enable_idempotence": True,
+        "compression_type": "lz4",
+        "linger_ms": 20,
+        "batch_size": 128 * 1024,
+        "max_block_ms": 10_000,
+    }
+    return _connect(KafkaProducer, settings, arguments | _NO_SURPRISES | overrides)
+
+
+def transactional_producer(settings: Settings, transactional_id: str, **overrides: Any) -> KafkaProducer:
+    """A producer for transactions under ``transactional_id`` (used as given, so put the prefix before it).
+
+    The caller calls ``init_transactions()``, which fences an earlier producer of the same id. A writer
+    that dies leaves its transaction open for ten seconds at most, during which read_committed readers
+    do not get past it.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    arguments = {"transactional_id": transactional_id, "transaction_timeout_ms": 10_000, "linger_ms": 5}
+    return producer(settings, **arguments | overrides)
+
+
+def consumer(
+    settings: Settings, *topics: str, group_id: str | None = None, **overrides: Any
+) -> KafkaConsumer:
+    """A read_committed consumer that commits only when told to and begins at the beginning.
+
+    ``topics`` are subscribed to; without any the caller assigns partitions. ``group_id`` is used as given.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    arguments = {
+        "group_id": group_id,
+        "isolation_level": "read_committed",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "check_crcs": True,
+    }
+    return _connect(KafkaConsumer, settings, arguments | _NO_SURPRISES | overrides, *topics)
+
+
+def admin(settings: Settings, **overrides: Any) -> KafkaAdminClient:
+    """An admin client; close it after use.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    return _connect(KafkaAdminClient, settings, overrides)
+
+
+def read_all(
+    settings: Settings, topic: str, *, poll_timeout_ms: int = 500, **overrides: Any
+) -> Iterator[list[ConsumerRecord]]:
+    """Everything that is committed on ``topic`` now, in batches of at least one record.
+
+    Reads from the beginning until ``position >= end offset`` holds on every partition, with end offsets
+    taken at the start. Positions, unlike records' offsets, get past compacted gaps and transaction markers.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, or has no such topic.
+    """
+    reader = consumer(settings, max_poll_records=5_000, **overrides)
+    try:
+        partitions = [TopicPartition(topic, number) for number in reader.partitions_for_topic(topic)]
+        if not partitions:
+            raise OnibusError(f"topic {topic} does not exist; create it with: onibus topics create")
+        reader.assign(partitions)
+        reader.seek_to_beginning(*partitions)
+        ends = reader.end_offsets(partitions)
+        while any(reader.position(partition) < end for partition, end in ends.items()):
+            for records in reader.poll(timeout_ms=poll_timeout_ms).values():
+                yield records
+    finally:
+        reader.close()
 
 
 def security(settings: Settings) -> dict[str, Any]:
-    """kafka-python's connection arguments (bootstrap servers, TLS, SASL) for these settings."""
+    """kafka-python's connection arguments (bootstrap servers, TLS, SASL) for these settings.
+
+    Raises:
+        OnibusError: a setting that the security protocol needs is missing, or a file cannot be read.
+    """
     arguments: dict[str, Any] = {
         "bootstrap_servers": [s.strip() for s in settings.bootstrap_servers.split(",")],
         "security_protocol": settings.security_protocol,
@@ -21,12 +135,50 @@ def security(settings: Settings) -> dict[str, Any]:
         arguments["ssl_check_hostname"] = settings.ssl_check_hostname
         for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
             if (path := getattr(settings, name)) is not None:
+                if not path.is_file():
+                    raise OnibusError(f"setting {name}: there is no file {path}; correct the path")
                 arguments[name] = str(path)
     if settings.security_protocol.startswith("SASL"):
-        arguments["sasl_mechanism"] = settings.sasl_mechanism
-        arguments["sasl_plain_username"] = settings.sasl_username
-        arguments["sasl_plain_password"] = settings.password()
+        arguments |= _sasl(settings)
     return arguments
 
 
-# filled in by the local broker slice: see contract
+def _sasl(settings: Settings) -> dict[str, Any]:
+    arguments = {
+        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_plain_username": settings.sasl_username,
+        "sasl_plain_password": settings.password(),
+    }
+    for value, setting in zip(
+        arguments.values(), ("sasl_mechanism", "sasl_username", "sasl_password"), strict=True
+    ):
+        if not value:
+            raise OnibusError(
+                f"security protocol {settings.security_protocol} needs the setting {setting}; "
+                f"set ONIBUS_{setting.upper()}"
+            )
+    return arguments
+
+
+def _connect(
+    kind: Callable[..., Client], settings: Settings, arguments: dict[str, Any], *topics: str
+) -> Client:
+    """Build a client; what it opened before it failed is closed (kafka-python leaves its threads behind)."""
+    opened: list[KafkaNetClient] = []
+
+    def remembered(**configuration: Any) -> KafkaNetClient:
+        opened.append(KafkaNetClient(**configuration))
+        return opened[-1]
+
+    try:
+        return kind(
+            *topics,
+            **{"kafka_client": remembered, "client_id": "onibus"}
+            | security(settings)
+            | _PATIENCE
+            | arguments,
+        )
+    except (KafkaError, OSError) as error:
+        for client in opened:
+            client.close()
+        raise why_unreachable(settings, error) from error

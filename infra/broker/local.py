@@ -1,0 +1,274 @@
+"""Start, stop and look at the local cluster of a data folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.broker import node_process
+from infra.broker.credentials import Credentials, credentials_in, write_private
+from infra.broker.jars import class_path
+from infra.broker.java import format_storage
+from infra.broker.options import MIB, BrokerOptions, Node
+from infra.broker.properties import server_properties
+from infra.errors import OnibusError
+
+_OTHER_COMMAND_TIMEOUT = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningBroker:
+    """A cluster as it was last started, and which of its processes live."""
+
+    data_dir: Path
+    cluster_id: str
+    secure: bool
+    nodes: tuple[Node, ...]
+    pids: tuple[int | None, ...]
+    """Process id of each node; None where it does not run."""
+
+    @property
+    def running(self) -> bool:
+        """Whether every broker lives."""
+        return all(pid is not None for pid in self.pids)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(node.address for node in self.nodes)
+
+    def client_settings(self) -> dict[str, Any]:
+        """Values for :func:`infra.settings.load_settings` that reach this cluster; no password among them."""
+        settings: dict[str, Any] = {"bootstrap_servers": self.bootstrap_servers}
+        if self.secure:
+            credentials = _credentials(self.data_dir, self.nodes[0].host)
+            settings |= {
+                "security_protocol": "SASL_SSL",
+                "sasl_mechanism": "SCRAM-SHA-512",
+                "sasl_username": credentials.client_user,
+                "sasl_password_file": credentials.client_password_file,
+                "ssl_cafile": credentials.ca,
+            }
+        return settings
+
+
+def start_broker(options: BrokerOptions) -> RunningBroker:
+    """Start the cluster of ``options.data_dir`` and wait until it serves clients; data are kept.
+
+    Brokers of the cluster that still live are left alone: a lost one is brought back this way.
+
+    Raises:
+        OnibusError: already running, a port in use, too little disk space, data of a cluster with another
+            number of brokers or other security, jars that cannot be fetched, or a broker that died.
+    """
+    options.data_dir.mkdir(parents=True, exist_ok=True)
+    with _exclusive(options.data_dir):
+        previous = broker_status(options.data_dir)
+        if previous is not None:
+            _check_startable(previous, options)
+        require_disk_space(options.data_dir, options.minimum_free_bytes)
+        path = class_path()
+        living = previous.pids if previous else (None,) * options.brokers
+        if previous and any(pid is not None for pid in living):
+            nodes: Sequence[Node] = previous.nodes
+        else:
+            nodes = _plan_nodes(options)
+        cluster_id = previous.cluster_id if previous else _new_cluster_id()
+        _write_state(options, cluster_id, nodes)
+        _prepare(options, cluster_id, nodes, path)
+        missing = [node for node, pid in zip(nodes, living, strict=True) if pid is None]
+        node_process.start(missing, path, options.heap, options.start_timeout)
+    started = broker_status(options.data_dir)
+    assert started is not None
+    return started
+
+
+def stop_broker(data_dir: Path, timeout: float = 30.0) -> bool:
+    """Stop the cluster of ``data_dir`` cleanly; after ``timeout`` seconds it is killed. Data are kept.
+
+    Returns:
+        Whether anything ran.
+    """
+    if broker_status(data_dir) is None:
+        return False
+    with _exclusive(data_dir):
+        status = broker_status(data_dir)
+        assert status is not None
+        return node_process.stop(status.nodes, timeout)
+
+
+def broker_status(data_dir: Path) -> RunningBroker | None:
+    """The cluster whose data lie in ``data_dir``, running or not; None if there is none."""
+    try:
+        state = json.loads(_state_file(data_dir).read_text())
+        nodes = tuple(
+            Node(**entry | {"folder": data_dir.absolute() / entry["folder"]}) for entry in state["nodes"]
+        )
+        return RunningBroker(
+            data_dir=data_dir.absolute(),
+            cluster_id=state["cluster_id"],
+            secure=state["secure"],
+            nodes=nodes,
+            pids=tuple(node_process.living_pid(node) for node in nodes),
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise OnibusError(
+            f"{_state_file(data_dir)} cannot be read: {error}; it is not a broker's data, choose another --data-dir"
+        ) from error
+
+
+def require_disk_space(folder: Path, minimum: int) -> None:
+    """Refuse to go on with less than ``minimum`` bytes free where ``folder`` lies.
+
+    Raises:
+        OnibusError: the disk is (almost) full.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < minimum:
+        raise OnibusError(
+            f"disk full: {free // MIB} MiB free for the broker's data in {folder}, {minimum // MIB} MiB needed; "
+            "free some space or choose another --data-dir"
+        )
+
+
+def _check_startable(previous: RunningBroker, options: BrokerOptions) -> None:
+    if previous.running:
+        pids = ", ".join(str(pid) for pid in previous.pids)
+        raise OnibusError(
+            f"a broker with data in {options.data_dir} is already running (pid {pids}) "
+            f"at {previous.bootstrap_servers}; use it, or stop it with: onibus broker stop"
+        )
+    if len(previous.nodes) != options.brokers:
+        raise OnibusError(
+            f"{options.data_dir} holds the data of {len(previous.nodes)} broker(s), not {options.brokers}; "
+            f"start with --brokers {len(previous.nodes)} or choose another --data-dir"
+        )
+    if previous.secure != options.secure:
+        held, flag = ("a secure", "--secure") if previous.secure else ("a plaintext", "no --secure")
+        raise OnibusError(
+            f"{options.data_dir} holds the data of {held} broker; start with {flag} or choose another --data-dir"
+        )
+
+
+def _plan_nodes(options: BrokerOptions) -> list[Node]:
+    """Clients' ports in a row from ``options.port``; controllers take the next free ones after them."""
+    ports = [options.port + k for k in range(options.brokers)]
+    for port in ports:
+        if not _is_free(options.host, port):
+            raise OnibusError(
+                f"port {port} on {options.host} is in use by another program; choose another with --port"
+            )
+    candidates = (port for port in range(ports[-1] + 1, 65536) if _is_free(options.host, port))
+    return [
+        Node(
+            id=k + 1,
+            host=options.host,
+            port=port,
+            controller_port=next(candidates),
+            folder=options.data_dir.absolute() / f"node-{k + 1}",
+        )
+        for k, port in enumerate(ports)
+    ]
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Whether a server can listen there now.
+
+    Raises:
+        OnibusError: ``host`` is not an address of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does: TIME_WAIT is free
+            try:
+                probe.bind(address)
+            except PermissionError as error:
+                raise OnibusError(
+                    f"port {port} is reserved for root; choose one above 1023 with --port"
+                ) from error
+            except OSError as error:
+                if error.errno == 98 or error.errno == 48:  # EADDRINUSE on Linux, on macOS
+                    return False
+                raise
+            return True
+    except OSError as error:
+        raise OnibusError(
+            f"cannot listen on {host}: {error.strerror}; choose an address of this machine with --host"
+        ) from error
+
+
+def _prepare(options: BrokerOptions, cluster_id: str, nodes: Sequence[Node], path: str) -> None:
+    credentials = _credentials(options.data_dir, options.host) if options.secure else None
+    for node in nodes:
+        node.folder.mkdir(parents=True, exist_ok=True)
+        write_private(node.properties_file, server_properties(options, node, nodes, credentials))
+        if not (node.folder / "data" / "meta.properties").exists():
+            arguments = _format_arguments(node, cluster_id, credentials)
+            format_storage(path, arguments, node.folder / "format.arguments")
+
+
+def _format_arguments(node: Node, cluster_id: str, credentials: Credentials | None) -> list[str]:
+    arguments = ["--cluster-id", cluster_id, "--config", str(node.properties_file), "--ignore-formatted"]
+    if credentials is not None:
+        for user, password in (
+            (credentials.client_user, credentials.client_password),
+            (credentials.broker_user, credentials.broker_password),
+        ):
+            arguments += ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
+    return arguments
+
+
+def _credentials(data_dir: Path, host: str) -> Credentials:
+    return credentials_in(data_dir.absolute() / "secure", host)
+
+
+def _new_cluster_id() -> str:
+    """Kafka's form of a random UUID: 22 base64 characters, of which the first must not look like a flag."""
+    import base64
+    import uuid
+
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
+
+
+def _write_state(options: BrokerOptions, cluster_id: str, nodes: Sequence[Node]) -> None:
+    entries = [asdict(node) | {"folder": node.folder.name} for node in nodes]
+    state = {"cluster_id": cluster_id, "secure": options.secure, "nodes": entries}
+    partial = _state_file(options.data_dir).with_suffix(".partial")
+    partial.write_text(json.dumps(state, indent=2) + "\n")
+    partial.replace(_state_file(options.data_dir))
+
+
+def _state_file(data_dir: Path) -> Path:
+    return data_dir / "broker.json"
+
+
+@contextmanager
+def _exclusive(data_dir: Path) -> Iterator[None]:
+    """One start or stop at a time in a data folder; the lock goes with the process that holds it."""
+    deadline = time.monotonic() + _OTHER_COMMAND_TIMEOUT
+    with (data_dir / ".lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise OnibusError(
+                        f"another onibus broker command has been busy in {data_dir} for long; "
+                        "wait for it or stop it, then try again"
+                    ) from error
+                time.sleep(0.1)
+        yield

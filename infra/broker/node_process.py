@@ -1,0 +1,115 @@
+"""The processes of a cluster's nodes: alive or not, up or dead, stopped cleanly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from infra.broker.java import launch_broker
+from infra.broker.options import Node
+from infra.errors import OnibusError
+
+_READY = b"Kafka Server started"
+_POLL_SECONDS = 0.05
+
+
+def start(nodes: Sequence[Node], class_path: str, heap: str, timeout: float) -> None:
+    """Launch ``nodes`` together and wait until each serves; if one fails, none is left running.
+
+    Raises:
+        OnibusError: a broker died or was not ready within ``timeout`` seconds.
+    """
+    processes = []
+    try:
+        for node in nodes:
+            if node.log_file.exists():  # the log is as long as one run: nothing grows from start to start
+                node.log_file.replace(node.log_file.with_suffix(".previous.log"))
+            process = launch_broker(class_path, node.properties_file, node.log_file, heap)
+            processes.append(process)
+            _write_pid(node, process.pid)
+        deadline = time.monotonic() + timeout
+        for node, process in zip(nodes, processes, strict=True):
+            _wait_until_ready(node, process, deadline)
+    except BaseException:  # Ctrl-C included: a half-started cluster must not stay behind
+        for process in processes:
+            process.kill()
+            process.wait()
+        for node in nodes:
+            node.pid_file.unlink(missing_ok=True)
+        raise
+
+
+def stop(nodes: Sequence[Node], timeout: float) -> bool:
+    """SIGTERM to all ``nodes``, SIGKILL to what still lives after ``timeout`` seconds. Whether any lived."""
+    living = [process for node in nodes if (process := _living(node)) is not None]
+    for process in living:
+        process.terminate()
+    _, stubborn = psutil.wait_procs(living, timeout=timeout)
+    for process in stubborn:
+        process.kill()
+    psutil.wait_procs(stubborn, timeout=10)
+    for node in nodes:
+        node.pid_file.unlink(missing_ok=True)
+    return bool(living)
+
+
+def living_pid(node: Node) -> int | None:
+    """Process id of ``node``; None if it does not run."""
+    process = _living(node)
+    return None if process is None else process.pid
+
+
+def _living(node: Node) -> psutil.Process | None:
+    """The node's process, if the one that we started still lives (a pid may belong to another by now)."""
+    try:
+        record = json.loads(node.pid_file.read_text())
+        process = psutil.Process(record["pid"])
+        same = abs(process.create_time() - record["created"]) < 1.0
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (FileNotFoundError, ValueError, KeyError, psutil.NoSuchProcess):
+        return None
+
+
+def _write_pid(node: Node, pid: int) -> None:
+    node.pid_file.write_text(json.dumps({"pid": pid, "created": psutil.Process(pid).create_time()}))
+
+
+def _wait_until_ready(node: Node, process: subprocess.Popen[bytes], deadline: float) -> None:
+    while _READY not in node.log_file.read_bytes():
+        if process.poll() is not None:
+            raise OnibusError(_why_it_died(node))
+        if time.monotonic() > deadline:
+            raise OnibusError(
+                f"broker {node.id} at {node.address} was not ready in time; its log is {node.log_file}"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _why_it_died(node: Node) -> str:
+    log = node.log_file.read_text(errors="replace")
+    if "No space left on device" in log:
+        return f"disk full: broker {node.id} could not write its data in {node.folder}; free some space and start again"
+    if "Address already in use" in log:
+        return (
+            f"a port of broker {node.id} ({node.port} or {node.controller_port}) was taken by another program; "
+            "start again, or choose another --port"
+        )
+    return f"broker {node.id} died while starting: {_first_error(log)}; its log is {node.log_file}"
+
+
+def _first_error(log: str) -> str:
+    lines = log.splitlines()
+    for line in lines:
+        if "ERROR" in line or "Exception" in line or "Error:" in line:
+            return line.strip()
+    return lines[-1].strip() if lines else "no reason given"
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last ``count`` lines of a log."""
+    return path.read_text(errors="replace").splitlines()[-count:]

@@ -1,0 +1,143 @@
+"""The topic table against a cluster: create what is missing, name each difference, change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+
+from infra.clients import admin
+from infra.errors import OnibusError
+from infra.settings import Settings
+from infra.topics import Topic, topic_table
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is on the cluster."""
+
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Create the topics of the table that are missing; others are left as they are.
+
+    Returns:
+        Full names of the topics created now, in the table's order.
+
+    Raises:
+        OnibusError: the cluster cannot be reached or refuses.
+    """
+    with admin(settings) as client:
+        there = _existing(client, [topic.name for topic in topic_table(settings)])
+        missing = [topic for topic in topic_table(settings) if topic.name not in there]
+        return _create(client, missing) if missing else []
+
+
+def check_topics(settings: Settings) -> list[str]:
+    """Each difference between the table and the cluster, one line each; empty if there is none.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    table = topic_table(settings)
+    states = describe_topics(settings, table)
+    return [line for topic in table for line in differences(topic, states.get(topic.name))]
+
+
+def require_topics(settings: Settings, names: Iterable[str] | None = None) -> None:
+    """Refuse to go on if topics are missing or different; all of the table, or those of ``names`` (full names).
+
+    Raises:
+        OnibusError: naming every difference, or the cluster cannot be reached.
+    """
+    wanted = None if names is None else set(names)
+    table = [topic for topic in topic_table(settings) if wanted is None or topic.name in wanted]
+    states = describe_topics(settings, table)
+    found = [line for topic in table for line in differences(topic, states.get(topic.name))]
+    if found:
+        raise OnibusError(
+            f"topics are not as they must be: {'; '.join(found)}; create missing ones with: onibus topics create, "
+            "and for others change the setting or the topic"
+        )
+
+
+def describe_topics(settings: Settings, table: Iterable[Topic]) -> dict[str, TopicState]:
+    """The topics of ``table`` that exist, by full name, with those configurations that the table sets.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    table = list(table)
+    with admin(settings) as client:
+        there = _existing(client, [topic.name for topic in table])
+        configs = _configs(client, [topic for topic in table if topic.name in there])
+    return {
+        name: TopicState(
+            partitions=len(description["partitions"]),
+            replication=min(len(partition["replica_nodes"]) for partition in description["partitions"]),
+            config=configs[name],
+        )
+        for name, description in there.items()
+    }
+
+
+def differences(topic: Topic, state: TopicState | None) -> list[str]:
+    """What is different on the cluster, one line each."""
+    if state is None:
+        return [f"{topic.name} is missing"]
+    pairs = [
+        ("partitions", str(topic.partitions), str(state.partitions)),
+        ("replication", str(topic.replication), str(state.replication)),
+        *((name, value, state.config.get(name, "unknown")) for name, value in topic.config.items()),
+    ]
+    return [
+        f"{topic.name} has {name} {found}, not {wanted}" for name, wanted, found in pairs if wanted != found
+    ]
+
+
+def _create(client: KafkaAdminClient, missing: list[Topic]) -> list[str]:
+    request = {
+        topic.name: {
+            "num_partitions": topic.partitions,
+            "replication_factor": topic.replication,
+            "configs": dict(topic.config),
+        }
+        for topic in missing
+    }
+    answer = client.create_topics(request, raise_errors=False)
+    created = []
+    for result in answer["topics"]:
+        error = for_code(result["error_code"])
+        if error is NoError:
+            created.append(result["name"])
+        elif error is not TopicAlreadyExistsError:  # another process was quicker: as good
+            raise OnibusError(
+                f"topic {result['name']} cannot be created: {result.get('error_message') or error.__name__}; "
+                "change --replication or --partitions, or ask for the right to create it"
+            )
+    client.wait_for_topics([topic.name for topic in missing])
+    return [topic.name for topic in missing if topic.name in created]
+
+
+def _existing(client: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, Any]]:
+    """kafka-python's description of each topic of ``names`` that exists."""
+    try:
+        described = client.describe_topics(names)
+    except KafkaError as error:
+        raise OnibusError(f"the cluster does not describe its topics: {error}; try again") from error
+    return {topic["name"]: topic for topic in described if topic["error_code"] == 0}
+
+
+def _configs(client: KafkaAdminClient, topics: list[Topic]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, t.name, dict.fromkeys(t.config)) for t in topics]
+    if not resources:
+        return {}
+    answer = client.describe_configs(resources, config_filter="all")["topic"]
+    return {name: {key: entry["value"] for key, entry in answer[name].items()} for name in answer}

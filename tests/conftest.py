@@ -1,0 +1,54 @@
+"""One real broker for the whole test session; topics of its own for every test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
+from infra.settings import Settings, load_settings
+from infra.topic_admin import create_topics
+from tests.ports import free_port
+
+FAST_BROKER = {
+    "log.cleaner.backoff.ms": "200",
+    "group.min.session.timeout.ms": "1000",
+    "log.segment.delete.delay.ms": "1000",
+}
+"""Kafka server properties that make compaction, failover and clean-up show within a test's patience."""
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+    """A real plaintext broker that lives as long as the session. Tests must not stop it."""
+    folder = tmp_path_factory.mktemp("broker")
+    yield start_broker(BrokerOptions(folder, port=free_port(), properties=FAST_BROKER))
+    stop_broker(folder)
+
+
+@pytest.fixture
+def settings(broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings for the session's broker with this test's own topics, which exist."""
+    monkeypatch.chdir(tmp_path)  # no onibus.toml of the person who runs the tests
+    settings = load_settings(
+        **broker.client_settings(),
+        topic_prefix=f"test-{uuid.uuid4().hex[:12]}.",
+        partitions=4,
+        replication=1,
+        runs_dir=tmp_path,
+    )
+    create_topics(settings)
+    return settings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of the person who runs the tests does not decide over their outcome."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("ONIBUS_") and name != "ONIBUS_CACHE_DIR":
+            monkeypatch.delenv(name)
