@@ -1,0 +1,113 @@
+"""Captions: what the game said because of one action, as text and as ids.
+
+NLE answers ``--More--`` prompts and death screens inside one environment step and shows the last message
+alone, often an empty one. So the listener looks at every inner step of the game. Captions then are
+recognised by their raw bytes: the text is decoded and hashed once, not at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.ids import caption_id, lookup_id
+
+SEPARATOR = " / "
+"""Between the messages of one caption."""
+
+MESSAGE_BYTES = 256
+"""Size of NLE's message buffer; what is shorter ends with zero bytes."""
+
+MESSAGES_KEPT = 64
+"""Messages of one step that are listened to; NetHack shows a handful, only a runaway loop shows more."""
+
+TABLE_CAPTIONS = 1 << 15
+"""Captions that one table keeps (about 0.5 KiB each); the oldest make room for new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One caption: text, 16-byte id, and the int64 that observations and label tables use."""
+
+    text: str
+    id: bytes
+    lookup: int
+
+
+class MessageListener:
+    """Hears every message of a game, also those that the environment itself clicks away.
+
+    ``said`` holds the message buffers (256 bytes each) since it was last cleared, without immediate
+    repeats. What the game says while NLE quits it (step limit reached, task done) is not the outcome of
+    an action and is left out.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        game: Any = env.unwrapped
+        self.said: list[bytes] = []
+        buffer = game.nethack._obs_buffers["message"]
+        game.nethack.step = _listening(game.nethack.step, buffer, self.said)
+        game._quit_game = _not_listening(game._quit_game, self.said)
+
+
+class CaptionTable:
+    """Captions by the raw message buffers that make them up; bounded by :data:`TABLE_CAPTIONS`."""
+
+    def __init__(self, limit: int = TABLE_CAPTIONS) -> None:
+        self._limit = limit
+        self._captions: dict[bytes, Caption] = {}
+
+    def caption(self, said: list[bytes]) -> Caption:
+        """The caption of one step.
+
+        Args:
+            said: one or more message buffers as :class:`MessageListener` collects them.
+        """
+        raw = said[0] if len(said) == 1 else b"".join(said)
+        return self._captions.get(raw) or self._add(raw, said)
+
+    def _add(self, raw: bytes, said: list[bytes]) -> Caption:
+        if len(self._captions) >= self._limit:
+            for old in list(islice(self._captions, self._limit // 8)):
+                del self._captions[old]
+        text = SEPARATOR.join(message_text(message) for message in said)
+        full_id = caption_id(text)
+        caption = self._captions[raw] = Caption(text, full_id, lookup_id(full_id))
+        return caption
+
+
+def message_text(message: bytes) -> str:
+    """A NetHack message (Latin-1, zero-terminated) as one line of text."""
+    return message.partition(b"\0")[0].decode("latin-1").replace("\n", " ").strip()
+
+
+def _listening(
+    step: Callable[[int], Any], buffer: NDArray[np.uint8], said: list[bytes]
+) -> Callable[[int], Any]:
+    view = buffer.data  # reading one byte of it is several times faster than from the array
+
+    def heard(action: int) -> Any:
+        result = step(action)
+        if view[0]:
+            message = view.tobytes()
+            if not said or (message != said[-1] and len(said) < MESSAGES_KEPT):
+                said.append(message)
+        return result
+
+    return heard
+
+
+def _not_listening(quit_game: Callable[..., Any], said: list[bytes]) -> Callable[..., Any]:
+    def quit_unheard(*arguments: Any) -> Any:
+        heard = len(said)
+        result = quit_game(*arguments)
+        del said[heard:]
+        return result
+
+    return quit_unheard

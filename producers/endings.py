@@ -1,0 +1,98 @@
+"""How an episode ended: the last statistics, and what the game wrote down about the death."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from nle import nethack
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of one episode. ``depth`` is the deepest level reached, ``turns`` are game turns."""
+
+    score: float
+    depth: int
+    experience_level: int
+    gold: int
+    turns: int
+    end: str
+    cause_of_death: str
+    cut_off: bool
+    """Whether the step limit ended it, not the game."""
+
+    def statistics(self) -> dict[str, float]:
+        """The numbers as floats, for a learner's ``episode_extra_stats``."""
+        return {
+            "score": self.score,
+            "depth": float(self.depth),
+            "experience_level": float(self.experience_level),
+            "gold": float(self.gold),
+            "turns": float(self.turns),
+        }
+
+
+class EndingReader:
+    """Reads the ending of each episode of one environment.
+
+    Terminal observations are empty (NLE quits the game before it returns them), so the statistics are
+    those in force before the quit, and for a death those of the step before. Cause and deepest level come
+    from the line that NetHack writes to its ``xlogfile``.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        game: Any = env.unwrapped
+        self._game = game
+        self._xlogfile = os.path.join(game.nethack._vardir, "xlogfile")
+        self._at_quit: NDArray[np.int64] | None = None
+        game._quit_game = self._remembering(game._quit_game)
+
+    def forget(self) -> None:
+        """Begin a new episode."""
+        self._at_quit = None
+
+    def read(self, last_blstats: NDArray[np.int64], end_status: Any) -> Ending:
+        """The ending of the episode that has just ended.
+
+        Args:
+            last_blstats: (27,) int64 statistics of the step before the last.
+            end_status: ``info["end_status"]`` of the last step.
+        """
+        was_quit = self._at_quit is not None
+        blstats = last_blstats if self._at_quit is None else self._at_quit
+        log = self._last_log_line()
+        # At the step limit NLE says "aborted" even if the player died in that very step.
+        end = end_status.name.lower() if was_quit or end_status.name != "ABORTED" else "death"
+        return Ending(
+            score=float(blstats[nethack.NLE_BL_SCORE]),
+            depth=int(log.get("maxlvl", blstats[nethack.NLE_BL_DEPTH])),
+            experience_level=int(blstats[nethack.NLE_BL_XP]),
+            gold=int(blstats[nethack.NLE_BL_GOLD]),
+            turns=int(blstats[nethack.NLE_BL_TIME]),
+            end=end,
+            cause_of_death=_cause(log) if end == "death" else "",
+            cut_off=end == "aborted",
+        )
+
+    def _remembering(self, quit_game: Callable[..., Any]) -> Callable[..., Any]:
+        def remembering_quit(observation: Any, done: bool) -> Any:
+            self._at_quit = observation[self._game._blstats_index].copy()
+            return quit_game(observation, done)
+
+        return remembering_quit
+
+    def _last_log_line(self) -> dict[str, str]:
+        with open(self._xlogfile, encoding="latin-1") as log:
+            lines = log.read().splitlines()
+        return dict(field.partition("=")[::2] for field in lines[-1].split("\t")) if lines else {}
+
+
+def _cause(log: dict[str, str]) -> str:
+    helpless = f", while {log['while']}" if "while" in log else ""
+    return log.get("death", "") + helpless

@@ -1,0 +1,110 @@
+"""Whole episodes as records, and the same episodes played again."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.errors import OnibusError
+from producers.endings import Ending
+from producers.seeding import Seeds, reset_with_seeds
+from producers.tasks import make_task
+from schemas.records import EpisodeFinished
+
+LONGEST_EPISODE = 900_000
+"""Steps up to which an episode is recorded: one byte each, in a record that must stay below 1 MiB."""
+
+
+class EpisodeRecorder:
+    """Seeds, actions and checksum of one episode as it is played (about 0.5 us a step)."""
+
+    def __init__(self, seeds: Seeds, blstats: NDArray[np.int64]) -> None:
+        """Begin with the reset's observation: ``blstats`` are its (27,) int64 statistics."""
+        self._seeds = seeds
+        self._started_at = time.time_ns() // 1000
+        self._actions = bytearray()
+        self._checksum = zlib.crc32(blstats.data)
+        self._return = 0.0
+
+    def record(self, action: int, reward: float, blstats: NDArray[np.int64]) -> None:
+        """Add one step: the action's index, its extrinsic reward, the statistics it led to."""
+        if len(self._actions) < LONGEST_EPISODE:
+            self._actions.append(action)
+        self._checksum = zlib.crc32(blstats.data, self._checksum)
+        self._return += reward
+
+    def finish(
+        self,
+        ending: Ending,
+        *,
+        run: str,
+        worker: int,
+        environment: int,
+        episode: int,
+        task: str,
+        max_episode_steps: int,
+        steps: int,
+        policy_version: int,
+    ) -> EpisodeFinished | None:
+        """The episode's record; None if it was longer than :data:`LONGEST_EPISODE`."""
+        if steps > len(self._actions):
+            return None
+        return EpisodeFinished(
+            run=run,
+            worker=worker,
+            environment=environment,
+            episode=episode,
+            task=task,
+            seed_core=self._seeds.core,
+            seed_disp=self._seeds.disp,
+            seed_level=self._seeds.level,
+            max_episode_steps=max_episode_steps,
+            actions=bytes(self._actions),
+            checksum=self._checksum,
+            extrinsic_return=self._return,
+            intrinsic_return=None,
+            score=ending.score,
+            depth=ending.depth,
+            experience_level=ending.experience_level,
+            gold=ending.gold,
+            turns=ending.turns,
+            steps=steps,
+            end=ending.end,
+            cause_of_death=ending.cause_of_death,
+            policy_version=policy_version,
+            started_at=self._started_at,
+            finished_at=time.time_ns() // 1000,
+        )
+
+
+def episode_key(record: EpisodeFinished) -> bytes:
+    """Key on the ``episodes`` topic: run, worker, environment and episode."""
+    return f"{record.run}/{record.worker}/{record.environment}/{record.episode}".encode()
+
+
+def replay(record: EpisodeFinished) -> int:
+    """Play a recorded episode again and return its checksum, equal to ``record.checksum`` if it is the same.
+
+    Raises:
+        OnibusError: the task is unknown, or the game ends before the recorded actions do.
+    """
+    env: Any = make_task(record.task, max_episode_steps=record.max_episode_steps)
+    try:
+        seeds = Seeds(record.seed_core, record.seed_disp, record.seed_level)
+        observation, _info = reset_with_seeds(env, seeds)
+        checksum = zlib.crc32(observation["blstats"])
+        for step, action in enumerate(record.actions, start=1):
+            observation, _reward, terminated, truncated, _info = env.step(action)
+            checksum = zlib.crc32(observation["blstats"], checksum)
+            if (terminated or truncated) and step < len(record.actions):
+                raise OnibusError(
+                    f"episode {episode_key(record).decode()} ends at step {step} of {len(record.actions)} "
+                    "when played again; replay it with the NLE and MiniHack versions that recorded it"
+                )
+        return checksum
+    finally:
+        env.close()

@@ -1,0 +1,215 @@
+"""Publishing that no step ever waits for: a bounded outbox, and a thread that owns the Kafka producer.
+
+kafka-python puts no bound on a producer's memory and may block for metadata, so the thread counts what is
+in flight and waits when it is too much; the outbox then fills, and what finds no room is dropped and
+counted. Every record ends in exactly one of the counts published and dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kafka.errors import KafkaError, MessageSizeTooLargeError
+
+from infra import clients, metrics
+from infra.errors import OnibusError
+from infra.settings import Settings
+from infra.topics import TopicNames
+from producers.outbox import Outbox, Outgoing
+from schemas import codec
+from schemas.records import CaptionObserved
+
+if TYPE_CHECKING:
+    from kafka import KafkaProducer
+
+_log = logging.getLogger("onibus.publisher")
+
+OUTBOX_RECORDS = 8192
+"""Records that may wait for the thread: some minutes of new captions."""
+OUTBOX_BYTES = 16 << 20
+"""And their bytes; one recorded episode has up to 1 MiB."""
+IN_FLIGHT_RECORDS = 2048
+"""Records handed to kafka-python and not yet acknowledged."""
+IN_FLIGHT_BYTES = 8 << 20
+"""And their bytes."""
+RETRY_SECONDS = 1.0
+"""Pause after a failed attempt to reach the cluster."""
+
+_CLIENT_LIMITS = {
+    "max_block_ms": 5_000,  # the thread must notice a stop
+    "delivery_timeout_ms": 120_000,
+    "reconnect_backoff_max_ms": 1_000,  # a broker that comes back is found within about a second
+}
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the records of one kind."""
+
+    published: int = 0
+    dropped: int = 0
+
+
+class Publisher:
+    """Ships :class:`Outgoing` records in a daemon thread of its own; started by the first record."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topics = TopicNames(settings.topic_prefix)
+        self._outbox = Outbox(OUTBOX_RECORDS, OUTBOX_BYTES)
+        self._changed = threading.Condition()
+        self._in_flight_records = 0
+        self._in_flight_bytes = 0
+        self._unsettled = 0  # accepted, neither published nor dropped yet
+        self._give_up_at: float | None = None
+        self._thread: threading.Thread | None = None
+        self._unreachable = False
+        self.captions = Counts()
+        self.episodes = Counts()
+
+    def put(self, outgoing: Outgoing) -> None:
+        """Accept or drop a record, at once and without an exception, whatever the cluster does."""
+        with self._changed:
+            self._unsettled += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="onibus-publisher", daemon=True)
+                self._thread.start()
+        if not self._outbox.put(outgoing):
+            self._settle(outgoing, published=False)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every accepted record is published or dropped; False after ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._unsettled == 0, timeout)
+
+    def close(self, timeout: float) -> None:
+        """Take no more records, deliver what is inside for up to ``timeout`` seconds, drop the rest."""
+        self._give_up_at = time.monotonic() + timeout
+        self._outbox.close()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout + _CLIENT_LIMITS["max_block_ms"] / 1000)
+
+    # The publishing thread
+
+    def _run(self) -> None:
+        producer: KafkaProducer | None = None
+        while (outgoing := self._next()) is not None:
+            sent = False
+            while not sent and not self._stopping():
+                try:
+                    producer = producer or self._connect()
+                    self._send(producer, outgoing)
+                    sent = True
+                except (KafkaError, OnibusError, OSError) as error:
+                    self._report(error)
+                    if producer is not None and not getattr(error, "retriable", False):
+                        producer.close(timeout=0)  # fails what is in flight, which counts it
+                        producer = None
+                    self._pause()
+            if not sent:
+                self._settle(outgoing, published=False)
+        if producer is not None:
+            producer.close(timeout=max(0.0, self._remaining()))
+
+    def _next(self) -> Outgoing | None:
+        """The next record once there is room in flight for it; None when closed and empty."""
+        while True:
+            outgoing = self._outbox.take(timeout=0.5)
+            if outgoing is not None:
+                with self._changed:
+                    while not (self._room_for(outgoing.size) or self._stopping()):
+                        self._changed.wait(timeout=0.2)  # time passes unannounced
+                return outgoing
+            if self._give_up_at is not None:
+                return None
+
+    def _room_for(self, size: int) -> bool:
+        alone = self._in_flight_records == 0
+        fits = self._in_flight_records < IN_FLIGHT_RECORDS and self._in_flight_bytes + size <= IN_FLIGHT_BYTES
+        return alone or fits
+
+    def _connect(self) -> KafkaProducer:
+        producer = clients.producer(self._settings, **_CLIENT_LIMITS)
+        if self._unreachable:
+            _log.info("the bus is back; publishing goes on")
+            self._unreachable = False
+        return producer
+
+    def _send(self, producer: KafkaProducer, outgoing: Outgoing) -> None:
+        """Hand one record to kafka-python, which batches, retries and reports in a thread of its own."""
+        is_caption = isinstance(outgoing.record, CaptionObserved)
+        topic = self._topics.captions if is_caption else self._topics.episodes
+        partition = 0
+        if is_caption:
+            partition = caption_partition(outgoing.key, len(producer.partitions_for(topic)))
+        try:
+            future = producer.send(
+                topic, codec.encode(outgoing.record), key=outgoing.key, partition=partition
+            )
+        except MessageSizeTooLargeError as error:
+            _log.warning("a record of %d bytes is dropped: %s", outgoing.size, error)
+            self._settle(outgoing, published=False)
+            return
+        with self._changed:
+            self._in_flight_records += 1
+            self._in_flight_bytes += outgoing.size
+        future.add_callback(self._delivered, outgoing)
+        future.add_errback(self._failed, outgoing)
+
+    def _delivered(self, outgoing: Outgoing, _metadata: object) -> None:
+        self._landed(outgoing)
+        self._settle(outgoing, published=True)
+
+    def _failed(self, outgoing: Outgoing, error: BaseException) -> None:
+        self._landed(outgoing)
+        self._report(error)
+        self._settle(outgoing, published=False)
+
+    def _landed(self, outgoing: Outgoing) -> None:
+        with self._changed:
+            self._in_flight_records -= 1
+            self._in_flight_bytes -= outgoing.size
+            self._changed.notify_all()
+
+    def _settle(self, outgoing: Outgoing, *, published: bool) -> None:
+        is_caption = isinstance(outgoing.record, CaptionObserved)
+        counts = self.captions if is_caption else self.episodes
+        if published:
+            (metrics.CAPTIONS_PUBLISHED if is_caption else metrics.EPISODES_PUBLISHED).inc()
+        else:
+            (metrics.CAPTIONS_DROPPED if is_caption else metrics.EPISODES_DROPPED).inc()
+            outgoing.lost()
+        with self._changed:
+            if published:
+                counts.published += 1
+            else:
+                counts.dropped += 1
+            self._unsettled -= 1
+            self._changed.notify_all()
+
+    def _report(self, error: BaseException) -> None:
+        """Say it once an outage, not once a record."""
+        if not self._unreachable:
+            self._unreachable = True
+            _log.warning("publishing waits, playing goes on: %s", str(error) or type(error).__name__)
+
+    def _remaining(self) -> float:
+        return float("inf") if self._give_up_at is None else self._give_up_at - time.monotonic()
+
+    def _stopping(self) -> bool:
+        return self._remaining() <= 0
+
+    def _pause(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._give_up_at is not None, RETRY_SECONDS)
+
+
+def caption_partition(caption_id: bytes, partitions: int) -> int:
+    """Partition of a caption (and of its labels): the same whatever client a producer is written with."""
+    return int.from_bytes(caption_id[8:16], "little") % partitions

@@ -1,0 +1,60 @@
+"""Seeds that really seed: an episode is a function of its three seeds and its actions.
+
+``reset(seed=…)`` does not reach NetHack; ``seed(core, disp, reseed=False)`` before the reset does. Two more
+things would leak from one episode into the next: NetHack's own high-score file (statues and graves are
+named after past players, and picking one draws random numbers) and Python's global generator, from which
+some MiniHack environments take their level.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import struct
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+
+_SEED_BITS = (1 << 63) - 1  # fits Avro's signed long and NetHack's unsigned long
+_SCORE_FILES = ("record", "logfile", "xlogfile")
+
+
+class Seeds(NamedTuple):
+    """Seeds of one episode, each 0 … 2⁶³-1: NetHack's core and display generators, level choice."""
+
+    core: int
+    disp: int
+    level: int
+
+
+def random_base_seed() -> int:
+    """A fresh base seed, 0 … 2⁶³-1, from the operating system."""
+    return secrets.randbits(63)
+
+
+def episode_seeds(base: int, worker: int, environment: int, episode: int) -> Seeds:
+    """Seeds of one episode: the same on every machine, unrelated for any two (BLAKE2b)."""
+    place = struct.pack("<4q", base & _SEED_BITS, worker, environment, episode)
+    digest = blake2b(place, digest_size=24, person=b"onibus-seeds").digest()
+    core, disp, level = (n & _SEED_BITS for n in struct.unpack("<3Q", digest))
+    return Seeds(core, disp, level)
+
+
+def reset_with_seeds(env: gym.Env[Any, Any], seeds: Seeds) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reset an NLE or MiniHack environment so that what follows depends on seeds and actions alone.
+
+    Python's global generator is left as it was found.
+    """
+    game: Any = env.unwrapped
+    for name in _SCORE_FILES:
+        os.truncate(os.path.join(game.nethack._vardir, name), 0)
+    state = random.getstate()
+    random.seed(seeds.level)
+    try:
+        game.seed(core=seeds.core, disp=seeds.disp, reseed=False)
+        observation, info = env.reset()
+    finally:
+        random.setstate(state)
+    return observation, info
