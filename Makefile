@@ -1,0 +1,62 @@
+# Everything runs in .venv, which the first target that needs it makes.
+PYTHON ?= python3.11
+ONIBUS := .venv/bin/onibus
+RUN := .venv/bin/python -m
+EXTRAS := annotate rollout learn
+
+# make demo TASK=score REWARD=none LLM=openai BASE_URL=... MODEL=... MINUTES=10 EXTRA="--seed 3"
+DEMO_FLAGS = $(if $(TASK),--task "$(TASK)") $(if $(REWARD),--reward "$(REWARD)") $(if $(LLM),--llm "$(LLM)") \
+	$(if $(BASE_URL),--base-url "$(BASE_URL)") $(if $(MODEL),--model "$(MODEL)") \
+	$(if $(MINUTES),--minutes "$(MINUTES)") $(EXTRA)
+
+export OMP_NUM_THREADS ?= 1
+
+# Tests are the same on every machine: no GPU, nobody's own settings (the cache folder stays).
+PYTEST = env $(foreach v,$(filter-out ONIBUS_CACHE_DIR,$(filter ONIBUS_%,$(.VARIABLES))),-u $(v)) \
+	CUDA_VISIBLE_DEVICES= $(RUN) pytest
+
+.PHONY: help demo test test-fast lint bench lock clean
+
+help:
+	@echo "make demo       play, judge and learn on this machine; TASK= REWARD= LLM= BASE_URL= MODEL= MINUTES= EXTRA="
+	@echo "make test       lint and every test"
+	@echo "make test-fast  the tests that take seconds"
+	@echo "make lint       ruff, mypy, import arrows"
+	@echo "make bench      every figure in the README"
+	@echo "make lock       pin the newest dependencies that pyproject.toml allows"
+	@echo "make clean      remove .venv, caches and builds; runs/ stays"
+
+demo: .venv/set-up
+	@$(ONIBUS) demo $(DEMO_FLAGS)
+
+test: lint
+	@$(PYTEST) $(ARGS)
+
+test-fast: .venv/set-up
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+lint: .venv/set-up
+	@echo "ruff check" && $(RUN) ruff check .
+	@echo "ruff format" && $(RUN) ruff format --check .
+	@echo "mypy" && $(RUN) mypy
+	@echo "lint-imports" && .venv/bin/lint-imports --no-logo
+
+bench: .venv/set-up
+	@$(ONIBUS) bench $(ARGS)
+
+.venv/set-up: infra/set_up.sh infra/requirements/dev.txt infra/requirements/uv.txt pyproject.toml
+	@sh infra/set_up.sh "$(PYTHON)"
+
+# One resolution for all: the smaller files are cut from dev.txt's versions.
+COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+lock: .venv/set-up
+	@echo uv | $(COMPILE) --upgrade - -o infra/requirements/uv.txt
+	@$(COMPILE) --upgrade pyproject.toml --extra dev -o infra/requirements/dev.txt
+	@for extra in $(EXTRAS); do \
+		$(COMPILE) pyproject.toml --extra $$extra -c infra/requirements/dev.txt -o infra/requirements/$$extra.txt; \
+	done
+
+clean:
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path "./runs/*" -prune -exec rm -rf {} +
