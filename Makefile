@@ -44,7 +44,7 @@ lint: .venv/set-up
 bench: .venv/set-up
 	@$(ONIBUS) bench $(ARGS)
 
-.venv/set-up: infra/set_up.sh infra/requirements/dev.txt infra/requirements/uv.txt pyproject.toml
+.venv/set-up: infra/set_up.sh pyproject.toml $(wildcard infra/requirements/*.txt)
 	@sh infra/set_up.sh "$(PYTHON)"
 
 # One resolution for all: the smaller files are cut from dev.txt's versions.
@@ -53,6 +53,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 lock: .venv/set-up
 	@echo uv | $(COMPILE) --upgrade - -o infra/requirements/uv.txt
 	@$(COMPILE) --upgrade pyproject.toml --extra dev -o infra/requirements/dev.txt
+	@echo setuptools | $(COMPILE) - -c infra/requirements/dev.txt -o infra/requirements/build.txt
 	@for extra in $(EXTRAS); do \
 		$(COMPILE) pyproject.toml --extra $$extra -c infra/requirements/dev.txt -o infra/requirements/$$extra.txt; \
 	done
