@@ -35,8 +35,8 @@ if sys.byteorder != "little":
 class LabelStore:
     """Map of int64 ids to values 1..127, in which 0 means absent; the id 0 is always absent.
 
-    Ids are expected to be hashes: their low bits choose the row. Memory is bounded by the number of distinct ids; ids set back to 0 leave at the next growth.
-    """
+    Ids are expected to be hashes: their low bits choose the row. Memory is bounded by the number of
+    distinct ids; ids set back to 0 leave at the next growth.
 
     def __init__(self) -> None:
         self._rows = _empty(_FIRST_ROWS)
@@ -133,9 +133,7 @@ def _read(
     return values.view(np.uint8)[_WORDS - 1 :: _WORDS], np.flatnonzero(lines[:, _LAST_KEY])
 
 
-def _find(
-    table: NDArray[np.int64], ids: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _find(table: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row and word (1..7) of each id; word 0 where it is not in the table."""
     rows, words = _home(ids, table), np.zeros(ids.size, np.int64)
     at = np.arange(ids.size)

@@ -1,19 +1,20 @@
 """The label table: the compacted topic ``labels`` as a hash table that arrays look things up in.
 
 :class:`LabelTable` is a plain object that is fed keys and values. :mod:`consumers.label_reader` feeds
-it from Kafka. Verdicts are found under the 64-bit look-up id of their subject (:func:`schemas.ids.lookup_id`).
+it from Kafka. Verdicts are found under the 64-bit look-up id of their subject
+(:func:`schemas.ids.lookup_id`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consumers.label_store import LabelStore
-from schemas import codec, ids
+from schemas import ids
+from schemas.codec import Codec, DecodeError, SingleObjectCodec
 from schemas.records import Label, Verdict
 
 NO_LABEL = 0
@@ -29,10 +30,8 @@ SECOND = VERDICT_CODES[Verdict.SECOND]
 TIE = VERDICT_CODES[Verdict.TIE]
 
 _BAD = 255
-_HEAD = codec.HEADER_BYTES + 1 + 5
-"""Bytes of the shortest label: header, verdict, and one byte for each of the five other fields."""
-_WITHDRAWN = bytes(_HEAD)
-_HEAD_LAYOUT = np.dtype([("marker", "<u8"), ("end", "<u2"), ("verdict", "u1"), ("rest", "V5")])
+_SHORTEST_BODY = 6
+"""Bytes of the shortest Avro body of a label: one for each of its fields."""
 _KEY_LAYOUT = np.dtype([("spec", "<i8"), ("id", "<i8"), ("rest", "V8")])
 
 
@@ -41,9 +40,15 @@ class LabelTable:
 
     One thread calls :meth:`apply`; any thread reads without a lock. Records must be applied in the
     order of their partition; a later value for a key takes the earlier one's place, null removes it.
+
+    Args:
+        codec: reads the values; by default single-object encoding.
+        topic: full name of the topic, which the codec may ask for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec | None = None, topic: str = "labels") -> None:
+        self._codec = codec or SingleObjectCodec()
+        self._topic = topic
         self._stores: dict[bytes, LabelStore] = {}
         self._newest: dict[bytes, int] = {}
 
@@ -62,14 +67,15 @@ class LabelTable:
             good = [i for i, key in enumerate(keys) if _length(key) == ids.LABEL_KEY_BYTES]
             return len(keys) - len(good) + self.apply([keys[i] for i in good], [values[i] for i in good])
         key_table = np.frombuffer(b"".join(keys), _KEY_LAYOUT)  # type: ignore[arg-type]
-        codes = _codes(values)
+        codes = self._codes(values)
         unreadable = 0
         if (codes == _BAD).any():
             readable = codes != _BAD
             unreadable = len(keys) - int(np.count_nonzero(readable))
             key_table, codes = key_table[readable], codes[readable]
             values = [value for value, good in zip(values, readable, strict=True) if good]
-        self._store_all(key_table, codes, values)
+        if codes.size:
+            self._store_all(key_table, codes, values)
         return unreadable
 
     def verdicts(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.int8]:
@@ -110,63 +116,56 @@ class LabelTable:
         subjects = key_table["id"].copy()
         subjects[subjects == ids.NO_CAPTION] = 1  # as schemas.ids.lookup_id does
         for spec in np.unique(spec_column):
-            mine = spec_column == spec
+            mine = np.flatnonzero(spec_column == spec)
             spec_id = int(spec).to_bytes(8, "little", signed=True)
-            store = self._stores.setdefault(spec_id, LabelStore())
-            if mine.all():
-                store.set(subjects, codes)
-            else:
-                store.set(subjects[mine], codes[mine])
-            self._note_time(spec_id, values[int(np.flatnonzero(mine)[-1])])
+            self._stores.setdefault(spec_id, LabelStore()).set(subjects[mine], codes[mine])
+            self._note_time(spec_id, values[mine[-1]])
 
     def _note_time(self, spec_id: bytes, value: bytes | None) -> None:
         if value is None:
             return
         try:
-            made = codec.decode(Label, value).annotated_at
-        except codec.DecodeError:  # its verdict stood at its place and counts; its time is not known
+            made = self._codec.decode(Label, value).annotated_at
+        except DecodeError:  # its verdict stood at its place and counts; its time is not known
             return
         self._newest[spec_id] = max(made, self._newest.get(spec_id, 0))
+
+    def _codes(self, values: Sequence[bytes | None]) -> NDArray[np.uint8]:
+        """Verdict code of each value, uint8: 0 for a withdrawal, 255 for what cannot be read."""
+        start = self._codec.header(self._topic, Label)
+        size = len(start) + _SHORTEST_BODY
+        blank = bytes(size)
+        heads = [blank if value is None else value[:size] for value in values]
+        joined = b"".join(heads)
+        if len(joined) != size * len(values):  # some value is too short to be a label
+            joined = b"".join(head if len(head) == size else blank for head in heads)
+        table = np.frombuffer(joined, np.uint8).reshape(-1, size)
+        codes: NDArray[np.uint8] = _CODE_BY_FIRST_BYTE[table[:, len(start)]]
+        codes[(table[:, : len(start)] != np.frombuffer(start, np.uint8)).any(axis=1)] = _BAD
+        for place in np.flatnonzero(codes == _BAD):
+            codes[place] = self._decoded_code(values[place])
+        return codes
+
+    def _decoded_code(self, value: bytes | None) -> int:
+        """The slow way, for older schemas: decode the whole record."""
+        if value is None:
+            return NO_LABEL
+        try:
+            return VERDICT_CODES[self._codec.decode(Label, value).verdict]
+        except DecodeError:
+            return _BAD
 
 
 def _length(value: bytes | None) -> int:
     return -1 if value is None else len(value)
 
 
-def _codes(values: Sequence[bytes | None]) -> NDArray[np.uint8]:
-    """Verdict code of each value, uint8: 0 for a withdrawal, 255 for what cannot be read."""
-    heads = [_WITHDRAWN if value is None else value[:_HEAD] for value in values]
-    joined = b"".join(heads)
-    if len(joined) != _HEAD * len(values):  # some value is too short to be a label
-        heads = [head if len(head) == _HEAD else _WITHDRAWN for head in heads]
-        joined = b"".join(heads)
-    table = np.frombuffer(joined, _HEAD_LAYOUT)
-    marker, end, by_byte = _current_schema()
-    codes = np.where((table["marker"] == marker) & (table["end"] == end), by_byte[table["verdict"]], _BAD)
-    for place in np.flatnonzero(codes == _BAD):
-        codes[place] = _decoded_code(values[place])
-    return codes.astype(np.uint8, copy=False)
+def _code_by_first_byte() -> NDArray[np.uint8]:
+    """Verdict codes by the first byte of the Avro body, where the verdict stands as a zigzag integer."""
+    codes = np.full(256, _BAD, np.uint8)
+    for code in VERDICT_CODES.values():
+        codes[2 * (code - 1)] = code
+    return codes
 
 
-def _decoded_code(value: bytes | None) -> int:
-    """The slow way, for older schemas: decode the whole record."""
-    if value is None:
-        return NO_LABEL
-    try:
-        return VERDICT_CODES[codec.decode(Label, value).verdict]
-    except codec.DecodeError:
-        return _BAD
-
-
-@cache
-def _current_schema() -> tuple[np.uint64, np.uint16, NDArray[np.uint8]]:
-    """The header of labels as two integers, and verdict codes by the first byte of the Avro body."""
-    start = codec.header(Label)
-    by_byte = np.full(256, _BAD, np.uint8)
-    for verdict, code in VERDICT_CODES.items():
-        by_byte[2 * list(Verdict).index(verdict)] = code  # Avro writes an enum as a zigzag integer
-    return (
-        np.uint64(int.from_bytes(start[:8], "little")),
-        np.uint16(int.from_bytes(start[8:10], "little")),
-        by_byte,
-    )
+_CODE_BY_FIRST_BYTE = _code_by_first_byte()
