@@ -106,7 +106,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._counts: dict[int, int] = {}  # of this episode: bounded by its step limit
         self._recorder: EpisodeRecorder | None = None
         self._step = 0
-        self._blstats = np.zeros(nethack.BLSTATS_SHAPE, np.int64)
+        self._blstats = b""  # the last step's, raw: the buffer behind them is written over
         self._padded = np.full((_ROWS + 2 * _HALF, _COLUMNS + 2 * _HALF), nethack.MAX_GLYPH, np.int16)
         self.observation_space = _observation_space(self._full, captions)
 
@@ -126,8 +126,8 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         raw, info = reset_with_seeds(self.env, seeds)
         self._step = 0
         self._counts = {}
-        self._blstats = raw["blstats"].copy()
-        self._recorder = None if self._bus is None else EpisodeRecorder(seeds, raw["blstats"])
+        self._blstats = raw["blstats"].tobytes()
+        self._recorder = None if self._bus is None else EpisodeRecorder(seeds, self._blstats)
         observation = self._observe(raw)
         if self._said is not None:
             self._said.clear()  # what the game says by itself at the start is not an outcome
@@ -139,7 +139,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         """One action; see the class for the observation and the last step's ``info``."""
         raw, extrinsic, terminated, truncated, info = self.env.step(action)
         reward = float(extrinsic)
-        blstats = raw["blstats"]
+        blstats = raw["blstats"].tobytes()
         self._step += 1
         if self._recorder is not None:
             self._recorder.record(action, reward, blstats)
@@ -147,9 +147,9 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         if self._said is not None:
             observation["caption"] = self._caption(self._said)
         if not (terminated or truncated):
-            self._blstats = blstats.copy()
+            self._blstats = blstats
             return observation, reward, False, False, info
-        ending = self._ending.read(self._blstats, info["end_status"])
+        ending = self._ending.read(np.frombuffer(self._blstats, np.int64), info["end_status"])
         info["episode_extra_stats"] = ending.statistics()
         self._finish(ending)
         if self._said is not None:
@@ -173,10 +173,14 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
 
     def _observe(self, raw: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         blstats, glyphs = raw["blstats"], raw["glyphs"]
-        scaled = np.multiply(blstats, _SCALE, dtype=np.float32, casting="unsafe")
-        np.minimum(scaled, _HIGHEST, out=scaled)
-        np.maximum(scaled, _LOWEST, out=scaled)
-        observation = {"blstats": scaled, "crop": self._crop(glyphs, blstats.item(0), blstats.item(1))}
+        scaled = blstats.astype(np.float32)
+        scaled *= _SCALE
+        np.minimum(scaled, _HIGHEST, scaled)  # np.clip takes six times as long on 27 numbers
+        np.maximum(scaled, _LOWEST, scaled)
+        observation: dict[str, NDArray[Any]] = {
+            "blstats": scaled,
+            "crop": self._crop(glyphs, blstats.item(0), blstats.item(1)),
+        }
         if self._full:
             observation["glyphs"] = glyphs.copy()
             observation["message"] = raw["message"].copy()
@@ -247,7 +251,7 @@ def _scale() -> NDArray[np.float32]:
 
 
 _SCALE = _scale()
-_LOWEST, _HIGHEST = np.float32(-5.0), np.float32(5.0)
+_LOWEST, _HIGHEST = np.full_like(_SCALE, -5.0), np.full_like(_SCALE, 5.0)
 
 _CAPTIONS = CaptionTable()
 """One for the whole process: what a caption's text and ids are depends on its bytes alone."""

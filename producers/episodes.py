@@ -6,9 +6,6 @@ import time
 import zlib
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from infra.errors import OnibusError
 from producers.endings import Ending
 from producers.seeding import Seeds, reset_with_seeds
@@ -22,19 +19,19 @@ LONGEST_EPISODE = 900_000
 class EpisodeRecorder:
     """Seeds, actions and checksum of one episode as it is played (about 0.5 us a step)."""
 
-    def __init__(self, seeds: Seeds, blstats: NDArray[np.int64]) -> None:
-        """Begin with the reset's observation: ``blstats`` are its (27,) int64 statistics."""
+    def __init__(self, seeds: Seeds, blstats: bytes) -> None:
+        """Begin with the reset's observation: ``blstats`` are the bytes of its (27,) int64 statistics."""
         self._seeds = seeds
         self._started_at = time.time_ns() // 1000
         self._actions = bytearray()
-        self._checksum = zlib.crc32(blstats.data)
+        self._checksum = zlib.crc32(blstats)
         self._return = 0.0
 
-    def record(self, action: int, reward: float, blstats: NDArray[np.int64]) -> None:
+    def record(self, action: int, reward: float, blstats: bytes) -> None:
         """Add one step: the action's index, its extrinsic reward, the statistics it led to."""
         if len(self._actions) < LONGEST_EPISODE:
             self._actions.append(action)
-        self._checksum = zlib.crc32(blstats.data, self._checksum)
+        self._checksum = zlib.crc32(blstats, self._checksum)
         self._return += reward
 
     def finish(
