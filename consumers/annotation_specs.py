@@ -2,7 +2,8 @@
 
 A spec file is TOML: name, kind, goal, prompt template (Jinja over ``goal`` and ``caption``), how the
 answer looks, sampling settings, and keyword rules that ``--llm rules`` judges by instead of a model. With
-a model and its revision it becomes an :class:`~schemas.records.AnnotationSpec`, whose id stands in every label's key.
+a model and its revision it becomes an :class:`~schemas.records.AnnotationSpec`, whose id stands in every
+label's key.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class SpecFile(_Part):
         """
         if self.rules is None:
             raise OnibusError(
-                f"spec {self.name} has no [rules] for --llm rules to judge by; add them or choose --llm openai"
+                f"spec {self.name} has no [rules] for --llm rules; add them or choose --llm openai"
             )
         return replace(self.for_model(RULES_MODEL, self.rules.revision()), sampling={})
 

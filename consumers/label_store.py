@@ -37,6 +37,7 @@ class LabelStore:
 
     Ids are expected to be hashes: their low bits choose the row. Memory is bounded by the number of
     distinct ids; ids set back to 0 leave at the next growth.
+    """
 
     def __init__(self) -> None:
         self._rows = _empty(_FIRST_ROWS)
