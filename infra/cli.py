@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-_COMMANDS: tuple[str, ...] = ("broker", "topics")
+_COMMANDS: tuple[str, ...] = ("demo", "broker", "topics", "learn", "rollout", "report")
 """Modules of :mod:`infra.commands`; each has ``register(app)`` and imports its component only when run."""
 
 
