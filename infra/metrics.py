@@ -81,8 +81,23 @@ LABEL_COVERAGE = Gauge(
 LABEL_AGE_SECONDS = Gauge(
     "onibus_label_age_seconds", "Age of the newest label the learner has.", multiprocess_mode="mostrecent"
 )
-LABELS_KNOWN = Gauge(
-    "onibus_labels_known", "Labels in the learner's table, by spec.", ["spec"], multiprocess_mode="mostrecent"
+LABELS_KNOWN = Gauge("onibus_labels_known", "Labels in the learner's table.", multiprocess_mode="mostrecent")
+EPISODE_SCORE = Gauge(
+    "onibus_episode_score", "Mean in-game score of recent episodes.", multiprocess_mode="mostrecent"
+)
+EPISODE_DEPTH = Gauge(
+    "onibus_episode_depth", "Mean depth reached in recent episodes.", multiprocess_mode="mostrecent"
+)
+EPISODE_EXPERIENCE_LEVEL = Gauge(
+    "onibus_episode_experience_level",
+    "Mean experience level of recent episodes.",
+    multiprocess_mode="mostrecent",
+)
+EPISODE_GOLD = Gauge(
+    "onibus_episode_gold", "Mean gold at the end of recent episodes.", multiprocess_mode="mostrecent"
+)
+EPISODE_TURNS = Gauge(
+    "onibus_episode_turns", "Mean game turns of recent episodes.", multiprocess_mode="mostrecent"
 )
 
 # Everyone

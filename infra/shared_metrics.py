@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from pathlib import Path
+import shutil
+import tempfile
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable that prometheus_client reads when it is imported."""
 
 
-def share_between_processes(folder: Path) -> None:
-    """Keep the metrics of this process and its children as memory-mapped files in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("*.db"):
-        stale.unlink()
-    os.environ[SHARED_FOLDER] = str(folder)
+def share_between_processes() -> None:
+    """Keep the metrics of this process and its children as memory-mapped files, removed at its end."""
+    folder = tempfile.mkdtemp(prefix="onibus-metrics-")
+    os.environ[SHARED_FOLDER] = folder
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)

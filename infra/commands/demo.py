@@ -1,0 +1,108 @@
+"""`onibus demo`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.commands.options import with_settings
+from infra.errors import OnibusError
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from infra.demo.session import Demo, DemoOptions
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("demo")(demo)
+
+
+@with_settings
+def demo(
+    settings: Settings,
+    task: Annotated[
+        str, typer.Option(help="Task: keyroom-s5 learns within minutes, score is the full game.")
+    ] = "keyroom-s5",
+    reward: Annotated[str, typer.Option(help="retrieval, or none to see the difference.")] = "retrieval",
+    llm: Annotated[str, typer.Option(help="Who judges: rules, or openai (any compatible server).")] = "rules",
+    spec: Annotated[str | None, typer.Option(help="Annotation specification: a name or a file.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Server of --llm openai, for example http://127.0.0.1:8000/v1.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model of --llm openai.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long to watch.")] = 4.0,
+    annotators: Annotated[int, typer.Option(min=1, max=16, help="Annotator processes.")] = 2,
+    run: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    learner_args: Annotated[str, typer.Option(help="More flags for onibus learn, in quotes.")] = "",
+) -> None:
+    """Run everything on this machine and watch it learn: broker, topics, annotators, learner; report at the end."""
+    from rich.console import Console
+
+    from infra.demo.session import DemoOptions, one_at_a_time
+    from learner.options import make_options
+    from producers.tasks import make_task
+
+    if llm != "rules" and model is None:
+        raise OnibusError(f"--llm {llm} needs --model, and --base-url unless it is OpenAI's own; add them")
+    make_task(task, max_episode_steps=None).close()
+    name = run or f"demo-{task}-{reward}-{time.strftime('%Y%m%d-%H%M%S')}"
+    defaults = make_options(task, run=name)
+    given_spec = spec or defaults.specs[0].name
+    judge = ["--llm", llm]
+    judge += ["--base-url", base_url] if base_url else []
+    judge += ["--model", model] if model else []
+    learner = learner_args.split()
+    learner += (
+        ["--spec", f"{_spec_name(given_spec)}={defaults.specs[0].coefficient}"] if reward != "none" else []
+    )
+    options = DemoOptions(
+        run=name,
+        task=task,
+        reward=reward,
+        spec=given_spec,
+        judge_name="nobody" if reward == "none" else llm if model is None else f"{llm} ({model})",
+        judge=tuple(judge),
+        learner=tuple(learner),
+        seconds=minutes * 60,
+        annotators=annotators,
+    )
+    with one_at_a_time(settings.runs_dir):
+        _play(settings, options, Console())
+
+
+def _play(settings: Settings, options: DemoOptions, console: Console) -> None:
+    from infra.demo.session import Demo
+    from infra.shutdown import stop_event
+
+    with Demo(settings, options, console, stop_event()) as running:
+        running.watch()
+        running.stop_components()
+        _finish(console, running)
+
+
+def _finish(console: Console, running: Demo) -> None:
+    """Summary and report, while the broker still runs."""
+    from infra.demo.summary import CaptionRow, print_summary
+    from learner.judged_captions import judge_captions
+    from learner.report import write_report
+
+    report: Path | None = None
+    rows: list[CaptionRow] = []
+    if (running.folder / "history.jsonl").exists():
+        with console.status("writing the report …"):
+            captions = judge_captions(running.settings, running.folder)
+            report = write_report(running.folder, captions)
+        rows = [CaptionRow(c.text, c.verdict, c.steps, c.reward) for c in captions]
+    print_summary(console, running, rows, report)
+
+
+def _spec_name(spec: str) -> str:
+    from consumers.annotation_specs import load_spec
+
+    return load_spec(spec).name

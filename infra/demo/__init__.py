@@ -1,0 +1,1 @@
+"""The demo: every component on this machine, looked at while it runs."""

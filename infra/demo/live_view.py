@@ -1,0 +1,168 @@
+"""The terminal view of a running demo (Rich, with Plotext's curve)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotext
+from rich.console import Group, RenderableType
+from rich.layout import Layout
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from infra.demo.snapshot import UNKNOWN, Snapshot
+
+CURVE_POINTS = 2_000
+"""Snapshots kept for the curve; one a second, so more than half an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What the demo is about: fixed while it runs."""
+
+    task: str
+    reward: str
+    judge: str
+    seconds: float
+
+
+def render(
+    heading: Heading, history: Sequence[Snapshot], states: Sequence[tuple[str, str]], width: int
+) -> Layout:
+    """The whole view.
+
+    Args:
+        heading: what runs.
+        history: snapshots so far, oldest first; may be empty.
+        states: name and state of each component.
+        width: columns of the terminal.
+    """
+    now = history[-1] if history else UNKNOWN
+    layout = Layout()
+    layout.split_column(
+        Layout(_headline(heading, now), size=3),
+        Layout(name="figures", size=12),
+        Layout(
+            Panel(_curve(history, width), title="mean return of the last 100 episodes", border_style="green")
+        ),
+    )
+    layout["figures"].split_row(
+        Layout(Panel(_learning(now), title="learning", border_style="green")),
+        Layout(Panel(_bus(now), title="bus", border_style="cyan")),
+        Layout(Panel(_components(states), title="components", border_style="magenta"), ratio=1),
+    )
+    return layout
+
+
+def one_line(now: Snapshot) -> str:
+    """The same in one line, for output that is no terminal."""
+    return (
+        f"{now.seconds:5.0f} s  {_n(now.env_steps)} steps  {_n(now.steps_per_second)}/s  "
+        f"return {_f(now.episode_return)}  intrinsic {_f(now.intrinsic_return)}  "
+        f"captions {_n(now.captions_published)}  labels {_n(now.labels_written)}  lag {_n(now.consumer_lag)}"
+    )
+
+
+def _headline(heading: Heading, now: Snapshot) -> RenderableType:
+    elapsed = now.seconds
+    bar = ProgressBar(total=heading.seconds, completed=min(elapsed, heading.seconds))
+    grid = Table.grid(expand=True, padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_row(
+        Text.assemble(
+            ("onibus ", "bold"),
+            heading.task,
+            (" · reward ", "dim"),
+            heading.reward,
+            (" · judged by ", "dim"),
+            heading.judge,
+        ),
+        bar,
+        f"{_clock(elapsed)} / {_clock(heading.seconds)}",
+    )
+    return Panel(grid, border_style="dim", subtitle="Ctrl-C stops cleanly", subtitle_align="right")
+
+
+def _learning(now: Snapshot) -> Table:
+    rows = [
+        ("environment steps", _n(now.env_steps)),
+        ("steps a second", _n(now.steps_per_second)),
+        ("mean return", _f(now.episode_return, bold=True)),
+        ("mean intrinsic return", _f(now.intrinsic_return)),
+        ("captions with a label", _percent(now.label_coverage)),
+        ("labels the learner has", _n(now.labels_known)),
+    ]
+    return _figures(rows)
+
+
+def _bus(now: Snapshot) -> Table:
+    rows = [
+        ("captions published", _n(now.captions_published)),
+        ("new captions", _n(now.captions_new)),
+        ("captions dropped", _n(now.captions_dropped)),
+        ("labels written", _n(now.labels_written)),
+        ("already labelled", _n(now.captions_known)),
+        ("consumer lag", _n(now.consumer_lag)),
+        ("label latency p50 / p95", f"{_ms(now.latency_p50)} / {_ms(now.latency_p95)}"),
+    ]
+    return _figures(rows)
+
+
+def _figures(rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(expand=True, padding=(0, 1))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for name, value in rows:
+        table.add_row(name, Text.from_markup(value))
+    return table
+
+
+def _components(states: Sequence[tuple[str, str]]) -> Group:
+    colours = {"ready": "green", "starting": "yellow", "running": "green"}
+    return Group(
+        *(Text.assemble(("● ", colours.get(s, "red")), f"{name} ", (s, "dim")) for name, s in states)
+    )
+
+
+def _curve(history: Sequence[Snapshot], width: int) -> RenderableType:
+    points = [(s.env_steps, s.episode_return) for s in history if not math.isnan(s.episode_return)]
+    if len(points) < 2:
+        return Text("the first episodes are under way …", style="dim")
+    steps, returns = [x / 1000 for x, _ in points], [y for _, y in points]
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(max(40, width - 6), 14)
+    plotext.plot(steps, returns, marker="braille")
+    plotext.ylim(min(-1.0, *returns), max(1.0, *returns))
+    plotext.xlabel("thousand environment steps")
+    return Text.from_ansi(plotext.build(), style="green")
+
+
+def _n(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:,.0f}"
+
+
+def _f(value: float, bold: bool = False) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"[bold]{value:.3f}[/bold]" if bold else f"{value:.3f}"
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.0%}"
+
+
+def _ms(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return "> 300 s" if math.isinf(value) else f"{value * 1000:.0f} ms"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

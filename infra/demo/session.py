@@ -1,0 +1,259 @@
+"""One demo from its start to its clean end: broker, topics, annotators, learner, and the view of them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+
+from infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
+from infra.consumer_lag import ConsumerLag
+from infra.demo.live_view import CURVE_POINTS, Heading, one_line, render
+from infra.demo.snapshot import Snapshot, take_snapshot
+from infra.errors import OnibusError
+from infra.processes import Component, Supervisor
+from infra.scraping import scrape
+from infra.settings import Settings, environment_of, load_settings
+from infra.topic_admin import create_topics, require_topics
+from infra.topics import TopicNames
+
+SYSTEM_FILE = "system.jsonl"
+ANNOTATORS_READY_SECONDS = 120.0
+LEARNER_READY_SECONDS = 180.0
+SNAPSHOT_SECONDS = 1.0
+LINE_EVERY = 10
+"""Snapshots between two lines when the output is no terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What a demo runs. ``judge`` are the flags of ``onibus annotate``, ``learner`` those of ``onibus learn``."""
+
+    run: str
+    task: str
+    reward: str
+    spec: str
+    judge_name: str
+    judge: tuple[str, ...]
+    learner: tuple[str, ...]
+    seconds: float
+    annotators: int
+
+
+class Demo:
+    """A context: entering starts everything, leaving stops everything, however it was left."""
+
+    def __init__(
+        self, settings: Settings, options: DemoOptions, console: Console, stopping: threading.Event
+    ) -> None:
+        self.settings, self.options = settings, options
+        self._console, self._stopping = console, stopping
+        self._own_broker = False
+        self._supervisor = Supervisor({})
+        self._learner: Component | None = None
+        self._annotator_ports: list[int] = []
+        self._learner_port = 0
+        self._lag: ConsumerLag | None = None
+        self.history: deque[Snapshot] = deque(maxlen=CURVE_POINTS)
+        self.killed: list[str] = []
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.settings.runs_dir / self.options.run
+
+    @property
+    def broker_folder(self) -> Path:
+        """Where the demo's own broker keeps its data."""
+        return self.settings.runs_dir / "broker"
+
+    def __enter__(self) -> Demo:
+        try:
+            self._start_bus()
+            self._start_components()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def watch(self) -> None:
+        """Show the view until the time is over, the learner has finished, or a stop was asked for.
+
+        Raises:
+            ComponentDiedError: one of the components did.
+        """
+        heading = Heading(
+            self.options.task, self.options.reward, self.options.judge_name, self.options.seconds
+        )
+        began = time.monotonic()
+        with (self.folder / SYSTEM_FILE).open("a", buffering=1) as log, self._live() as live:
+            for number in range(10**9):
+                seconds = time.monotonic() - began
+                snapshot = self._snapshot(seconds)
+                self.history.append(snapshot)
+                log.write(json.dumps(snapshot.to_json()) + "\n")
+                if live is not None:
+                    live.update(
+                        render(heading, self.history, self._states(), self._console.width), refresh=True
+                    )
+                elif number % LINE_EVERY == 0:
+                    self._console.print(one_line(snapshot), highlight=False)
+                if self._stopping.is_set() or seconds >= self.options.seconds or self._learner_finished():
+                    return
+                self._supervisor.check()
+                self._stopping.wait(SNAPSHOT_SECONDS)
+
+    def stop_components(self) -> None:
+        """Stop learner and annotators; the broker stays for the summary."""
+        with self._console.status("stopping learner and annotators …"):
+            self.killed += self._supervisor.stop()
+
+    def close(self) -> None:
+        """Stop whatever still runs, broker included if the demo started it. Data stay."""
+        self.killed += self._supervisor.stop()
+        if self._lag is not None:
+            self._lag.close()
+            self._lag = None
+        if self._own_broker:
+            stop_broker(self.broker_folder)
+            self._own_broker = False
+
+    def _start_bus(self) -> None:
+        if "bootstrap_servers" not in self.settings.model_fields_set:
+            self.settings = self._with_local_broker()
+        created = create_topics(self.settings)
+        require_topics(self.settings)
+        self._say(f"topics: {len(created)} created" if created else "topics: there already")
+
+    def _with_local_broker(self) -> Settings:
+        running = broker_status(self.broker_folder)
+        if running is None or not running.running:
+            began = time.monotonic()
+            with self._console.status("starting Apache Kafka (the first time it is fetched, 44 MB) …"):
+                running = start_broker(BrokerOptions(self.broker_folder))
+            self._own_broker = True
+            self._say(
+                f"broker: Apache Kafka at {running.bootstrap_servers}, up in {time.monotonic() - began:.1f} s"
+            )
+        else:
+            self._say(f"broker: the one that runs at {running.bootstrap_servers}")
+        given = {name: getattr(self.settings, name) for name in self.settings.model_fields_set}
+        return load_settings(**given | running.client_settings())
+
+    def _start_components(self) -> None:
+        self._supervisor = Supervisor(environment_of(self.settings))
+        logs = self.folder / "logs"
+        names = [f"annotator-{n + 1}" for n in range(self.options.annotators)]
+        self._annotator_ports = [_free_port() for _ in names]
+        self._learner_port = _free_port()
+        group = f"{self.settings.topic_prefix}annotators-{self.options.spec}"
+        if self.options.reward != "none":
+            annotators = [
+                Component(
+                    name,
+                    [
+                        *("annotate", "--spec", self.options.spec, "--name", name, "--group", group),
+                        *("--metrics-port", str(port)),
+                        *self.options.judge,
+                    ],
+                    logs / f"{name}.log",
+                )
+                for name, port in zip(names, self._annotator_ports, strict=True)
+            ]
+            self._supervisor.start(annotators)
+            with self._console.status("starting annotators …"):
+                self._supervisor.wait_ready(ANNOTATORS_READY_SECONDS, self._stopping)
+            self._say(f"annotators: {len(annotators)}, judged by {self.options.judge_name}")
+            self._lag = ConsumerLag(self.settings, group, TopicNames(self.settings.topic_prefix).captions)
+        self._learner = Component(
+            "learner",
+            [
+                *("learn", "--task", self.options.task, "--run", self.options.run),
+                *("--reward", self.options.reward, "--metrics-port", str(self._learner_port)),
+                *self.options.learner,
+            ],
+            logs / "learner.log",
+        )
+        self._supervisor.start([self._learner])
+        with self._console.status("starting the learner and its rollout workers …"):
+            self._supervisor.wait_ready(LEARNER_READY_SECONDS, self._stopping)
+
+    def _snapshot(self, seconds: float) -> Snapshot:
+        lag = None if self._lag is None else self._lag.total()
+        return take_snapshot(seconds, scrape([self._learner_port]), scrape(self._annotator_ports), lag)
+
+    def _states(self) -> list[tuple[str, str]]:
+        broker = ("Kafka broker" if self._own_broker else "Kafka (not ours)", "running")
+        return [broker, *((c.name, "ready" if c.ready else "starting") for c in self._supervisor.components)]
+
+    def _learner_finished(self) -> bool:
+        return self._learner is not None and self._learner.finished()
+
+    def _live(self) -> _View:
+        return _View(self._console)
+
+    def _say(self, line: str) -> None:
+        self._console.print(f"[green]✓[/green] {line}", highlight=False)
+
+
+class _View:
+    """A live display on a terminal, nothing elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, screen=True, auto_refresh=False) if console.is_terminal else None
+
+    def __enter__(self) -> Live | None:
+        return self._live.__enter__() if self._live is not None else None
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.__exit__(None, None, None)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def one_at_a_time(runs_dir: Path) -> Iterator[None]:
+    """Hold the runs folder for one demo; the lock goes with the process, whatever ends it.
+
+    Raises:
+        OnibusError: another demo runs, or the folder cannot be written.
+    """
+    path = runs_dir / "demo.lock"
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        raise OnibusError(f"cannot write {runs_dir}: {error.strerror}; choose another --runs-dir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OnibusError(
+                f"a demo runs already with its files in {runs_dir}; stop it, or use another --runs-dir"
+            ) from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

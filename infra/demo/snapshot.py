@@ -1,0 +1,84 @@
+"""The figures of a running demo at one moment."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+
+from infra.scraping import Scrape
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the live view shows and ``system.jsonl`` keeps; NaN where nothing is known yet.
+
+    Latencies are seconds from observing a caption to committing its label; they are upper bounds of
+    histogram buckets.
+    """
+
+    time: float
+    seconds: float
+    env_steps: float
+    steps_per_second: float
+    episode_return: float
+    intrinsic_return: float
+    intrinsic_reward: float
+    label_coverage: float
+    captions_published: float
+    captions_new: float
+    captions_dropped: float
+    captions_known: float
+    labels_known: float
+    labels_written: float
+    model_calls: float
+    dead_letters: float
+    consumer_lag: float
+    latency_p50: float
+    latency_p95: float
+
+    def to_json(self) -> dict[str, float]:
+        """Known figures by name."""
+        return {k: v for k, v in asdict(self).items() if not math.isnan(v)}
+
+
+UNKNOWN = Snapshot(**dict.fromkeys(Snapshot.__dataclass_fields__, math.nan) | {"time": 0.0, "seconds": 0.0})
+"""Before anything was scraped."""
+
+
+def take_snapshot(seconds: float, learner: Scrape, annotators: Scrape, lag: int | None) -> Snapshot:
+    """Put together what was scraped ``seconds`` after the start."""
+
+    def gauge(name: str) -> float:
+        present = any(n == name for n, _ in learner.samples)
+        return learner.total(name) if present else math.nan
+
+    p50 = annotators.quantile("onibus_label_latency_seconds", 0.5)
+    p95 = annotators.quantile("onibus_label_latency_seconds", 0.95)
+    steps = gauge("onibus_environment_steps")
+    started = not math.isnan(steps) and steps > 0
+
+    def once_started(name: str) -> float:
+        return gauge(name) if started else math.nan
+
+    return Snapshot(
+        time=time.time(),
+        seconds=seconds,
+        env_steps=steps,
+        steps_per_second=once_started("onibus_environment_steps_per_second"),
+        episode_return=once_started("onibus_extrinsic_return"),
+        intrinsic_return=once_started("onibus_intrinsic_return"),
+        intrinsic_reward=once_started("onibus_intrinsic_reward"),
+        label_coverage=once_started("onibus_label_coverage"),
+        captions_published=learner.total("onibus_captions_published_total"),
+        captions_new=learner.total("onibus_captions_new_total"),
+        captions_dropped=learner.total("onibus_captions_dropped_total"),
+        captions_known=annotators.total("onibus_captions_known_total"),
+        labels_known=once_started("onibus_labels_known"),
+        labels_written=annotators.total("onibus_labels_written_total"),
+        model_calls=annotators.total("onibus_model_calls_total"),
+        dead_letters=annotators.total("onibus_dead_letters_total"),
+        consumer_lag=math.nan if lag is None else float(lag),
+        latency_p50=math.nan if p50 is None else p50,
+        latency_p95=math.nan if p95 is None else p95,
+    )

@@ -1,0 +1,101 @@
+"""What the demo prints at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infra.demo.session import Demo
+from infra.demo.snapshot import Snapshot
+
+LISTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionRow:
+    """One caption of the summary: its words, its label, how often it came up, what it earned in all."""
+
+    text: str
+    verdict: str
+    steps: int
+    reward: float
+
+
+def print_summary(console: Console, demo: Demo, best: Sequence[CaptionRow], report: Path | None) -> None:
+    """Say what ran, what came of it, and where everything lies."""
+    last = demo.history[-1] if demo.history else None
+    console.print()
+    console.print(_figures(demo, last))
+    if best:
+        console.print(_captions(best[:LISTED]))
+    console.print(_places(demo, report))
+    if demo.killed:
+        console.print(f"[yellow]had to be killed: {', '.join(demo.killed)}; see their logs[/yellow]")
+
+
+def _figures(demo: Demo, last: Snapshot | None) -> Table:
+    options = demo.options
+    table = Table(
+        title=f"onibus demo: {options.task}, reward {options.reward}, judged by {options.judge_name}"
+    )
+    table.add_column("what")
+    table.add_column("how much", justify="right")
+    if last is None:
+        return table
+    at_start = next((s.labels_known for s in demo.history if not math.isnan(s.labels_known)), math.nan)
+    rows = [
+        ("time watched", f"{last.seconds / 60:.1f} min"),
+        ("environment steps", _number(last.env_steps)),
+        ("mean return of the last 100 episodes", _decimal(last.episode_return)),
+        ("mean intrinsic return", _decimal(last.intrinsic_return)),
+        ("captions published", _number(last.captions_published)),
+        ("  of them new to their worker", _number(last.captions_new)),
+        ("  dropped", _number(last.captions_dropped)),
+        ("labels on the bus at the start", _number(at_start)),
+        ("labels paid for in this run", _number(last.labels_written)),
+        ("captions not asked again (label there or on its way)", _number(last.captions_known)),
+        ("label latency, median / 95 %", f"{_seconds(last.latency_p50)} / {_seconds(last.latency_p95)}"),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def _captions(best: Sequence[CaptionRow]) -> Table:
+    table = Table(title="captions that earned most")
+    table.add_column("caption", overflow="fold")
+    table.add_column("label")
+    table.add_column("came up", justify="right")
+    table.add_column("reward in all", justify="right")
+    for row in best:
+        table.add_row(Text(row.text), row.verdict, f"{row.steps:,}", f"{row.reward:,.1f}")
+    return table
+
+
+def _places(demo: Demo, report: Path | None) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("report", str(report) if report else "not made")
+    table.add_row("checkpoints", str(demo.folder / "checkpoint_p0"))
+    table.add_row("logs", str(demo.folder / "logs"))
+    table.add_row("TensorBoard", f"tensorboard --logdir {demo.folder}")
+    where = demo.broker_folder if demo.broker_folder.exists() else demo.settings.bootstrap_servers
+    table.add_row("topics' data", str(where))
+    return table
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:,.0f}"
+
+
+def _decimal(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _seconds(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value * 1000:.0f} ms"

@@ -1,0 +1,148 @@
+"""Child processes of the demo: started in order when the one before is ready, stopped in reverse.
+
+No restart policy: a component that dies stops everything, and its last lines are shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.errors import OnibusError
+
+READY_MARK = "ready: "
+"""Every component logs one line with this when it is up."""
+
+STOP_SECONDS = 10.0
+SHOWN_LINES = 6
+
+
+class ComponentDiedError(OnibusError):
+    """A component ended although nobody stopped it; the message has its last lines."""
+
+
+@dataclass(slots=True)
+class Component:
+    """One ``onibus`` process, its log file, and what is known of its state.
+
+    It runs in a session of its own: Ctrl-C reaches the supervisor alone, which then stops it in order.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    log_path: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    ready: bool = field(default=False, init=False)
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Start it; its output goes to the log file, from scratch."""
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "infra.cli", *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+
+    def wait_ready(self, seconds: float, stopping: threading.Event) -> None:
+        """Wait for its ready line; returns early when ``stopping`` is set.
+
+        Raises:
+            ComponentDiedError: it ended instead.
+            OnibusError: it was not ready in time.
+        """
+        deadline = time.monotonic() + seconds
+        while not stopping.is_set():
+            if READY_MARK in self.log_path.read_text(errors="replace"):
+                self.ready = True
+                return
+            self.check()
+            if time.monotonic() > deadline:
+                raise OnibusError(
+                    f"{self.name} was not ready within {seconds:.0f} s; see {self.log_path}:\n"
+                    f"{self.last_lines()}"
+                )
+            stopping.wait(0.05)
+
+    def check(self) -> None:
+        """Raises ComponentDiedError when it has ended."""
+        if self.process is not None and (code := self.process.poll()) is not None:
+            raise ComponentDiedError(
+                f"{self.name} ended with exit code {code}; the rest was stopped. "
+                f"Its last lines (all in {self.log_path}):\n{self.last_lines()}"
+            )
+
+    def finished(self) -> bool:
+        """Whether it ended by itself with exit code 0."""
+        return self.process is not None and self.process.poll() == 0
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def wait_stopped(self, seconds: float = STOP_SECONDS) -> bool:
+        """Wait for its end and kill what is left of its session; False if it had to be killed."""
+        if self.process is None:
+            return True
+        clean = True
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            clean = False
+        with contextlib.suppress(ProcessLookupError):  # the whole session is gone, as it should be
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        return clean
+
+    def last_lines(self, count: int = SHOWN_LINES) -> str:
+        """The end of its log, indented."""
+        lines = self.log_path.read_text(errors="replace").splitlines() if self.log_path.exists() else []
+        return "\n".join(f"    {line}" for line in lines[-count:])
+
+
+class Supervisor:
+    """The components of one demo, in the order of their start."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.components: list[Component] = []
+
+    def start(self, components: Sequence[Component]) -> None:
+        """Start several at once; wait for them with :meth:`wait_ready`."""
+        for component in components:
+            self.components.append(component)
+            component.start(self._environment)
+
+    def wait_ready(self, seconds: float, stopping: threading.Event) -> None:
+        """Wait until all are ready."""
+        for component in self.components:
+            if not component.ready:
+                component.wait_ready(seconds, stopping)
+
+    def check(self) -> None:
+        """Raises ComponentDiedError for the first that has ended."""
+        for component in self.components:
+            component.check()
+
+    def stop(self, components: Sequence[Component] | None = None) -> list[str]:
+        """Stop these (default: all) in reverse order; returns the names of those that had to be killed."""
+        chosen = [c for c in reversed(self.components) if components is None or c in components]
+        killed = []
+        for component in chosen:
+            component.ask_to_stop()
+            if not component.wait_stopped():
+                killed.append(component.name)
+            self.components.remove(component)
+        return killed

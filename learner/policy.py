@@ -1,0 +1,81 @@
+"""A checkpoint's policy on its own, for rollouts without a learner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sample_factory.algo.utils.context import global_model_factory
+from sample_factory.model.actor_critic import create_actor_critic
+from sample_factory.model.model_utils import get_rnn_size
+
+from infra.errors import OnibusError
+from learner.networks import make_encoder
+from learner.options import LearnOptions, load_options
+from learner.sample_factory import configuration, newest_checkpoint
+
+
+class CheckpointPolicy:
+    """Samples actions for a fixed number of environments, keeping the LSTM state of each.
+
+    Attributes:
+        options: the run's options: its task, network and step limit.
+        version: gradient steps behind these weights.
+    """
+
+    def __init__(self, path: Path, options: LearnOptions) -> None:
+        self.options = options
+        self._path = path
+        self._checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        self.version = int(self._checkpoint["train_step"])
+        self._network: Any = None
+        self._states = torch.zeros(0)
+
+    def bind(self, environment: Any) -> None:
+        """Build the network for the spaces of ``environment``; call once before acting."""
+        cfg = configuration(self.options, self._path.parent, session=0)
+        factory = global_model_factory()
+        factory.register_encoder_factory(make_encoder)
+        self._network = create_actor_critic(cfg, environment.observation_space, environment.action_space)
+        self._network.load_state_dict(self._checkpoint["model"])
+        self._network.eval()
+        self._state_size = get_rnn_size(cfg)
+
+    def __call__(
+        self, observations: dict[str, NDArray[Any]], started: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """Actions, int64 (N,), for N observations stacked by key; ``started`` marks new episodes."""
+        count = len(started)
+        if len(self._states) != count:
+            self._states = torch.zeros(count, self._state_size)
+        self._states[torch.from_numpy(started)] = 0.0
+        with torch.inference_mode():
+            inputs = {
+                key: torch.from_numpy(value).to(self._network.type_for_input_tensor(key))
+                for key, value in observations.items()
+            }
+            output = self._network(inputs, self._states)
+        self._states = output["new_rnn_states"].clone()
+        actions: NDArray[np.int64] = output["actions"].reshape(count).numpy().astype(np.int64)
+        return actions
+
+
+def load_policy(path: Path) -> CheckpointPolicy:
+    """The policy in a checkpoint file, or in the newest checkpoint of a run's folder.
+
+    Raises:
+        OnibusError: there is none, or it cannot be read.
+    """
+    checkpoint = newest_checkpoint(path) if path.is_dir() else path
+    if checkpoint is None or not checkpoint.exists():
+        raise OnibusError(f"no checkpoint in {path}; give a run's folder or a checkpoint_….pth file")
+    options = load_options(checkpoint.parent.parent)
+    try:
+        return CheckpointPolicy(checkpoint, options)
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise OnibusError(
+            f"checkpoint {checkpoint} cannot be read: {type(error).__name__}: {error}"
+        ) from error

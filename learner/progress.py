@@ -1,0 +1,173 @@
+"""What a run tells while it learns: a history file, metrics, TensorBoard, a line now and then."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections import deque
+from pathlib import Path
+from typing import IO, Any
+
+from infra import metrics
+from learner.options import LearnOptions
+from learner.sample_factory import RunState
+
+log = logging.getLogger(__name__)
+
+HISTORY_FILE = "history.jsonl"
+SPEED_SECONDS = 10.0
+LINE_SECONDS = 10.0
+HISTORY_SECONDS = 1.0
+
+_EPISODE_STATISTICS = {
+    "reward": "return",
+    "len": "episode_steps",
+    "score": "score",
+    "depth": "depth",
+    "experience_level": "experience_level",
+    "gold": "gold",
+    "turns": "turns",
+}
+"""Sample Factory's names of episode statistics, and ours."""
+
+
+class Progress:
+    """Turns the states of a run into its history; one JSON object a line, about one a second."""
+
+    def __init__(self, options: LearnOptions, folder: Path) -> None:
+        self._options, self._folder = options, folder
+        self._speed: deque[tuple[float, int]] = deque()
+        self._seconds_before = last_seconds(folder)
+        self._began: float | None = None
+        self._next_line = self._next_history = 0.0
+        self._ready = False
+        self.last: dict[str, float] = {}
+
+    def __enter__(self) -> Progress:
+        self._file: IO[str] = (self._folder / HISTORY_FILE).open("a", buffering=1)
+        self._board = _tensorboard(self._folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._board.close()
+
+    def watch(self, state: RunState) -> None:
+        """Take note of a state; called about twice a second."""
+        now = time.monotonic()
+        if now < self._next_history:
+            return
+        self._began = self._began or now
+        self._next_history = now + HISTORY_SECONDS
+        self.last = self._row(state, now)
+        self._file.write(json.dumps({k: v for k, v in self.last.items() if not math.isnan(v)}) + "\n")
+        self._expose(self.last)
+        if not self._ready:
+            self._ready = True
+            log.info("ready: run %s learns %s", self._options.run, self._options.task)
+        if now >= self._next_line:
+            self._next_line = now + LINE_SECONDS
+            log.info("%s", _line(self.last))
+            for name, value in self.last.items():
+                if not math.isnan(value):
+                    self._board.add_scalar(f"onibus/{name}", value, int(self.last["env_steps"]))
+
+    def _row(self, state: RunState, now: float) -> dict[str, float]:
+        self._speed.append((now, state.env_steps))
+        while self._speed[0][0] < now - SPEED_SECONDS:
+            self._speed.popleft()
+        then, steps = self._speed[0]
+        elapsed = now - then
+        row = {
+            "time": time.time(),
+            "seconds": self._seconds_before + now - (self._began or now),
+            "env_steps": float(state.env_steps),
+            "steps_per_second": (state.env_steps - steps) / elapsed if elapsed > 0 else math.nan,
+            "episodes_averaged": float(len(state.episodes.get("reward", ()))),
+        }
+        for theirs, ours in _EPISODE_STATISTICS.items():
+            values = state.episodes.get(theirs, [])
+            row[ours] = sum(values) / len(values) if values else math.nan
+        return row | state.learner | _counted()
+
+    def _expose(self, row: dict[str, float]) -> None:
+        for name, gauge in _GAUGES.items():
+            value = row.get(name, math.nan)
+            if not math.isnan(value):
+                gauge.set(value)
+
+
+_GAUGES = {
+    "env_steps": metrics.ENVIRONMENT_STEPS,
+    "steps_per_second": metrics.STEPS_PER_SECOND,
+    "return": metrics.EXTRINSIC_RETURN,
+    "intrinsic_return": metrics.INTRINSIC_RETURN,
+    "intrinsic_reward": metrics.INTRINSIC_REWARD,
+    "label_coverage": metrics.LABEL_COVERAGE,
+    "label_age_seconds": metrics.LABEL_AGE_SECONDS,
+    "labels_known": metrics.LABELS_KNOWN,
+    "score": metrics.EPISODE_SCORE,
+    "depth": metrics.EPISODE_DEPTH,
+    "experience_level": metrics.EPISODE_EXPERIENCE_LEVEL,
+    "gold": metrics.EPISODE_GOLD,
+    "turns": metrics.EPISODE_TURNS,
+}
+
+_COUNTERS = {
+    "onibus_captions_published_total": "captions_published",
+    "onibus_captions_new_total": "captions_new",
+    "onibus_captions_dropped_total": "captions_dropped",
+    "onibus_episodes_published_total": "episodes_published",
+    "onibus_episodes_dropped_total": "episodes_dropped",
+}
+
+
+def _counted() -> dict[str, float]:
+    """The rollout workers' counters, summed over their processes."""
+    counted = dict.fromkeys(_COUNTERS.values(), 0.0)
+    for family in metrics.registry().collect():
+        for sample in family.samples:
+            if sample.name in _COUNTERS:
+                counted[_COUNTERS[sample.name]] += sample.value
+    return counted
+
+
+def _line(row: dict[str, float]) -> str:
+    def shown(name: str, form: str) -> str:
+        value = row.get(name, math.nan)
+        return "-" if math.isnan(value) else format(value, form)
+
+    return (
+        f"{shown('env_steps', ',.0f')} steps, {shown('steps_per_second', ',.0f')}/s, "
+        f"return {shown('return', '.3f')}, intrinsic return {shown('intrinsic_return', '.3f')}, "
+        f"captions {shown('captions_published', ',.0f')} published, "
+        f"{shown('captions_dropped', ',.0f')} dropped, "
+        f"labels {shown('labels_known', ',.0f')}, labelled {shown('label_coverage', '.0%')}"
+    )
+
+
+def _tensorboard(folder: Path) -> Any:
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), flush_secs=10)
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The history of the run in ``folder``, oldest first; a last line cut short is left out."""
+    path = folder / HISTORY_FILE
+    rows: list[dict[str, float]] = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break  # killed while writing: only the last line can be incomplete
+    return rows
+
+
+def last_seconds(folder: Path) -> float:
+    """Seconds of training that the run in ``folder`` has behind it."""
+    rows = read_history(folder)
+    return rows[-1]["seconds"] if rows else 0.0

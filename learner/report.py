@@ -1,0 +1,169 @@
+"""`onibus report`: one self-contained HTML page for a run."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from infra.errors import OnibusError
+from learner.charts import curve_of, line_chart
+from learner.judged_captions import JudgedCaption
+from learner.options import LearnOptions, load_options
+from learner.progress import read_history
+
+REPORT_FILE = "report.html"
+SYSTEM_FILE = "system.jsonl"
+LISTED = 15
+
+_PACKAGES = (
+    "onibus", "kafka-python", "fastavro", "torch", "sample-factory", "nle", "minihack", "gymnasium", "numpy",
+)  # fmt: skip
+
+_EPISODE_CHARTS = {
+    "episode_steps": "steps of an episode",
+    "score": "in-game score",
+    "depth": "deepest level",
+    "experience_level": "experience level",
+    "gold": "gold",
+    "turns": "game turns",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart and what it shows."""
+
+    title: str
+    svg: str
+
+
+def write_report(folder: Path, captions: Sequence[JudgedCaption] | None) -> Path:
+    """Write ``report.html`` into the run's folder and return its path.
+
+    Args:
+        folder: the run's folder.
+        captions: its judged captions, best rewarded first; None when they could not be read.
+
+    Raises:
+        OnibusError: no run in ``folder``, nothing to show yet, or the page cannot be written.
+    """
+    options = load_options(folder)
+    history = read_history(folder)
+    if not history:
+        raise OnibusError(f"run {options.run} has no history yet; let it learn for a few seconds first")
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            options=options,
+            headline=_headline(options, history),
+            charts=[c for c in _charts(history, _read_lines(folder / SYSTEM_FILE)) if c.svg],
+            best=None if captions is None else captions[:LISTED],
+            worst=None if captions is None else _worst(captions),
+            settings=sorted(options.model_dump(mode="json").items()),
+            versions=_versions(),
+            made_at=time.strftime("%Y-%m-%d %H:%M:%S"),
+        )
+    )
+    path = folder / REPORT_FILE
+    try:
+        path.write_text(page)
+    except OSError as error:
+        raise OnibusError(
+            f"cannot write {path}: {error.strerror}; free some space or mend the rights"
+        ) from error
+    return path
+
+
+def _headline(options: LearnOptions, history: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
+    last = history[-1]
+
+    def shown(name: str, form: str) -> str:
+        return format(last[name], form) if name in last else "–"
+
+    return [
+        ("environment steps", shown("env_steps", ",.0f")),
+        ("minutes of training", f"{last['seconds'] / 60:.1f}"),
+        ("mean return", shown("return", ".3f")),
+        ("mean intrinsic return", shown("intrinsic_return", ".3f")),
+        ("captions published", shown("captions_published", ",.0f")),
+        ("labels in the learner's table", shown("labels_known", ",.0f")),
+        ("captions with a label", shown("label_coverage", ".0%")),
+    ]
+
+
+def _charts(history: Sequence[Mapping[str, float]], system: Sequence[Mapping[str, float]]) -> Iterable[Chart]:
+    steps, seconds = "environment steps", "seconds"
+
+    def by_steps(y: str) -> tuple[Sequence[float], Sequence[float]]:
+        return curve_of(history, "env_steps", y)
+
+    yield Chart(
+        "Extrinsic return", line_chart({"extrinsic": by_steps("return")}, steps, "mean of 100 episodes")
+    )
+    yield Chart(
+        "Intrinsic return", line_chart({"intrinsic": by_steps("intrinsic_return")}, steps, "mean an episode")
+    )
+    for name, title in _EPISODE_CHARTS.items():
+        yield Chart(title.capitalize(), line_chart({title: by_steps(name)}, steps, "mean of 100 episodes"))
+    yield Chart(
+        "Captions with a label", line_chart({"share": by_steps("label_coverage")}, steps, "share", (0, 1.05))
+    )
+    yield Chart(
+        "Captions and labels",
+        line_chart(
+            {
+                "captions published": curve_of(history, "seconds", "captions_published"),
+                "new captions": curve_of(history, "seconds", "captions_new"),
+                "labels in the table": curve_of(history, "seconds", "labels_known"),
+            },
+            seconds,
+            "in all",
+        ),
+    )
+    yield Chart("Speed", line_chart({"speed": by_steps("steps_per_second")}, steps, "steps a second"))
+    yield Chart(
+        "Label latency",
+        line_chart(
+            {
+                "median": curve_of(system, "seconds", "latency_p50"),
+                "95 %": curve_of(system, "seconds", "latency_p95"),
+            },
+            seconds,
+            "seconds (bucket bounds)",
+        ),
+    )
+    yield Chart(
+        "Consumer lag", line_chart({"lag": curve_of(system, "seconds", "consumer_lag")}, seconds, "records")
+    )
+
+
+def _worst(captions: Sequence[JudgedCaption]) -> list[JudgedCaption]:
+    """The most frequent captions that earned nothing."""
+    nothing = [c for c in captions if c.reward == 0]
+    return sorted(nothing, key=lambda c: c.steps, reverse=True)[:LISTED]
+
+
+def _read_lines(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = [("Python", platform.python_version()), ("machine", f"{platform.system()} {platform.machine()}")]
+    for package in _PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            found.append((package, "not installed"))
+    return found
+
+
+def _environment() -> Environment:
+    return Environment(loader=PackageLoader("learner"), autoescape=select_autoescape(["html", "j2"]))

@@ -1,0 +1,176 @@
+"""Where the learner's intrinsic reward comes from: labels that follow the bus, and what is told of them.
+
+Lives in the learner's process. Its threads read Kafka; the learner's own thread only looks up arrays.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.annotation_specs import read_specs
+from consumers.label_reader import LabelReader
+from consumers.label_table import LabelTable
+from infra.errors import OnibusError
+from infra.settings import Settings
+from learner.caption_tally import CaptionTally
+from learner.found_specs import keep_specs
+from learner.options import LearnOptions
+from learner.rewards import NoReward, RetrievalReward, SpecReward
+from schemas.records import AnnotationSpec
+
+log = logging.getLogger(__name__)
+
+LOAD_SECONDS = 300.0
+SPEC_RETRY_SECONDS = 2.0
+SAVE_SECONDS = 15.0
+MOST_UNCOUNTED = 64
+"""Batches whose captions wait to be counted; counting them together is far cheaper than one by one."""
+
+RETURN_WINDOW = 100
+"""Batches over which the mean intrinsic return is taken."""
+
+
+class RewardSource:
+    """Intrinsic rewards of batches, their statistics, and the threads behind them."""
+
+    def __init__(self, settings: Settings, options: LearnOptions, folder: Path) -> None:
+        self._settings, self._options, self._folder = settings, options, folder
+        self._table = LabelTable()
+        self._reader: LabelReader | None = None
+        self._reward: RetrievalReward | NoReward = (
+            NoReward() if options.reward == "none" else RetrievalReward(self._table, options.count_beta)
+        )
+        self._stopping = threading.Event()
+        self._resolver: threading.Thread | None = None
+        self._tally = CaptionTally.load(folder)
+        self._unsaved: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        self._next_save = time.monotonic() + SAVE_SECONDS
+        self._returns: deque[tuple[float, float]] = deque(maxlen=RETURN_WINDOW)
+        self._last: dict[str, float] = {}
+        self._last_batch = time.monotonic()
+        self._longest_pause = 0.0
+
+    def start(self) -> None:
+        """Load the labels, then follow them; look for the specifications until they are all announced.
+
+        Raises:
+            OnibusError: the labels cannot be loaded.
+        """
+        if isinstance(self._reward, NoReward):
+            return
+        self._reader = LabelReader(self._settings, self._table)
+        self._reader.load(LOAD_SECONDS)
+        self._reader.start()
+        self._resolver = threading.Thread(target=self._resolve_specs, daemon=True, name="resolve-specs")
+        self._resolver.start()
+
+    def stop(self) -> None:
+        """End the threads and keep the captions' totals."""
+        self._stopping.set()
+        if self._reader is not None:
+            self._reader.stop()
+        if self._resolver is not None:
+            self._resolver.join(5)
+        self._count_captions()
+        self._tally.save(self._folder)
+
+    def intrinsic(
+        self, ids: NDArray[np.int64], counts: NDArray[np.int64], dones: float
+    ) -> NDArray[np.float32]:
+        """Rewards of a batch, float32, shaped like ``ids`` (int64, (E, T)); ``dones`` episodes ended in it.
+
+        The arrays are kept for a while to be counted: they must not change afterwards.
+        """
+        rewarded = self._reward(ids, counts)
+        total = float(rewarded.intrinsic.sum())
+        self._returns.append((total, dones))
+        self._unsaved.append((ids, rewarded.intrinsic))
+        if len(self._unsaved) >= MOST_UNCOUNTED:
+            self._count_captions()
+        self._last = {"intrinsic_reward": total / ids.size, "label_coverage": rewarded.coverage}
+        now = time.monotonic()
+        self._longest_pause = max(self._longest_pause, now - self._last_batch)
+        self._last_batch = now
+        return rewarded.intrinsic
+
+    def statistics(self) -> dict[str, float]:
+        """Figures since the last call, by name; called about once a second from the learner's thread."""
+        self._count_captions()
+        if time.monotonic() >= self._next_save:
+            self._next_save = time.monotonic() + SAVE_SECONDS
+            self._tally.save(self._folder)
+        pause, self._longest_pause = self._longest_pause, 0.0
+        return (
+            self._last
+            | self._label_statistics()
+            | {
+                "intrinsic_return": self._intrinsic_return(),
+                "longest_pause_seconds": pause,
+            }
+        )
+
+    def provenance(self) -> dict[str, str]:
+        """What the reward stands on, for checkpoints: spec ids with coefficients and labels known."""
+        return {
+            s.spec_id.hex(): f"{s.coefficient} x {self._table.count(s.spec_id)} labels"
+            for s in self._reward.specs
+        }
+
+    def _intrinsic_return(self) -> float:
+        """Mean intrinsic return an episode: rewards over episode ends in the last batches (a ratio)."""
+        rewards = sum(total for total, _ in self._returns)
+        episodes = sum(dones for _, dones in self._returns)
+        return rewards / episodes if episodes else math.nan
+
+    def _label_statistics(self) -> dict[str, float]:
+        specs = [s.spec_id for s in self._reward.specs]
+        newest = max((self._table.newest_annotated_at(s) for s in specs), default=0)
+        return {
+            "labels_known": float(sum(self._table.count(s) for s in specs)),
+            "label_age_seconds": max(0.0, time.time() - newest / 1e6) if newest else math.nan,
+            "specs_found": float(len(specs)),
+        }
+
+    def _count_captions(self) -> None:
+        batches, self._unsaved = self._unsaved, []
+        if batches:
+            ids = np.concatenate([i.reshape(-1) for i, _ in batches])
+            self._tally.add(ids, np.concatenate([r.reshape(-1) for _, r in batches]))
+
+    def _resolve_specs(self) -> None:
+        """Find the newest specification of each name asked for; wait for those not announced yet."""
+        wanted = {share.name: share.coefficient for share in self._options.specs}
+        missing: set[str] = set()
+        while not self._stopping.is_set():
+            try:
+                found = _newest_by_name(read_specs(self._settings))
+            except OnibusError as error:
+                log.warning("cannot read the specifications, trying again: %s", error)
+                found = {}
+            self._reward.specs = tuple(
+                SpecReward(found[name], coefficient) for name, coefficient in wanted.items() if name in found
+            )
+            if len(self._reward.specs) == len(wanted):
+                keep_specs(self._folder, {name: found[name] for name in wanted})
+                return
+            if (now_missing := set(wanted) - set(found)) != missing:
+                missing = now_missing
+                log.warning(
+                    "no annotator has announced %s yet: it rewards nothing until one does "
+                    "(onibus annotate --spec NAME)",
+                    ", ".join(sorted(missing)),
+                )
+            self._stopping.wait(SPEC_RETRY_SECONDS)
+
+
+def _newest_by_name(specs: dict[bytes, AnnotationSpec]) -> dict[str, bytes]:
+    in_order = sorted(specs.items(), key=lambda item: item[1].created_at)
+    return {spec.name: spec_id for spec_id, spec in in_order}

@@ -1,0 +1,87 @@
+"""Intrinsic rewards: arrays of caption ids and counts in, arrays of rewards out. No text, no Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.ids import NO_CAPTION
+
+HELPFUL = 2
+"""Verdict code of "helpful" in a label table (:mod:`consumers.label_table`)."""
+
+
+class Verdicts(Protocol):
+    """The one thing a retrieval reward needs of a label table."""
+
+    def verdicts(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Verdict codes of the ids, 0 where there is no label."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpecReward:
+    """One specification's part of the reward: its id and its coefficient."""
+
+    spec_id: bytes
+    coefficient: float
+
+
+@dataclass(frozen=True, slots=True)
+class RewardedBatch:
+    """Rewards of a batch, float32, with the shape of its ids, and what is told of them.
+
+    ``coverage`` is the share of steps with a caption whose caption had a label under some specification;
+    NaN when no step had a caption.
+    """
+
+    intrinsic: NDArray[np.float32]
+    coverage: float
+
+
+class RetrievalReward:
+    """``sum of c_spec * [label is helpful] / N ** beta``, from labels alone; unknown and unsure are 0.
+
+    ONI's retrieval reward (arXiv 2410.23022, section 4.1) with the count-based decay of its section 4.2.
+    """
+
+    def __init__(self, table: Verdicts, count_beta: float) -> None:
+        self._table = table
+        self._beta = count_beta
+        self.specs: Sequence[SpecReward] = ()
+
+    def __call__(self, ids: NDArray[np.int64], counts: NDArray[np.int64]) -> RewardedBatch:
+        """Rewards of a batch.
+
+        Args:
+            ids: int64, any shape, the caption that each step brought about; 0 for none.
+            counts: int64, the same shape, which time in its episode the caption came up, from 1.
+        """
+        total = np.zeros(ids.shape, dtype=np.float32)
+        labelled = np.zeros(ids.shape, dtype=bool)
+        for spec in self.specs:
+            verdicts = self._table.verdicts(spec.spec_id, ids)
+            labelled |= verdicts != 0
+            total += np.float32(spec.coefficient) * (verdicts == HELPFUL)
+        rewarded = np.flatnonzero(total)
+        if rewarded.size:
+            flat = total.reshape(-1)
+            flat[rewarded] /= counts.reshape(-1)[rewarded].astype(np.float32) ** self._beta
+        captioned = np.count_nonzero(ids != NO_CAPTION)
+        coverage = np.count_nonzero(labelled) / captioned if captioned else float("nan")
+        return RewardedBatch(total, coverage)
+
+
+class NoReward:
+    """Extrinsic reward only."""
+
+    specs: Sequence[SpecReward] = ()
+
+    def __call__(self, ids: NDArray[np.int64], counts: NDArray[np.int64]) -> RewardedBatch:
+        """Zeros, float32, shaped like ``ids``."""
+        del counts
+        return RewardedBatch(np.zeros(ids.shape, dtype=np.float32), float("nan"))
