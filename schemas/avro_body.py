@@ -64,7 +64,7 @@ class RecordBody:
         self.document = document or schema_document(record_type)
         self._schema = parse(self.document)
         self._names = tuple(f.name for f in fields(record_type))
-        self._revive = _REVIVERS.get(record_type, {})
+        self._revive = _REVIVERS.get(self.document["name"], {})
         self._indexed = _chooses(self.document)
 
     def encode(self, record: Record) -> bytes:
@@ -191,15 +191,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_REVIVERS: Mapping[type[Record], Mapping[str, Callable[[Any], Any]]] = {
-    Label: {"verdict": Verdict},
-    Annotation: {
+_REVIVERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
+    "Label": {"verdict": Verdict},
+    "Annotation": {
         "verdict": lambda v: None if v is None else Verdict(v),
         "origin": Origin,
         "texts": tuple,
         "sources": lambda v: tuple(CaptionOffset(**o) for o in v),
     },
-    AnnotationSpec: {"kind": Kind},
-    RewardUpdate: {"spec_ids": tuple},
+    "AnnotationSpec": {"kind": Kind},
+    "RewardUpdate": {"spec_ids": tuple},
 }
-"""Functions that turn Avro's plain values back into ours, by type and field."""
+"""Functions that turn Avro's plain values back into ours, by schema and field."""

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
@@ -19,6 +20,11 @@ FAST_BROKER = {
     "log.segment.delete.delay.ms": "1000",
 }
 """Kafka server properties that make compaction, failover and clean-up show within a test's patience."""
+
+
+# A busy machine must not fail a test: no deadline for an example; pytest-timeout bounds the whole.
+hypothesis.settings.register_profile("onibus", deadline=None)
+hypothesis.settings.load_profile("onibus")
 
 
 @pytest.fixture(scope="session")
