@@ -26,13 +26,50 @@ _RECORD_OVERHEAD = 500
 """Bytes that a queued record takes besides its text or actions, about."""
 
 
+class RepeatFilter:
+    """Which captions are due: on first sight, and again when they are seen after ``AGAIN_SECONDS``.
+
+    Bounded by ``limit`` captions; the oldest make room and count as new when they come back.
+    """
+
+    def __init__(self, limit: int = TABLE_CAPTIONS) -> None:
+        self.first_sights = 0
+        self._limit = limit
+        self._due: dict[int, list[float]] = {}
+
+    def turn(self, lookup: int, now: float) -> list[float] | None:
+        """None if the caption is not due, else the cell that holds when it will be due again.
+
+        A cell outlives its caption's place here, so that a late failure can be noted in it.
+
+        Args:
+            lookup: the caption's look-up id.
+            now: seconds on a clock that never goes back.
+        """
+        cell = self._due.get(lookup)
+        if cell is None:
+            cell = self._first_sight(lookup)
+        elif now < cell[0]:
+            return None
+        cell[0] = now + AGAIN_SECONDS
+        return cell
+
+    def _first_sight(self, lookup: int) -> list[float]:
+        self.first_sights += 1
+        if len(self._due) >= self._limit:
+            for old in list(islice(self._due, max(1, self._limit // 8))):
+                del self._due[old]
+        cell = self._due[lookup] = [0.0]
+        return cell
+
+
 class RolloutBus:
     """Captions and episodes of one process on their way to Kafka. No method waits, but flush and close."""
 
     def __init__(self, settings: Settings, run: str, task: str) -> None:
         self._run, self._task = run, task
         self._publisher = Publisher(settings)
-        self._due: dict[int, list[float]] = {}  # by look-up id: when to publish it again, as a cell
+        self._filter = RepeatFilter()
         self._environments = 0
 
     @property
@@ -48,14 +85,13 @@ class RolloutBus:
     def observe(
         self, caption: Caption, worker: int, environment: int, episode: int, step: int, policy_version: int
     ) -> None:
-        """Publish a caption on first sight and again after a minute; the common case is one look-up."""
-        now = time.monotonic()
-        due = self._due.get(caption.lookup)
-        if due is None:
-            due = self._first_sight(caption.lookup)
-        elif now < due[0]:
+        """Publish a caption if it is new or due again; in the common case this is one look-up."""
+        first_sights = self._filter.first_sights
+        cell = self._filter.turn(caption.lookup, time.monotonic())
+        if cell is None:
             return
-        due[0] = now + AGAIN_SECONDS
+        if self._filter.first_sights > first_sights:
+            metrics.CAPTIONS_NEW.inc()
         record = CaptionObserved(
             text=caption.text,
             task=self._task,
@@ -69,7 +105,7 @@ class RolloutBus:
         )
 
         def lost() -> None:
-            due[0] = time.monotonic() + AGAIN_AFTER_LOSS_SECONDS
+            cell[0] = time.monotonic() + AGAIN_AFTER_LOSS_SECONDS
 
         self._publisher.put(Outgoing(record, caption.id, len(caption.text) + _RECORD_OVERHEAD, lost))
 
@@ -96,29 +132,26 @@ class RolloutBus:
         """Deliver what is on its way for up to ``timeout`` seconds, drop and count the rest."""
         self._publisher.close(timeout)
 
-    def _first_sight(self, lookup: int) -> list[float]:
-        metrics.CAPTIONS_NEW.inc()
-        if len(self._due) >= TABLE_CAPTIONS:
-            for old in list(islice(self._due, TABLE_CAPTIONS // 8)):
-                del self._due[old]
-        cell = self._due[lookup] = [0.0]
-        return cell
-
 
 def process_bus(settings: Settings, run: str, task: str) -> RolloutBus:
     """This process's bus for a run and task, made at the first call.
 
     A forked child gets a bus of its own: threads and sockets do not survive a fork.
     """
-    key = (os.getpid(), run, task, settings.model_dump_json())
-    bus = _buses.get(key)
-    if bus is None:
-        bus = _buses[key] = RolloutBus(settings, run, task)
-        atexit.register(bus.close)
-    return bus
+    key = (os.getpid(), run, task, settings)
+    if key not in _buses:
+        _buses[key] = RolloutBus(settings, run, task)
+    return _buses[key]
 
 
-_buses: dict[tuple[int, str, str, str], RolloutBus] = {}
+_buses: dict[tuple[int, str, str, Settings], RolloutBus] = {}
+
+
+@atexit.register
+def _close_own_buses() -> None:
+    for (process, *_), bus in _buses.items():
+        if process == os.getpid():
+            bus.close()
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.errors import OnibusError
 from producers.endings import Ending
+from producers.luck import luck_at
 from producers.seeding import Seeds, reset_with_seeds
 from producers.tasks import make_task
 from schemas.records import EpisodeFinished
@@ -83,25 +84,42 @@ def episode_key(record: EpisodeFinished) -> bytes:
     return f"{record.run}/{record.worker}/{record.environment}/{record.episode}".encode()
 
 
-def replay(record: EpisodeFinished) -> int:
-    """Play a recorded episode again and return its checksum, equal to ``record.checksum`` if it is the same.
+def verify(record: EpisodeFinished) -> None:
+    """Play a recorded episode again and see that every observation was the same.
 
     Raises:
-        OnibusError: the task is unknown, or the game ends before the recorded actions do.
+        OnibusError: it was not, with the likely reason; or the task is unknown.
+    """
+    if replay(record) == record.checksum:
+        return
+    then, now = luck_at(record.started_at), luck_at(time.time_ns() // 1000)
+    reason = (
+        f"NetHack's luck follows the calendar, and it was recorded under {then}, played again under {now}; "
+        "replay it on such a day"
+        if then != now
+        else "the record is damaged or comes from other versions; use the NLE and MiniHack that recorded it"
+    )
+    raise OnibusError(f"episode {episode_key(record).decode()} is not the same when played again: {reason}")
+
+
+def replay(record: EpisodeFinished) -> int:
+    """Play a recorded episode again; the checksum of what was observed, as in :class:`EpisodeFinished`.
+
+    Playing stops early if the game ends before the recorded actions do.
+
+    Raises:
+        OnibusError: the task is unknown.
     """
     env: Any = make_task(record.task, max_episode_steps=record.max_episode_steps)
     try:
         seeds = Seeds(record.seed_core, record.seed_disp, record.seed_level)
         observation, _info = reset_with_seeds(env, seeds)
         checksum = zlib.crc32(observation["blstats"])
-        for step, action in enumerate(record.actions, start=1):
+        for action in record.actions:
             observation, _reward, terminated, truncated, _info = env.step(action)
             checksum = zlib.crc32(observation["blstats"], checksum)
-            if (terminated or truncated) and step < len(record.actions):
-                raise OnibusError(
-                    f"episode {episode_key(record).decode()} ends at step {step} of {len(record.actions)} "
-                    "when played again; replay it with the NLE and MiniHack versions that recorded it"
-                )
+            if terminated or truncated:
+                break
         return checksum
     finally:
         env.close()
