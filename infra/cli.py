@@ -8,6 +8,7 @@ import sys
 import typer
 
 from infra.errors import OnibusError
+from schemas.errors import RegistryError
 
 app = typer.Typer(
     name="onibus",
@@ -27,7 +28,7 @@ def main() -> None:
         importlib.import_module(f"infra.commands.{name}").register(app)
     try:
         app()
-    except OnibusError as error:
+    except (OnibusError, RegistryError) as error:
         typer.echo(f"onibus: {error}", err=True)
         sys.exit(2)
 

@@ -17,6 +17,7 @@ from typing import Any
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from schemas.errors import DecodeError
 from schemas.records import (
     Annotation,
     AnnotationSpec,
@@ -46,10 +47,6 @@ SCHEMA_FILES: Mapping[type[Record], str] = {
     DeadLetter: "dead_letter",
     EpisodeFinished: "episode_finished",
 }
-
-
-class DecodeError(ValueError):
-    """Bytes that are no record of the expected type; the message says why in one line."""
 
 
 class RecordBody:

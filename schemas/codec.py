@@ -14,13 +14,13 @@ from typing import Any, Protocol, TypeVar
 
 from schemas.avro_body import (
     SCHEMA_FILES,
-    DecodeError,
     Document,
     RecordBody,
     archived_documents,
     schema_document,
     schema_fingerprint,
 )
+from schemas.errors import DecodeError, RegistryError
 from schemas.records import Record
 
 __all__ = [
@@ -43,13 +43,6 @@ HEADER_BYTES = 10
 """Bytes before the Avro body: the marker and the fingerprint."""
 
 R = TypeVar("R", bound=Record)
-
-
-class RegistryError(Exception):
-    """The schema registry cannot be asked, or refuses; the message is one line: what, why, what to do.
-
-    No fault of the record: the same call may succeed later.
-    """
 
 
 class Codec(Protocol):

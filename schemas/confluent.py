@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from schemas.avro_body import SCHEMA_FILES, Document, RecordBody
-from schemas.codec import RegistryError
+from schemas.errors import RegistryError
 from schemas.records import Record
 
 MAGIC = b"\x00"
@@ -140,6 +140,8 @@ class SchemaRegistry:
     def schema(self, schema_id: int) -> Document | None:
         """The schema of an id; None where the registry knows none.
 
+        A schema of another language comes back as a document whose name is its beginning.
+
         Raises:
             RegistryError: the registry does not answer, or with something else.
         """
@@ -149,7 +151,10 @@ class SchemaRegistry:
             return None
         if answer.status_code != HTTPStatus.OK or not isinstance(found.get("schema"), str):
             raise self._refused(f"does not give schema {schema_id}", answer)
-        document = json.loads(found["schema"]) if found.get("schemaType", "AVRO") == "AVRO" else None
+        try:
+            document = json.loads(found["schema"])
+        except ValueError:  # of another schema language
+            document = None
         return document if isinstance(document, Mapping) else {"name": found["schema"][:40]}
 
     def _ask(self, method: str, path: str, content: str | None = None) -> httpx.Response:
@@ -159,6 +164,8 @@ class SchemaRegistry:
                 self._pause(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
             try:
                 answer = self._client.request(method, self._base + path, content=content, headers=headers)
+            except httpx.UnsupportedProtocol:
+                raise
             except httpx.TransportError as error:
                 reason = str(error) or type(error).__name__
                 continue
@@ -198,6 +205,9 @@ class _Known:
     def __init__(self) -> None:
         self._by_id: dict[int, tuple[Any, float]] = {}
         self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
 
     def get(self, schema_id: int) -> Any:
         value, since = self._by_id.get(schema_id, (None, 0.0))
