@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-_COMMANDS: tuple[str, ...] = ("demo", "broker", "topics", "learn", "rollout", "report")
+_COMMANDS: tuple[str, ...] = ("demo", "broker", "topics", "learn", "rollout", "report", "bench")
 """Modules of :mod:`infra.commands`; each has ``register(app)`` and imports its component only when run."""
 
 

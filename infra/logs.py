@@ -14,7 +14,9 @@ def set_up_logging(verbose: bool = False) -> None:
         force=True,
     )
     logging.captureWarnings(True)
+    # Never DEBUG: kafka-python would log its configuration and its bytes, passwords included.
+    logging.getLogger("kafka").setLevel(logging.INFO if verbose else logging.CRITICAL)
     if not verbose:
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)
         logging.getLogger("httpx").setLevel(logging.WARNING)
+        logging.getLogger("nle").setLevel(logging.WARNING)
         logging.getLogger("py.warnings").setLevel(logging.ERROR)

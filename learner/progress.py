@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -9,6 +10,8 @@ import time
 from collections import deque
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 from infra import metrics
 from learner.options import LearnOptions
@@ -85,6 +88,7 @@ class Progress:
             "seconds": self._seconds_before + now - (self._began or now),
             "env_steps": float(state.env_steps),
             "steps_per_second": (state.env_steps - steps) / elapsed if elapsed > 0 else math.nan,
+            "cpu_seconds": _cpu_seconds(),
             "episodes_averaged": float(len(state.episodes.get("reward", ()))),
         }
         for theirs, ours in _EPISODE_STATISTICS.items():
@@ -132,6 +136,17 @@ def _counted() -> dict[str, float]:
             if sample.name in _COUNTERS:
                 counted[_COUNTERS[sample.name]] += sample.value
     return counted
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process and its children so far, user and system."""
+    total = 0.0
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def _line(row: dict[str, float]) -> str:

@@ -50,6 +50,7 @@ from sample_factory.utils.utils import log as sample_factory_log
 from signal_slot.signal_slot import Timer
 
 from infra.errors import OnibusError
+from infra.logs import set_up_logging
 from infra.settings import load_settings
 from learner.networks import LSTM_SIZE, make_encoder
 from learner.options import LearnOptions
@@ -113,7 +114,8 @@ class RewardingLearner(Learner):  # type: ignore[misc]
 
     def init(self) -> Any:
         """Load model and labels; runs in the learner's own process."""
-        end_with_parent()
+        if end_with_parent():
+            set_up_logging()
         self._options = LearnOptions.model_validate(self.cfg.onibus)
         model = super().init()
         if self._options.captions:
@@ -432,12 +434,16 @@ def newest_checkpoint(folder: Path) -> Path | None:
 _watching_parent = False
 
 
-def end_with_parent() -> None:
-    """In a child process: end when the parent is gone, so that kill -9 of a run leaves no orphan."""
+def end_with_parent() -> bool:
+    """In a child process: end when the parent is gone, so that kill -9 of a run leaves no orphan.
+
+    Returns:
+        Whether this is a child process.
+    """
     global _watching_parent
     parent = multiprocessing.parent_process()
     if parent is None or _watching_parent:
-        return
+        return parent is not None
     _watching_parent = True
 
     def wait() -> None:
@@ -445,6 +451,7 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True, name="end-with-parent").start()
+    return True
 
 
 def _end_children() -> None:

@@ -35,7 +35,7 @@ def run(settings: Settings, options: LearnOptions, *, resume: bool, metrics_port
     """
     stopping = stop_event()
     folder = settings.runs_dir / options.run
-    make_task(options.task, max_episode_steps=options.max_episode_steps).close()
+    make_task(options.task, max_episode_steps=options.max_episode_steps).close()  # type: ignore[no-untyped-call]
     if options.captions:
         require_topics(settings)
     session = _open_run(options, folder, resume)

@@ -41,7 +41,7 @@ def demo(
     run: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     learner_args: Annotated[str, typer.Option(help="More flags for onibus learn, in quotes.")] = "",
 ) -> None:
-    """Run everything on this machine and watch it learn: broker, topics, annotators, learner; report at the end."""
+    """Run everything on this machine and watch it learn; a summary and a report at the end."""
     from rich.console import Console
 
     from infra.demo.session import DemoOptions, one_at_a_time
@@ -50,7 +50,7 @@ def demo(
 
     if llm != "rules" and model is None:
         raise OnibusError(f"--llm {llm} needs --model, and --base-url unless it is OpenAI's own; add them")
-    make_task(task, max_episode_steps=None).close()
+    make_task(task).close()  # type: ignore[no-untyped-call]
     name = run or f"demo-{task}-{reward}-{time.strftime('%Y%m%d-%H%M%S')}"
     defaults = make_options(task, run=name)
     given_spec = spec or defaults.specs[0].name

@@ -78,15 +78,15 @@ def learn(
     metrics_port: MetricsPort = None,
     verbose: Verbose = False,
 ) -> None:
-    """Train a policy with Sample Factory; its rollout workers publish captions, its reward follows the labels."""
+    """Train a policy with Sample Factory: its workers publish captions, its reward follows the labels."""
     set_up_logging(verbose)
-    given: dict[str, Any] = dict(
-        reward=reward, extrinsic_coefficient=extrinsic_coefficient, count_beta=count_beta,
-        learning_rate=learning_rate, discount=discount, entropy=entropy, vtrace=vtrace, network=network,
-        workers=workers, environments=environments, rollout=rollout, batch_size=batch_size,
-        max_episode_steps=max_episode_steps, steps=steps, seconds=seconds, seed=seed, device=device,
-        serial=serial, captions=captions,
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "reward": reward, "extrinsic_coefficient": extrinsic_coefficient, "count_beta": count_beta,
+        "learning_rate": learning_rate, "discount": discount, "entropy": entropy, "vtrace": vtrace,
+        "network": network, "workers": workers, "environments": environments, "rollout": rollout,
+        "batch_size": batch_size, "max_episode_steps": max_episode_steps, "steps": steps, "seconds": seconds,
+        "seed": seed, "device": device, "serial": serial, "captions": captions,
+    }  # fmt: skip
     name = run or f"{task}-{reward or 'retrieval'}-{time.strftime('%Y%m%d-%H%M%S')}"
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads only get in the workers' way
     share_between_processes()

@@ -23,12 +23,13 @@ def report(
     run: Annotated[str, typer.Argument(help="Name of a run in RUNS_DIR, or its folder.")],
 ) -> None:
     """Write one self-contained HTML page with a run's curves, captions, settings and versions."""
-    from learner.judged_captions import judge_captions, kept_captions
+    from learner.judged_captions import JudgedCaption, judge_captions, kept_captions
     from learner.report import write_report
 
     folder = Path(run) if Path(run).is_dir() else settings.runs_dir / run
     if not folder.is_dir():
         raise OnibusError(f"no run {run} in {settings.runs_dir}; give one of: {_runs(settings.runs_dir)}")
+    captions: list[JudgedCaption] | None
     try:
         captions = judge_captions(settings, folder)
     except OnibusError as error:

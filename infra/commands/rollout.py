@@ -52,7 +52,7 @@ def rollout(
     set_up_logging(verbose)
     name = run or time.strftime("rollout-%Y%m%d-%H%M%S")
     if metrics_port is not None:
-        share_between_processes(settings.runs_dir / name / "metrics")
+        share_between_processes()
     stopping = stop_event()
 
     from infra import metrics

@@ -38,7 +38,7 @@ LINE_EVERY = 10
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What a demo runs. ``judge`` are the flags of ``onibus annotate``, ``learner`` those of ``onibus learn``."""
+    """What a demo runs: ``judge`` are flags of ``onibus annotate``, ``learner`` those of ``onibus learn``."""
 
     run: str
     task: str

@@ -1,0 +1,109 @@
+"""Does it learn, over the bus? KeyRoom-S5 with judged messages and without, on several seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from infra.demo.session import Demo, DemoOptions
+from infra.errors import OnibusError
+from infra.settings import Settings
+from learner.benchmarks.result import Figure
+from learner.charts import Curve, curve_of, line_chart
+from learner.progress import read_history
+
+LEARNT, NOT_LEARNT = 0.8, 0.1
+CURVES_FILE = "learning.json"
+PICTURE_FILE = "learning.svg"
+NEVER = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LearningPlan:
+    """Which runs to make: one for each reward and seed, ``steps`` environment steps each."""
+
+    task: str
+    spec: str
+    rewards: Sequence[str]
+    seeds: Sequence[int]
+    steps: int
+
+
+def measure(
+    settings: Settings, plan: LearningPlan, console: Console, stopping: threading.Event
+) -> list[Figure]:
+    """Make the runs one after the other, each with topics of its own; returns the returns reached.
+
+    Also leaves ``learning.json`` (curves) and ``learning.svg`` (their picture) in the runs folder.
+
+    Raises:
+        OnibusError: a run failed, or was stopped before its end.
+    """
+    curves: dict[str, dict[int, Curve]] = {reward: {} for reward in plan.rewards}
+    figures = []
+    for reward in plan.rewards:
+        for seed in plan.seeds:
+            console.print(f"{plan.task}, reward {reward}, seed {seed}: {plan.steps:,} steps")
+            rows = _run(settings, plan, reward, seed, console, stopping)
+            curves[reward][seed] = curve_of(rows, "env_steps", "return")
+            figures.append(_figure(reward, seed, rows))
+    _keep(settings.runs_dir, plan, curves)
+    return figures
+
+
+def _run(
+    settings: Settings,
+    plan: LearningPlan,
+    reward: str,
+    seed: int,
+    console: Console,
+    stopping: threading.Event,
+) -> list[dict[str, float]]:
+    name = f"bench-learning-{plan.task}-{reward}-{seed}"
+    apart = settings.model_copy(update={"topic_prefix": f"{name}."})
+    options = DemoOptions(
+        run=name,
+        task=plan.task,
+        reward=reward,
+        spec=plan.spec,
+        judge_name="rules",
+        judge=("--llm", "rules"),
+        learner=("--seed", str(seed), "--steps", str(plan.steps)),
+        seconds=NEVER,
+        annotators=2,
+    )
+    with Demo(apart, options, console, stopping) as demo:
+        demo.watch()
+    if stopping.is_set():
+        raise OnibusError("stopped before its end; nothing was measured")
+    return read_history(settings.runs_dir / name)
+
+
+def _figure(reward: str, seed: int, rows: Sequence[Mapping[str, float]]) -> Figure:
+    """The best mean return of 100 episodes, with the goal that belongs to the reward."""
+    full = [r["return"] for r in rows if r["episodes_averaged"] >= 100 and "return" in r]
+    best = max(full, default=math.nan)
+    name = f"{reward}, seed {seed}: best mean return of 100 episodes"
+    if reward == "none":
+        return Figure(name, best, "return", f"< {NOT_LEARNT}", best < NOT_LEARNT)
+    when = next((r["env_steps"] for r in rows if r.get("return", -math.inf) >= LEARNT), math.nan)
+    return Figure(f"{name} (≥ {LEARNT} at {when:,.0f} steps)", best, "return", f"≥ {LEARNT}", best >= LEARNT)
+
+
+def _keep(folder: Path, plan: LearningPlan, curves: Mapping[str, Mapping[int, Curve]]) -> None:
+    flat = {
+        f"{'judged messages' if reward != 'none' else 'extrinsic reward alone'}, seed {seed}": curve
+        for reward, by_seed in curves.items()
+        for seed, curve in by_seed.items()
+    }
+    (folder / CURVES_FILE).write_text(json.dumps(flat))
+    picture = line_chart(
+        flat, f"environment steps of {plan.task}", "mean return of 100 episodes", (-1.05, 1.05)
+    )
+    (folder / PICTURE_FILE).write_text(picture)

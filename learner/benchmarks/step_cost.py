@@ -1,0 +1,84 @@
+"""CPU time of an environment step with captions, publishing and rewards, beside plain Sample Factory.
+
+Both run the same tasks, network and sizes as whole processes, in turn; CPU time is that of the learner's
+process tree (runner, learner, policy worker, rollout workers) after a warm-up. Annotators and the broker
+run too, but are not counted: in production they are elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+
+from infra.errors import OnibusError
+from infra.processes import Component
+from infra.settings import Settings, environment_of
+from infra.shutdown import stop_event
+from learner.benchmarks.result import Figure
+from learner.progress import read_history
+
+WARM_UP_SECONDS = 15.0
+GOAL = 1.05
+
+
+def measure(
+    settings: Settings, task: str, seconds: float, rounds: int, workers: int, environments: int
+) -> list[Figure]:
+    """Microseconds of CPU a step, plain and with everything, and their ratio.
+
+    Args:
+        settings: a broker with topics.
+        task: task to play.
+        seconds: length of each run after its warm-up.
+        rounds: pairs of runs.
+        workers: rollout workers.
+        environments: environments of each.
+
+    Raises:
+        OnibusError: a run ended too early to measure.
+    """
+    size = ("--task", task, "--workers", str(workers), "--environments", str(environments))
+    annotator = Component(
+        "annotator",
+        ("annotate", "--spec", "keys-and-doors", "--name", "bench", "--llm", "rules"),
+        settings.runs_dir / "bench-annotator.log",
+    )
+    annotator.start(environment_of(settings))
+    try:
+        annotator.wait_ready(60, stop_event())
+        plain, ours = [], []
+        for _ in range(rounds):
+            plain.append(_run(settings, (*size, "--no-captions"), seconds))
+            ours.append(_run(settings, size, seconds))
+    finally:
+        annotator.ask_to_stop()
+        annotator.wait_stopped()
+    ratio = statistics.median(o / p for o, p in zip(ours, plain, strict=True))
+    return [
+        Figure("plain Sample Factory", statistics.median(plain), "µs of CPU a step"),
+        Figure("with captions, publishing and retrieval", statistics.median(ours), "µs of CPU a step"),
+        Figure.at_most("with ÷ plain", ratio, "ratio", GOAL),
+    ]
+
+
+def _run(settings: Settings, flags: Sequence[str], seconds: float) -> float:
+    """Microseconds of CPU a step of one run of ``onibus learn``."""
+    name = f"bench-{uuid.uuid4().hex[:8]}"
+    command = [sys.executable, "-m", "infra.cli", "learn", "--run", name, *flags]
+    finished = subprocess.run(
+        [*command, "--seconds", str(seconds + WARM_UP_SECONDS)],
+        env={**os.environ, **environment_of(settings)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode != 0:
+        raise OnibusError(f"a run of the benchmark failed: {finished.stderr.strip()[-400:]}")
+    rows = read_history(settings.runs_dir / name)
+    first = next(r for r in rows if r["seconds"] >= WARM_UP_SECONDS)
+    steps = rows[-1]["env_steps"] - first["env_steps"]
+    return (rows[-1]["cpu_seconds"] - first["cpu_seconds"]) * 1e6 / steps
