@@ -60,6 +60,9 @@ class Settings(BaseSettings):
         None, description="Schema registry, for the confluent wire format."
     )
 
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address on which --metrics-port serves; 0.0.0.0 in a container."
+    )
     runs_dir: Path = Field(Path("runs"), description="Folder for runs, logs, checkpoints and broker data.")
 
     @classmethod

@@ -40,7 +40,7 @@ def run(settings: Settings, options: LearnOptions, *, resume: bool, metrics_port
         require_topics(settings)
     session = _open_run(options, folder, resume)
     os.environ.update(environment_of(settings))
-    expose(metrics_port)
+    expose(metrics_port, settings.metrics_host)
     with Progress(options, folder) as progress:
         state = run_experiment(options, settings.runs_dir.absolute(), stopping, progress.watch, session)
     saved = newest_checkpoint(folder)

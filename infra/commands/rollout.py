@@ -63,7 +63,7 @@ def rollout(
     if checkpoint is not None:
         from learner.policy import load_policy
 
-    metrics.expose(metrics_port)
+    metrics.expose(metrics_port, settings.metrics_host)
     options = RolloutOptions(
         task=task,
         run=name,
