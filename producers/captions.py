@@ -74,7 +74,7 @@ class CaptionTable:
 
     def _add(self, raw: bytes, said: list[bytes]) -> Caption:
         if len(self._captions) >= self._limit:
-            for old in list(islice(self._captions, self._limit // 8)):
+            for old in list(islice(self._captions, max(1, self._limit // 8))):
                 del self._captions[old]
         text = SEPARATOR.join(message_text(message) for message in said)
         full_id = caption_id(text)
