@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-_COMMANDS: tuple[str, ...] = ("demo", "broker", "topics", "learn", "rollout", "report", "bench")
+_COMMANDS: tuple[str, ...] = ("demo", "broker", "topics", "learn", "rollout", "annotate", "report", "bench")
 """Modules of :mod:`infra.commands`; each has ``register(app)`` and imports its component only when run."""
 
 

@@ -1,0 +1,121 @@
+"""Puts an annotator together from options and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from consumers.annotation_specs import SpecFile, load_spec_file, publish_specs
+from consumers.annotator_process import AnnotatorProcess, Membership
+from consumers.language_model import LanguageModel
+from consumers.rules import RulesModel
+from infra import metrics
+from infra.errors import OnibusError
+from infra.logs import set_up_logging
+from infra.settings import Settings
+from infra.shutdown import stop_event
+from infra.topic_admin import require_topics
+from infra.topics import TopicNames
+from schemas import ids
+from schemas.records import AnnotationSpec, Kind
+
+_log = logging.getLogger(__name__)
+
+_RULES_UNDER_WAY = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateOptions:
+    """The flags of ``onibus annotate``."""
+
+    specs: tuple[str, ...] = ("goals",)
+    llm: str = "rules"
+    base_url: str | None = None
+    model: str | None = None
+    model_revision: str = ""
+    concurrency: int = 64
+    group: str | None = None
+    name: str | None = None
+    metrics_port: int | None = None
+    verbose: bool = False
+
+
+def run(settings: Settings, options: AnnotateOptions) -> None:
+    """Run one annotator until SIGTERM or SIGINT.
+
+    Raises:
+        OnibusError: something that the user can put right, in one line.
+    """
+    set_up_logging(options.verbose)
+    stopping = stop_event()
+    files = [load_spec_file(name) for name in options.specs]
+    specs = annotation_specs(files, options)
+    model = language_model(files, specs, options)
+    metrics.expose(options.metrics_port, settings.metrics_host)
+    names = TopicNames(settings.topic_prefix)
+    require_topics(
+        settings,
+        [names.captions, names.labels, names.annotations, names.annotation_specs, names.dead_letters],
+    )
+    publish_specs(settings, list(specs.values()))
+    membership = Membership(
+        group=f"{settings.topic_prefix}{options.group}" if options.group else group_of(settings, specs),
+        name=options.name or f"{socket.gethostname()}-{os.getpid()}",
+        most_under_way=_RULES_UNDER_WAY if options.llm == "rules" else options.concurrency,
+    )
+    summary = AnnotatorProcess(settings, specs, model, membership).run(stopping)
+    _log.info("annotator %s: %s", membership.name, summary.line())
+
+
+def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[bytes, AnnotationSpec]:
+    """What is asked, by spec id.
+
+    Raises:
+        OnibusError: a spec compares two captions, or has no rules for ``--llm rules``.
+    """
+    specs = {}
+    for file in files:
+        if file.kind is not Kind.JUDGE_ONE:
+            raise OnibusError(
+                f"spec {file.name} compares captions; this annotator judges one; choose another"
+            )
+        if options.llm == "rules":
+            spec = file.for_rules()
+        elif options.model is None:
+            raise OnibusError("--llm openai needs --model: the name under which the server has the model")
+        else:
+            spec = file.for_model(options.model, options.model_revision)
+        specs[ids.spec_id(spec)] = spec
+    return specs
+
+
+def language_model(
+    files: list[SpecFile], specs: Mapping[bytes, AnnotationSpec], options: AnnotateOptions
+) -> LanguageModel:
+    """The model that the options ask for; nothing is connected yet.
+
+    Raises:
+        OnibusError: an option is missing.
+    """
+    if options.llm == "rules":
+        return RulesModel({ids.spec_id(file.for_rules()): file.rules for file in files if file.rules})
+    from consumers.openai_model import OpenAIModel, api_key  # the client library is an extra
+
+    if options.base_url is None:
+        raise OnibusError("--llm openai needs --base-url, for example http://127.0.0.1:8000/v1")
+    return OpenAIModel(specs, options.base_url, api_key(), options.concurrency)
+
+
+def group_of(settings: Settings, specs: Mapping[bytes, AnnotationSpec]) -> str:
+    """The consumer group of those who ask under exactly these specs.
+
+    The ids are part of it: under a changed spec every caption still on the log is asked about anew,
+    which a group with old offsets would pass over.
+    """
+    names = "+".join(sorted(spec.name for spec in specs.values()))
+    digest = blake2b(b"".join(sorted(specs)), digest_size=4).hexdigest()
+    return f"{settings.topic_prefix}annotators.{names}.{digest}"

@@ -1,0 +1,389 @@
+"""The annotator without Kafka, clock or model: captions in, questions out; answers in, batches out.
+
+A batch is everything that one transaction writes: labels, annotations, dead letters, and the offset to
+commit for each partition. Partitions come and go (:meth:`Annotator.begin`, :meth:`Annotator.end`); an
+answer for a partition that has gone is kept for when its caption comes back, for it has been paid for.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.label_table import LabelTable
+from consumers.language_model import Answer, Attempt, Question
+from consumers.pending import OwedRange, Pending, PendingCaption
+from infra.topics import TopicNames
+from schemas import ids
+from schemas.codec import Codec, DecodeError
+from schemas.records import (
+    Annotation,
+    AnnotationSpec,
+    CaptionObserved,
+    CaptionOffset,
+    DeadLetter,
+    Label,
+    Origin,
+    Record,
+    Verdict,
+)
+
+LONGEST_CAPTION = 100_000
+"""Bytes of a caption record; a longer one is no message of the game and goes to the dead letters."""
+LONGEST_RAW_ANSWER = 50_000
+"""Characters of a model's answer that are kept."""
+LARGEST_DEAD_LETTER = 700_000
+"""Bytes of a record kept in its dead letter; Kafka takes a megabyte. A larger one stays at its offset."""
+SPARE_ANSWERS = 10_000
+"""Answers kept of partitions that have gone; more push out the oldest."""
+_COMPONENT = "annotator"
+
+
+class Outgoing(NamedTuple):
+    """A record to write."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+
+
+class WrittenLabel(NamedTuple):
+    """A label of a batch, for those who count."""
+
+    spec_id: bytes
+    verdict: Verdict
+    observed_at: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes. ``offsets``: by partition of ``captions``, the next one to read."""
+
+    records: list[Outgoing] = field(default_factory=list)
+    offsets: dict[int, int] = field(default_factory=dict)
+    labels: list[WrittenLabel] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    dead_letters: int = 0
+
+
+@dataclass(slots=True)
+class _Work:
+    """A caption that is being judged; ``assignment`` says in which ownership of its partition."""
+
+    caption: PendingCaption
+    assignment: int
+    missing: set[bytes]
+    answers: list[Answer] = field(default_factory=list)
+
+
+class _Unreadable(NamedTuple):
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+
+
+class Annotator:
+    """Decides what is asked, and what is written about the answers.
+
+    Args:
+        specs: what to ask, by spec id; every caption gets a label under each.
+        origin: who answers.
+        name: this annotator's, for the records.
+        codec: reads captions and writes records.
+        topics: full topic names.
+        pending: the stack to use.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[bytes, AnnotationSpec],
+        origin: Origin,
+        name: str,
+        codec: Codec,
+        topics: TopicNames,
+        pending: Pending | None = None,
+    ) -> None:
+        self.pending = pending or Pending()
+        self._specs, self._origin, self._name = dict(specs), origin, name
+        self._codec, self._topics = codec, topics
+        self._tables: dict[int, LabelTable] = {}
+        self._assignments: dict[int, int] = {}
+        self._assignment = 0
+        self._committed: dict[int, int] = {}
+        self._finished: list[_Work] = []
+        self._unreadable: list[_Unreadable] = []
+        self._spare: OrderedDict[tuple[bytes, bytes], Answer] = OrderedDict()
+
+    def begin(self, partition: int, position: int, labels: LabelTable) -> None:
+        """Own a partition from ``position`` on; ``labels`` holds every label that was written for it."""
+        self._assignment += 1
+        self._assignments[partition] = self._assignment
+        self._tables[partition] = labels
+        self._committed[partition] = position
+        self.pending.assign(partition, position)
+
+    def end(self, partition: int) -> None:
+        """Own a partition no longer: nothing of it is written any more."""
+        del self._assignments[partition], self._tables[partition], self._committed[partition]
+        self.pending.revoke(partition)
+        for work in self._finished:
+            if work.caption.partition == partition:
+                self._keep(work.answers)
+        self._finished = [work for work in self._finished if work.caption.partition != partition]
+        self._unreadable = [record for record in self._unreadable if record.partition != partition]
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions owned, ascending."""
+        return sorted(self._assignments)
+
+    @property
+    def under_way(self) -> int:
+        """Captions that are asked about and not answered in full yet."""
+        return self.pending.taken - len(self._finished)
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether there are labels or dead letters to write."""
+        return bool(self._finished or self._unreadable)
+
+    def see(
+        self,
+        partition: int,
+        offsets: Sequence[int],
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        read_back: OwedRange | None = None,
+    ) -> int:
+        """Take over caption records of one partition, in the order of the log.
+
+        Args:
+            read_back: the owed range that they are from, if they are not new.
+
+        Returns:
+            How many needed nothing: labelled already, or on the way.
+        """
+        known = 0
+        wanting = np.flatnonzero(self._wanting(partition, keys))
+        for i in wanting:
+            known += not self._consider(partition, offsets[i], keys[i], values[i], read_back)
+        if read_back is None and offsets:
+            self.pending.advance(partition, offsets[-1] + 1)
+        return len(keys) - len(wanting) + known
+
+    def questions(self, most: int) -> list[Question]:
+        """Questions about up to ``most`` further captions, newest first."""
+        questions = []
+        for caption in self.pending.take(most):
+            table = self._tables[caption.partition]
+            missing = {spec for spec in self._specs if not table.contains(spec, caption.caption_id)}
+            if not missing:  # a person was faster
+                self.pending.settle([caption])
+                continue
+            work = _Work(caption, self._assignments[caption.partition], missing)
+            for spec_id in sorted(missing):
+                if (spare := self._spare.pop((spec_id, caption.caption_id), None)) is not None:
+                    self._accept(work, spare)
+                else:
+                    questions.append(Question(spec_id, caption.text, ticket=work))
+        return questions
+
+    def answered(self, answer: Answer) -> None:
+        """Take over an answer to one of :meth:`questions`."""
+        work = answer.question.ticket
+        assert isinstance(work, _Work)
+        if self._assignments.get(work.caption.partition) == work.assignment:
+            self._accept(work, answer)
+        else:
+            self._keep([answer])
+
+    def batch(self, most: int, now: int) -> Batch | None:
+        """What to write next, with labels of up to ``most`` captions; None if nothing has changed.
+
+        Call :meth:`committed` or :meth:`failed` with it before anything else.
+
+        Args:
+            now: time in microseconds since the epoch.
+        """
+        batch = Batch()
+        works, self._finished = self._finished[:most], self._finished[most:]
+        touched = set()
+        for work in works:
+            self._write_work(batch, work, now)
+            touched.add(work.caption.partition)
+        for record in self._unreadable:
+            self._write_unreadable(batch, record, now)
+            touched.add(record.partition)
+        self._unreadable = []
+        self.pending.settle(work.caption for work in works)
+        # A partition that is written to always has its offset in the transaction, changed or not: that is
+        # what makes the broker check that it is still ours, and the next owner wait for this transaction.
+        batch.offsets = {
+            partition: offset
+            for partition, offset in self.pending.low_water().items()
+            if partition in touched or offset != self._committed[partition]
+        }
+        return batch if batch.offsets else None
+
+    def committed(self, batch: Batch) -> None:
+        """The batch is on the log."""
+        self._committed.update(batch.offsets)
+        for partition in batch.offsets:
+            labels = [r for r in batch.records if r.topic == self._topics.labels and r.partition == partition]
+            self._tables[partition].apply([r.key for r in labels], [r.value for r in labels])
+
+    def failed(self, batch: Batch) -> None:
+        """Nothing of the batch was written, or nobody knows: every partition must be begun again."""
+        self._keep(batch.answers)
+        for partition in self.partitions:
+            self.end(partition)
+
+    def _wanting(self, partition: int, keys: Sequence[bytes | None]) -> NDArray[np.bool_]:
+        """Which records are of captions that lack a label, or are not readable: bool (n,)."""
+        well_formed = [key if key is not None and len(key) == ids.CAPTION_ID_BYTES else None for key in keys]
+        if None in well_formed:
+            return np.ones(len(keys), np.bool_)
+        words = np.frombuffer(b"".join(key for key in well_formed if key is not None), "<i8")
+        subjects = words[::2].copy()
+        subjects[subjects == ids.NO_CAPTION] = 1  # as schemas.ids.lookup_id does
+        table = self._tables[partition]
+        wanting = np.zeros(len(keys), np.bool_)
+        for spec_id in self._specs:
+            wanting |= table.verdicts(spec_id, subjects) == 0
+        return wanting
+
+    def _consider(
+        self,
+        partition: int,
+        offset: int,
+        key: bytes | None,
+        value: bytes | None,
+        read_back: OwedRange | None,
+    ) -> bool:
+        """Whether this record changed anything."""
+        if key is not None and self.pending.touch(partition, key):
+            return False
+        try:
+            caption = self._read(key, value)
+        except DecodeError as error:
+            if read_back is not None:  # a dead letter since it was first read
+                return False
+            self._unreadable.append(_Unreadable(partition, offset, key, value, str(error)))
+            return True
+        assert key is not None
+        assert value is not None
+        table = self._tables[partition]
+        if all(table.contains(spec_id, key) for spec_id in self._specs):
+            return False
+        pending = PendingCaption(partition, offset, key, caption.text, caption.observed_at, value)
+        if read_back is None:
+            self.pending.offer(pending)
+        else:
+            self.pending.offer_old(pending)
+        return True
+
+    def _read(self, key: bytes | None, value: bytes | None) -> CaptionObserved:
+        if value is not None and len(value) > LONGEST_CAPTION:
+            raise DecodeError(f"a caption record of {len(value)} bytes, more than {LONGEST_CAPTION}")
+        caption = self._codec.decode(CaptionObserved, value)
+        if key != ids.caption_id(caption.text):
+            raise DecodeError("the key is not the id of the caption")
+        return caption
+
+    def _accept(self, work: _Work, answer: Answer) -> None:
+        work.answers.append(answer)
+        work.missing.discard(answer.question.spec_id)
+        if not work.missing:
+            self._finished.append(work)
+
+    def _keep(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            work = answer.question.ticket
+            assert isinstance(work, _Work)
+            self._spare[answer.question.spec_id, work.caption.caption_id] = answer
+        while len(self._spare) > SPARE_ANSWERS:
+            self._spare.popitem(last=False)
+
+    def _write_work(self, batch: Batch, work: _Work, now: int) -> None:
+        caption = work.caption
+        for answer in work.answers:
+            spec_id = answer.question.spec_id
+            key = ids.label_key(spec_id, caption.caption_id)
+            annotations = self._annotations(caption, answer, now)
+            label = Label(
+                verdict=answer.verdict,
+                caption_partition=caption.partition,
+                caption_offset=caption.offset,
+                observed_at=caption.observed_at,
+                annotated_at=annotations[-1].annotated_at,
+                annotator=self._name,
+            )
+            self._add(batch, self._topics.labels, caption.partition, key, label)
+            for annotation in annotations:
+                self._add(batch, self._topics.annotations, caption.partition, key, annotation)
+            if answer.given_up:
+                source = _Unreadable(
+                    caption.partition, caption.offset, caption.caption_id, caption.value, answer.given_up
+                )
+                self._write_unreadable(batch, source, now, spec_id, len(annotations))
+            batch.labels.append(WrittenLabel(spec_id, answer.verdict, caption.observed_at))
+        batch.answers.extend(work.answers)
+
+    def _annotations(self, caption: PendingCaption, answer: Answer, now: int) -> list[Annotation]:
+        """One for each attempt; one also where nothing at all came back."""
+        nothing = Attempt(None, "", answer.given_up, bytes(16), 0, 0, 0, now)
+        spec = self._specs[answer.question.spec_id]
+        return [
+            Annotation(
+                spec_id=answer.question.spec_id,
+                subject_id=caption.caption_id,
+                texts=(caption.text,),
+                verdict=attempt.verdict or Verdict.UNSURE,
+                origin=self._origin,
+                sources=(CaptionOffset(caption.partition, caption.offset),),
+                prompt_hash=attempt.prompt_hash,
+                model=spec.model,
+                model_revision=spec.model_revision,
+                sampling=spec.sampling,
+                raw_answer=attempt.raw_answer[:LONGEST_RAW_ANSWER],
+                reason=attempt.reason[:LONGEST_RAW_ANSWER],
+                tokens_in=attempt.tokens_in,
+                tokens_out=attempt.tokens_out,
+                latency_us=attempt.latency_us,
+                attempt=number,
+                annotator=self._name,
+                observed_at=caption.observed_at,
+                annotated_at=attempt.answered_at,
+            )
+            for number, attempt in enumerate(answer.attempts or (nothing,), start=1)
+        ]
+
+    def _write_unreadable(
+        self, batch: Batch, source: _Unreadable, now: int, spec_id: bytes | None = None, attempts: int = 1
+    ) -> None:
+        fits = source.value is None or len(source.value) <= LARGEST_DEAD_LETTER
+        letter = DeadLetter(
+            source_topic=self._topics.captions,
+            source_partition=source.partition,
+            source_offset=source.offset,
+            component=_COMPONENT,
+            reason=source.reason if fits else f"{source.reason} (value left out, it is at its source)",
+            attempts=attempts,
+            spec_id=spec_id,
+            original_key=source.key,
+            original_value=source.value if fits else None,
+            failed_at=now,
+        )
+        self._add(batch, self._topics.dead_letters, 0, source.key, letter)
+        batch.dead_letters += 1
+
+    def _add(self, batch: Batch, topic: str, partition: int, key: bytes | None, record: Record) -> None:
+        batch.records.append(Outgoing(topic, partition, key, self._codec.encode(topic, record)))

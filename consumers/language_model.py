@@ -1,0 +1,90 @@
+"""What the annotator asks and what it gets: the interface that every language model here has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.records import Origin, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One subject to be judged under one spec.
+
+    Attributes:
+        spec_id: 8-byte id of the spec.
+        text: the caption.
+        ticket: the asker's own; comes back with the answer, and says whom the answer is for.
+    """
+
+    spec_id: bytes
+    text: str
+    ticket: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One answer that came back, readable or not, with what it cost. Times in microseconds."""
+
+    verdict: Verdict | None
+    raw_answer: str
+    reason: str
+    prompt_hash: bytes
+    tokens_in: int
+    tokens_out: int
+    latency_us: int
+    answered_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a question.
+
+    Attributes:
+        verdict: the judgement; ``unsure`` also where no attempt could be read.
+        attempts: every answer that came back, oldest first; the last one decided.
+        given_up: why there is no readable answer, in one line; empty if there is one.
+    """
+
+    question: Question
+    verdict: Verdict
+    attempts: tuple[Attempt, ...]
+    given_up: str = ""
+
+
+class ModelRefusedError(Exception):
+    """The model can answer no question at all (no such model, key refused): asking on is pointless.
+
+    The message is one line for the person who runs the annotator.
+    """
+
+
+class LanguageModel(Protocol):
+    """Judges captions. All methods run on one asyncio loop."""
+
+    origin: Origin
+
+    async def check(self) -> None:
+        """Find out whether questions can be answered at all, before any is asked.
+
+        Raises:
+            ModelRefusedError: they cannot.
+        """
+
+    async def answer(self, question: Question) -> Answer:
+        """Judge one caption; many calls run at the same time. Trouble that may pass is waited out.
+
+        Raises:
+            ModelRefusedError: as for :meth:`check`.
+        """
+
+    async def close(self) -> None:
+        """Give up connections."""
+
+
+def verdict_of(attempts: Sequence[Attempt]) -> Verdict:
+    """The verdict that a sequence of attempts comes to: the last one's, or unsure."""
+    last = attempts[-1].verdict if attempts else None
+    return last if last is not None else Verdict.UNSURE

@@ -1,0 +1,97 @@
+"""What an annotator reads besides its consumer group: labels of its partitions, and captions again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+
+from consumers.label_table import LabelTable
+from consumers.pending import OwedRange
+from infra import clients, metrics
+from infra.settings import Settings
+from infra.topics import TopicNames
+from schemas.codec import Codec
+
+_RECORDS_PER_POLL = 5_000
+
+
+class LabelFeed:
+    """Feeds one label table for each partition owned; partitions come and go."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._topic = TopicNames(settings.topic_prefix).labels
+        self._codec = codec
+        self._tables: dict[int, LabelTable] = {}
+        self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
+
+    def add(self, partition: int) -> LabelTable:
+        """Begin to read a partition of ``labels`` from its beginning; the table fills with every poll."""
+        table = self._tables[partition] = LabelTable(self._codec, self._topic)
+        self._assign()
+        self._consumer.seek_to_beginning(self._of(partition))
+        return table
+
+    def remove(self, partition: int) -> None:
+        """Read a partition no longer; nothing happens if it was not read."""
+        if self._tables.pop(partition, None) is not None:
+            self._assign()
+
+    def poll(self, timeout_ms: int) -> None:
+        """Apply what has come; unreadable records are counted."""
+        if not self._tables:
+            return
+        for tp, records in self._consumer.poll(timeout_ms=timeout_ms).items():
+            unreadable = self._tables[tp.partition].apply(
+                [r.key for r in records], [r.value for r in records]
+            )
+            metrics.UNREADABLE.labels(topic=self._topic).inc(unreadable)
+
+    def has_passed(self, partition: int, offset: int) -> bool:
+        """Whether everything committed below ``offset`` is in the table."""
+        position = self._consumer.position(self._of(partition), timeout_ms=500)
+        return position is not None and position >= offset
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close(timeout_ms=1_000)
+
+    def _assign(self) -> None:
+        if self._tables:
+            self._consumer.assign([self._of(partition) for partition in self._tables])
+        else:
+            self._consumer.unsubscribe()
+
+    def _of(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._topic, partition)
+
+
+class CaptionLog:
+    """Reads ranges of the ``captions`` log again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = TopicNames(settings.topic_prefix).captions
+        self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
+
+    def read(self, owed: OwedRange, timeout: float) -> Iterator[list[ConsumerRecord]]:
+        """The records that are left of a range, in batches.
+
+        Raises:
+            TimeoutError: the end was not reached within ``timeout`` seconds.
+        """
+        tp = TopicPartition(self._topic, owed.partition)
+        self._consumer.assign([tp])
+        self._consumer.seek(tp, owed.start)
+        deadline = time.monotonic() + timeout
+        while (self._consumer.position(tp, timeout_ms=500) or 0) < owed.end:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self._topic} {owed} not read in {timeout:g} s")
+            for records in self._consumer.poll(timeout_ms=200).values():
+                if inside := [record for record in records if record.offset < owed.end]:
+                    yield inside
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close(timeout_ms=1_000)

@@ -1,0 +1,67 @@
+"""``--llm rules``: keyword rules, the honest stand-in where no model can run."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+
+from consumers.annotation_specs import Rules
+from consumers.language_model import Answer, Attempt, Question
+from schemas.records import Origin, Verdict
+
+NO_PROMPT = bytes(16)
+
+
+class RulesModel:
+    """Judges captions by the regular expressions of spec files.
+
+    Args:
+        rules: the rules of each spec, by spec id.
+    """
+
+    origin = Origin.RULES
+
+    def __init__(self, rules: Mapping[bytes, Rules]) -> None:
+        self._judges = {spec_id: _Judge(own) for spec_id, own in rules.items()}
+
+    async def check(self) -> None:
+        """Rules can always answer."""
+
+    async def answer(self, question: Question) -> Answer:
+        """The verdict of the first rule that matches; which one stands as the reason."""
+        started = time.perf_counter_ns()
+        verdict, reason = self._judges[question.spec_id].judge(question.text)
+        attempt = Attempt(
+            verdict=verdict,
+            raw_answer=verdict.value,
+            reason=reason,
+            prompt_hash=NO_PROMPT,
+            tokens_in=0,
+            tokens_out=0,
+            latency_us=(time.perf_counter_ns() - started) // 1000,
+            answered_at=time.time_ns() // 1000,
+        )
+        return Answer(question, verdict, (attempt,))
+
+    async def close(self) -> None:
+        """Nothing to give up."""
+
+
+class _Judge:
+    def __init__(self, rules: Rules) -> None:
+        self._otherwise = rules.otherwise
+        self._order = [
+            (verdict, [re.compile(pattern, re.IGNORECASE) for pattern in patterns])
+            for verdict, patterns in (
+                (Verdict.UNHELPFUL, rules.unhelpful),
+                (Verdict.HELPFUL, rules.helpful),
+            )
+        ]
+
+    def judge(self, caption: str) -> tuple[Verdict, str]:
+        for verdict, patterns in self._order:
+            for pattern in patterns:
+                if pattern.search(caption):
+                    return verdict, f"matches {pattern.pattern}"
+        return self._otherwise, "no rule matches"

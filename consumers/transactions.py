@@ -1,0 +1,144 @@
+"""Writes batches of records and consumed offsets, all of a batch or nothing (KIP-98, KIP-447).
+
+A transaction that fails in whatever way is followed by a new producer, never by an abort and another try.
+kafka-python 3.0 keeps the offsets of an aborted transaction and would send them with the next one, for
+partitions that may belong to somebody else by then; and after a time-out nobody knows how it ended.
+``init_transactions`` of the new producer ends what the old one left open, one way or the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kafka import KafkaProducer, TopicPartition
+from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+
+from consumers.annotator import Outgoing
+from infra import clients
+from infra.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 30.0
+"""How long a transaction may take. The broker ends it after ten seconds if it hears nothing."""
+PATIENCE_WHEN_STOPPING = 3.0
+_GENERATION_UNKNOWN = -1
+
+
+class TransactionFailedError(Exception):
+    """A transaction was not committed, or nobody knows; ``cause`` is Kafka's error."""
+
+    def __init__(self, cause: KafkaError) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.cause = cause
+
+
+class TransactionWriter:
+    """The transactional producer of one group member.
+
+    Args:
+        transactional_id: full; a second producer with the same one fences the first.
+        before_commit: called in every transaction when all is sent and nothing is committed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        transactional_id: str,
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings, self._id = settings, transactional_id
+        self._before_commit = before_commit
+        self._producer: KafkaProducer | None = None
+
+    def open(self, topics: Sequence[str]) -> None:
+        """Connect, and end what an earlier producer of this id left open. ``topics`` are those to write to.
+
+        Raises:
+            OnibusError: the cluster cannot be reached.
+            KafkaError: it refuses, or takes too long.
+        """
+        # Each transaction runs into the end of the one before for some milliseconds; kafka-python's
+        # back-off of 100 ms would be most of a label's latency.
+        self._producer = clients.transactional_producer(self._settings, self._id, retry_backoff_ms=10)
+        self._producer.init_transactions()
+        for topic in topics:
+            self._producer.partitions_for(topic)  # else the first transaction waits for it
+
+    def write(
+        self,
+        records: Sequence[Outgoing],
+        offsets: Mapping[TopicPartition, int],
+        member: ConsumerGroupMetadata,
+        stopping: threading.Event,
+    ) -> None:
+        """Write records and offsets in one transaction as this member of the group.
+
+        Args:
+            member: from before the batch was put together, of a consumer in a stable group.
+
+        Raises:
+            TransactionFailedError: it was not committed, or nobody knows; :meth:`close`, :meth:`open`.
+        """
+        producer = self._producer
+        assert producer is not None
+        if member.generation_id == _GENERATION_UNKNOWN or not member.member_id:
+            # The broker takes offsets without these from anybody: nothing would fence us.
+            raise TransactionFailedError(KafkaError("no member of the group any more"))
+        plain = {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in offsets.items()}
+        self._within_patience(lambda: self._transact(producer, records, plain, member), stopping)
+
+    def close(self) -> None:
+        """Give up the connection; an open transaction is left to time out."""
+        if self._producer is not None:
+            self._producer.close(timeout=0)
+            self._producer = None
+
+    def _transact(
+        self,
+        producer: KafkaProducer,
+        records: Sequence[Outgoing],
+        offsets: Mapping[TopicPartition, Any],
+        member: ConsumerGroupMetadata,
+    ) -> None:
+        producer.begin_transaction()
+        sent = [producer.send(r.topic, key=r.key, value=r.value, partition=r.partition) for r in records]
+        # The labels must be on the log before the broker looks whether we are still of the group: then
+        # whoever owns the partition next finds them below the high watermark.
+        producer.flush(timeout=PATIENCE_SECONDS)
+        for future in sent:
+            future.get(timeout=0)
+        producer.send_offsets_to_transaction(offsets, member)
+        self._before_commit()
+        producer.commit_transaction()
+
+    def _within_patience(self, work: Callable[[], None], stopping: threading.Event) -> None:
+        """Run ``work`` in a thread: kafka-python waits for a lost broker without end."""
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:  # raised again in the caller's thread
+                errors.append(error)
+
+        thread = threading.Thread(target=run, name="transaction", daemon=True)
+        thread.start()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while thread.is_alive() and time.monotonic() < deadline:
+            if stopping.is_set():
+                deadline = min(deadline, time.monotonic() + PATIENCE_WHEN_STOPPING)
+                thread.join(PATIENCE_WHEN_STOPPING)
+                break
+            thread.join(0.1)
+        if thread.is_alive():
+            raise TransactionFailedError(KafkaTimeoutError("the cluster did not answer in time"))
+        if errors:
+            if isinstance(errors[0], KafkaError):
+                raise TransactionFailedError(errors[0]) from errors[0]
+            raise errors[0]

@@ -1,0 +1,74 @@
+"""``onibus annotate``: one annotator of the group."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from infra.commands.options import MetricsPort, Verbose, with_settings
+from infra.settings import Settings
+
+
+class Llm(StrEnum):
+    """Who judges captions."""
+
+    RULES = "rules"
+    OPENAI = "openai"
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``onibus annotate``."""
+    app.command("annotate")(annotate)
+
+
+@with_settings
+def annotate(
+    settings: Settings,
+    llm: Annotated[
+        Llm, typer.Option(help="Who judges: keyword rules, or any OpenAI-compatible server.")
+    ] = Llm.RULES,
+    spec: Annotated[
+        list[str] | None,
+        typer.Option(help="Spec by name, or a spec file; several may be given. [default: goals]"),
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Address of the server, e.g. http://127.0.0.1:8000/v1 (openai).")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model to ask (openai).")] = None,
+    model_revision: Annotated[
+        str, typer.Option(help="Revision of the model; part of the spec id: other revisions, other labels.")
+    ] = "",
+    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Requests at a time (openai).")] = 64,
+    group: Annotated[
+        str | None, typer.Option(help="Consumer group, without prefix. [default: made of the specs]")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name, unique in the group. [default: host and process number]")
+    ] = None,
+    metrics_port: MetricsPort = None,
+    verbose: Verbose = False,
+) -> None:
+    """Judge captions and write labels. Start as many as you like: they share the work.
+
+    The key of an openai server comes from OPENAI_API_KEY or from the file named by
+    ONIBUS_OPENAI_API_KEY_FILE.
+    """
+    from consumers.annotation_service import AnnotateOptions, run
+
+    run(
+        settings,
+        AnnotateOptions(
+            specs=tuple(spec or ["goals"]),
+            llm=llm.value,
+            base_url=base_url,
+            model=model,
+            model_revision=model_revision,
+            concurrency=concurrency,
+            group=group,
+            name=name,
+            metrics_port=metrics_port,
+            verbose=verbose,
+        ),
+    )
