@@ -23,11 +23,13 @@ class CheckpointPolicy:
 
     Attributes:
         options: the run's options: its task, network and step limit.
+        observation: which observations it needs, "small" or "full".
         version: gradient steps behind these weights.
     """
 
     def __init__(self, path: Path, options: LearnOptions) -> None:
         self.options = options
+        self.observation = options.network
         self._path = path
         self._checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         self.version = int(self._checkpoint["train_step"])

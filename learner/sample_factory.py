@@ -180,6 +180,11 @@ class RewardingLearner(Learner):  # type: ignore[misc]
                 "delete it to resume from the one before"
             ) from error
 
+    def _load_state(self, checkpoint_dict: dict[str, Any], load_progress: bool = True) -> None:
+        """Upstream goes on with the checkpoint's learning rate whatever was asked for; here the flag counts."""
+        super()._load_state(checkpoint_dict, load_progress)
+        self.curr_lr = self.cfg.learning_rate
+
     def _get_checkpoint_dict(self) -> dict[str, Any]:
         checkpoint: dict[str, Any] = super()._get_checkpoint_dict()
         checkpoint["best_performance"] = float(checkpoint["best_performance"])
