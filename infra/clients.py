@@ -6,7 +6,8 @@ go to kafka-python and win. Clients that cannot reach the cluster fail with one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -15,14 +16,16 @@ from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 
 from infra.errors import OnibusError
-from infra.reachability import why_unreachable
+from infra.reachability import server_address, why_unreachable
 from infra.settings import Settings
 
 Client = TypeVar("Client")
 
-BOOTSTRAP_TIMEOUT_MS = 8_000
-"""How long a client tries to reach the cluster: a restarting broker is waited for, a wrong address is
-told within ten seconds (kafka-python's default is 30 s)."""
+BOOTSTRAP_TIMEOUT_MS = 6_000
+"""How long a client tries to reach the cluster: a restarting broker is waited for, a wrong port is told
+within ten seconds (kafka-python's default is 30 s). A wrong name, certificate or password is told sooner."""
+_FIRST_TRY_MS = 700
+"""Then the reason of the failure is looked for, and the rest of the patience spent if it may pass."""
 
 _PATIENCE = {
     "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
@@ -96,7 +99,7 @@ def admin(settings: Settings, **overrides: Any) -> KafkaAdminClient:
 
 
 def read_all(
-    settings: Settings, topic: str, *, poll_timeout_ms: int = 500, **overrides: Any
+    settings: Settings, topic: str, *, stall_timeout: float = 60.0, **overrides: Any
 ) -> Iterator[list[ConsumerRecord]]:
     """Everything that is committed on ``topic`` now, in batches of at least one record.
 
@@ -104,7 +107,8 @@ def read_all(
     taken at the start. Positions, unlike records' offsets, get past compacted gaps and transaction markers.
 
     Raises:
-        OnibusError: the cluster cannot be reached, or has no such topic.
+        OnibusError: the cluster cannot be reached, has no such topic, or gave nothing for ``stall_timeout``
+            seconds before the end.
     """
     reader = consumer(settings, max_poll_records=5_000, **overrides)
     try:
@@ -114,9 +118,17 @@ def read_all(
         reader.assign(partitions)
         reader.seek_to_beginning(*partitions)
         ends = reader.end_offsets(partitions)
+        positions: dict[TopicPartition, int] = {}
+        moved_at = time.monotonic()
         while any(reader.position(partition) < end for partition, end in ends.items()):
-            for records in reader.poll(timeout_ms=poll_timeout_ms).values():
-                yield records
+            yield from reader.poll(timeout_ms=500).values()
+            if positions != (now := {partition: reader.position(partition) for partition in partitions}):
+                positions, moved_at = now, time.monotonic()
+            elif time.monotonic() - moved_at > stall_timeout:
+                raise OnibusError(
+                    f"topic {topic} could not be read to its end: nothing came for {stall_timeout:g} s; "
+                    "check that every broker runs"
+                )
     finally:
         reader.close()
 
@@ -125,10 +137,14 @@ def security(settings: Settings) -> dict[str, Any]:
     """kafka-python's connection arguments (bootstrap servers, TLS, SASL) for these settings.
 
     Raises:
-        OnibusError: a setting that the security protocol needs is missing, or a file cannot be read.
+        OnibusError: a server is not host:port, a setting that the security protocol needs is missing, or a
+            file cannot be read.
     """
+    servers = [server.strip() for server in settings.bootstrap_servers.split(",")]
+    for server in servers:
+        server_address(server)
     arguments: dict[str, Any] = {
-        "bootstrap_servers": [s.strip() for s in settings.bootstrap_servers.split(",")],
+        "bootstrap_servers": servers,
         "security_protocol": settings.security_protocol,
     }
     if settings.security_protocol.endswith("SSL"):
@@ -163,7 +179,26 @@ def _sasl(settings: Settings) -> dict[str, Any]:
 def _connect(
     kind: Callable[..., Client], settings: Settings, arguments: dict[str, Any], *topics: str
 ) -> Client:
-    """Build a client; what it opened before it failed is closed (kafka-python leaves its threads behind)."""
+    """Build a client. What will not pass by itself is told at once, for the rest there is some patience."""
+    arguments = {"client_id": "onibus"} | security(settings) | _PATIENCE | arguments
+    patience_ms = arguments.pop("bootstrap_timeout_ms")
+    deadline = time.monotonic() + patience_ms / 1000
+    first_try_ms = min(_FIRST_TRY_MS, patience_ms)
+    try:
+        return _build(kind, topics, arguments | {"bootstrap_timeout_ms": first_try_ms})
+    except (KafkaError, OSError) as error:
+        reason = why_unreachable(settings, error)
+        if not reason.may_pass or patience_ms <= first_try_ms:
+            raise reason from error
+    left_ms = max(_FIRST_TRY_MS, (deadline - time.monotonic()) * 1000)
+    try:
+        return _build(kind, topics, arguments | {"bootstrap_timeout_ms": left_ms})
+    except (KafkaError, OSError) as error:
+        raise why_unreachable(settings, error) from error
+
+
+def _build(kind: Callable[..., Client], topics: Sequence[str], arguments: dict[str, Any]) -> Client:
+    """A client; if it fails, what it opened is closed (kafka-python leaves threads and sockets behind)."""
     opened: list[KafkaNetClient] = []
 
     def remembered(**configuration: Any) -> KafkaNetClient:
@@ -171,14 +206,8 @@ def _connect(
         return opened[-1]
 
     try:
-        return kind(
-            *topics,
-            **{"kafka_client": remembered, "client_id": "onibus"}
-            | security(settings)
-            | _PATIENCE
-            | arguments,
-        )
-    except (KafkaError, OSError) as error:
+        return kind(*topics, **{"kafka_client": remembered} | arguments)
+    except BaseException:
         for client in opened:
             client.close()
-        raise why_unreachable(settings, error) from error
+        raise

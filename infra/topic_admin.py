@@ -52,7 +52,9 @@ def check_topics(settings: Settings) -> list[str]:
 
 
 def require_topics(settings: Settings, names: Iterable[str] | None = None) -> None:
-    """Refuse to go on if topics are missing or different; all of the table, or those of ``names`` (full names).
+    """Refuse to go on if topics are missing or different.
+
+    Looks at the whole table, or at those of ``names`` (full names).
 
     Raises:
         OnibusError: naming every difference, or the cluster cannot be reached.
@@ -63,8 +65,8 @@ def require_topics(settings: Settings, names: Iterable[str] | None = None) -> No
     found = [line for topic in table for line in differences(topic, states.get(topic.name))]
     if found:
         raise OnibusError(
-            f"topics are not as they must be: {'; '.join(found)}; create missing ones with: onibus topics create, "
-            "and for others change the setting or the topic"
+            f"topics are not as they must be: {'; '.join(found)}; create missing ones "
+            "with: onibus topics create, and for others change the setting or the topic"
         )
 
 

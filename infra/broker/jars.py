@@ -44,7 +44,7 @@ def class_path(cache: Path | None = None) -> str:
     with _only_one_process(cache):
         context = _maven(cache / "maven")
         with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
-            paths = pool.map(lambda jar: _fetch(jar, context), pinned_jars())
+            paths = pool.map(lambda jar: fetch(jar, context), pinned_jars())
             return os.pathsep.join(str(path) for path in paths)
 
 
@@ -58,11 +58,16 @@ def cache_folder() -> Path:
 def pinned_jars() -> list[PinnedJar]:
     """The jars of ``jars.txt``."""
     lines = resources.files("infra.broker").joinpath("jars.txt").read_text().splitlines()
-    pairs = (line.split() for line in lines if line and not line.startswith("#"))
-    return [PinnedJar(*coordinate.split(":"), sha256=sha256) for coordinate, sha256 in pairs]
+    return [_pinned_jar(line) for line in lines if line and not line.startswith("#")]
 
 
-def _fetch(jar: PinnedJar, context: Any) -> Path:
+def _pinned_jar(line: str) -> PinnedJar:
+    coordinate, sha256 = line.split()
+    group, artifact, version = coordinate.split(":")
+    return PinnedJar(group, artifact, version, sha256)
+
+
+def fetch(jar: PinnedJar, context: Any) -> Path:
     """Path of ``jar`` with the right hash. A file with another one (cut short, say) is fetched again."""
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     problem = ""
@@ -70,14 +75,14 @@ def _fetch(jar: PinnedJar, context: Any) -> Path:
         try:
             path = Path(artifact.resolve())
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors, jgo's "not found" is not
-            problem = str(error)
+            problem = str(error).split("\n")[0]
             continue
         if hashlib.sha256(path.read_bytes()).hexdigest() == jar.sha256:
             return path
         path.unlink()
         problem = "it does not have the pinned SHA-256"
     raise OnibusError(
-        f"cannot fetch Kafka's {jar} from Maven Central: {problem.splitlines()[0]}; "
+        f"cannot fetch Kafka's {jar} from Maven Central: {problem}; "
         "check the network, or name other repositories in jgo's configuration file"
     )
 
@@ -100,10 +105,11 @@ def _maven(repository: Path) -> Any:
 def _only_one_process(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except PermissionError as error:
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
         raise OnibusError(
-            f"cannot write to the cache {folder}: set ONIBUS_CACHE_DIR to a folder you own"
+            f"cannot write to the cache {folder} ({error.strerror}); set ONIBUS_CACHE_DIR to a folder you own"
         ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -49,9 +49,9 @@ def format_storage(class_path: str, arguments: Sequence[str], arguments_file: Pa
     finally:
         arguments_file.unlink()
     if done.returncode != 0:
-        output = (done.stderr + done.stdout).strip().splitlines()
         raise OnibusError(
-            f"Kafka could not prepare {arguments_file.parent}: {output[-1] if output else 'no reason given'}; "
+            f"Kafka could not prepare {arguments_file.parent}: "
+            f"{first_error(done.stderr + done.stdout)}; "
             "if its data can go, delete the folder and start again"
         )
 
@@ -68,6 +68,13 @@ def launch_broker(class_path: str, properties: Path, log: Path, heap: str) -> su
             env=_environment(),
             start_new_session=True,
         )
+
+
+def first_error(log: str) -> str:
+    """The line of a Java program's output that says what went wrong."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    telling = (line for line in lines if "ERROR" in line or "Exception" in line or "Error:" in line)
+    return next(telling, lines[-1] if lines else "no reason given")
 
 
 def _command(class_path: str, heap: str) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import errno
 import fcntl
 import json
 import shutil
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -44,6 +47,11 @@ class RunningBroker:
     def bootstrap_servers(self) -> str:
         return ",".join(node.address for node in self.nodes)
 
+    def why_dead(self) -> list[str]:
+        """For each broker that ended without being stopped: which one, and the reason in its log."""
+        dead = [node for node, pid in zip(self.nodes, self.pids, strict=True) if pid is None]
+        return [reason for node in dead if (reason := node_process.why_dead(node)) is not None]
+
     def client_settings(self) -> dict[str, Any]:
         """Values for :func:`infra.settings.load_settings` that reach this cluster; no password among them."""
         settings: dict[str, Any] = {"bootstrap_servers": self.bootstrap_servers}
@@ -68,7 +76,7 @@ def start_broker(options: BrokerOptions) -> RunningBroker:
         OnibusError: already running, a port in use, too little disk space, data of a cluster with another
             number of brokers or other security, jars that cannot be fetched, or a broker that died.
     """
-    options.data_dir.mkdir(parents=True, exist_ok=True)
+    _make_folder(options.data_dir)
     with _exclusive(options.data_dir):
         previous = broker_status(options.data_dir)
         if previous is not None:
@@ -122,7 +130,18 @@ def broker_status(data_dir: Path) -> RunningBroker | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise OnibusError(
-            f"{_state_file(data_dir)} cannot be read: {error}; it is not a broker's data, choose another --data-dir"
+            f"{_state_file(data_dir)} cannot be read: {error}; "
+            "it is not a broker's data, choose another --data-dir"
+        ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OnibusError(
+            f"the folder {folder} for the broker's data cannot be made: {error.strerror}; "
+            "choose another --data-dir"
         ) from error
 
 
@@ -135,8 +154,8 @@ def require_disk_space(folder: Path, minimum: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < minimum:
         raise OnibusError(
-            f"disk full: {free // MIB} MiB free for the broker's data in {folder}, {minimum // MIB} MiB needed; "
-            "free some space or choose another --data-dir"
+            f"disk full: {free // MIB} MiB free for the broker's data in {folder}, {minimum // MIB} MiB "
+            "needed; free some space or choose another --data-dir"
         )
 
 
@@ -155,7 +174,14 @@ def _check_startable(previous: RunningBroker, options: BrokerOptions) -> None:
     if previous.secure != options.secure:
         held, flag = ("a secure", "--secure") if previous.secure else ("a plaintext", "no --secure")
         raise OnibusError(
-            f"{options.data_dir} holds the data of {held} broker; start with {flag} or choose another --data-dir"
+            f"{options.data_dir} holds the data of {held} broker; "
+            f"start with {flag} or choose another --data-dir"
+        )
+    host = previous.nodes[0].host
+    if previous.secure and host != options.host:
+        raise OnibusError(
+            f"the certificate in {options.data_dir} is for host {host}, not {options.host}; "
+            f"start with --host {host} or choose another --data-dir"
         )
 
 
@@ -197,7 +223,7 @@ def _is_free(host: str, port: int) -> bool:
                     f"port {port} is reserved for root; choose one above 1023 with --port"
                 ) from error
             except OSError as error:
-                if error.errno == 98 or error.errno == 48:  # EADDRINUSE on Linux, on macOS
+                if error.errno == errno.EADDRINUSE:
                     return False
                 raise
             return True
@@ -234,9 +260,6 @@ def _credentials(data_dir: Path, host: str) -> Credentials:
 
 def _new_cluster_id() -> str:
     """Kafka's form of a random UUID: 22 base64 characters, of which the first must not look like a flag."""
-    import base64
-    import uuid
-
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):

@@ -6,11 +6,10 @@ import json
 import subprocess
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import psutil
 
-from infra.broker.java import launch_broker
+from infra.broker.java import first_error, launch_broker
 from infra.broker.options import Node
 from infra.errors import OnibusError
 
@@ -64,6 +63,11 @@ def living_pid(node: Node) -> int | None:
     return None if process is None else process.pid
 
 
+def why_dead(node: Node) -> str | None:
+    """The reason in the log of a node that ended without being stopped; None if it was stopped."""
+    return _why_it_died(node) if node.pid_file.exists() and node.log_file.exists() else None
+
+
 def _living(node: Node) -> psutil.Process | None:
     """The node's process, if the one that we started still lives (a pid may belong to another by now)."""
     try:
@@ -93,23 +97,13 @@ def _wait_until_ready(node: Node, process: subprocess.Popen[bytes], deadline: fl
 def _why_it_died(node: Node) -> str:
     log = node.log_file.read_text(errors="replace")
     if "No space left on device" in log:
-        return f"disk full: broker {node.id} could not write its data in {node.folder}; free some space and start again"
+        return (
+            f"disk full: broker {node.id} could not write its data in {node.folder}; "
+            "free some space and start again"
+        )
     if "Address already in use" in log:
         return (
-            f"a port of broker {node.id} ({node.port} or {node.controller_port}) was taken by another program; "
-            "start again, or choose another --port"
+            f"a port of broker {node.id} ({node.port} or {node.controller_port}) was taken by another "
+            "program; start again, or choose another --port"
         )
-    return f"broker {node.id} died while starting: {_first_error(log)}; its log is {node.log_file}"
-
-
-def _first_error(log: str) -> str:
-    lines = log.splitlines()
-    for line in lines:
-        if "ERROR" in line or "Exception" in line or "Error:" in line:
-            return line.strip()
-    return lines[-1].strip() if lines else "no reason given"
-
-
-def last_lines(path: Path, count: int) -> list[str]:
-    """The last ``count`` lines of a log."""
-    return path.read_text(errors="replace").splitlines()[-count:]
+    return f"broker {node.id} died: {first_error(log)}; its log is {node.log_file}"

@@ -47,8 +47,11 @@ def _small(brokers: int) -> dict[str, str]:
         "share.coordinator.state.topic.min.isr": in_sync,
         "share.coordinator.state.topic.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",  # the first consumer need not wait for others
-        # A crashed writer's open transaction hides what follows from read_committed readers: look each second.
+        # A crashed writer's open transaction hides what follows from read_committed readers.
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+        # A broker that was killed may register again when its old session has ended (default 9 s).
+        "broker.session.timeout.ms": "5000",
+        "broker.heartbeat.interval.ms": "1000",
         "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),  # the default takes 128 MiB of heap
         "num.network.threads": "2",
         "num.io.threads": "4",

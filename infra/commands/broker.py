@@ -84,6 +84,8 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         return
     for node, pid in zip(found.nodes, found.pids, strict=True):
         typer.echo(f"broker {node.id} at {node.address}: {f'runs (pid {pid})' if pid else 'stopped'}")
+    for reason in found.why_dead():
+        typer.echo(reason)
     typer.echo(f"cluster {found.cluster_id}, data in {found.data_dir}")
 
 
@@ -112,6 +114,7 @@ def _print_json(running: RunningBroker, files: dict[str, Path]) -> None:
         "cluster_id": running.cluster_id,
         "secure": running.secure,
         "pids": list(running.pids),
+        "why_dead": running.why_dead(),
         "data_dir": str(running.data_dir),
         "client_settings": {name: str(value) for name, value in running.client_settings().items()},
     }
