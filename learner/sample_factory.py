@@ -181,7 +181,7 @@ class RewardingLearner(Learner):  # type: ignore[misc]
             ) from error
 
     def _load_state(self, checkpoint_dict: dict[str, Any], load_progress: bool = True) -> None:
-        """Upstream goes on with the checkpoint's learning rate whatever was asked for; here the flag counts."""
+        """Upstream goes on with the checkpoint's learning rate whatever was asked; here the flag counts."""
         super()._load_state(checkpoint_dict, load_progress)
         self.curr_lr = self.cfg.learning_rate
 

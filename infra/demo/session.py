@@ -162,7 +162,7 @@ class Demo:
         names = [f"annotator-{n + 1}" for n in range(self.options.annotators)]
         self._annotator_ports = [_free_port() for _ in names]
         self._learner_port = _free_port()
-        group = f"{self.settings.topic_prefix}annotators-{self.options.spec}"
+        group = f"demo-annotators-{Path(self.options.spec).stem}"
         if self.options.reward != "none":
             annotators = [
                 Component(
@@ -180,7 +180,8 @@ class Demo:
             with self._console.status("starting annotators …"):
                 self._supervisor.wait_ready(ANNOTATORS_READY_SECONDS, self._stopping)
             self._say(f"annotators: {len(annotators)}, judged by {self.options.judge_name}")
-            self._lag = ConsumerLag(self.settings, group, TopicNames(self.settings.topic_prefix).captions)
+            prefix = self.settings.topic_prefix
+            self._lag = ConsumerLag(self.settings, f"{prefix}{group}", TopicNames(prefix).captions)
         self._learner = Component(
             "learner",
             [

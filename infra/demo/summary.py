@@ -15,6 +15,8 @@ from infra.demo.session import Demo
 from infra.demo.snapshot import Snapshot
 
 LISTED = 10
+LONGEST = 120
+"""Characters of a caption that are shown; the report has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ def print_summary(console: Console, demo: Demo, best: Sequence[CaptionRow], repo
     console.print(_figures(demo, last))
     if best:
         console.print(_captions(best[:LISTED]))
-    console.print(_places(demo, report))
+    for name, place in _places(demo, report):
+        console.print(f"[dim]{name:<12}[/dim] {place}", highlight=False, soft_wrap=True)
     if demo.killed:
         console.print(f"[yellow]had to be killed: {', '.join(demo.killed)}; see their logs[/yellow]")
 
@@ -74,19 +77,23 @@ def _captions(best: Sequence[CaptionRow]) -> Table:
     table.add_column("came up", justify="right")
     table.add_column("reward in all", justify="right")
     for row in best:
-        table.add_row(Text(row.text), row.verdict, f"{row.steps:,}", f"{row.reward:,.1f}")
+        table.add_row(Text(_shortened(row.text)), row.verdict, f"{row.steps:,}", f"{row.reward:,.1f}")
     return table
 
 
-def _places(demo: Demo, report: Path | None) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_row("report", str(report) if report else "not made")
-    table.add_row("checkpoints", str(demo.folder / "checkpoint_p0"))
-    table.add_row("logs", str(demo.folder / "logs"))
-    table.add_row("TensorBoard", f"tensorboard --logdir {demo.folder}")
-    where = demo.broker_folder if demo.broker_folder.exists() else demo.settings.bootstrap_servers
-    table.add_row("topics' data", str(where))
-    return table
+def _places(demo: Demo, report: Path | None) -> list[tuple[str, str]]:
+    local = demo.broker_folder.exists()
+    return [
+        ("report", str(report) if report else "not made: the run ended before it learned"),
+        ("checkpoints", str(demo.folder / "checkpoint_p0")),
+        ("logs", str(demo.folder / "logs")),
+        ("TensorBoard", f"tensorboard --logdir {demo.folder}"),
+        ("topics' data", str(demo.broker_folder) if local else demo.settings.bootstrap_servers),
+    ]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _number(value: float) -> str:
