@@ -1,0 +1,141 @@
+"""The Grafana dashboard, made from the metrics' own table so that no name or meaning can drift.
+
+``python -m infra.deploy.dashboard`` writes ``infra/deploy/grafana/onibus.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Metric as Described
+
+from infra import metrics
+
+FILE = Path(__file__).parent / "grafana" / "onibus.json"
+
+_SOURCE = {"type": "prometheus", "uid": "prometheus"}
+_COLUMNS = 3
+_WIDTH, _HEIGHT = 24 // _COLUMNS, 8
+_QUANTILES = (0.5, 0.95, 0.99)
+
+Metric = Counter | Gauge | Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One graph: counters as rates over all processes, gauges one by one, histograms as quantiles.
+
+    ``by`` names the labels of counters that get a line of their own.
+    """
+
+    title: str
+    metrics: Sequence[Metric]
+    unit: str = "short"
+    by: Sequence[str] = ()
+
+
+ROWS: dict[str, Sequence[Panel]] = {
+    "Learning": (
+        Panel("Extrinsic and intrinsic return", [metrics.EXTRINSIC_RETURN, metrics.INTRINSIC_RETURN]),
+        Panel("Steps a second", [metrics.STEPS_PER_SECOND], "ops"),
+        Panel("Environment steps", [metrics.ENVIRONMENT_STEPS]),
+        Panel("Intrinsic reward a step", [metrics.INTRINSIC_REWARD]),
+        Panel("Captions of a batch with a label", [metrics.LABEL_COVERAGE], "percentunit"),
+        Panel("Age of the newest label", [metrics.LABEL_AGE_SECONDS], "s"),
+        Panel("Labels known", [metrics.LABELS_KNOWN]),
+        Panel("Score", [metrics.EPISODE_SCORE]),
+        Panel("Depth and experience level", [metrics.EPISODE_DEPTH, metrics.EPISODE_EXPERIENCE_LEVEL]),
+        Panel("Gold", [metrics.EPISODE_GOLD]),
+        Panel("Game turns an episode", [metrics.EPISODE_TURNS]),
+    ),
+    "Captions": (
+        Panel("Captions published and new", [metrics.CAPTIONS_PUBLISHED, metrics.CAPTIONS_NEW], "ops"),
+        Panel("Episodes published", [metrics.EPISODES_PUBLISHED], "ops"),
+        Panel("Dropped", [metrics.CAPTIONS_DROPPED, metrics.EPISODES_DROPPED], "ops"),
+    ),
+    "Annotators": (
+        Panel("Labels written", [metrics.LABELS_WRITTEN], "ops", by=("spec", "verdict")),
+        Panel("Seconds from caption to label", [metrics.LABEL_LATENCY], "s"),
+        Panel("Captions read and known already", [metrics.CAPTIONS_CONSUMED, metrics.CAPTIONS_KNOWN], "ops"),
+        Panel("Waiting", [metrics.PENDING, metrics.OWED_ON_LOG]),
+        Panel("Requests to the model", [metrics.MODEL_CALLS], "ops", by=("outcome",)),
+        Panel("Seconds of a request", [metrics.MODEL_SECONDS], "s"),
+        Panel("Tokens", [metrics.TOKENS], "ops", by=("direction",)),
+        Panel("Transactions", [metrics.TRANSACTIONS], "ops", by=("outcome",)),
+        Panel("Dead letters", [metrics.DEAD_LETTERS], "ops", by=("component",)),
+        Panel("Unreadable records", [metrics.UNREADABLE], "ops", by=("topic",)),
+    ),
+}
+
+
+def dashboard() -> dict[str, Any]:
+    """The dashboard as Grafana imports it."""
+    panels: list[dict[str, Any]] = []
+    top = 0
+    for title, row in ROWS.items():
+        panels.append({"type": "row", "title": title, "gridPos": _place(0, top, 24, 1), "panels": []})
+        for number, panel in enumerate(row):
+            line, column = divmod(number, _COLUMNS)
+            place = _place(column * _WIDTH, top + 1 + line * _HEIGHT, _WIDTH, _HEIGHT)
+            panels.append(_graph(panel, place))
+        top += 1 + -(-len(row) // _COLUMNS) * _HEIGHT
+    return {
+        "uid": "onibus",
+        "title": "onibus",
+        "schemaVersion": 41,
+        "refresh": "10s",
+        "time": {"from": "now-30m", "to": "now"},
+        "panels": [{"id": number, **panel} for number, panel in enumerate(panels, 1)],
+    }
+
+
+def text() -> str:
+    """The dashboard's file."""
+    return json.dumps(dashboard(), indent=2) + "\n"
+
+
+def described(metric: Metric) -> Described:
+    """A metric's name (without ``_total`` and the like) and help text."""
+    return next(iter(metric.describe()))
+
+
+def _graph(panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    targets = [target for metric in panel.metrics for target in _targets(metric, panel.by)]
+    return {
+        "type": "timeseries",
+        "title": panel.title,
+        "description": " ".join(described(metric).documentation for metric in panel.metrics),
+        "datasource": _SOURCE,
+        "gridPos": place,
+        "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
+        "targets": [{"refId": chr(ord("A") + n), **target} for n, target in enumerate(targets)],
+    }
+
+
+def _targets(metric: Metric, by: Sequence[str]) -> list[dict[str, str]]:
+    name = described(metric).name
+    plain = name.removeprefix("onibus_").replace("_", " ")
+    if isinstance(metric, Histogram):
+        total = f"sum by (le) (rate({name}_bucket[$__rate_interval]))"
+        return [
+            {"expr": f"histogram_quantile({q}, {total})", "legendFormat": f"{q:.0%} below"}
+            for q in _QUANTILES
+        ]
+    grouped = f"sum by ({', '.join(by)})" if by else "sum"
+    legend = " ".join(f"{{{{{label}}}}}" for label in by) or plain
+    if isinstance(metric, Counter):
+        return [{"expr": f"{grouped} (rate({name}_total[$__rate_interval]))", "legendFormat": legend}]
+    return [{"expr": name, "legendFormat": f"{plain} {{{{instance}}}}"}]
+
+
+def _place(left: int, top: int, width: int, height: int) -> dict[str, int]:
+    return {"x": left, "y": top, "w": width, "h": height}
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())

@@ -1,0 +1,26 @@
+"""Checks ``onibus …`` command lines that stand in files against the command itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import typer
+
+from infra.cli import application
+
+
+def complaint(words: Iterable[str]) -> str:
+    """What is wrong with these arguments of ``onibus``, or nothing: unknown commands and flags."""
+    command: Any = typer.main.get_command(application())
+    flags: list[str] = []
+    for word in words:
+        if word.startswith("-"):
+            flags.append(word.split("=")[0])
+        elif not flags and (below := getattr(command, "commands", None)) is not None:
+            if word not in below:
+                return f"there is no command {word!r}"
+            command = below[word]
+    known = {"--help", *(name for p in command.params for name in (*p.opts, *p.secondary_opts))}
+    unknown = [flag for flag in flags if flag not in known]
+    return f"{command.name} has no {', '.join(unknown)}" if unknown else ""

