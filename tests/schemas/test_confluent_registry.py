@@ -13,15 +13,18 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from infra.clients import consumer, producer
+from infra.clients import consumer, producer, read_all
 from infra.codecs import codec_for
 from infra.errors import OnibusError
 from infra.settings import Settings, load_settings
 from infra.topics import TopicNames
+from producers.outbox import Outgoing
+from producers.publisher import Publisher
 from schemas import codec
 from schemas.avro_body import schema_document
 from schemas.codec import DecodeError, RegistryError, SingleObjectCodec
 from schemas.confluent import HEADER_BYTES, ConfluentCodec, SchemaRegistry
+from schemas.ids import caption_id
 from schemas.records import CaptionObserved, DeadLetter, Label, Record, Verdict
 from tests.schemas.made_records import RECORD_TYPES, records
 
@@ -125,6 +128,18 @@ def test_settings_choose_the_wire_format_and_it_travels_over_kafka(
         (received,) = (record for batch in receiver.poll(30_000).values() for record in batch)
     assert received.value.startswith(chosen.header(labels, Label))
     assert chosen.decode(Label, received.value) == LABEL
+
+
+def test_rollout_workers_publish_in_the_chosen_form(settings: Settings, registry_url: str) -> None:
+    confluent = settings.model_copy(update=_confluent(registry_url))
+    seen = CaptionObserved("You see here a key.", "score", "run", 0, 0, 0, 1, -1, 1_700_000_000_000_000)
+    publisher = Publisher(confluent)
+    publisher.put(Outgoing(seen, caption_id(seen.text), 100, lambda: None))
+    assert publisher.flush(30)
+    publisher.close(10)
+    captions = TopicNames(settings.topic_prefix).captions
+    (received,) = (record for batch in read_all(settings, captions) for record in batch)
+    assert codec_for(confluent).decode(CaptionObserved, received.value) == seen
 
 
 def test_settings_that_name_no_registry_end_in_one_line(registry_url: str) -> None:
