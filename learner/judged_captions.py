@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra.clients import read_all
+from infra.codecs import codec_for
 from infra.settings import Settings
 from infra.topics import TopicNames
 from learner.caption_tally import CaptionTally
 from learner.found_specs import found_specs
-from schemas.codec import DecodeError, decode
+from schemas.codec import Codec, DecodeError
 from schemas.ids import lookup_id, split_label_key
 from schemas.records import Annotation
 
@@ -50,10 +51,11 @@ def judge_captions(settings: Settings, folder: Path) -> list[JudgedCaption]:
     """
     totals = CaptionTally.load(folder).totals
     specs = set(found_specs(folder).values())
+    codec = codec_for(settings)
     newest: dict[int, Annotation] = {}
     for records in read_all(settings, TopicNames(settings.topic_prefix).annotations):
         for record in records:
-            annotation = _of_run(record.key, record.value, specs, totals)
+            annotation = _of_run(codec, record.key, record.value, specs, totals)
             if annotation is not None:
                 newest[lookup_id(annotation.subject_id)] = annotation
     judged = [
@@ -81,13 +83,13 @@ def kept_captions(folder: Path) -> list[JudgedCaption] | None:
 
 
 def _of_run(
-    key: bytes | None, value: bytes | None, specs: set[bytes], totals: Mapping[int, object]
+    codec: Codec, key: bytes | None, value: bytes | None, specs: set[bytes], totals: Mapping[int, object]
 ) -> Annotation | None:
     """The annotation, if it is of these specifications and captions; others are not even decoded."""
     try:
         spec, subject = split_label_key(key or b"")
         if spec not in specs or lookup_id(subject) not in totals:
             return None
-        return decode(Annotation, value)
+        return codec.decode(Annotation, value)
     except (DecodeError, ValueError):
         return None  # not ours to report: consumers count unreadable records

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from consumers.annotation_specs import read_specs
 from consumers.label_reader import LabelReader
 from consumers.label_table import LabelTable
+from infra.codecs import codec_for
 from infra.errors import OnibusError
 from infra.settings import Settings
+from infra.topics import TopicNames
 from learner.caption_tally import CaptionTally
 from learner.found_specs import keep_specs
 from learner.options import LearnOptions
@@ -43,7 +45,7 @@ class RewardSource:
 
     def __init__(self, settings: Settings, options: LearnOptions, folder: Path) -> None:
         self._settings, self._options, self._folder = settings, options, folder
-        self._table = LabelTable()
+        self._table = LabelTable(codec_for(settings), TopicNames(settings.topic_prefix).labels)
         self._reader: LabelReader | None = None
         self._reward: RetrievalReward | NoReward = (
             NoReward() if options.reward == "none" else RetrievalReward(self._table, options.count_beta)
