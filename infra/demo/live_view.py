@@ -16,6 +16,8 @@ from rich.text import Text
 
 from infra.demo.snapshot import UNKNOWN, Snapshot
 
+HEADLINE_LINES, FIGURE_LINES = 3, 9
+
 CURVE_POINTS = 2_000
 """Snapshots kept for the curve; one a second, so more than half an hour."""
 
@@ -31,7 +33,7 @@ class Heading:
 
 
 def render(
-    heading: Heading, history: Sequence[Snapshot], states: Sequence[tuple[str, str]], width: int
+    heading: Heading, history: Sequence[Snapshot], states: Sequence[tuple[str, str]], size: tuple[int, int]
 ) -> Layout:
     """The whole view.
 
@@ -39,15 +41,19 @@ def render(
         heading: what runs.
         history: snapshots so far, oldest first; may be empty.
         states: name and state of each component.
-        width: columns of the terminal.
+        size: columns and lines of the terminal.
     """
     now = history[-1] if history else UNKNOWN
     layout = Layout()
     layout.split_column(
-        Layout(_headline(heading, now), size=3),
-        Layout(name="figures", size=12),
+        Layout(_headline(heading, now), size=HEADLINE_LINES),
+        Layout(name="figures", size=FIGURE_LINES),
         Layout(
-            Panel(_curve(history, width), title="mean return of the last 100 episodes", border_style="green")
+            Panel(
+                _curve(history, size[0], size[1] - HEADLINE_LINES - FIGURE_LINES - 3),
+                title="mean return of the last 100 episodes",
+                border_style="green",
+            )
         ),
     )
     layout["figures"].split_row(
@@ -130,14 +136,14 @@ def _components(states: Sequence[tuple[str, str]]) -> Group:
     )
 
 
-def _curve(history: Sequence[Snapshot], width: int) -> RenderableType:
+def _curve(history: Sequence[Snapshot], width: int, height: int) -> RenderableType:
     points = [(s.env_steps, s.episode_return) for s in history if not math.isnan(s.episode_return)]
     if len(points) < 2:
         return Text("the first episodes are under way …", style="dim")
     steps, returns = [x / 1000 for x, _ in points], [y for _, y in points]
     plotext.clear_figure()
     plotext.theme("clear")
-    plotext.plotsize(max(40, width - 6), 14)
+    plotext.plotsize(max(40, width - 6), max(8, height))
     plotext.plot(steps, returns, marker="braille")
     plotext.ylim(min(-1.0, *returns), max(1.0, *returns))
     plotext.xlabel("thousand environment steps")

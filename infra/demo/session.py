@@ -110,7 +110,7 @@ class Demo:
                 log.write(json.dumps(snapshot.to_json()) + "\n")
                 if live is not None:
                     live.update(
-                        render(heading, self.history, self._states(), self._console.width), refresh=True
+                        render(heading, self.history, self._states(), self._console.size), refresh=True
                     )
                 elif number % LINE_EVERY == 0:
                     self._console.print(one_line(snapshot), highlight=False)

@@ -1,0 +1,144 @@
+"""The whole system on real parts: NetHack, Sample Factory, Kafka, an annotator, and labels that pay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
+from infra.processes import Component
+from infra.settings import Settings, environment_of, load_settings
+from infra.topic_admin import create_topics
+from learner.progress import read_history
+from tests.learner.runs import descendants, start_learner, wait_ready
+from tests.ports import free_port
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+
+def start_annotator(settings: Settings, name: str = "judge") -> Component:
+    annotator = Component(
+        name,
+        ("annotate", "--spec", "keys-and-doors", "--llm", "rules", "--name", name),
+        settings.runs_dir / f"{name}.log",
+    )
+    annotator.start(environment_of(settings))
+    return annotator
+
+
+@contextmanager
+def stopping_at_the_end(*components: Component) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for component in components:
+            component.ask_to_stop()
+            component.wait_stopped()
+
+
+def newest(folder: Path) -> dict[str, float]:
+    rows = read_history(folder)
+    return rows[-1] if rows else {}
+
+
+def rows_since(folder: Path, moment: float) -> Callable[[], list[dict[str, float]]]:
+    return lambda: [row for row in read_history(folder) if row["time"] > moment]
+
+
+def test_labels_that_arrive_over_the_bus_raise_the_intrinsic_reward(settings: Settings) -> None:
+    folder = settings.runs_dir / "e2e"
+    learner = start_learner(settings, "e2e")
+    with stopping_at_the_end(learner):
+        wait_ready(learner)
+        wait_until(lambda: newest(folder).get("captions_published", 0) > 0, 60, "captions on the bus")
+        unlabelled = [r for r in read_history(folder) if "intrinsic_reward" in r]
+        assert unlabelled
+        assert all(row["intrinsic_reward"] == 0 and row["labels_known"] == 0 for row in unlabelled)
+
+        annotator = start_annotator(settings)
+        with stopping_at_the_end(annotator):
+            wait_until(lambda: newest(folder).get("labels_known", 0) > 0, 60, "labels in the learner's table")
+            wait_until(lambda: newest(folder).get("intrinsic_return", 0) > 0, 60, "rewarded captions")
+            wait_until(lambda: newest(folder).get("label_coverage", 0) > 0.9, 30, "captions with labels")
+        assert "0 dead letters" in annotator.log_path.read_text()
+
+
+def test_every_component_works_over_tls_and_scram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    running = start_broker(BrokerOptions(tmp_path / "broker", port=free_port(), secure=True))
+    try:
+        settings = load_settings(
+            **running.client_settings(), partitions=4, runs_dir=tmp_path, topic_prefix="secure."
+        )
+        create_topics(settings)
+        annotator, learner = start_annotator(settings), start_learner(settings, "secure")
+        with stopping_at_the_end(annotator, learner):
+            wait_ready(learner)
+            wait_until(lambda: newest(tmp_path / "secure").get("labels_known", 0) > 0, 60, "labels over TLS")
+        password = settings.password()
+        assert password
+        logs = annotator.log_path.read_text() + learner.log_path.read_text()
+        assert password not in logs
+        assert password not in (tmp_path / "secure" / "options.json").read_text()
+        assert password not in (tmp_path / "secure" / "config.json").read_text()
+    finally:
+        stop_broker(tmp_path / "broker")
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[BrokerOptions, Settings]]:
+    """A broker that a test may stop, and settings for it."""
+    monkeypatch.chdir(tmp_path)
+    options = BrokerOptions(tmp_path / "broker", port=free_port())
+    running: RunningBroker = start_broker(options)
+    settings = load_settings(**running.client_settings(), partitions=4, runs_dir=tmp_path)
+    create_topics(settings)
+    yield options, settings
+    stop_broker(options.data_dir)
+
+
+def test_stepping_goes_on_while_the_broker_is_away_and_publishing_after_it(
+    own_broker: tuple[BrokerOptions, Settings],
+) -> None:
+    options, settings = own_broker
+    folder = settings.runs_dir / "outage"
+    learner = start_learner(settings, "outage")
+    with stopping_at_the_end(learner):
+        wait_ready(learner)
+        wait_until(lambda: newest(folder).get("captions_published", 0) > 0, 60, "captions on the bus")
+        memory_before = memory_of(learner)
+        gone_at = time.time()
+        stop_broker(options.data_dir)
+        wait_until(lambda: newest(folder)["time"] > gone_at + 20, 40, "20 s of learning without a broker")
+        away = rows_since(folder, gone_at + 1)()
+        assert away[-1]["env_steps"] > away[0]["env_steps"]
+        assert max(row["longest_pause_seconds"] for row in away) < 1.0
+        assert memory_of(learner) - memory_before < 100e6
+
+        start_broker(options)
+        published = newest(folder)["captions_published"] + newest(folder)["episodes_published"]
+
+        def goes_on() -> bool:
+            row = newest(folder)
+            return row["captions_published"] + row["episodes_published"] > published
+
+        wait_until(goes_on, 60, "publishing after the broker's return")
+        assert "captions_dropped" in newest(folder)
+    assert stop_code(learner) == 0
+
+
+def memory_of(component: Component) -> int:
+    """Resident bytes of its processes that are not shared with others."""
+    total = 0
+    for process in descendants(component):
+        total += process.memory_full_info().uss
+    return total
+
+
+def stop_code(component: Component) -> int | None:
+    return component.process.poll() if component.process else None
