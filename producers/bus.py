@@ -19,8 +19,10 @@ AGAIN_SECONDS = 60.0
 """A caption that is seen again is published again after this time, so that nothing important stays lost."""
 AGAIN_AFTER_LOSS_SECONDS = 2.0
 """And sooner if its record was dropped."""
-FLUSH_SECONDS = 5.0
-"""How long the last environment's close waits for delivery: a stop must not take 10 s."""
+FLUSH_SECONDS = 3.0
+"""How long the last environment's close waits for delivery: with all else a stop must not take 10 s."""
+CLOSE_SECONDS = 1.0
+"""And the close of the bus itself."""
 
 _RECORD_OVERHEAD = 500
 """Bytes that a queued record takes besides its text or actions, about."""
@@ -128,7 +130,7 @@ class RolloutBus:
         """Wait until everything is published or dropped; False after ``timeout`` seconds."""
         return self._publisher.flush(timeout)
 
-    def close(self, timeout: float = FLUSH_SECONDS) -> None:
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Deliver what is on its way for up to ``timeout`` seconds, drop and count the rest."""
         self._publisher.close(timeout)
 

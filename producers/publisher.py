@@ -11,16 +11,18 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 
 from infra import clients, metrics
+from infra.codecs import codec_for
 from infra.errors import OnibusError
 from infra.settings import Settings
 from infra.topics import TopicNames
 from producers.outbox import Outbox, Outgoing
-from schemas import codec
+from schemas.codec import Codec
+from schemas.errors import RegistryError
 from schemas.records import CaptionObserved
 
 if TYPE_CHECKING:
@@ -39,8 +41,16 @@ IN_FLIGHT_BYTES = 8 << 20
 RETRY_SECONDS = 1.0
 """Pause after a failed attempt to reach the cluster."""
 
-_CLIENT_LIMITS = {
-    "max_block_ms": 5_000,  # the thread must notice a stop
+STOP_GRACE_SECONDS = 2.5
+"""How long a close waits for a thread that is stuck in the client; it is a daemon and holds nothing up."""
+
+_CLIENT_SETTINGS: dict[str, Any] = {
+    # kafka-python 3.0.12: once a batch of an idempotent producer has expired (an outage longer than the
+    # delivery timeout), its partition never sends again. A record that a retry writes twice does no harm
+    # here: a caption is judged once however often it is read, an episode's key tells copies apart.
+    "enable_idempotence": False,
+    "bootstrap_timeout_ms": 2_000,  # the thread must notice a stop, and tries again anyway
+    "max_block_ms": 2_000,
     "delivery_timeout_ms": 120_000,
     "reconnect_backoff_max_ms": 1_000,  # a broker that comes back is found within about a second
 }
@@ -68,6 +78,7 @@ class Publisher:
         self._give_up_at: float | None = None
         self._thread: threading.Thread | None = None
         self._unreachable = False
+        self._codec: Codec | None = None
         self.captions = Counts()
         self.episodes = Counts()
 
@@ -93,7 +104,7 @@ class Publisher:
         with self._changed:
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join(timeout + _CLIENT_LIMITS["max_block_ms"] / 1000)
+            self._thread.join(timeout + STOP_GRACE_SECONDS)
 
     # The publishing thread
 
@@ -106,7 +117,7 @@ class Publisher:
                     producer = producer or self._connect()
                     self._send(producer, outgoing)
                     sent = True
-                except (KafkaError, OnibusError, OSError) as error:
+                except (KafkaError, OnibusError, OSError, RegistryError) as error:
                     self._report(error)
                     if producer is not None and not getattr(error, "retriable", False):
                         producer.close(timeout=0)  # fails what is in flight, which counts it
@@ -135,7 +146,8 @@ class Publisher:
         return alone or fits
 
     def _connect(self) -> KafkaProducer:
-        producer = clients.producer(self._settings, **_CLIENT_LIMITS)
+        self._codec = self._codec or codec_for(self._settings)
+        producer = clients.producer(self._settings, **_CLIENT_SETTINGS)
         if self._unreachable:
             _log.info("the bus is back; publishing goes on")
             self._unreachable = False
@@ -146,11 +158,12 @@ class Publisher:
         is_caption = isinstance(outgoing.record, CaptionObserved)
         topic = self._topics.captions if is_caption else self._topics.episodes
         partition = 0
+        assert self._codec is not None
         if is_caption:
             partition = caption_partition(outgoing.key, len(producer.partitions_for(topic)))
         try:
             future = producer.send(
-                topic, codec.encode(outgoing.record), key=outgoing.key, partition=partition
+                topic, self._codec.encode(topic, outgoing.record), key=outgoing.key, partition=partition
             )
         except MessageSizeTooLargeError as error:
             _log.warning("a record of %d bytes is dropped: %s", outgoing.size, error)

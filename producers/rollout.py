@@ -22,8 +22,9 @@ from infra.errors import OnibusError
 from infra.settings import Settings
 from infra.topic_admin import require_topics
 from infra.topics import TopicNames
-from producers.bus import FLUSH_SECONDS, RolloutBus, process_bus
+from producers.bus import CLOSE_SECONDS, FLUSH_SECONDS, RolloutBus, process_bus
 from producers.environment import NetHackEnvironment
+from producers.publisher import STOP_GRACE_SECONDS
 from producers.tasks import check_task
 
 _log = logging.getLogger("onibus.rollout")
@@ -32,7 +33,9 @@ REPORT_SECONDS = 0.5
 """How often a worker tells how far it is."""
 PROGRESS_SECONDS = 10.0
 """How often that is logged."""
-STOP_SECONDS = FLUSH_SECONDS + 3.0
+DELIVER_SECONDS = 30.0
+"""How long a worker that has played its share waits for its last records to be delivered."""
+STOP_SECONDS = FLUSH_SECONDS + CLOSE_SECONDS + STOP_GRACE_SECONDS + 1.0
 """How long workers may take to stop before they are killed."""
 
 
@@ -238,10 +241,12 @@ def _work(
         try:
             reports.send(worker.summary())
             parent = parent_process()
-            worker.play(
-                lambda: stop.is_set() or parent is None or not parent.is_alive(),
-                lambda summary: reports.send(summary),
-            )
+
+            def stopping() -> bool:
+                return stop.is_set() or parent is None or not parent.is_alive()
+
+            worker.play(stopping, reports.send)
+            worker.deliver(stopping)
         finally:
             worker.close()
         reports.send(worker.summary())
@@ -271,7 +276,7 @@ class RolloutWorker:
             self._policy = load_policy(options.checkpoint)
         self._environments = [self._environment(index, m) for m in range(options.environments)]
         if self._policy is not None:
-            self._policy.bind(self._environments[0])
+            self._bind(self._policy)
         self._random = np.random.default_rng(None if options.seed is None else [options.seed, index])
         self._steps_left = _share(options.steps, options.workers, index)
         players = options.workers * options.environments
@@ -311,6 +316,12 @@ class RolloutWorker:
                 if stopping():
                     return
 
+    def deliver(self, stopping: Callable[[], bool]) -> None:
+        """Wait until everything is published or dropped, ``DELIVER_SECONDS`` at most, or ``stopping()``."""
+        deadline = time.monotonic() + DELIVER_SECONDS
+        while not stopping() and time.monotonic() < deadline and not self._bus.flush(timeout=0.2):
+            pass
+
     def summary(self) -> RolloutSummary:
         """What this worker has played and published so far."""
         captions, episodes = self._bus.captions, self._bus.episodes
@@ -322,10 +333,10 @@ class RolloutWorker:
         )
 
     def close(self) -> None:
-        """Close the environments and deliver what is on its way, for at most ``FLUSH_SECONDS``."""
+        """Close environments and bus; what is on its way gets a few seconds."""
         for environment in self._environments:
             environment.close()
-        self._bus.close(timeout=0.0)
+        self._bus.close()
 
     def _environment(self, worker: int, index: int) -> NetHackEnvironment:
         options = self._options
@@ -341,6 +352,15 @@ class RolloutWorker:
         )
         environment.policy_version = -1 if self._policy is None else self._policy.version
         return environment
+
+    def _bind(self, policy: Policy) -> None:
+        try:
+            policy.bind(self._environments[0])
+        except RuntimeError as error:  # what torch raises for weights of another shape
+            raise OnibusError(
+                f"the policy in {self._options.checkpoint} does not fit task {self._options.task}; "
+                f"give the task it was trained on ({str(error).splitlines()[0]})"
+            ) from error
 
     def _actions(
         self, observations: list[dict[str, NDArray[Any]]], started: NDArray[np.bool_]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -26,8 +27,12 @@ def register(app: typer.Typer) -> None:
 def rollout(
     settings: Settings,
     task: Annotated[
-        str, typer.Option(help="score, oracle, staircase, staircase-level-3, gold, scout, keyroom-s5, …")
-    ] = "score",
+        str | None,
+        typer.Option(
+            help="score, oracle, staircase, staircase-level-3, gold, scout, keyroom-s5, …; "
+            "if not given, the checkpoint's or score."
+        ),
+    ] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run in published records.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Worker processes.")] = 1,
     environments: Annotated[int, typer.Option(min=1, max=1024, help="Environments in each worker.")] = 4,
@@ -56,16 +61,18 @@ def rollout(
     stopping = stop_event()
 
     from infra import metrics
-    from producers.rollout import RolloutOptions
+    from producers.rollout import Policy, RolloutOptions
     from producers.rollout import run as run_rollout
 
-    load_policy = None
+    load_policy: Callable[[Path], Policy] | None = None
     if checkpoint is not None:
-        from learner.policy import load_policy
+        from learner.policy import load_policy as load_checkpoint
 
+        load_policy = load_checkpoint
+        task = task or load_checkpoint(checkpoint).options.task
     metrics.expose(metrics_port, settings.metrics_host)
     options = RolloutOptions(
-        task=task,
+        task=task or "score",
         run=name,
         workers=workers,
         environments=environments,

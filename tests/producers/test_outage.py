@@ -1,0 +1,217 @@
+"""The environment never waits for the bus: whatever the broker does, steps go on and memory stays bounded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
+from infra.settings import Settings, load_settings
+from infra.topic_admin import create_topics
+from producers import publisher
+from producers.bus import RolloutBus
+from producers.captions import MESSAGE_BYTES, CaptionTable
+from producers.environment import NetHackEnvironment
+from producers.outbox import Outgoing
+from producers.publisher import IN_FLIGHT_RECORDS, OUTBOX_RECORDS, STOP_GRACE_SECONDS
+from schemas.records import CaptionObserved
+from tests.conftest import FAST_BROKER
+from tests.ports import free_port
+from tests.producers.playing import environment
+from tests.producers.test_bus import captions_on
+from tests.waiting import wait_until
+
+OUTAGE_SECONDS = 6.0
+LONGEST_GAP_SECONDS = 1.0
+MANY = OUTBOX_RECORDS + IN_FLIGHT_RECORDS + 10_000
+GROWTH_BYTES = 120 << 20
+TABLE = CaptionTable()
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def own_settings(tmp_path: Path, port: int) -> Settings:
+    return load_settings(
+        bootstrap_servers=f"127.0.0.1:{port}",
+        partitions=4,
+        replication=1,
+        topic_prefix="outage.",
+        runs_dir=tmp_path,
+    )
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path, port: int, own_settings: Settings) -> Iterator[RunningBroker]:
+    broker = _start(tmp_path, port)
+    create_topics(own_settings)
+    yield broker
+    stop_broker(tmp_path / "broker")
+
+
+def _start(folder: Path, port: int) -> RunningBroker:
+    return start_broker(BrokerOptions(folder / "broker", port=port, properties=FAST_BROKER))
+
+
+class Player:
+    """Steps one environment, and says new captions besides those of the game."""
+
+    def __init__(self, bus: RolloutBus) -> None:
+        self.bus = bus
+        self.longest_gap = 0.0
+        self.said = 0
+        self.offered = 0
+        self._put, bus._publisher.put = bus._publisher.put, self._count  # type: ignore[method-assign]
+        self.env: NetHackEnvironment = environment("score", bus, max_episode_steps=2000)  # type: ignore[arg-type]
+        self.env.reset()
+
+    def _count(self, outgoing: Outgoing) -> None:
+        self.offered += isinstance(outgoing.record, CaptionObserved)
+        self._put(outgoing)
+
+    def play(self, seconds: float, new_captions: int) -> None:
+        """Play for a time and say ``new_captions``, evenly; keep the longest time between two steps."""
+        began = last = time.monotonic()
+        target = self.said + new_captions
+        while (elapsed := last - began) < seconds or self.said < target:
+            while (
+                self.said < target and self.said - (target - new_captions) <= new_captions * elapsed / seconds
+            ):
+                text = f"caption {self.said} {'x' * 180}".encode().ljust(MESSAGE_BYTES, b"\0")
+                self.bus.observe(TABLE.caption([text]), 0, 0, 0, 0, 0)
+                self.said += 1
+            _observation, _reward, terminated, truncated, _info = self.env.step(self.said % 23)
+            if terminated or truncated:
+                self.env.reset()
+            now = time.monotonic()
+            self.longest_gap = max(self.longest_gap, now - last)
+            last = now
+
+
+def settled(bus: RolloutBus) -> int:
+    return bus.captions.published + bus.captions.dropped
+
+
+@pytest.mark.slow
+def test_a_frozen_broker_stops_no_step_and_drops_are_counted(
+    own_broker: RunningBroker, own_settings: Settings
+) -> None:
+    bus = RolloutBus(own_settings, "run", "score")
+    player = Player(bus)
+    player.play(seconds=0.2, new_captions=100)
+    assert bus.flush(20.0)
+    before = psutil.Process().memory_info().rss
+    (broker_process,) = own_broker.pids
+    os.kill(broker_process, signal.SIGSTOP)
+    try:
+        player.longest_gap = 0.0
+        player.play(OUTAGE_SECONDS, new_captions=MANY)
+        assert player.longest_gap < LONGEST_GAP_SECONDS
+        assert psutil.Process().memory_info().rss - before < GROWTH_BYTES
+        dropped = bus.captions.dropped
+        assert dropped > 5_000, "what found no room is counted"
+    finally:
+        os.kill(broker_process, signal.SIGCONT)
+    player.play(0.1, new_captions=10)
+    assert bus.flush(30.0), "publishing goes on"
+    assert bus.captions.dropped <= dropped + 10
+    arrived = [record.text for record in captions_on(own_settings)]
+    assert len(set(arrived)) <= bus.captions.published <= len(arrived)
+    assert arrived.count(f"caption {player.said - 1} {'x' * 180}") == 1
+    assert settled(bus) == player.offered, "each ends in exactly one of the two counts"
+    bus.close()
+
+
+@pytest.mark.slow
+def test_publishing_goes_on_after_an_outage_longer_than_the_delivery_timeout(
+    own_broker: RunningBroker, own_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(publisher._CLIENT_SETTINGS, "request_timeout_ms", 1_000)
+    monkeypatch.setitem(publisher._CLIENT_SETTINGS, "delivery_timeout_ms", 1_500)
+    bus = RolloutBus(own_settings, "run", "score")
+    player = Player(bus)
+    player.play(seconds=0.2, new_captions=100)
+    assert bus.flush(20.0)
+    (broker_process,) = own_broker.pids
+    os.kill(broker_process, signal.SIGSTOP)
+    try:
+        player.play(0.2, new_captions=500)
+        wait_until(lambda: bus.captions.dropped > 0, 20.0, "batches to expire")
+    finally:
+        os.kill(broker_process, signal.SIGCONT)
+    player.play(0.2, new_captions=500)
+    assert bus.flush(30.0)
+    texts = {record.text for record in captions_on(own_settings)}
+    assert texts >= {f"caption {n} {'x' * 180}" for n in range(player.said - 500, player.said)}
+    assert settled(bus) == player.offered
+    bus.close()
+
+
+@pytest.mark.slow
+def test_a_broker_that_restarts_is_found_again_and_nothing_is_lost(
+    own_broker: RunningBroker, own_settings: Settings, tmp_path: Path, port: int
+) -> None:
+    bus = RolloutBus(own_settings, "run", "score")
+    player = Player(bus)
+    player.play(seconds=0.2, new_captions=100)
+    assert bus.flush(20.0)
+    stop_broker(tmp_path / "broker")
+    player.play(OUTAGE_SECONDS, new_captions=1000)
+    assert bus.captions.dropped == 0
+    _start(tmp_path, port)
+    player.play(0.1, new_captions=10)
+    assert bus.flush(30.0)
+    assert player.longest_gap < LONGEST_GAP_SECONDS
+    assert bus.captions.dropped == 0
+    texts = {record.text for record in captions_on(own_settings)}
+    assert texts >= {f"caption {n} {'x' * 180}" for n in range(player.said)}
+    bus.close()
+
+
+@pytest.mark.slow
+def test_playing_starts_without_a_broker_and_publishing_when_there_is_one(
+    own_settings: Settings, tmp_path: Path, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus = RolloutBus(own_settings, "run", "score")
+    player = Player(bus)
+    player.play(OUTAGE_SECONDS, new_captions=500)
+    assert player.longest_gap < LONGEST_GAP_SECONDS
+    assert settled(bus) == 0
+    _start(tmp_path, port)
+    try:
+        player.play(1.0, new_captions=10)  # first without topics
+        create_topics(own_settings)
+        wait_until(lambda: bus.captions.published >= 510, 40.0, "publishing to begin")
+        assert bus.flush(20.0)
+        assert bus.captions.dropped == 0
+        warnings = [record for record in caplog.records if record.name == "onibus.publisher"]
+        assert 1 <= len([w for w in warnings if w.levelname == "WARNING"]) <= 3, "an outage is told once"
+        bus.close()
+    finally:
+        stop_broker(tmp_path / "broker")
+
+
+@pytest.mark.slow
+def test_closing_with_no_broker_ends_in_time_and_counts_what_it_could_not_deliver(
+    own_settings: Settings,
+) -> None:
+    bus = RolloutBus(own_settings, "run", "score")
+    player = Player(bus)
+    player.play(0.2, new_captions=300)
+    before = time.monotonic()
+    bus.close(timeout=1.0)
+    assert time.monotonic() - before < 1.0 + STOP_GRACE_SECONDS + 1.0
+    assert bus.captions.published == 0
+    assert wait_until(lambda: bus.captions.dropped >= 300, 15.0)
+    dropped = bus.captions.dropped
+    player.play(0.1, new_captions=5)
+    assert bus.captions.dropped >= dropped + 5, "a closed bus counts on"

@@ -1,0 +1,271 @@
+"""``onibus rollout``: worker processes play their share, publish it, and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+
+from infra.errors import OnibusError
+from infra.settings import Settings, environment_of
+from infra.topics import TopicNames
+from producers.episodes import verify
+from producers.rollout import Policy, RolloutOptions, RolloutSummary, RolloutWorker, _share, run
+from schemas import codec
+from schemas.records import CaptionObserved, EpisodeFinished
+from tests.ports import free_port
+from tests.producers.test_bus import captions_on, on_topic
+from tests.waiting import wait_until
+
+STOP_SECONDS = 10.0
+
+
+def command(settings: Settings, *flags: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "infra.cli", "rollout", *flags],
+        env={**os.environ, **environment_of(settings)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=90)
+    return process.returncode, out, err
+
+
+def episodes_on(settings: Settings) -> list[EpisodeFinished]:
+    topic = TopicNames(settings.topic_prefix).episodes
+    return [codec.decode(EpisodeFinished, record.value) for record in on_topic(settings, topic)]
+
+
+# Tests with ``endless`` start five processes; that is most of what they take.
+@pytest.fixture
+def endless(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    """A rollout without a limit that is up and has published."""
+    process = command(
+        settings, "--task", "keyroom-s5", "--workers", "2", "--environments", "2", "--run", "endless"
+    )
+    try:
+        wait_until(lambda: process.poll() is not None or captions_on(settings), 60.0, "captions")
+        assert process.poll() is None, process.communicate()[1]
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_the_episodes_asked_for_are_played_published_and_summed_up(settings: Settings) -> None:
+    flags = [
+        "--task",
+        "keyroom-s5",
+        "--workers",
+        "2",
+        "--environments",
+        "2",
+        "--episodes",
+        "7",
+        "--run",
+        "seven",
+    ]
+    status, out, err = finished(
+        command(settings, *flags, "--max-episode-steps", "60", "--seed", "3", "--json")
+    )
+    assert status == 0, err
+    summary = json.loads(out)
+    records = episodes_on(settings)
+    assert summary["run"] == "seven"
+    assert summary["episodes"] == summary["episodes_published"] == len(records) == 7
+    assert summary["steps"] == sum(record.steps for record in records)
+    assert summary["return_sum"] == pytest.approx(sum(record.extrinsic_return for record in records))
+    assert summary["captions_published"] == len(captions_on(settings)) > 0
+    assert summary["captions_dropped"] == summary["episodes_dropped"] == 0
+    played = Counter((r.worker, r.environment) for r in records)
+    assert sorted(played.values()) == [1, 2, 2, 2], "no environment plays another's share"
+    assert {r.policy_version for r in records} == {-1}
+    for record in records[:3]:
+        verify(record)
+    assert "ready: rollout of keyroom-s5, run seven, 2 workers of 2 environments" in err
+    assert "Warning" not in err
+
+
+def test_the_same_seed_plays_the_same_steps_whatever_else_the_machine_does(settings: Settings) -> None:
+    def played() -> dict[tuple[int, int, int], int]:
+        worker = RolloutWorker(
+            settings,
+            RolloutOptions("score", "run", environments=3, steps=1000, seed=4, max_episode_steps=200),
+            0,
+        )
+        worker.play(stopping=lambda: False, report=lambda _summary: None)
+        assert worker.summary().steps == 1000
+        worker.close()
+        records = {(r.worker, r.environment, r.episode): r.checksum for r in episodes_on(settings)}
+        assert len(records) > 2
+        return records
+
+    assert played() == played()
+
+
+@pytest.mark.parametrize(("total", "parts"), [(7, 4), (3, 5), (8, 4), (1000, 7)])
+def test_shares_add_up_and_differ_by_one_at_most(total: int, parts: int) -> None:
+    shares = [_share(total, parts, index) for index in range(parts)]
+    assert sum(share or 0 for share in shares) == total
+    assert max(s or 0 for s in shares) - min(s or 0 for s in shares) <= 1
+    assert _share(None, parts, 0) is None
+
+
+class CountingPolicy:
+    """A policy for tests: walks east, and keeps what it was asked."""
+
+    version = 12
+    observation: Literal["small", "full"] = "full"
+
+    def __init__(self) -> None:
+        self.bound: Any = None
+        self.shapes: set[tuple[str, tuple[int, ...]]] = set()
+        self.started: list[NDArray[np.bool_]] = []
+
+    def bind(self, environment: Any) -> None:
+        self.bound = environment
+
+    def __call__(
+        self, observations: dict[str, NDArray[Any]], started: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        self.shapes |= {(key, value.shape) for key, value in observations.items()}
+        self.started.append(started.copy())
+        return np.ones(len(started), np.int64)
+
+
+def test_a_checkpoints_policy_plays_and_signs_what_it_does(settings: Settings) -> None:
+    policy = CountingPolicy()
+    options = RolloutOptions(
+        "keyroom-s5", "run", environments=2, steps=50, max_episode_steps=10, checkpoint=Path("there")
+    )
+    worker = RolloutWorker(
+        settings, options, 0, load_policy=lambda path: policy if path.name == "there" else None
+    )  # type: ignore[arg-type,return-value]
+    worker.play(stopping=lambda: False, report=lambda _summary: None)
+    worker.close()
+    assert policy.bound.observation_space["glyphs"].shape == (21, 79)
+    assert ("glyphs", (2, 21, 79)) in policy.shapes
+    assert ("caption", (2, 2)) in policy.shapes
+    starts = np.array(policy.started)
+    assert starts.shape == (25, 2)
+    assert np.flatnonzero(starts[:, 0]).tolist() == [0, 10, 20]
+    assert {r.policy_version for r in episodes_on(settings)} == {12}
+    assert all(isinstance(r, CaptionObserved) and r.policy_version == 12 for r in captions_on(settings))
+    assert all(set(r.actions) == {1} for r in episodes_on(settings))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly(endless: subprocess.Popen[str], number: int) -> None:
+    children = psutil.Process(endless.pid).children(recursive=True)
+    before = time.monotonic()
+    endless.send_signal(number)
+    status, out, err = finished(endless)
+    assert time.monotonic() - before < STOP_SECONDS
+    assert status == 0, err
+    assert "run endless: " in out
+    assert "Traceback" not in err
+    assert len(children) >= 2
+    _gone(children)
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_killed_parent(endless: subprocess.Popen[str]) -> None:
+    children = psutil.Process(endless.pid).children(recursive=True)
+    assert len(children) >= 2
+    endless.kill()
+    _gone(children)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_told_and_the_others_are_stopped(endless: subprocess.Popen[str]) -> None:
+    children = psutil.Process(endless.pid).children(recursive=True)
+    workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    workers[0].kill()
+    status, _out, err = finished(endless)
+    assert status == 2
+    assert "died with exit code -9" in err
+    assert "Traceback" not in err
+    _gone(children)
+
+
+def _gone(processes: list[psutil.Process]) -> None:
+    """Workers, and multiprocessing's own resource tracker, which ends a little later."""
+    wait_until(
+        lambda: not any(process.is_running() for process in processes), STOP_SECONDS, "children to end"
+    )
+
+
+@pytest.mark.slow
+def test_a_wrong_address_is_one_line_and_exit_status_2_within_ten_seconds(settings: Settings) -> None:
+    status, out, err = finished(command(settings, "--bootstrap-servers", f"127.0.0.1:{free_port()}"))
+    assert status == 2
+    assert out == ""
+    (line,) = err.strip().splitlines()
+    assert line.startswith("onibus: ")
+
+
+class AnotherTasksPolicy(CountingPolicy):
+    """Raises what torch does for weights of another shape."""
+
+    def bind(self, environment: Any) -> None:
+        raise RuntimeError("Error(s) in loading state_dict\nsize mismatch for actions")
+
+
+def test_a_policy_of_another_task_is_told(settings: Settings) -> None:
+    options = RolloutOptions("score", "run", checkpoint=Path("there"))
+    with pytest.raises(OnibusError, match=r"in there does not fit task score; give the task .*state_dict\)$"):
+        RolloutWorker(settings, options, 0, load_policy=lambda _path: AnotherTasksPolicy())
+
+
+def no_policy(path: Path) -> Policy:
+    raise OnibusError(f"no checkpoint in {path}; give another")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "prefix", "message"),
+    [
+        ({"task": "scor"}, None, "unknown task 'scor'; did you mean score"),
+        ({"task": "multiroom-n2"}, None, "task multiroom-n2 cannot start"),
+        ({}, "nowhere.", r"nowhere\.captions is missing"),
+        ({"checkpoint": Path("/no/such/run")}, None, "^no checkpoint in /no/such/run; give another$"),
+    ],
+)
+def test_what_a_user_can_put_right_is_told_wherever_it_is_found(
+    settings: Settings, wrong: dict[str, Any], prefix: str | None, message: str
+) -> None:
+    options = RolloutOptions(**({"task": "score", "run": "run", "episodes": 1} | wrong))
+    if prefix:
+        settings = settings.model_copy(update={"topic_prefix": prefix})
+    with pytest.raises(OnibusError, match=message):
+        run(settings, options, threading.Event(), no_policy)
+
+
+def test_summaries_add_up_and_read_well() -> None:
+    one = RolloutSummary(steps=1000, episodes=2, return_sum=3.0, score_sum=40.0, captions_published=5)
+    total = one + RolloutSummary(
+        steps=500, episodes=2, return_sum=1.0, captions_dropped=1, episodes_published=4
+    )
+    assert str(total) == (
+        "1,500 steps, 4 episodes (mean return 1.00, score 10); 5 captions and 4 episodes published, 1 dropped"
+    )
+    assert str(RolloutSummary()) == "0 steps, 0 episodes; 0 captions and 0 episodes published, 0 dropped"
