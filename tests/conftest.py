@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
+from infra.clients import admin
 from infra.settings import Settings, load_settings
 from infra.topic_admin import create_topics
 from tests.ports import free_port
@@ -36,8 +37,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
 
 
 @pytest.fixture
-def settings(broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings for the session's broker with this test's own topics, which exist."""
+def settings(broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings for the session's broker with this test's own topics, which exist until the test ends."""
     monkeypatch.chdir(tmp_path)  # no onibus.toml of the person who runs the tests
     settings = load_settings(
         **broker.client_settings(),
@@ -47,7 +48,11 @@ def settings(broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         runs_dir=tmp_path,
     )
     create_topics(settings)
-    return settings
+    yield settings
+    with admin(settings) as client:  # else a session's worth of partitions fills the broker's memory
+        own = [name for name in client.list_topics() if name.startswith(settings.topic_prefix)]
+        if own:
+            client.delete_topics(own, raise_errors=False)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -68,6 +69,8 @@ def test_data_are_kept_when_the_broker_is_killed_and_moved_to_another_port(optio
     publish(settings_for(options), b"one")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not broker_status(options.data_dir).running, what="the broker's death")
+    (reason,) = broker_status(options.data_dir).why_dead()
+    assert reason.startswith("broker 1 died: ")
 
     moved = BrokerOptions(options.data_dir, port=free_port(), heap="256m")
     assert start_broker(moved).bootstrap_servers == f"127.0.0.1:{moved.port}"
@@ -83,6 +86,9 @@ def test_stopping_leaves_no_process_and_no_open_port(options: BrokerOptions) -> 
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", options.port)) != 0
     assert broker_status(options.data_dir).pids == (None,)
+    assert broker_status(options.data_dir).why_dead() == [], "it was stopped, it did not die"
+    data = broker_status(options.data_dir).nodes[0].folder / "data"
+    assert (data / ".kafka_cleanshutdown").exists(), "it was not killed: Kafka could write everything down"
     assert not stop_broker(options.data_dir), "stopping twice is no error, and says that nothing ran"
 
 
@@ -106,6 +112,20 @@ def test_command_starts_says_already_running_and_stops(tmp_path: Path) -> None:
     assert stopped.returncode == 0, stopped.stderr
     assert not psutil.pid_exists(pid)
     assert run_onibus("broker", "stop", folder=tmp_path).returncode == 0
+
+
+@pytest.mark.slow
+def test_of_two_starts_at_once_one_wins_and_the_other_says_already_running(options: BrokerOptions) -> None:
+    def start() -> str:
+        try:
+            return start_broker(options).bootstrap_servers
+        except OnibusError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = sorted(pool.map(lambda _: start(), range(2)))
+    assert outcomes[0] == f"127.0.0.1:{options.port}"
+    assert "already running" in outcomes[1]
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
