@@ -142,7 +142,7 @@ class AnnotatorProcess:
 
     Args:
         specs: what to ask, by spec id; published already.
-        before_commit: see :class:`~consumers.transactions.TransactionWriter`.
+        on_step: see :class:`~consumers.transactions.TransactionWriter`.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class AnnotatorProcess:
         specs: Mapping[bytes, AnnotationSpec],
         model: LanguageModel,
         membership: Membership,
-        before_commit: Callable[[], None] = lambda: None,
+        on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.summary = Summary()
         self._settings, self._specs, self._membership = settings, dict(specs), membership
@@ -159,7 +159,7 @@ class AnnotatorProcess:
         self._codec = codec_for(settings)
         self._asking = Asking(model)
         self._annotator = Annotator(specs, model.origin, membership.name, self._codec, self._topics)
-        self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", before_commit)
+        self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._restoring: dict[int, _Restoring] = {}
         self._started = time.monotonic()
         self._asked = 0

@@ -43,17 +43,18 @@ class TransactionWriter:
 
     Args:
         transactional_id: full; a second producer with the same one fences the first.
-        before_commit: called in every transaction when all is sent and nothing is committed.
+        on_step: called in every transaction: with "records sent" when they are on the log, and with
+            "offsets sent" when only the commit is left.
     """
 
     def __init__(
         self,
         settings: Settings,
         transactional_id: str,
-        before_commit: Callable[[], None] = lambda: None,
+        on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings, self._id = settings, transactional_id
-        self._before_commit = before_commit
+        self._on_step = on_step
         self._producer: KafkaProducer | None = None
 
     def open(self, topics: Sequence[str]) -> None:
@@ -113,8 +114,9 @@ class TransactionWriter:
         producer.flush(timeout=PATIENCE_SECONDS)
         for future in sent:
             future.get(timeout=0)
+        self._on_step("records sent")
         producer.send_offsets_to_transaction(offsets, member)
-        self._before_commit()
+        self._on_step("offsets sent")
         producer.commit_transaction()
 
     def _within_patience(self, work: Callable[[], None], stopping: threading.Event) -> None:

@@ -1,0 +1,34 @@
+"""An annotator that stops for ever at a given step of a given transaction, to be killed there.
+
+Arguments: name, step, number of the transaction (from 1). Settings come from the environment. Prints "paused".
+"""
+
+import signal
+import sys
+import threading
+
+from consumers.annotator_process import AnnotatorProcess
+from infra.settings import load_settings
+from tests.consumers.annotating import membership, rules_specs
+
+
+def main() -> None:
+    name, step, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    seen = 0
+
+    def on_step(reached: str) -> None:
+        nonlocal seen
+        seen += reached == step
+        if reached == step and seen == number:
+            print("paused", flush=True)
+            signal.sigwait({signal.SIGUSR1})
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    settings = load_settings()
+    specs, model = rules_specs()
+    process = AnnotatorProcess(settings, specs, model, membership(settings, name, 20), on_step)
+    process.run(threading.Event())
+
+
+if __name__ == "__main__":
+    main()
