@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -14,13 +15,29 @@ _COMMANDS: tuple[str, ...] = ("demo", "broker", "topics", "learn", "rollout", "a
 """Modules of :mod:`infra.commands`; each has ``register(app)`` and imports its component only when run."""
 
 
+_EXTRAS = {name: name for name in ("annotate", "rollout", "learn", "broker", "report")}
+"""What to install for a command; whatever is not here needs ``demo``, which is everything."""
+
+_OWN_PACKAGES = {"schemas", "infra", "producers", "consumers", "learner"}
+
+
 def main() -> None:
     """Entry point of the console script: one clear line and exit code 2 for what a user can put right."""
     try:
         application()()
     except (OnibusError, RegistryError) as error:
-        typer.echo(f"onibus: {error}", err=True)
-        sys.exit(2)
+        _refuse(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in _OWN_PACKAGES:
+            raise
+        extra = next((_EXTRAS[word] for word in sys.argv[1:] if word in _EXTRAS), "demo")
+        _refuse(f"the package {package} is missing; install it with: pip install 'onibus[{extra}]'")
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.echo(f"onibus: {reason}", err=True)
+    sys.exit(2)
 
 
 def application() -> typer.Typer:
