@@ -111,7 +111,7 @@ def _charts(history: Sequence[Mapping[str, float]], system: Sequence[Mapping[str
     yield Chart(
         "Intrinsic return", line_chart({"intrinsic": by_steps("intrinsic_return")}, steps, "mean an episode")
     )
-    for name, title in _EPISODE_CHARTS.items():
+    for name, title in _changing(history).items():
         yield Chart(title.capitalize(), line_chart({title: by_steps(name)}, steps, "mean of 100 episodes"))
     yield Chart(
         "Captions with a label", line_chart({"share": by_steps("label_coverage")}, steps, "share", (0, 1.05))
@@ -143,6 +143,12 @@ def _charts(history: Sequence[Mapping[str, float]], system: Sequence[Mapping[str
     yield Chart(
         "Consumer lag", line_chart({"lag": curve_of(system, "seconds", "consumer_lag")}, seconds, "records")
     )
+
+
+def _changing(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """Episode statistics that are not the same in the whole run: small tasks have neither gold nor levels."""
+    values = {name: {row[name] for row in history if name in row} for name in _EPISODE_CHARTS}
+    return {name: title for name, title in _EPISODE_CHARTS.items() if len(values[name]) > 1}
 
 
 def _worst(captions: Sequence[JudgedCaption]) -> list[JudgedCaption]:

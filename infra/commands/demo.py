@@ -10,7 +10,7 @@ import typer
 
 from infra.commands.options import with_settings
 from infra.errors import OnibusError
-from infra.settings import Settings
+from infra.settings import DEFAULT_PORT, Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +39,9 @@ def demo(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long to watch.")] = 4.0,
     annotators: Annotated[int, typer.Option(min=1, max=16, help="Annotator processes.")] = 2,
     run: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    broker_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the demo's own broker.")
+    ] = DEFAULT_PORT,
     learner_args: Annotated[str, typer.Option(help="More flags for onibus learn, in quotes.")] = "",
 ) -> None:
     """Run everything on this machine and watch it learn; a summary and a report at the end."""
@@ -71,6 +74,7 @@ def demo(
         learner=tuple(learner),
         seconds=minutes * 60,
         annotators=annotators,
+        broker_port=broker_port,
     )
     with one_at_a_time(settings.runs_dir):
         _play(settings, options, Console())
@@ -98,7 +102,7 @@ def _finish(console: Console, running: Demo) -> None:
         with console.status("writing the report …"):
             captions = judge_captions(running.settings, running.folder)
             report = write_report(running.folder, captions)
-        rows = [CaptionRow(c.text, c.verdict, c.steps, c.reward) for c in captions]
+        rows = [CaptionRow(c.text, c.verdict, c.steps, c.reward) for c in captions if c.reward > 0]
     print_summary(console, running, rows, report)
 
 

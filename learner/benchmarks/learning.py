@@ -13,7 +13,7 @@ from rich.console import Console
 
 from infra.demo.session import Demo, DemoOptions
 from infra.errors import OnibusError
-from infra.settings import Settings
+from infra.settings import DEFAULT_PORT, Settings
 from learner.benchmarks.result import Figure
 from learner.charts import Curve, curve_of, line_chart
 from learner.progress import read_history
@@ -77,6 +77,7 @@ def _run(
         learner=("--seed", str(seed), "--steps", str(plan.steps)),
         seconds=NEVER,
         annotators=2,
+        broker_port=DEFAULT_PORT,
     )
     with Demo(apart, options, console, stopping) as demo:
         demo.watch()
