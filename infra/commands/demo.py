@@ -39,6 +39,9 @@ def demo(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long to watch.")] = 4.0,
     annotators: Annotated[int, typer.Option(min=1, max=16, help="Annotator processes.")] = 2,
     run: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Keep the view's last frame as an SVG picture here.")
+    ] = None,
     broker_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port of the demo's own broker.")
     ] = DEFAULT_PORT,
@@ -77,15 +80,17 @@ def demo(
         broker_port=broker_port,
     )
     with one_at_a_time(settings.runs_dir):
-        _play(settings, options, Console())
+        _play(settings, options, Console(), picture)
 
 
-def _play(settings: Settings, options: DemoOptions, console: Console) -> None:
+def _play(settings: Settings, options: DemoOptions, console: Console, picture: Path | None) -> None:
     from infra.demo.session import Demo
     from infra.shutdown import stop_event
 
     with Demo(settings, options, console, stop_event()) as running:
         running.watch()
+        if picture is not None:
+            running.picture(picture)
         running.stop_components()
         _finish(console, running)
 

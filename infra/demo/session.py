@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import socket
 import threading
@@ -32,6 +33,7 @@ SYSTEM_FILE = "system.jsonl"
 ANNOTATORS_READY_SECONDS = 120.0
 LEARNER_READY_SECONDS = 180.0
 SNAPSHOT_SECONDS = 1.0
+PICTURE_SIZE = (132, 34)
 LINE_EVERY = 10
 """Snapshots between two lines when the output is no terminal."""
 
@@ -99,9 +101,7 @@ class Demo:
         Raises:
             ComponentDiedError: one of the components did.
         """
-        heading = Heading(
-            self.options.task, self.options.reward, self.options.judge_name, self.options.seconds
-        )
+        heading = self._heading()
         began = time.monotonic()
         with (self.folder / SYSTEM_FILE).open("a", buffering=1) as log, self._live() as live:
             for number in range(10**9):
@@ -119,6 +119,15 @@ class Demo:
                     return
                 self._supervisor.check()
                 self._stopping.wait(SNAPSHOT_SECONDS)
+
+    def picture(self, path: Path) -> None:
+        """Keep the view as it is now as an SVG picture."""
+        canvas = Console(record=True, width=PICTURE_SIZE[0], height=PICTURE_SIZE[1], file=io.StringIO())
+        canvas.print(render(self._heading(), self.history, self._states(), PICTURE_SIZE))
+        try:
+            canvas.save_svg(str(path), title="onibus demo")
+        except OSError as error:
+            raise OnibusError(f"cannot write {path}: {error.strerror}; choose another --picture") from error
 
     def stop_components(self) -> None:
         """Stop learner and annotators; the broker stays for the summary."""
@@ -195,6 +204,10 @@ class Demo:
         self._supervisor.start([self._learner])
         with self._console.status("starting the learner and its rollout workers …"):
             self._supervisor.wait_ready(LEARNER_READY_SECONDS, self._stopping)
+
+    def _heading(self) -> Heading:
+        options = self.options
+        return Heading(options.task, options.reward, options.judge_name, options.seconds)
 
     def _snapshot(self, seconds: float) -> Snapshot:
         lag = None if self._lag is None else self._lag.total()
