@@ -41,7 +41,7 @@ lint: .venv/set-up
 	@echo "lint-imports" && .venv/bin/lint-imports --no-logo
 
 bench: .venv/set-up
-	@$(ONIBUS) bench $(ARGS)
+	@$(ONIBUS) bench $(or $(ARGS),all)
 
 .venv/set-up: infra/set_up.sh pyproject.toml $(wildcard infra/requirements/*.txt)
 	@sh infra/set_up.sh "$(PYTHON)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ def register(app: typer.Typer) -> None:
     group.command("reward-path")(reward_path)
     group.command("label-table")(label_table)
     group.command("step-cost")(step_cost)
+    group.command("size")(size)
     group.command("learning")(learning)
+    group.command("all")(everything)
     app.add_typer(group, name="bench")
 
 
@@ -88,6 +91,36 @@ def learning(
     with _broker(settings, "unused.") as own:
         figures = benchmark.measure(own, plan, Console(stderr=True), stop_event())
     _report("learning", figures, as_json)
+
+
+@with_settings
+def size(
+    settings: Settings,
+    task: Annotated[str, typer.Option(help="Task to play.")] = "keyroom-s5",
+    workers: Annotated[int, typer.Option(min=1)] = 24,
+    environments: Annotated[int, typer.Option(min=1, help="Environments a worker.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Start, run and stop a learner with 480 environments; its memory (about three minutes)."""
+    from learner.benchmarks import size as benchmark
+
+    with _broker(settings, "bench-size.") as own:
+        figures = benchmark.measure(own, task, workers, environments)
+    _report(f"size, {task}, {workers} workers of {environments}", figures, as_json)
+
+
+@with_settings
+def everything(settings: Settings) -> None:
+    """All of the above, one after the other (about an hour)."""
+    from infra.settings import environment_of
+
+    os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
+    for command in (reward_path, label_table, step_cost, size, learning):
+        command()
+
+
+def _was_given(settings: Settings, variable: str) -> bool:
+    return variable.removeprefix("ONIBUS_").lower() in settings.model_fields_set
 
 
 @contextmanager

@@ -1,0 +1,68 @@
+"""A learner with many environments on one machine: does it start, run and stop, and what memory does it take?"""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+
+from infra.errors import OnibusError
+from infra.processes import Component
+from infra.settings import Settings, environment_of
+from infra.shutdown import stop_event
+from learner.benchmarks.result import Figure
+from learner.progress import read_history
+
+START_SECONDS = 420.0
+RUN_SECONDS = 30.0
+STOP_SECONDS = 10.0
+
+
+def measure(settings: Settings, task: str, workers: int, environments: int) -> list[Figure]:
+    """Start-up, memory and stop of ``workers`` times ``environments`` environments in one run.
+
+    Raises:
+        OnibusError: it did not start, did not learn, or did not end cleanly.
+    """
+    name = f"bench-size-{workers}x{environments}-{time.strftime('%H%M%S')}"
+    learner = Component(
+        "learner",
+        [
+            *("learn", "--task", task, "--run", name, "--workers", str(workers)),
+            *("--environments", str(environments)),
+        ],
+        settings.runs_dir / f"{name}.log",
+    )
+    stopping = stop_event()
+    began = time.monotonic()
+    learner.start(environment_of(settings))
+    try:
+        learner.wait_ready(START_SECONDS, stopping)
+        ready = time.monotonic() - began
+        stopping.wait(RUN_SECONDS)
+        learner.check()
+        memory, processes = _memory(learner)
+    finally:
+        began = time.monotonic()
+        learner.ask_to_stop()
+        clean = learner.wait_stopped(STOP_SECONDS + 5)
+        stopped = time.monotonic() - began
+    if not clean or learner.process is None or learner.process.returncode != 0:
+        raise OnibusError(f"the learner did not stop cleanly; its last lines:\n{learner.last_lines()}")
+    steps = read_history(settings.runs_dir / name)[-1]["env_steps"]
+    return [
+        Figure("environments", workers * environments, "environments"),
+        Figure("processes", processes, "processes"),
+        Figure("from start to the first training step", ready, "s"),
+        Figure(f"steps in {RUN_SECONDS:.0f} s", steps, "steps"),
+        Figure("memory of the processes, not shared", memory / 2**30, "GiB"),
+        Figure.at_most("clean stop with a checkpoint", stopped, "s", STOP_SECONDS),
+    ]
+
+
+def _memory(learner: Component) -> tuple[int, int]:
+    """Unshared resident bytes of the process tree, and how many processes it has."""
+    assert learner.process is not None
+    root = psutil.Process(learner.process.pid)
+    processes = [root, *root.children(recursive=True)]
+    return sum(p.memory_full_info().uss for p in processes), len(processes)
