@@ -44,6 +44,7 @@ def test_a_wrong_address_is_named(address: str, expected: str) -> None:
         admin(settings, bootstrap_timeout_ms=1_500)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_no_kafka_broker_is_told_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         settings = load_settings(bootstrap_servers=f"127.0.0.1:{mute.getsockname()[1]}")

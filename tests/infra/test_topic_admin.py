@@ -93,6 +93,7 @@ def test_more_copies_than_brokers_are_refused_in_one_line(settings: Settings) ->
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_the_command_creates_checks_and_lists(settings: Settings, tmp_path: Path) -> None:
     fresh = settings.model_copy(update={"topic_prefix": f"command-{settings.topic_prefix}"})
     environment = environment_of(fresh)
