@@ -137,6 +137,23 @@ def _play_in_child(env: NetHackEnvironment | None, settings: Settings, run: str)
     os._exit(0)  # no exit handlers: what close() did not deliver is lost
 
 
+def _play_on_in_child(env: NetHackEnvironment, settings: Settings, run: str) -> None:
+    play(env)
+    os._exit(0 if process_bus(settings, run, "keyroom-s5").flush(SECONDS) else 1)
+
+
+def test_an_environment_that_was_played_before_the_fork_publishes_after_it(settings: Settings) -> None:
+    env = _lazily_published(settings, "run")
+    play(env)
+    child = multiprocessing.get_context("fork").Process(target=_play_on_in_child, args=(env, settings, "run"))
+    child.start()
+    child.join(60.0)
+    assert child.exitcode == 0
+    env.close()
+    keys = [r.key for r in on_topic(settings, TopicNames(settings.topic_prefix).episodes)]
+    assert sorted(keys) == [b"run/0/0/0", b"run/0/0/1"]
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_publish_although_their_parent_already_did(settings: Settings, method: str) -> None:
     run = f"run-{method}"

@@ -44,7 +44,9 @@ def test_observations_are_copies_that_later_steps_leave_alone() -> None:
     env.close()
 
 
-@pytest.mark.parametrize("place", [(0, 0), (78, 20), (3, 16), (4, 4), (74, 16), (40, 10), (75, 17), (2, 19)])
+@pytest.mark.parametrize(
+    "place", [(0, 0), (78, 20), (3, 16), (4, 4), (74, 16), (40, 10), (75, 17), (2, 19), (40, 17), (40, 20)]
+)
 def test_the_crop_is_the_glyphs_around_the_player(place: tuple[int, int]) -> None:
     env = environment("score")
     glyphs = np.arange(21 * 79, dtype=np.int16).reshape(21, 79)
@@ -141,6 +143,11 @@ def test_greetings_at_the_start_are_nobodys_outcome() -> None:
     assert memory.captions == []
     env.step(0)
     assert not any("welcome to NetHack" in told[0].text for told in memory.captions)
+    assert env._said is not None
+    env._said.append(b"It is written in the Book of Thoth:".ljust(256, b"\0"))
+    env.reset()
+    env.step(0)
+    assert not any("Thoth" in told[0].text for told in memory.captions)
     env.close()
 
 
@@ -168,16 +175,48 @@ def test_a_step_limit_truncates_and_the_statistics_are_those_before_nle_quit_the
     env.close()
 
 
-def test_a_death_terminates_and_its_cause_is_recorded() -> None:
-    memory = Memory()
-    env = environment("score", memory, max_episode_steps=3000)
-    dying(env, memory)
-    record = memory.episodes[-1]
-    assert record.cause_of_death
-    assert record.turns > 1
-    assert record.depth >= 1
-    assert all(e.cause_of_death == "" for e in memory.episodes if e.end != "death")
+@pytest.mark.parametrize("task", TASKS)
+def test_statistics_at_a_step_limit_are_those_of_the_last_step(task: str) -> None:
+    """The witness is the same game with one more step to go: there the 40th observation is not lost."""
+    longer = environment(task, max_episode_steps=41)
+    longer.reset()
+    for moment in moments(longer):
+        if moment.step == 40:
+            blstats = _raw_blstats(longer)
+    env = environment(task, max_episode_steps=40)
+    extra = play(env).info["episode_extra_stats"]
+    assert extra["turns"] == blstats[nethack.NLE_BL_TIME]
+    assert extra["gold"] == blstats[nethack.NLE_BL_GOLD]
+    assert extra["score"] == blstats[nethack.NLE_BL_SCORE]
     env.close()
+    longer.close()
+
+
+def test_deaths_terminate_with_their_cause_and_other_ends_have_none() -> None:
+    memory = Memory()
+    env = environment("score", memory, max_episode_steps=700)
+    for seed in range(40):
+        env.reset()
+        turns = 0
+        for moment in moments(env, seed):
+            turns_before, turns = turns, int(_raw_blstats(env)[nethack.NLE_BL_TIME])
+            terminated = moment.terminated
+        record = memory.episodes[-1]
+        assert terminated is (record.end == "death")
+        assert bool(record.cause_of_death) is (record.end == "death")
+        assert record.depth >= 1
+        if record.end == "death":
+            assert record.turns == turns_before
+        if {e.end for e in memory.episodes[:-1]} == {"death", "aborted"} and record.end == "death":
+            break  # a death after both kinds
+    else:
+        raise AssertionError("forty games without a death after a step limit")
+    env.close()
+
+
+def _raw_blstats(env: NetHackEnvironment) -> np.ndarray:
+    game = env.unwrapped
+    return game.last_observation[game._blstats_index].copy()  # type: ignore[attr-defined,no-any-return]
 
 
 def test_success_terminates() -> None:

@@ -19,8 +19,10 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from infra.broker import BrokerOptions, start_broker, stop_broker
 from infra.errors import OnibusError
-from infra.settings import Settings, environment_of
+from infra.settings import Settings, environment_of, load_settings
+from infra.topic_admin import create_topics
 from infra.topics import TopicNames
 from producers.episodes import verify
 from producers.rollout import Policy, RolloutOptions, RolloutSummary, RolloutWorker, _share, run
@@ -120,6 +122,13 @@ def test_the_same_seed_plays_the_same_steps_whatever_else_the_machine_does(setti
         return records
 
     assert played() == played()
+
+
+def test_no_step_is_played_beyond_those_asked_for(settings: Settings) -> None:
+    worker = RolloutWorker(settings, RolloutOptions("score", "run", environments=3, steps=100), 0)
+    worker.play(stopping=lambda: False, report=lambda _summary: None)
+    assert sum(env._step for env in worker._environments) == worker.summary().steps == 100
+    worker.close()
 
 
 @pytest.mark.parametrize(("total", "parts"), [(7, 4), (3, 5), (8, 4), (1000, 7)])
@@ -269,3 +278,20 @@ def test_summaries_add_up_and_read_well() -> None:
         "1,500 steps, 4 episodes (mean return 1.00, score 10); 5 captions and 4 episodes published, 1 dropped"
     )
     assert str(RolloutSummary()) == "0 steps, 0 episodes; 0 captions and 0 episodes published, 0 dropped"
+
+
+@pytest.mark.slow
+def test_rollouts_work_over_tls_with_a_password(tmp_path: Path) -> None:
+    folder = tmp_path / "broker"
+    broker = start_broker(BrokerOptions(folder, port=free_port(), secure=True, heap="256m"))
+    try:
+        secure = load_settings(
+            **broker.client_settings(), partitions=2, topic_prefix="secure.", runs_dir=tmp_path
+        )
+        create_topics(secure)
+        options = RolloutOptions("keyroom-s5", "run", workers=2, episodes=4, max_episode_steps=50)
+        summary = run(secure, options, threading.Event())
+        assert summary.episodes == summary.episodes_published == len(episodes_on(secure)) == 4
+        assert summary.captions_published == len(captions_on(secure)) > 0
+    finally:
+        stop_broker(folder)

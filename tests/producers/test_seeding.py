@@ -70,6 +70,14 @@ def test_an_episode_is_the_same_however_many_were_played_before_in_the_process(t
     used.close()
 
 
+def test_nethack_gets_the_seeds_and_no_fresh_randomness_later() -> None:
+    task = make_task("score")
+    reset_with_seeds(task, Seeds(11, 12, 13))
+    *_, reseed = task.unwrapped.nethack.get_current_seeds()  # type: ignore[attr-defined]
+    assert reseed is False
+    task.close()
+
+
 def test_past_players_do_not_haunt_the_next_episode() -> None:
     task = make_task("score")
     scores = task.unwrapped.nethack._vardir + "/record"  # type: ignore[attr-defined]
