@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kafka.errors import KafkaError, MessageSizeTooLargeError
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from infra import clients, metrics
 from infra.codecs import codec_for
@@ -41,6 +41,8 @@ IN_FLIGHT_BYTES = 8 << 20
 RETRY_SECONDS = 1.0
 """Pause after a failed attempt to reach the cluster."""
 
+FORCED_CLOSE_SECONDS = 0.5
+"""How long kafka-python's thread gets to fail what it still has."""
 STOP_GRACE_SECONDS = 2.5
 """How long a close waits for a thread that is stuck in the client; it is a daemon and holds nothing up."""
 
@@ -120,13 +122,13 @@ class Publisher:
                 except (KafkaError, OnibusError, OSError, RegistryError) as error:
                     self._report(error)
                     if producer is not None and not getattr(error, "retriable", False):
-                        producer.close(timeout=0)  # fails what is in flight, which counts it
+                        _shut(producer, timeout=0.0)
                         producer = None
                     self._pause()
             if not sent:
                 self._settle(outgoing, published=False)
         if producer is not None:
-            producer.close(timeout=max(0.0, self._remaining()))
+            _shut(producer, timeout=max(0.0, self._remaining()))
 
     def _next(self) -> Outgoing | None:
         """The next record once there is room in flight for it; None when closed and empty."""
@@ -221,6 +223,19 @@ class Publisher:
     def _pause(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._give_up_at is not None, RETRY_SECONDS)
+
+
+def _shut(producer: KafkaProducer, timeout: float) -> None:
+    """Close a producer; what is undelivered after ``timeout`` seconds fails, and so is counted.
+
+    kafka-python's own ``close`` raises then and leaves its thread running.
+    """
+    try:
+        producer.flush(timeout)
+    except KafkaTimeoutError:
+        producer._sender.force_close()
+        producer._sender.join(FORCED_CLOSE_SECONDS)
+    producer.close(timeout=FORCED_CLOSE_SECONDS)
 
 
 def caption_partition(caption_id: bytes, partitions: int) -> int:

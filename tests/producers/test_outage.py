@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +15,10 @@ import psutil
 import pytest
 
 from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
-from infra.settings import Settings, load_settings
+from infra.settings import Settings, environment_of, load_settings
 from infra.topic_admin import create_topics
 from producers import publisher
-from producers.bus import RolloutBus
+from producers.bus import CLOSE_SECONDS, RolloutBus
 from producers.captions import MESSAGE_BYTES, CaptionTable
 from producers.environment import NetHackEnvironment
 from producers.outbox import Outgoing
@@ -220,3 +223,66 @@ def test_closing_with_no_broker_ends_in_time_and_counts_what_it_could_not_delive
     dropped = bus.captions.dropped
     player.play(0.1, new_captions=5)
     assert bus.captions.dropped >= dropped + 5, "a closed bus counts on"
+
+
+_SAYS_AND_ENDS = """
+import sys
+from infra.settings import load_settings
+from producers.bus import process_bus
+from producers.captions import CaptionTable
+bus = process_bus(load_settings(), "run", "score")
+def say(text):
+    bus.observe(CaptionTable().caption([text.encode().ljust(256, b"\\0")]), 0, 0, 0, 0, 0)
+say("first")
+print(bus.flush(20.0), flush=True)
+sys.stdin.readline()
+for number in range(100):
+    say(f"caption {number}")
+"""
+
+
+@pytest.mark.slow
+def test_a_process_ends_in_time_and_without_a_word_although_the_broker_is_frozen(
+    own_broker: RunningBroker, own_settings: Settings
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SAYS_AND_ENDS],
+        env={**os.environ, **environment_of(own_settings)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "True\n"
+    (broker_process,) = own_broker.pids
+    os.kill(broker_process, signal.SIGSTOP)
+    try:
+        before = time.monotonic()
+        _out, err = process.communicate("go on\n", timeout=60)
+        assert time.monotonic() - before < CLOSE_SECONDS + STOP_GRACE_SECONDS + 2.0
+        assert process.returncode == 0
+        assert "Traceback" not in err
+        assert "Exception ignored" not in err
+    finally:
+        os.kill(broker_process, signal.SIGCONT)
+
+
+@pytest.mark.slow
+def test_what_a_frozen_broker_has_not_confirmed_at_the_close_counts_as_dropped(
+    own_broker: RunningBroker, own_settings: Settings
+) -> None:
+    bus = RolloutBus(own_settings, "run", "score")
+    player = Player(bus)
+    player.play(seconds=0.2, new_captions=100)
+    assert bus.flush(20.0)
+    (broker_process,) = own_broker.pids
+    os.kill(broker_process, signal.SIGSTOP)
+    try:
+        player.play(0.5, new_captions=300)
+        bus.close(timeout=0.5)
+        wait_until(lambda: settled(bus) == player.offered, 10.0, "every record to be counted")
+        assert bus.captions.dropped >= 300
+        assert [t.name for t in threading.enumerate() if "onibus-publisher" in t.name] == []
+    finally:
+        os.kill(broker_process, signal.SIGCONT)
