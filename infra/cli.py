@@ -24,9 +24,17 @@ _OWN_PACKAGES = {"schemas", "infra", "producers", "consumers", "learner"}
 def main() -> None:
     """Entry point of the console script: one clear line and exit code 2 for what a user can put right."""
     try:
-        application()()
+        sys.exit(application()(standalone_mode=False))
     except (OnibusError, RegistryError) as error:
         _refuse(str(error))
+    except typer.TyperException as error:
+        what = error.format_message().strip().rstrip(".")
+        if not what:  # no arguments at all: the help has been shown
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        _refuse(f"{what}; see: {context.command_path if context else 'onibus'} --help")
+    except typer.Abort:
+        sys.exit(130)  # Ctrl-C before anything ran that stops by itself
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package in _OWN_PACKAGES:

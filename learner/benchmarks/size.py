@@ -1,4 +1,4 @@
-"""A learner with many environments on one machine: does it start, run and stop, and what memory does it take?"""
+"""A learner with many environments on one machine: does it start, run and stop, and in what memory?"""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Stands in for OpenCV where its system libraries are missing; nothing of it is ever called."""
