@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.label_table import LabelTable
+from consumers.label_table import NO_LABEL, LabelTable
 from consumers.language_model import Answer, Attempt, Question
 from consumers.pending import OwedRange, Pending, PendingCaption
 from infra.topics import TopicNames
@@ -42,6 +42,7 @@ LARGEST_DEAD_LETTER = 700_000
 SPARE_ANSWERS = 10_000
 """Answers kept of partitions that have gone; more push out the oldest."""
 _COMPONENT = "annotator"
+_BLANK = bytes(ids.CAPTION_ID_BYTES)
 
 
 class Outgoing(NamedTuple):
@@ -181,10 +182,9 @@ class Annotator:
 
     def questions(self, most: int) -> list[Question]:
         """Questions about up to ``most`` further captions, newest first."""
-        questions = []
-        for caption in self.pending.take(most):
-            table = self._tables[caption.partition]
-            missing = {spec for spec in self._specs if not table.contains(spec, caption.caption_id)}
+        questions: list[Question] = []
+        captions = self.pending.take(most)
+        for caption, missing in zip(captions, self._missing(captions), strict=True):
             if not missing:  # a person was faster
                 self.pending.settle([caption])
                 continue
@@ -241,24 +241,29 @@ class Annotator:
             self._tables[partition].apply([r.key for r in labels], [r.value for r in labels])
 
     def failed(self, batch: Batch) -> None:
-        """Nothing of the batch was written, or nobody knows: every partition must be begun again."""
+        """Nothing of the batch was written, or nobody knows: end every partition, and begin it again."""
         self._keep(batch.answers)
-        for partition in self.partitions:
-            self.end(partition)
 
     def _wanting(self, partition: int, keys: Sequence[bytes | None]) -> NDArray[np.bool_]:
         """Which records are of captions that lack a label, or are not readable: bool (n,)."""
-        well_formed = [key if key is not None and len(key) == ids.CAPTION_ID_BYTES else None for key in keys]
-        if None in well_formed:
-            return np.ones(len(keys), np.bool_)
-        words = np.frombuffer(b"".join(key for key in well_formed if key is not None), "<i8")
-        subjects = words[::2].copy()
-        subjects[subjects == ids.NO_CAPTION] = 1  # as schemas.ids.lookup_id does
-        table = self._tables[partition]
-        wanting = np.zeros(len(keys), np.bool_)
+        well_formed = [key is not None and len(key) == ids.CAPTION_ID_BYTES for key in keys]
+        wanting = ~np.array(well_formed, np.bool_)
+        subjects = _subjects([key if good else _BLANK for key, good in zip(keys, well_formed, strict=True)])
         for spec_id in self._specs:
-            wanting |= table.verdicts(spec_id, subjects) == 0
+            wanting |= self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
         return wanting
+
+    def _missing(self, captions: Sequence[PendingCaption]) -> list[set[bytes]]:
+        """The specs under which each caption has no label."""
+        missing: list[set[bytes]] = [set() for _ in captions]
+        for partition in {caption.partition for caption in captions}:
+            mine = [i for i, caption in enumerate(captions) if caption.partition == partition]
+            subjects = _subjects([captions[i].caption_id for i in mine])
+            for spec_id in self._specs:
+                lacking = self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
+                for place in np.flatnonzero(lacking):
+                    missing[mine[place]].add(spec_id)
+        return missing
 
     def _consider(
         self,
@@ -280,9 +285,6 @@ class Annotator:
             return True
         assert key is not None
         assert value is not None
-        table = self._tables[partition]
-        if all(table.contains(spec_id, key) for spec_id in self._specs):
-            return False
         pending = PendingCaption(partition, offset, key, caption.text, caption.observed_at, value)
         if read_back is None:
             self.pending.offer(pending)
@@ -387,3 +389,11 @@ class Annotator:
 
     def _add(self, batch: Batch, topic: str, partition: int, key: bytes | None, record: Record) -> None:
         batch.records.append(Outgoing(topic, partition, key, self._codec.encode(topic, record)))
+
+
+def _subjects(caption_ids: Sequence[bytes | None]) -> NDArray[np.int64]:
+    """Look-up ids of caption ids of 16 bytes: int64 (n,); as :func:`schemas.ids.lookup_id`, all at once."""
+    words = np.frombuffer(b"".join(caption_ids), "<i8")  # type: ignore[arg-type]
+    subjects = words[::2].copy()
+    subjects[subjects == ids.NO_CAPTION] = 1
+    return subjects

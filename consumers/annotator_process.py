@@ -1,11 +1,9 @@
-"""The process around :class:`~consumers.annotator.Annotator`: consumer group, restoring, asking, writing.
+"""The process around :class:`~consumers.annotator.Annotator`: consumer group, asking, writing.
 
 One thread polls, decides and writes; the language model is asked in another. Nothing is polled while a
 transaction is open, so the group's assignment cannot change between putting a batch together and the
-broker's check of it. A partition is worked on only once (1) its committed offset is known, (2) every label
-below the high watermark that was seen *after* that is in the table: labels of an owner before us are
-either below it or will never be committed. Whatever fails, there is one way on: a new producer, and every
-partition restored from the log.
+broker's check of it. Whatever fails, there is one way on: a new producer, and every partition restored
+from the log.
 """
 
 from __future__ import annotations
@@ -16,12 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.admin import OffsetSpec
-from kafka.consumer.subscription_state import ConsumerRebalanceListener
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka import TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
@@ -30,15 +25,14 @@ from kafka.errors import (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailedError,
 )
-from kafka.structs import MemberState
 
 from consumers.annotator import Annotator, Batch
 from consumers.asking import Asking
-from consumers.label_table import LabelTable
+from consumers.group_member import GroupMember
 from consumers.language_model import LanguageModel, ModelRefusedError
-from consumers.partition_logs import CaptionLog, LabelFeed
+from consumers.partition_logs import CaptionLog
 from consumers.transactions import TransactionFailedError, TransactionWriter
-from infra import clients, metrics
+from infra import metrics
 from infra.codecs import codec_for
 from infra.errors import OnibusError
 from infra.reachability import UnreachableError
@@ -50,14 +44,11 @@ from schemas.records import AnnotationSpec
 _log = logging.getLogger(__name__)
 
 _IDLE_POLL_MS = 100
-_RECORDS_PER_POLL = 2_000
 _CAPTIONS_PER_TRANSACTION = 1_000
 _READ_BACK_OFFSETS = 5_000
 _ANSWER_WAIT_SECONDS = 0.02
 _OFFSETS_EVERY_SECONDS = 1.0
 """How often offsets are committed when there is nothing else to write."""
-_LABELS_EVERY_SECONDS = 0.25
-"""How often labels that others wrote (people, for example) are looked at."""
 _RETRY_SECONDS = 1.0
 _LAST_ANSWERS_SECONDS = 2.5
 """How long a stopping annotator waits for answers that are under way."""
@@ -110,33 +101,6 @@ class Summary:
         )
 
 
-@dataclass(slots=True)
-class _Restoring:
-    """A partition on its way to be worked on; the fields fill in this order."""
-
-    position: int | None = None
-    labels_end: int | None = None
-    table: LabelTable | None = None
-
-
-class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Notes what the group gave and took, in order. Runs in the consumer's thread while we wait in poll."""
-
-    def __init__(self, consumer: KafkaConsumer) -> None:
-        self._consumer = consumer
-        self.events: list[tuple[bool, TopicPartition]] = []
-
-    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        self._consumer.pause(*assigned)  # until restored
-        self.events += [(True, tp) for tp in sorted(assigned)]
-
-    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        self.events += [(False, tp) for tp in sorted(revoked)]
-
-    def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
-        self.on_partitions_revoked(lost)
-
-
 class AnnotatorProcess:
     """One annotator of the group.
 
@@ -158,13 +122,14 @@ class AnnotatorProcess:
         self._topics = TopicNames(settings.topic_prefix)
         self._codec = codec_for(settings)
         self._asking = Asking(model)
+        self._member: GroupMember | None = None
+        self._caption_log: CaptionLog | None = None
         self._annotator = Annotator(specs, model.origin, membership.name, self._codec, self._topics)
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
-        self._restoring: dict[int, _Restoring] = {}
         self._started = time.monotonic()
         self._asked = 0
         self._fencings = 0
-        self._offsets_due = self._labels_due = 0.0
+        self._offsets_due = 0.0
         self._is_ready = False
 
     def run(self, stopping: threading.Event) -> Summary:
@@ -176,7 +141,7 @@ class AnnotatorProcess:
         self._started = time.monotonic()
         try:
             self._asking.start()
-            self._connect()
+            self._connect(stopping)
             while not stopping.is_set():
                 self._turn(stopping)
             self._finish(stopping)
@@ -189,25 +154,20 @@ class AnnotatorProcess:
 
     # --- connecting and closing ---------------------------------------------------------------------
 
-    def _connect(self) -> None:
+    def _connect(self, stopping: threading.Event) -> None:
         try:
-            self._writer.open(self._written_topics())
-        except KafkaError as error:
+            self._writer.open(self._written_topics(), stopping)
+        except TransactionFailedError as error:
             raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
-        self._admin = clients.admin(self._settings)
-        self._feed = LabelFeed(self._settings, self._codec)
         self._caption_log = CaptionLog(self._settings)
-        self._consumer = clients.consumer(
+        self._member = GroupMember(
             self._settings,
-            group_id=self._membership.group,
-            partition_assignment_strategy=[CooperativeStickyAssignor()],
-            max_poll_records=_RECORDS_PER_POLL,
-            max_poll_interval_ms=60_000,
-            session_timeout_ms=self._membership.session_timeout_ms,
-            heartbeat_interval_ms=self._membership.session_timeout_ms // 4,
+            self._codec,
+            self._membership.group,
+            self._membership.session_timeout_ms,
+            self._annotator.begin,
+            self._annotator.end,
         )
-        self._ownership = _Ownership(self._consumer)
-        self._consumer.subscribe([self._topics.captions], listener=self._ownership)
 
     def _written_topics(self) -> list[str]:
         return [self._topics.labels, self._topics.annotations, self._topics.dead_letters]
@@ -221,27 +181,34 @@ class AnnotatorProcess:
 
     def _close(self) -> None:
         self._asking.stop()
-        for name in ("_consumer", "_feed", "_caption_log", "_admin"):
-            if (part := getattr(self, name, None)) is not None:
-                with contextlib.suppress(KafkaError):  # the broker may be away; the group will notice
-                    part.close(**({"timeout_ms": 2_000} if name == "_consumer" else {}))
+        if self._member is not None:
+            self._member.close()
+        if self._caption_log is not None:
+            with contextlib.suppress(KafkaError):  # the broker may be away
+                self._caption_log.close()
         self._writer.close()
 
     # --- one turn of the loop -------------------------------------------------------------------------
 
     def _turn(self, stopping: threading.Event) -> None:
+        assert self._member is not None
+        busy = self._asked or self._annotator.has_finished or len(self._annotator.pending)
         try:
-            records = self._poll()
-            self._restore()
-            self._follow_labels()
+            records = self._member.poll(timeout_ms=0 if busy else _IDLE_POLL_MS)
             self._see(records)
             if not len(self._annotator.pending):
                 self._read_back()
         except _REFUSED as error:
             raise OnibusError(f"the cluster does not allow it: {error}; mend the ACLs") from error
+        except UnreachableError as error:
+            if not error.may_pass:
+                raise
+            self._start_over(None, error, stopping)
+            return
         except (KafkaError, RegistryError, TimeoutError) as error:
             self._start_over(None, error, stopping)
             return
+        self._note_ready()
         self._ask()
         waits = self._asked and not records and not self._annotator.has_finished
         self._take_answers(_ANSWER_WAIT_SECONDS if waits else 0.0)
@@ -249,29 +216,10 @@ class AnnotatorProcess:
             self._write(stopping)
         self._report()
 
-    def _poll(self) -> dict[TopicPartition, list[Any]]:
-        busy = self._asked or self._annotator.has_finished or len(self._annotator.pending)
-        timeout = 0 if busy else 10 if self._restoring else _IDLE_POLL_MS
-        records: dict[TopicPartition, list[Any]] = self._consumer.poll(timeout_ms=timeout)
-        for given, tp in self._ownership.events:
-            if given:
-                self._restoring[tp.partition] = _Restoring()
-            else:
-                self._leave(tp.partition)
-        self._ownership.events.clear()
-        return records
-
-    def _leave(self, partition: int) -> None:
-        self._feed.remove(partition)
-        if self._restoring.pop(partition, None) is None:
-            self._annotator.end(partition)
-
-    def _see(self, records: Mapping[TopicPartition, list[Any]]) -> None:
-        for tp, batch in records.items():
-            if tp.partition not in self._annotator.partitions:
-                continue
+    def _see(self, records: Mapping[int, list[ConsumerRecord]]) -> None:
+        for partition, batch in records.items():
             known = self._annotator.see(
-                tp.partition, [r.offset for r in batch], [r.key for r in batch], [r.value for r in batch]
+                partition, [r.offset for r in batch], [r.key for r in batch], [r.value for r in batch]
             )
             self.summary.consumed += len(batch)
             self.summary.known += known
@@ -282,7 +230,8 @@ class AnnotatorProcess:
         owed = self._annotator.pending.next_range(_READ_BACK_OFFSETS)
         if owed is None:
             return
-        for batch in self._caption_log.read(owed, timeout=10.0):
+        assert self._caption_log is not None
+        for batch in self._caption_log.read(owed, timeout=5.0):
             self._annotator.see(
                 owed.partition,
                 [r.offset for r in batch],
@@ -304,80 +253,25 @@ class AnnotatorProcess:
             self._asked -= 1
             self._annotator.answered(answer)
 
-    # --- restoring ------------------------------------------------------------------------------------
-
-    def _restore(self) -> None:
-        for partition, state in list(self._restoring.items()):
-            tp = TopicPartition(self._topics.captions, partition)
-            if state.position is None:
-                state.position = self._committed_or_first(tp)
-            if state.position is not None and state.labels_end is None:
-                state.labels_end = self._high_watermark(partition)
-                state.table = self._feed.add(partition)
-        if not self._restoring:
-            self._note_ready()
-            return
-        self._feed.poll(timeout_ms=50)
-        for partition, state in list(self._restoring.items()):
-            if state.labels_end is None or not self._feed.has_passed(partition, state.labels_end):
-                continue
-            assert state.position is not None
-            assert state.table is not None
-            del self._restoring[partition]
-            self._annotator.begin(partition, state.position, state.table)
-            tp = TopicPartition(self._topics.captions, partition)
-            self._consumer.seek(tp, state.position)
-            self._consumer.resume(tp)
-
-    def _committed_or_first(self, tp: TopicPartition) -> int | None:
-        """Where to go on; None while an earlier owner's transaction with offsets is open (KIP-447)."""
-        try:
-            committed = self._consumer.committed(tp, timeout_ms=500)
-            if committed is None:
-                committed = self._consumer.beginning_offsets([tp])[tp]
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            return None
-        return int(committed)
-
-    def _high_watermark(self, partition: int) -> int:
-        """The end of a partition of ``labels``, uncommitted records included."""
-        tp = TopicPartition(self._topics.labels, partition)
-        return int(self._admin.list_partition_offsets({tp: OffsetSpec.LATEST}, timeout_ms=5_000)[tp].offset)
-
-    def _follow_labels(self) -> None:
-        if time.monotonic() > self._labels_due:
-            self._feed.poll(timeout_ms=0)
-            self._labels_due = time.monotonic() + _LABELS_EVERY_SECONDS
-
-    def _note_ready(self) -> None:
-        if self._is_ready or self._consumer.group_metadata().state != MemberState.STABLE:
-            return
-        if not self._annotator.partitions and time.monotonic() < self._started + _EMPTY_HANDED_SECONDS:
-            return  # the first assignment may be made before the topic is known
-        self._is_ready = True
-        _log.info(
-            "ready: annotator %s of group %s, %d partitions",
-            self._membership.name,
-            self._membership.group,
-            len(self._annotator.partitions),
-        )
-
     # --- writing --------------------------------------------------------------------------------------
 
     def _write(self, stopping: threading.Event) -> bool:
         """Write one batch; whether something was written."""
-        member = self._consumer.group_metadata()
-        if member.state != MemberState.STABLE:
+        assert self._member is not None
+        metadata = self._member.stable_metadata()
+        if metadata is None:
             return False  # in a rebalance; what is finished waits for its end
         self._offsets_due = time.monotonic() + _OFFSETS_EVERY_SECONDS
-        batch = self._annotator.batch(_CAPTIONS_PER_TRANSACTION, time.time_ns() // 1000)
+        try:
+            batch = self._annotator.batch(_CAPTIONS_PER_TRANSACTION, time.time_ns() // 1000)
+        except RegistryError as error:
+            self._start_over(None, error, stopping)
+            return False
         if batch is None:
             return False
         offsets = {TopicPartition(self._topics.captions, p): o for p, o in batch.offsets.items()}
         try:
-            self._writer.write(batch.records, offsets, member, stopping)
+            self._writer.write(batch.records, offsets, metadata, stopping)
         except TransactionFailedError as error:
             if isinstance(error.cause, _REFUSED):
                 raise OnibusError(f"the cluster does not allow it: {error}; mend the ACLs") from error
@@ -395,23 +289,20 @@ class AnnotatorProcess:
         if batch is not None:
             self.summary.failed_transactions += 1
             metrics.TRANSACTIONS.labels(outcome="failed").inc()
-        owned = [*self._annotator.partitions, *self._restoring]
-        self._annotator.failed(batch or Batch())
-        self._restoring.clear()
+        assert self._member is not None
+        if batch is not None:
+            self._annotator.failed(batch)
+        self._member.restore_again()
         self._writer.close()
         while not stopping.is_set():
             try:
-                self._writer.open(self._written_topics())
+                self._writer.open(self._written_topics(), stopping)
                 break
-            except (KafkaError, UnreachableError) as error:
+            except (TransactionFailedError, UnreachableError) as error:
                 if not getattr(error, "may_pass", True):
                     raise
                 _log.warning("%s; trying again", error)
                 stopping.wait(_RETRY_SECONDS)
-        self._consumer.pause(*self._consumer.assignment())
-        for partition in owned:
-            self._feed.remove(partition)
-            self._restoring[partition] = _Restoring()
 
     def _count_fencing(self, cause: Exception) -> None:
         if not isinstance(cause, ProducerFencedError):
@@ -443,6 +334,20 @@ class AnnotatorProcess:
                 metrics.MODEL_SECONDS.labels(spec=name).observe(attempt.latency_us / 1e6)
                 metrics.TOKENS.labels(spec=name, direction="in").inc(attempt.tokens_in)
                 metrics.TOKENS.labels(spec=name, direction="out").inc(attempt.tokens_out)
+
+    def _note_ready(self) -> None:
+        assert self._member is not None
+        if self._is_ready or self._member.is_restoring or self._member.stable_metadata() is None:
+            return
+        if not self._member.partitions and time.monotonic() < self._started + _EMPTY_HANDED_SECONDS:
+            return
+        self._is_ready = True
+        _log.info(
+            "ready: annotator %s of group %s, %d partitions",
+            self._membership.name,
+            self._membership.group,
+            len(self._member.partitions),
+        )
 
     def _report(self) -> None:
         metrics.PENDING.set(len(self._annotator.pending))

@@ -51,7 +51,7 @@ class LabelFeed:
 
     def has_passed(self, partition: int, offset: int) -> bool:
         """Whether everything committed below ``offset`` is in the table."""
-        position = self._consumer.position(self._of(partition), timeout_ms=500)
+        position = self._consumer.position(self._of(partition), timeout_ms=100)
         return position is not None and position >= offset
 
     def close(self) -> None:

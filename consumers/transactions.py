@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
@@ -28,6 +28,8 @@ PATIENCE_SECONDS = 30.0
 """How long a transaction may take. The broker ends it after ten seconds if it hears nothing."""
 PATIENCE_WHEN_STOPPING = 3.0
 _GENERATION_UNKNOWN = -1
+
+T = TypeVar("T")
 
 
 class TransactionFailedError(Exception):
@@ -57,19 +59,23 @@ class TransactionWriter:
         self._on_step = on_step
         self._producer: KafkaProducer | None = None
 
-    def open(self, topics: Sequence[str]) -> None:
+    def open(self, topics: Sequence[str], stopping: threading.Event) -> None:
         """Connect, and end what an earlier producer of this id left open. ``topics`` are those to write to.
 
         Raises:
             OnibusError: the cluster cannot be reached.
-            KafkaError: it refuses, or takes too long.
+            TransactionFailedError: it refuses, or takes too long.
         """
+        self._producer = _within_patience(lambda: self._opened(topics), stopping)
+
+    def _opened(self, topics: Sequence[str]) -> KafkaProducer:
         # Each transaction runs into the end of the one before for some milliseconds; kafka-python's
         # back-off of 100 ms would be most of a label's latency.
-        self._producer = clients.transactional_producer(self._settings, self._id, retry_backoff_ms=10)
-        self._producer.init_transactions()
+        producer = clients.transactional_producer(self._settings, self._id, retry_backoff_ms=10)
+        producer.init_transactions()
         for topic in topics:
-            self._producer.partitions_for(topic)  # else the first transaction waits for it
+            producer.partitions_for(topic)  # else the first transaction waits for it
+        return producer
 
     def write(
         self,
@@ -92,7 +98,7 @@ class TransactionWriter:
             # The broker takes offsets without these from anybody: nothing would fence us.
             raise TransactionFailedError(KafkaError("no member of the group any more"))
         plain = {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in offsets.items()}
-        self._within_patience(lambda: self._transact(producer, records, plain, member), stopping)
+        _within_patience(lambda: self._transact(producer, records, plain, member), stopping)
 
     def close(self) -> None:
         """Give up the connection; an open transaction is left to time out."""
@@ -119,28 +125,30 @@ class TransactionWriter:
         self._on_step("offsets sent")
         producer.commit_transaction()
 
-    def _within_patience(self, work: Callable[[], None], stopping: threading.Event) -> None:
-        """Run ``work`` in a thread: kafka-python waits for a lost broker without end."""
-        errors: list[BaseException] = []
 
-        def run() -> None:
-            try:
-                work()
-            except BaseException as error:  # raised again in the caller's thread
-                errors.append(error)
+def _within_patience(work: Callable[[], T], stopping: threading.Event) -> T:
+    """Run ``work`` in a thread: kafka-python waits for a lost broker without end."""
+    results: list[T] = []
+    errors: list[BaseException] = []
 
-        thread = threading.Thread(target=run, name="transaction", daemon=True)
-        thread.start()
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while thread.is_alive() and time.monotonic() < deadline:
-            if stopping.is_set():
-                deadline = min(deadline, time.monotonic() + PATIENCE_WHEN_STOPPING)
-                thread.join(PATIENCE_WHEN_STOPPING)
-                break
-            thread.join(0.1)
-        if thread.is_alive():
-            raise TransactionFailedError(KafkaTimeoutError("the cluster did not answer in time"))
-        if errors:
-            if isinstance(errors[0], KafkaError):
-                raise TransactionFailedError(errors[0]) from errors[0]
-            raise errors[0]
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # raised again in the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="transaction", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while thread.is_alive() and time.monotonic() < deadline:
+        if stopping.is_set():
+            thread.join(PATIENCE_WHEN_STOPPING)
+            break
+        thread.join(0.1)
+    if results:
+        return results[0]
+    if not errors:
+        raise TransactionFailedError(KafkaTimeoutError("the cluster did not answer in time"))
+    if isinstance(errors[0], KafkaError):
+        raise TransactionFailedError(errors[0]) from errors[0]
+    raise errors[0]

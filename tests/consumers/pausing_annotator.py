@@ -1,13 +1,13 @@
-"""An annotator that stops for ever at a given step of a given transaction, to be killed there.
+"""An annotator that pauses at a given step of a given transaction until a line comes on its standard input.
 
 Arguments: name, step, number of the transaction (from 1). Settings come from the environment. Prints "paused".
 """
 
-import signal
 import sys
 import threading
 
 from consumers.annotator_process import AnnotatorProcess
+from infra.logs import set_up_logging
 from infra.settings import load_settings
 from tests.consumers.annotating import membership, rules_specs
 
@@ -21,9 +21,9 @@ def main() -> None:
         seen += reached == step
         if reached == step and seen == number:
             print("paused", flush=True)
-            signal.sigwait({signal.SIGUSR1})
+            sys.stdin.readline()
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    set_up_logging()
     settings = load_settings()
     specs, model = rules_specs()
     process = AnnotatorProcess(settings, specs, model, membership(settings, name, 20), on_step)

@@ -35,6 +35,7 @@ def pausing_annotator(
     child = subprocess.Popen(
         command,
         env=os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -44,7 +45,7 @@ def pausing_annotator(
         yield child
     finally:
         child.kill()
-        child.wait()
+        child.communicate()
 
 
 def test_two_annotators_share_the_work_and_label_each_caption_once(settings: Settings) -> None:
@@ -132,8 +133,9 @@ def test_a_frozen_annotator_that_wakes_up_later_writes_nothing_twice(settings: S
         child.send_signal(signal.SIGSTOP)
         with annotator(settings, "a2") as other:
             wait_for_labels(settings, len(TEXTS))
-            child.send_signal(signal.SIGUSR1)  # it goes on with its transaction,
-            child.send_signal(signal.SIGCONT)  # as a member of a group that has long gone on without it
+            child.send_signal(signal.SIGCONT)
+            assert child.stdin is not None
+            print(file=child.stdin, flush=True)  # go on, as a member of a group that has gone on without you
             wait_until(lambda: len(other.partitions) < settings.partitions, 60, "the sleeper's return")
             more = [f"You hear the footsteps of guard {n}." for n in range(200)]
             publish(settings, more)
