@@ -68,7 +68,8 @@ pass_on HTTPS_PROXY proxy
 
 count=$(grep -c '==' "$lock")
 echo "[3/4] about $count packages, 5 GB with torch's libraries: seconds from a cache, else minutes"
-.venv/bin/uv pip install --python .venv/bin/python --require-hashes --requirements "$lock" \
+# Compiled once here: a learner starts a dozen processes, each of which would compile for seconds.
+.venv/bin/uv pip install --compile-bytecode --python .venv/bin/python --require-hashes --requirements "$lock" \
     --build-constraints "$requirements/build.txt"
 
 echo "[4/4] onibus itself"
