@@ -84,6 +84,7 @@ class _Work:
 
 
 class _Unreadable(NamedTuple):
+    topic: str
     partition: int
     offset: int
     key: bytes | None
@@ -112,7 +113,7 @@ class Annotator:
         topics: TopicNames,
         pending: Pending | None = None,
     ) -> None:
-        self.pending = pending or Pending()
+        self.pending = Pending() if pending is None else pending
         self._specs, self._origin, self._name = dict(specs), origin, name
         self._codec, self._topics = codec, topics
         self._tables: dict[int, LabelTable] = {}
@@ -179,6 +180,12 @@ class Annotator:
         if read_back is None and offsets:
             self.pending.advance(partition, offsets[-1] + 1)
         return len(keys) - len(wanting) + known
+
+    def give_up(
+        self, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None, reason: str
+    ) -> None:
+        """Make a dead letter of an unreadable record of a partition that is owned."""
+        self._unreadable.append(_Unreadable(topic, partition, offset, key, value, reason))
 
     def questions(self, most: int) -> list[Question]:
         """Questions about up to ``most`` further captions, newest first."""
@@ -281,7 +288,7 @@ class Annotator:
         except DecodeError as error:
             if read_back is not None:  # a dead letter since it was first read
                 return False
-            self._unreadable.append(_Unreadable(partition, offset, key, value, str(error)))
+            self.give_up(self._topics.captions, partition, offset, key, value, str(error))
             return True
         assert key is not None
         assert value is not None
@@ -332,10 +339,9 @@ class Annotator:
             for annotation in annotations:
                 self._add(batch, self._topics.annotations, caption.partition, key, annotation)
             if answer.given_up:
-                source = _Unreadable(
-                    caption.partition, caption.offset, caption.caption_id, caption.value, answer.given_up
-                )
-                self._write_unreadable(batch, source, now, spec_id, len(annotations))
+                source = (self._topics.captions, caption.partition, caption.offset, caption.caption_id)
+                given_up = _Unreadable(*source, caption.value, answer.given_up)
+                self._write_unreadable(batch, given_up, now, spec_id, len(annotations))
             batch.labels.append(WrittenLabel(spec_id, answer.verdict, caption.observed_at))
         batch.answers.extend(work.answers)
 
@@ -373,7 +379,7 @@ class Annotator:
     ) -> None:
         fits = source.value is None or len(source.value) <= LARGEST_DEAD_LETTER
         letter = DeadLetter(
-            source_topic=self._topics.captions,
+            source_topic=source.topic,
             source_partition=source.partition,
             source_offset=source.offset,
             component=_COMPONENT,

@@ -31,6 +31,7 @@ from consumers.asking import Asking
 from consumers.group_member import GroupMember
 from consumers.language_model import LanguageModel, ModelRefusedError
 from consumers.partition_logs import CaptionLog
+from consumers.pending import Pending
 from consumers.transactions import TransactionFailedError, TransactionWriter
 from infra import metrics
 from infra.codecs import codec_for
@@ -106,6 +107,7 @@ class AnnotatorProcess:
 
     Args:
         specs: what to ask, by spec id; published already.
+        pending: the stack to use, if not one of the usual size.
         on_step: see :class:`~consumers.transactions.TransactionWriter`.
     """
 
@@ -116,6 +118,7 @@ class AnnotatorProcess:
         model: LanguageModel,
         membership: Membership,
         on_step: Callable[[str], None] = lambda _: None,
+        pending: Pending | None = None,
     ) -> None:
         self.summary = Summary()
         self._settings, self._specs, self._membership = settings, dict(specs), membership
@@ -124,7 +127,7 @@ class AnnotatorProcess:
         self._asking = Asking(model)
         self._member: GroupMember | None = None
         self._caption_log: CaptionLog | None = None
-        self._annotator = Annotator(specs, model.origin, membership.name, self._codec, self._topics)
+        self._annotator = Annotator(specs, model.origin, membership.name, self._codec, self._topics, pending)
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._started = time.monotonic()
         self._asked = 0
@@ -196,6 +199,9 @@ class AnnotatorProcess:
         try:
             records = self._member.poll(timeout_ms=0 if busy else _IDLE_POLL_MS)
             self._see(records)
+            for record in self._member.take_unreadable_labels():
+                place = (record.topic, record.partition, record.offset)
+                self._annotator.give_up(*place, record.key, record.value, "unreadable label")
             if not len(self._annotator.pending):
                 self._read_back()
         except _REFUSED as error:

@@ -115,6 +115,13 @@ class GroupMember:
         self._follow_labels()
         return {tp.partition: records for tp, records in polled.items() if tp.partition in self._begun}
 
+    def take_unreadable_labels(self) -> list[ConsumerRecord]:
+        """Unreadable records of ``labels`` in partitions that are worked on, since the last call.
+
+        Each owner of a partition meets those that stand there already once more.
+        """
+        return self._feed.take_unreadable(self._begun)
+
     def restore_again(self) -> None:
         """End every partition, and begin it again from what the log says."""
         self._consumer.pause(*self._consumer.assignment())

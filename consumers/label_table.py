@@ -47,7 +47,7 @@ class LabelTable:
     """
 
     def __init__(self, codec: Codec | None = None, topic: str = "labels") -> None:
-        self._codec = codec or SingleObjectCodec()
+        self._codec = SingleObjectCodec() if codec is None else codec
         self._topic = topic
         self._stores: dict[bytes, LabelStore] = {}
         self._newest: dict[bytes, int] = {}
@@ -77,6 +77,11 @@ class LabelTable:
         if codes.size:
             self._store_all(key_table, codes, values)
         return unreadable
+
+    def unreadable(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> list[int]:
+        """Places of the records that :meth:`apply` passes over."""
+        bad = self._codes(values) == _BAD
+        return [i for i, key in enumerate(keys) if bad[i] or _length(key) != ids.LABEL_KEY_BYTES]
 
     def verdicts(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.int8]:
         """Verdict codes of look-up ids under one spec: int8 in the shape of ``ids``, 0 for no label."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -16,6 +16,7 @@ from infra.topics import TopicNames
 from schemas.codec import Codec
 
 _RECORDS_PER_POLL = 5_000
+_UNREADABLE_KEPT = 1_000
 
 
 class LabelFeed:
@@ -25,6 +26,7 @@ class LabelFeed:
         self._topic = TopicNames(settings.topic_prefix).labels
         self._codec = codec
         self._tables: dict[int, LabelTable] = {}
+        self._unreadable: list[ConsumerRecord] = []
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
 
     def add(self, partition: int) -> LabelTable:
@@ -36,18 +38,27 @@ class LabelFeed:
 
     def remove(self, partition: int) -> None:
         """Read a partition no longer; nothing happens if it was not read."""
+        self.take_unreadable({partition})
         if self._tables.pop(partition, None) is not None:
             self._assign()
 
     def poll(self, timeout_ms: int) -> None:
-        """Apply what has come; unreadable records are counted."""
+        """Apply what has come; unreadable records are counted and kept for :meth:`take_unreadable`."""
         if not self._tables:
             return
         for tp, records in self._consumer.poll(timeout_ms=timeout_ms).items():
-            unreadable = self._tables[tp.partition].apply(
-                [r.key for r in records], [r.value for r in records]
-            )
-            metrics.UNREADABLE.labels(topic=self._topic).inc(unreadable)
+            table = self._tables[tp.partition]
+            keys, values = [r.key for r in records], [r.value for r in records]
+            if unreadable := table.apply(keys, values):
+                metrics.UNREADABLE.labels(topic=self._topic).inc(unreadable)
+                room = _UNREADABLE_KEPT - len(self._unreadable)
+                self._unreadable += [records[place] for place in table.unreadable(keys, values)[:room]]
+
+    def take_unreadable(self, partitions: Container[int]) -> list[ConsumerRecord]:
+        """The unreadable records of these partitions since the last call, a thousand at most."""
+        taken = [record for record in self._unreadable if record.partition in partitions]
+        self._unreadable = [record for record in self._unreadable if record.partition not in partitions]
+        return taken
 
     def has_passed(self, partition: int, offset: int) -> bool:
         """Whether everything committed below ``offset`` is in the table."""

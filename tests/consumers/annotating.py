@@ -1,4 +1,4 @@
-"""What tests of annotators share: captions onto the bus, annotators in threads, and what must hold in the end."""
+"""What tests of annotators share: captions onto the bus, annotators in threads, what must hold at the end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from consumers.annotation_specs import load_spec_file, publish_specs
 from consumers.annotator_process import AnnotatorProcess, Membership, Summary
 from consumers.language_model import Answer, LanguageModel, Question
+from consumers.pending import Pending
 from consumers.rules import RulesModel
 from infra import clients
 from infra.settings import Settings
@@ -98,7 +99,7 @@ def wait_for_labels(settings: Settings, count: int, timeout: float = 60.0) -> No
 
 
 def assert_each_exactly_once(settings: Settings, specs: Iterable[bytes], texts: Iterable[str]) -> None:
-    """Every caption has one label and one annotation under every spec: no key is missing, none is there twice."""
+    """Every caption has one label and one annotation under every spec: none is missing or there twice."""
     expected = Counter(expected_keys(specs, texts))
     assert label_keys(settings) == expected
     assert Counter(record.key for record in records(settings, "annotations")) == expected
@@ -178,13 +179,14 @@ def annotator(
     model: LanguageModel | None = None,
     most_under_way: int = 100,
     on_step: Callable[[str], None] = lambda _: None,
+    pending: Pending | None = None,
 ) -> Iterator[Running]:
     """An annotator, stopped at the end whatever happens."""
     default_specs, default_model = rules_specs()
     specs = specs or default_specs
     publish_specs(settings, list(specs.values()))
     process = AnnotatorProcess(
-        settings, specs, model or default_model, membership(settings, name, most_under_way), on_step
+        settings, specs, model or default_model, membership(settings, name, most_under_way), on_step, pending
     )
     running = Running(process)
     try:

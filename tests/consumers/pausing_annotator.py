@@ -1,6 +1,7 @@
-"""An annotator that pauses at a given step of a given transaction until a line comes on its standard input.
+"""An annotator that pauses at a given step of a given transaction until a line comes on its input.
 
-Arguments: name, step, number of the transaction (from 1). Settings come from the environment. Prints "paused".
+Arguments: name, step, number of the transaction (from 1). Settings come from the environment. Prints
+"paused".
 """
 
 import sys

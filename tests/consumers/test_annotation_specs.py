@@ -1,0 +1,113 @@
+"""Spec files: what comes with onibus is sound, what is wrong is said in one line, the bus has it once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from consumers.annotation_specs import (
+    load_spec,
+    load_spec_file,
+    publish_specs,
+    read_specs,
+    spec_names,
+)
+from consumers.answers import read_answer
+from consumers.prompts import Prompt
+from infra.errors import OnibusError
+from infra.settings import Settings
+from schemas import ids
+from schemas.records import Kind, Verdict
+
+MINIMAL = 'name = "mine"\nkind = "judge_one"\ngoal = "Win."\ntemplate = "{{ goal }} {{ caption }}"\n'
+
+
+def test_the_specs_that_come_with_onibus() -> None:
+    assert spec_names() == ["combat", "goals", "gold", "keys-and-doors", "stairs"]
+
+
+@pytest.mark.parametrize("name", spec_names())
+def test_each_of_them_can_be_asked_and_judged_by_rules(name: str) -> None:
+    file = load_spec_file(name)
+    assert (file.name, file.kind) == (name, Kind.JUDGE_ONE)
+    prompt = Prompt(file.for_model("m")).text("You see here a <b>strange</b> key.")
+    assert "<message>You see here a <b>strange</b> key.</message>" in prompt
+    assert file.goal.strip() in prompt
+    assert file.for_rules().model == "rules"
+    for verdict in (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE):
+        line = f'"verdict: {verdict.value}"'
+        assert line in prompt
+        assert read_answer(file.answer, f"analysis: x.\n{line}").verdict is verdict
+
+
+def test_everything_that_can_change_an_answer_makes_another_id() -> None:
+    spec = load_spec("goals", "model-a", "r1")
+    others = [
+        load_spec("goals", "model-b", "r1"),
+        load_spec("goals", "model-a", "r2"),
+        load_spec("goals", "model-a", "r1", {"temperature": "0.7"}),
+        load_spec("goals"),
+        load_spec("combat", "model-a", "r1"),
+    ]
+    assert len({ids.spec_id(s) for s in [spec, *others]}) == 6
+    assert ids.spec_id(replace(spec, name="other", created_at=9)) == ids.spec_id(spec)
+
+
+def test_other_rules_are_another_spec(tmp_path: Path) -> None:
+    found = set()
+    for number, rules in enumerate(['helpful = ["a"]', 'helpful = ["b"]', 'otherwise = "unsure"']):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(f"{MINIMAL}[rules]\n{rules}\n")
+        found.add(ids.spec_id(load_spec(path)))
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (MINIMAL + "[rules", "no valid TOML"),
+        (MINIMAL.replace("judge_one", "judge_three"), "kind"),
+        (MINIMAL.replace('goal = "Win."', ""), "goal"),
+        (MINIMAL.replace('"mine"', '"My Spec!"'), "name"),
+        (MINIMAL + "colour = 3\n", "colour"),
+        (MINIMAL + '[rules]\nhelpful = ["("]\n', "no regular expression"),
+        (MINIMAL + '[answer]\nparser = "guess"\n', "parser"),
+    ],
+)
+def test_a_wrong_spec_file_is_one_clear_line(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(OnibusError, match=complaint) as caught:
+        load_spec(path)
+    assert "\n" not in str(caught.value)
+    assert "wrong.toml" in str(caught.value)
+
+
+def test_no_such_spec_and_no_rules_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(OnibusError, match="did you mean stairs"):
+        load_spec("stair")
+    with pytest.raises(OnibusError, match="cannot read"):
+        load_spec(tmp_path / "none.toml")
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL)
+    with pytest.raises(OnibusError, match=r"no \[rules\]"):
+        load_spec(path)
+
+
+@pytest.mark.parametrize("template", ["{{ caption", "{{ captoin }}", "{{ caption.__class__.__mro__ }}"])
+def test_a_template_that_cannot_be_used_is_one_clear_line(template: str) -> None:
+    with pytest.raises(OnibusError, match="template of spec goals"):
+        Prompt(replace(load_spec("goals", "m"), template=template))
+
+
+def test_a_spec_is_published_once_and_keeps_its_first_time(settings: Settings) -> None:
+    specs = [load_spec(name) for name in spec_names()]
+    published = publish_specs(settings, specs)
+    assert published == [ids.spec_id(spec) for spec in specs]
+    first = read_specs(settings)
+    assert {spec_id: replace(spec, created_at=0) for spec_id, spec in first.items()} == dict(
+        zip(published, specs, strict=True)
+    )
+    assert all(spec.created_at > 0 for spec in first.values())
+    publish_specs(settings, specs)
+    assert read_specs(settings) == first

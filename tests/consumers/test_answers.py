@@ -1,0 +1,63 @@
+"""Reading verdicts: what models write, and what must not be taken for a verdict."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.annotation_specs import AnswerFormat
+from consumers.answers import read_answer
+from schemas.records import Verdict
+
+LINE, WORD = AnswerFormat(), AnswerFormat(parser="one-word")
+H, U, S = Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("analysis: A kill gives experience.\nverdict: helpful", H),
+        ("analysis: nothing.\nverdict: unhelpful\n", U),
+        ("Verdict: UNSURE.", S),
+        ("**Verdict:** `helpful`", H),
+        ('"verdict": "unhelpful"', U),
+        ("verdict - helpful", H),
+        ("helpful", H),
+        (" 'Unhelpful'. ", U),
+        ("<think>verdict: helpful? no…</think>\nverdict: unhelpful", U),
+        ("verdict: helpful\nOn second thought:\nverdict: unhelpful", U),
+        ("The message is not helpful at all.", None),
+        ("It is helpful.", None),
+        ("verdict: perhaps", None),
+        ("verdict: helpful\nverdict: no idea", None),
+        ("analysis: it was cut off right he", None),
+        ("", None),
+        ("verdict:", None),
+        ("verdict: not-helpful", None),
+    ],
+)
+def test_verdict_lines(text: str, verdict: Verdict | None) -> None:
+    assert read_answer(LINE, text).verdict is verdict
+
+
+def test_the_reason_is_kept() -> None:
+    reading = read_answer(LINE, "Analysis: The newt gave experience. \nverdict: helpful")
+    assert reading.reason == "The newt gave experience."
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [("helpful", H), ("Unhelpful.\n", U), ("verdict: helpful", None), ("helpful indeed", None), ("", None)],
+)
+def test_one_word(text: str, verdict: Verdict | None) -> None:
+    assert read_answer(WORD, text).verdict is verdict
+
+
+def test_a_spec_may_have_its_own_words() -> None:
+    own = AnswerFormat(words={H: "yes", U: "no"})
+    assert read_answer(own, "verdict: Yes").verdict is H
+    assert read_answer(own, "verdict: helpful").verdict is None
+
+
+@given(st.text())
+def test_no_text_is_too_odd_to_be_read(text: str) -> None:
+    assert read_answer(LINE, text).verdict in (H, U, S, None)
