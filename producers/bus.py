@@ -19,6 +19,10 @@ AGAIN_SECONDS = 60.0
 """A caption that is seen again is published again after this time, so that nothing important stays lost."""
 AGAIN_AFTER_LOSS_SECONDS = 2.0
 """And sooner if its record was dropped."""
+NEW_PATIENCE_SECONDS = 0.25
+"""New captions leave at once after a quiet time, else together after this: labels are wanted soon."""
+PATIENCE_SECONDS = 3.0
+"""Captions seen again and episodes wait longer for company: nobody waits for them."""
 FLUSH_SECONDS = 3.0
 """How long the last environment's close waits for delivery: with all else a stop must not take 10 s."""
 CLOSE_SECONDS = 1.0
@@ -92,7 +96,8 @@ class RolloutBus:
         cell = self._filter.turn(caption.lookup, time.monotonic())
         if cell is None:
             return
-        if self._filter.first_sights > first_sights:
+        new = self._filter.first_sights > first_sights
+        if new:
             metrics.CAPTIONS_NEW.inc()
         record = CaptionObserved(
             text=caption.text,
@@ -109,12 +114,14 @@ class RolloutBus:
         def lost() -> None:
             cell[0] = time.monotonic() + AGAIN_AFTER_LOSS_SECONDS
 
-        self._publisher.put(Outgoing(record, caption.id, len(caption.text) + _RECORD_OVERHEAD, lost))
+        size = len(caption.text) + _RECORD_OVERHEAD
+        patience = NEW_PATIENCE_SECONDS if new else PATIENCE_SECONDS
+        self._publisher.put(Outgoing(record, caption.id, size, patience, lost))
 
     def episode_finished(self, record: EpisodeFinished) -> None:
         """Publish a finished episode."""
         size = len(record.actions) + _RECORD_OVERHEAD
-        self._publisher.put(Outgoing(record, episode_key(record), size, _nothing))
+        self._publisher.put(Outgoing(record, episode_key(record), size, PATIENCE_SECONDS, _nothing))
 
     def attach(self) -> None:
         """One more environment uses this bus."""

@@ -51,6 +51,7 @@ _CLIENT_SETTINGS: dict[str, Any] = {
     # delivery timeout), its partition never sends again. A record that a retry writes twice does no harm
     # here: a caption is judged once however often it is read, an episode's key tells copies apart.
     "enable_idempotence": False,
+    "linger_ms": 10,  # the outbox lingers: what leaves together need only be found together
     "bootstrap_timeout_ms": 2_000,  # the thread must notice a stop, and tries again anyway
     "max_block_ms": 2_000,
     "delivery_timeout_ms": 120_000,
@@ -79,6 +80,7 @@ class Publisher:
         self._unsettled = 0  # accepted, neither published nor dropped yet
         self._give_up_at: float | None = None
         self._thread: threading.Thread | None = None
+        self._producer: KafkaProducer | None = None
         self._unreachable = False
         self._codec: Codec | None = None
         self.captions = Counts()
@@ -96,6 +98,7 @@ class Publisher:
 
     def flush(self, timeout: float) -> bool:
         """Wait until every accepted record is published or dropped; False after ``timeout`` seconds."""
+        self._outbox.hurry()
         with self._changed:
             return self._changed.wait_for(lambda: self._unsettled == 0, timeout)
 
@@ -111,36 +114,32 @@ class Publisher:
     # The publishing thread
 
     def _run(self) -> None:
-        producer: KafkaProducer | None = None
-        while (outgoing := self._next()) is not None:
-            sent = False
-            while not sent and not self._stopping():
-                try:
-                    producer = producer or self._connect()
-                    self._send(producer, outgoing)
-                    sent = True
-                except (KafkaError, OnibusError, OSError, RegistryError) as error:
-                    self._report(error)
-                    if producer is not None and not getattr(error, "retriable", False):
-                        _shut(producer, timeout=0.0)
-                        producer = None
-                    self._pause()
-            if not sent:
-                self._settle(outgoing, published=False)
-        if producer is not None:
-            _shut(producer, timeout=max(0.0, self._remaining()))
+        while not (self._outbox.closed and len(self._outbox) == 0):
+            for outgoing in self._outbox.take(timeout=1.0):
+                self._wait_for_room(outgoing.size)
+                self._ship(outgoing)
+        if self._producer is not None:
+            _shut(self._producer, timeout=max(0.0, self._remaining()))
 
-    def _next(self) -> Outgoing | None:
-        """The next record once there is room in flight for it; None when closed and empty."""
-        while True:
-            outgoing = self._outbox.take(timeout=0.5)
-            if outgoing is not None:
-                with self._changed:
-                    while not (self._room_for(outgoing.size) or self._stopping()):
-                        self._changed.wait(timeout=0.2)  # time passes unannounced
-                return outgoing
-            if self._give_up_at is not None:
-                return None
+    def _ship(self, outgoing: Outgoing) -> None:
+        """Hand one record to kafka-python, trying until that works or there is no time left."""
+        while not self._stopping():
+            try:
+                self._producer = self._producer or self._connect()
+                self._send(self._producer, outgoing)
+                return
+            except (KafkaError, OnibusError, OSError, RegistryError) as error:
+                self._report(error)
+                if self._producer is not None and not getattr(error, "retriable", False):
+                    _shut(self._producer, timeout=0.0)
+                    self._producer = None
+                self._pause()
+        self._settle(outgoing, published=False)
+
+    def _wait_for_room(self, size: int) -> None:
+        with self._changed:
+            while not (self._room_for(size) or self._stopping()):
+                self._changed.wait(timeout=0.2)  # time passes unannounced
 
     def _room_for(self, size: int) -> bool:
         alone = self._in_flight_records == 0
@@ -149,11 +148,7 @@ class Publisher:
 
     def _connect(self) -> KafkaProducer:
         self._codec = self._codec or codec_for(self._settings)
-        producer = clients.producer(self._settings, **_CLIENT_SETTINGS)
-        if self._unreachable:
-            _log.info("the bus is back; publishing goes on")
-            self._unreachable = False
-        return producer
+        return clients.producer(self._settings, **_CLIENT_SETTINGS)
 
     def _send(self, producer: KafkaProducer, outgoing: Outgoing) -> None:
         """Hand one record to kafka-python, which batches, retries and reports in a thread of its own."""
@@ -180,6 +175,9 @@ class Publisher:
     def _delivered(self, outgoing: Outgoing, _metadata: object) -> None:
         self._landed(outgoing)
         self._settle(outgoing, published=True)
+        if self._unreachable:
+            self._unreachable = False
+            _log.info("the bus is back; publishing goes on")
 
     def _failed(self, outgoing: Outgoing, error: BaseException) -> None:
         self._landed(outgoing)
