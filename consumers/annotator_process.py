@@ -20,6 +20,10 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    GroupMaxSizeReachedError,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
     KafkaError,
     ProducerFencedError,
     TopicAuthorizationFailedError,
@@ -51,6 +55,7 @@ _ANSWER_WAIT_SECONDS = 0.02
 _OFFSETS_EVERY_SECONDS = 1.0
 """How often offsets are committed when there is nothing else to write."""
 _RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 5.0
 _LAST_ANSWERS_SECONDS = 2.5
 """How long a stopping annotator waits for answers that are under way."""
 _MOST_FENCINGS = 3
@@ -59,6 +64,10 @@ _EMPTY_HANDED_SECONDS = 5.0
 _REFUSED = (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    GroupMaxSizeReachedError,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailedError,
 )
@@ -131,7 +140,7 @@ class AnnotatorProcess:
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._started = time.monotonic()
         self._asked = 0
-        self._fencings = 0
+        self._fencings = self._failures = 0
         self._offsets_due = 0.0
         self._is_ready = False
 
@@ -205,7 +214,7 @@ class AnnotatorProcess:
             if not len(self._annotator.pending):
                 self._read_back()
         except _REFUSED as error:
-            raise OnibusError(f"the cluster does not allow it: {error}; mend the ACLs") from error
+            raise self._not_allowed(error) from error
         except UnreachableError as error:
             if not error.may_pass:
                 raise
@@ -280,10 +289,10 @@ class AnnotatorProcess:
             self._writer.write(batch.records, offsets, metadata, stopping)
         except TransactionFailedError as error:
             if isinstance(error.cause, _REFUSED):
-                raise OnibusError(f"the cluster does not allow it: {error}; mend the ACLs") from error
+                raise self._not_allowed(error.cause) from error
             self._start_over(batch, error.cause, stopping)
             return False
-        self._fencings = 0
+        self._fencings = self._failures = 0
         self._annotator.committed(batch)
         self._count(batch)
         return True
@@ -291,6 +300,9 @@ class AnnotatorProcess:
     def _start_over(self, batch: Batch | None, cause: Exception, stopping: threading.Event) -> None:
         """Nobody knows what was written: have the log tell, for every partition."""
         _log.warning("starting over from the log after %s: %s", type(cause).__name__, cause)
+        if self._failures:  # not the first in a row
+            stopping.wait(min(_LONGEST_RETRY_SECONDS, 0.1 * 2**self._failures))
+        self._failures += 1
         self._count_fencing(cause)
         if batch is not None:
             self.summary.failed_transactions += 1
@@ -309,6 +321,12 @@ class AnnotatorProcess:
                     raise
                 _log.warning("%s; trying again", error)
                 stopping.wait(_RETRY_SECONDS)
+
+    def _not_allowed(self, error: Exception) -> OnibusError:
+        return OnibusError(
+            f"the cluster does not let {self._membership.name} annotate in group {self._membership.group}: "
+            f"{type(error).__name__}: {error}; mend its ACLs or its group settings"
+        )
 
     def _count_fencing(self, cause: Exception) -> None:
         if not isinstance(cause, ProducerFencedError):
