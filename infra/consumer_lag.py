@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from infra.clients import consumer
+from infra.errors import OnibusError
 from infra.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 1.0
+CLOSE_SECONDS = 2.0
 
 
 class ConsumerLag:
-    """Asks the cluster for the lag of ``group`` on ``topic``, without joining the group."""
+    """Watches the lag of ``group`` on ``topic`` without joining the group.
+
+    A thread of its own asks the cluster: whoever shows the figure must not wait for a broker that is away.
+    """
 
     def __init__(self, settings: Settings, group: str, topic: str) -> None:
-        self._reader: KafkaConsumer = consumer(settings, group_id=group)
-        self._partitions = [TopicPartition(topic, n) for n in self._reader.partitions_for_topic(topic) or ()]
-
-    def by_partition(self) -> dict[int, int] | None:
-        """Records behind, by partition; None when the cluster does not answer just now."""
-        try:
-            ends = self._reader.end_offsets(self._partitions)
-            starts = self._reader.beginning_offsets(self._partitions)
-            return {
-                p.partition: max(0, ends[p] - (self._reader.committed(p) or starts[p]))
-                for p in self._partitions
-            }
-        except KafkaError:
-            return None
+        self._settings, self._group, self._topic = settings, group, topic
+        self._newest: int | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="consumer-lag", daemon=True)
+        self._thread.start()
 
     def total(self) -> int | None:
-        """Records behind in all, transaction markers included; None when the cluster does not answer."""
-        by_partition = self.by_partition()
-        return None if by_partition is None else sum(by_partition.values())
+        """Records behind in all, transaction markers included; None while the cluster does not answer."""
+        return self._newest
 
     def close(self) -> None:
-        """Close the connection."""
-        self._reader.close()
+        """Stop watching."""
+        self._stopping.set()
+        self._thread.join(CLOSE_SECONDS)
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                reader = consumer(self._settings, group_id=self._group)
+                try:
+                    self._follow(reader)
+                finally:
+                    self._newest = None
+                    reader.close()
+            except (KafkaError, OnibusError) as error:
+                log.debug("the lag of %s is not known just now: %s", self._group, error)
+            self._stopping.wait(EVERY_SECONDS)
+
+    def _follow(self, reader: KafkaConsumer) -> None:
+        partitions = [TopicPartition(self._topic, n) for n in reader.partitions_for_topic(self._topic) or ()]
+        while not self._stopping.wait(EVERY_SECONDS):
+            starts, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
+            self._newest = sum(max(0, ends[p] - (reader.committed(p) or starts[p])) for p in partitions)

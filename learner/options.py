@@ -51,6 +51,7 @@ class LearnOptions(BaseModel):
     vtrace: bool = False
     max_episode_steps: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1, description="Stop after this many environment steps in all.")
+    until_return: float | None = Field(None, description="Stop once the mean return of 100 episodes is this.")
     seconds: float | None = Field(None, gt=0, description="Stop after this many seconds of training.")
     seed: int = 0
     device: Literal["cpu", "gpu"] = "cpu"

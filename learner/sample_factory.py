@@ -66,6 +66,9 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"sample_factory\
 
 STATISTICS_KEY = "onibus"
 STATISTICS_SECONDS = 1.0
+EPISODES_AVERAGED = 100
+"""Episodes behind every mean that is reported."""
+
 STOP_SECONDS = 7.0
 """Grace before what has not stopped is killed: a clean stop must be over within 10 s."""
 
@@ -358,7 +361,7 @@ class _Supervisor:
                 "the last checkpoint is kept: use --resume to go on"
             )
             self._stop(failed=True)
-        elif self._stopping.is_set() or self._time_is_up():
+        elif self._stopping.is_set() or self._time_is_up() or self._return_is_reached():
             self._stop(failed=False)
         if self._started is not None:
             self._watch(self.state())
@@ -366,6 +369,10 @@ class _Supervisor:
     def _time_is_up(self) -> bool:
         limit = self._options.seconds
         return limit is not None and self._started is not None and time.monotonic() - self._started >= limit
+
+    def _return_is_reached(self) -> bool:
+        goal, returns = self._options.until_return, self._runner.policy_avg_stats.get("reward", [()])[0]
+        return goal is not None and len(returns) >= EPISODES_AVERAGED and sum(returns) / len(returns) >= goal
 
     def _dead_children(self) -> list[str]:
         processes = [*getattr(self._runner, "processes", []), *getattr(self._runner.sampler, "processes", [])]
@@ -419,6 +426,7 @@ def configuration(options: LearnOptions, runs_dir: Path, session: int) -> Any:
         save_every_sec=options.checkpoint_seconds,
         experiment_summaries_interval=10,
         flush_summaries_interval=10,
+        stats_avg=EPISODES_AVERAGED,
         train_for_env_steps=options.steps or int(1e18),
     )
     cfg = parse_full_cfg(parser, argv)

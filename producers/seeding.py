@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 
 _SEED_BITS = (1 << 63) - 1  # fits Avro's signed long and NetHack's unsigned long
-_SCORE_FILES = ("record", "logfile", "xlogfile")
+_SCORE_FILES = {"record": 0, "logfile": 1 << 20, "xlogfile": 1 << 20}
+"""Files that the game writes at its end, and the size in bytes from which each is emptied: the high scores
+always, for the next game reads them; the logs, which nobody reads, so that they do not fill the disk."""
 
 
 class Seeds(NamedTuple):
@@ -48,8 +50,10 @@ def reset_with_seeds(env: gym.Env[Any, Any], seeds: Seeds) -> tuple[dict[str, An
     Python's global generator is left as it was found.
     """
     game: Any = env.unwrapped
-    for name in _SCORE_FILES:
-        os.truncate(os.path.join(game.nethack._vardir, name), 0)
+    for name, limit in _SCORE_FILES.items():
+        path = os.path.join(game.nethack._vardir, name)
+        if os.path.getsize(path) > limit:  # truncating costs the disk a write
+            os.truncate(path, 0)
     state = random.getstate()
     random.seed(seeds.level)
     try:

@@ -66,6 +66,10 @@ def learn(
     steps: Annotated[
         int | None, typer.Option(help="Stop after so many in all.", rich_help_panel=_SIZE)
     ] = None,
+    until_return: Annotated[
+        float | None,
+        typer.Option(help="Stop once the mean return of 100 episodes is this.", rich_help_panel=_SIZE),
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many.", rich_help_panel=_SIZE)] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     device: Annotated[str | None, typer.Option(help="cpu or gpu.")] = None,
@@ -84,8 +88,9 @@ def learn(
         "reward": reward, "extrinsic_coefficient": extrinsic_coefficient, "count_beta": count_beta,
         "learning_rate": learning_rate, "discount": discount, "entropy": entropy, "vtrace": vtrace,
         "network": network, "workers": workers, "environments": environments, "rollout": rollout,
-        "batch_size": batch_size, "max_episode_steps": max_episode_steps, "steps": steps, "seconds": seconds,
-        "seed": seed, "device": device, "serial": serial, "captions": captions,
+        "batch_size": batch_size, "max_episode_steps": max_episode_steps, "steps": steps,
+        "until_return": until_return, "seconds": seconds, "seed": seed, "device": device, "serial": serial,
+        "captions": captions,
     }  # fmt: skip
     name = run or f"{task}-{reward or 'retrieval'}-{time.strftime('%Y%m%d-%H%M%S')}"
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads only get in the workers' way

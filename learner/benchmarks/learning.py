@@ -19,6 +19,9 @@ from learner.charts import Curve, curve_of, line_chart
 from learner.progress import read_history
 
 LEARNT, NOT_LEARNT = 0.8, 0.1
+ENOUGH = 0.9
+"""Mean return at which a run ends early: the goal is passed by then, and the machine is free for the next."""
+
 CURVES_FILE = "learning.json"
 PICTURE_FILE = "learning.svg"
 NEVER = 24 * 3600.0
@@ -74,7 +77,7 @@ def _run(
         spec=plan.spec,
         judge_name="rules",
         judge=("--llm", "rules"),
-        learner=("--seed", str(seed), "--steps", str(plan.steps)),
+        learner=("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH)),
         seconds=NEVER,
         annotators=2,
         broker_port=DEFAULT_PORT,

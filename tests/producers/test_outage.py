@@ -21,7 +21,8 @@ from producers.bus import CLOSE_SECONDS, RolloutBus
 from producers.captions import MESSAGE_BYTES, CaptionTable
 from producers.environment import NetHackEnvironment
 from producers.outbox import Outgoing
-from producers.publisher import IN_FLIGHT_RECORDS, OUTBOX_RECORDS, STOP_GRACE_SECONDS
+from producers.outbox import BURST_RECORDS
+from producers.publisher import OUTBOX_RECORDS, STOP_GRACE_SECONDS
 from schemas.records import CaptionObserved
 from tests.conftest import FAST_BROKER
 from tests.ports import free_port
@@ -31,7 +32,7 @@ from tests.waiting import wait_until
 
 OUTAGE_SECONDS = 6.0
 LONGEST_GAP_SECONDS = 1.0
-MANY = OUTBOX_RECORDS + IN_FLIGHT_RECORDS + 10_000
+MANY = OUTBOX_RECORDS + BURST_RECORDS + 10_000
 GROWTH_BYTES = 120 << 20
 TABLE = CaptionTable()
 
