@@ -20,8 +20,7 @@ from producers import publisher
 from producers.bus import CLOSE_SECONDS, RolloutBus
 from producers.captions import MESSAGE_BYTES, CaptionTable
 from producers.environment import NetHackEnvironment
-from producers.outbox import Outgoing
-from producers.outbox import BURST_RECORDS
+from producers.outbox import BURST_RECORDS, Outgoing
 from producers.publisher import OUTBOX_RECORDS, STOP_GRACE_SECONDS
 from schemas.records import CaptionObserved
 from tests.conftest import FAST_BROKER
