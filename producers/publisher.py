@@ -140,7 +140,10 @@ class Publisher:
 
     def _connect(self) -> KafkaProducer:
         self._codec = self._codec or codec_for(self._settings)
-        return clients.producer(self._settings, **_CLIENT_SETTINGS)
+        producer = clients.producer(self._settings, **_CLIENT_SETTINGS)
+        # kafka-python's exit handler runs before ours and raises if anything is undelivered: see _shut.
+        producer._unregister_cleanup()
+        return producer
 
     def _send(self, producer: KafkaProducer, outgoing: Outgoing) -> None:
         """Hand one record to kafka-python, which batches, retries and reports in a thread of its own."""
