@@ -47,8 +47,8 @@ class TransactionWriter:
 
     Args:
         transactional_id: full; a second producer with the same one fences the first.
-        on_step: called in every transaction: with "records sent" when they are on the log, and with
-            "offsets sent" when only the commit is left.
+        on_step: called in every transaction: with "beginning" before anything is sent, with "records
+            sent" when they are on the log, and with "offsets sent" when only the commit is left.
     """
 
     def __init__(
@@ -125,6 +125,7 @@ class TransactionWriter:
         offsets: Mapping[TopicPartition, Any],
         member: ConsumerGroupMetadata,
     ) -> None:
+        self._on_step("beginning")
         producer.begin_transaction()
         sent = [producer.send(r.topic, key=r.key, value=r.value, partition=r.partition) for r in records]
         # The labels must be on the log before the broker looks whether we are still of the group: then

@@ -125,7 +125,7 @@ def test_killed_in_mid_transaction_and_another_takes_over(settings: Settings, st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["records sent", "offsets sent"])
+@pytest.mark.parametrize("step", ["beginning", "records sent", "offsets sent"])
 def test_a_frozen_annotator_that_wakes_up_later_writes_nothing_twice(settings: Settings, step: str) -> None:
     specs, _ = rules_specs()
     publish(settings, TEXTS)

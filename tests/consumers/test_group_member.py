@@ -1,0 +1,79 @@
+"""A partition is worked on only when every label that was ever committed for it is in the table."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from consumers.group_member import GroupMember
+from consumers.label_table import LabelTable
+from infra import clients
+from infra.codecs import codec_for
+from infra.settings import Settings
+from infra.topics import TopicNames
+from schemas import codec, ids
+from schemas.records import Label, Verdict
+from tests.consumers.annotating import GROUP, HeldModel, annotator, publish, rules_specs
+from tests.waiting import wait_until
+
+LABEL = codec.encode(Label(Verdict.HELPFUL, 0, 0, 1, 1, "an earlier owner"))
+
+
+@contextmanager
+def member(settings: Settings) -> Iterator[tuple[GroupMember, dict[int, LabelTable]]]:
+    tables: dict[int, LabelTable] = {}
+    begin: Callable[[int, int, LabelTable], None] = lambda p, _, table: tables.__setitem__(p, table)  # noqa: E731
+    group = settings.topic_prefix + GROUP
+    one = GroupMember(settings, codec_for(settings), group, 2_000, begin, tables.pop)
+    try:
+        yield one, tables
+    finally:
+        one.close()
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_it_waits_for_the_end_of_a_transaction_that_is_still_open(settings: Settings, commits: bool) -> None:
+    """Its records lie below the high watermark: nobody knows yet whether they count."""
+    key = ids.label_key(b"testspec", ids.caption_id("x"))
+    producer = clients.transactional_producer(settings, settings.topic_prefix + "earlier-owner")
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.send(TopicNames(settings.topic_prefix).labels, key=key, value=LABEL, partition=2)
+    producer.flush()
+    with member(settings) as (one, tables):
+
+        def others_begun() -> bool:
+            one.poll(timeout_ms=50)
+            return set(tables) == {0, 1, 3}
+
+        wait_until(others_begun, 30, "the partitions without an open transaction")
+        for _ in range(5):
+            one.poll(timeout_ms=50)
+        assert set(tables) == {0, 1, 3}
+        producer.commit_transaction() if commits else producer.abort_transaction()
+        wait_until(lambda: one.poll(timeout_ms=50) or 2 in tables, 30, "the last partition")
+        assert tables[2].contains(b"testspec", key[8:]) is commits
+    producer.close()
+
+
+def test_an_annotator_that_is_new_to_a_long_history_asks_for_none_of_it(settings: Settings) -> None:
+    """Far more labels than one poll brings."""
+    specs, rules = rules_specs()
+    (spec_id,) = specs
+    texts = [f"You see here {n} arrows." for n in range(20_000)]
+    producer = clients.producer(settings)
+    for text in texts:
+        caption_id = ids.caption_id(text)
+        partition = int.from_bytes(caption_id[8:16], "little") % settings.partitions
+        key = ids.label_key(spec_id, caption_id)
+        producer.send(settings.topic_prefix + "labels", key=key, value=LABEL, partition=partition)
+    producer.flush()
+    producer.close()
+    publish(settings, texts[:500])
+    counting = HeldModel(rules)
+    counting.open.set()
+    with annotator(settings, model=counting) as one:
+        wait_until(lambda: one.process.summary.consumed == 500, 60, "the captions to be read")
+        summary = one.stop()
+    assert not counting.asked
+    assert (summary.labels, summary.known) == (0, 500)
