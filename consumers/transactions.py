@@ -68,7 +68,7 @@ class TransactionWriter:
             OnibusError: the cluster cannot be reached.
             TransactionFailedError: it refuses, or takes too long.
         """
-        self._producer = _within_patience(lambda: self._opened(topics), stopping)
+        self._producer = within_patience(lambda: self._opened(topics), stopping)
 
     def _opened(self, topics: Sequence[str]) -> KafkaProducer:
         # Each transaction runs into the end of the one before for some milliseconds; kafka-python's
@@ -100,7 +100,7 @@ class TransactionWriter:
             # The broker takes offsets without these from anybody: nothing would fence us.
             raise TransactionFailedError(KafkaError("no member of the group any more"))
         plain = {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in offsets.items()}
-        _within_patience(lambda: self._transact(producer, records, plain, member), stopping)
+        within_patience(lambda: self._transact(producer, records, plain, member), stopping)
 
     def close(self) -> None:
         """Give up the connection; an open transaction is left to time out, or to the next :meth:`open`."""
@@ -139,7 +139,7 @@ class TransactionWriter:
         producer.commit_transaction()
 
 
-def _within_patience(work: Callable[[], T], stopping: threading.Event) -> T:
+def within_patience(work: Callable[[], T], stopping: threading.Event) -> T:
     """Run ``work`` in a thread: kafka-python waits for a lost broker without end."""
     results: list[T] = []
     errors: list[BaseException] = []

@@ -11,11 +11,23 @@ import typer
 from infra.errors import OnibusError
 from schemas.errors import RegistryError
 
-_COMMANDS: tuple[str, ...] = ("demo", "broker", "topics", "learn", "rollout", "annotate", "report", "bench")
+_COMMANDS: tuple[str, ...] = (
+    "demo",
+    "broker",
+    "topics",
+    "learn",
+    "rollout",
+    "annotate",
+    "train_reward",
+    "report",
+    "bench",
+)
 """Modules of :mod:`infra.commands`; each has ``register(app)`` and imports its component only when run."""
 
 
-_EXTRAS = {name: name for name in ("annotate", "rollout", "learn", "broker", "report")}
+_EXTRAS = {name: name for name in ("annotate", "rollout", "learn", "broker", "report")} | {
+    "train-reward": "train"
+}
 """What to install for a command; whatever is not here needs ``demo``, which is everything."""
 
 _OWN_PACKAGES = {"schemas", "infra", "producers", "consumers", "learner"}

@@ -57,7 +57,37 @@ PENDING = Gauge("onibus_pending_captions", "Captions waiting in the pending stac
 OWED_ON_LOG = Gauge("onibus_owed_on_log_captions", "Captions pushed off the stack, to be read back.")
 DEAD_LETTERS = Counter("onibus_dead_letters", "Records given up, by component.", ["component"])
 
+# Reward trainer
+REWARD_VERSIONS = Counter("onibus_reward_versions", "Versions of reward models published.", ["model"])
+REWARD_GRADIENT_STEPS = Counter(
+    "onibus_reward_gradient_steps", "Gradient steps of published versions.", ["model"]
+)
+REWARD_LOSS = Gauge("onibus_reward_loss", "Mean training loss of the newest version.", ["model"])
+REWARD_ACCURACY = Gauge(
+    "onibus_reward_held_out_accuracy", "Share of held-out captions judged right.", ["model"]
+)
+REWARD_BRIER = Gauge("onibus_reward_held_out_brier", "Brier score on the held-out captions.", ["model"])
+REWARD_LABEL_AGE_SECONDS = Gauge(
+    "onibus_reward_label_age_seconds", "Age of the newest label when the version was made.", ["model"]
+)
+
 # Learner
+MODEL_VERSION = Gauge(
+    "onibus_model_version",
+    "Version of the reward model that the learner uses; 0 for none yet.",
+    multiprocess_mode="mostrecent",
+)
+MODEL_AGE_SECONDS = Gauge(
+    "onibus_model_age_seconds", "Age of the learner's reward model.", multiprocess_mode="mostrecent"
+)
+MODEL_AGE_LABELS = Gauge(
+    "onibus_model_age_labels",
+    "Labels known to the learner that its reward model has not seen.",
+    multiprocess_mode="mostrecent",
+)
+MODELS_REFUSED = Counter(
+    "onibus_models_refused", "Versions of reward models that the learner did not take.", ["reason"]
+)
 ENVIRONMENT_STEPS = Gauge(
     "onibus_environment_steps", "Environment steps, resumed ones included.", multiprocess_mode="max"
 )

@@ -1,0 +1,47 @@
+"""Which captions each gradient step sees: a function of the data and a seed, never of timing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BATCH_SIZE = 256
+SMALLEST_SHARE = 0.25
+"""Least share of the rarer class in a batch: a few captions in a thousand are helpful, and a model that
+never sees them learns to say no. Probabilities are calibrated to this mixture, not to the log's; the
+published Brier score is that of the held-out captions as they are."""
+
+
+def mini_batches(helpful: NDArray[np.bool_], steps: int, seed: int) -> Iterator[Tensor]:
+    """Row numbers of each step's batch, int64 (b,) with b at most 256 and at most the number of captions.
+
+    Each class is gone through in a random order, then in another; the random numbers are torch's, so a
+    version's torch version fixes them too.
+
+    Args:
+        helpful: bool (n,), with both values in it.
+        steps: number of batches.
+        seed: 0 <= seed < 2 ** 63.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = min(BATCH_SIZE, len(helpful))
+    least = math.ceil(SMALLEST_SHARE * size)
+    helpful_share = min(max(round(size * float(helpful.mean())), least), size - least)
+    classes = [
+        (_again_and_again(np.flatnonzero(helpful), generator), helpful_share),
+        (_again_and_again(np.flatnonzero(~helpful), generator), size - helpful_share),
+    ]
+    for _ in range(steps):
+        chosen = [next(rows) for rows, count in classes for _ in range(count)]
+        yield torch.tensor(chosen)
+
+
+def _again_and_again(rows: NDArray[np.intp], generator: torch.Generator) -> Iterator[int]:
+    while True:
+        for place in torch.randperm(len(rows), generator=generator).tolist():
+            yield int(rows[place])

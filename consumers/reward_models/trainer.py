@@ -1,0 +1,197 @@
+"""Trains a reward model on the annotation log: a function of the log up to given offsets, and a seed.
+
+A plain object: it is fed annotations in an order that the caller fixes, and never asks for the time
+except to say how old its newest label is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from consumers.reward_models.character_cnn import ARCHITECTURE, CharacterCNN, helpful_probability
+from consumers.reward_models.labelled_captions import LabelledCaptions
+from consumers.reward_models.mini_batches import mini_batches
+from consumers.reward_models.model_file import ModelFile, Provenance
+from infra.errors import OnibusError
+from schemas.records import Annotation, Verdict
+
+STEPS_PER_VERSION = 32
+LEARNING_RATE = 1e-4
+THREADS = 1
+"""Torch threads: the bits depend on their number, and on a shared machine one is the fastest."""
+
+_FIRST_CUT, _FULL_CUT = 4, 256
+_MANY = 25_000
+
+
+def annotations_per_version(seen: int) -> int:
+    """How many annotations the next version waits for, ``seen`` having come before.
+
+    ONI takes 32 gradient steps for each 256 labels up to 25,000, then one. Here a version is 32 steps always
+    (so beyond 25,000 it waits for 32 times 256), and the first versions wait for less, an eighth of what
+    is there: a small game has a hundred captions, and the policy needs the first ones soon.
+    """
+    return 32 * _FULL_CUT if seen >= _MANY else min(_FULL_CUT, max(_FIRST_CUT, seen // 8))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedVersion:
+    """A finished version: its file, and what is measured of it."""
+
+    file: ModelFile
+    metrics: dict[str, float]
+
+
+class RewardTrainer:
+    """The character CNN, its optimizer, its data, and when the next version is due.
+
+    A version is due when :func:`annotations_per_version` more annotations have come and both classes are
+    among those to learn from: until then there is nothing to tell apart, and no model is better than one
+    that rewards everything. All of it follows from the annotations seen.
+
+    Args:
+        model: name of the model.
+        spec_id: specification whose annotations it is fed.
+        seed: of the initial weights and the mini-batches.
+        resumed: the newest version, to go on from. Annotations below its offsets must be fed first.
+
+    Raises:
+        OnibusError: ``resumed`` has another seed, specification or architecture.
+    """
+
+    def __init__(self, model: str, spec_id: bytes, seed: int, resumed: ModelFile | None = None) -> None:
+        make_deterministic()
+        self._model, self._spec_id, self._seed = model, spec_id, seed
+        self.captions = LabelledCaptions()
+        self.version = self.gradient_steps = 0
+        self._offsets: dict[int, int] = {}
+        self._seen = self._new = 0
+        torch.manual_seed(seed)
+        self.network = CharacterCNN()
+        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=LEARNING_RATE, foreach=False)
+        if resumed is not None:
+            self._resume(resumed)
+
+    @property
+    def offsets(self) -> dict[int, int]:
+        """By partition the first annotation offset not seen."""
+        return dict(self._offsets)
+
+    def see(self, partition: int, offset: int, annotation: Annotation | None) -> None:
+        """Take the next record of a partition; None if it is of no interest.
+
+        Records that the resumed version has seen only restore its data.
+        """
+        restores = offset < self._offsets.get(partition, 0)
+        if not restores:
+            self._offsets[partition] = offset + 1
+        if annotation is None:
+            return
+        self.captions.apply(annotation)
+        self._seen += 1
+        self._new += not restores
+
+    def is_due(self, *, quiet: bool = False) -> bool:
+        """Whether a version is due. ``quiet``: nothing more is to come for now, so anything new is enough."""
+        enough = 1 if quiet else annotations_per_version(self._seen - self._new)
+        return self._new >= enough and self.captions.can_teach
+
+    def train(self, keep_going: Callable[[], bool] = lambda: True) -> TrainedVersion | None:
+        """Take the next version's gradient steps.
+
+        Returns:
+            The version; None if ``keep_going()``, asked before each step, said no. The trainer is of no
+            use then, and the next one goes on from the version before.
+        """
+        data = self.captions.rows(held_out=False)
+        captions, classes = torch.tensor(data.captions), torch.tensor(data.helpful).long()
+        losses = []
+        for rows in mini_batches(data.helpful, STEPS_PER_VERSION, self._batch_seed()):
+            if not keep_going():
+                return None
+            losses.append(self._step(captions[rows], classes[rows]))
+        self.version += 1
+        self.gradient_steps += STEPS_PER_VERSION
+        self._new = 0
+        return TrainedVersion(self._file(), self._metrics(float(np.mean(losses))))
+
+    def _step(self, captions: Tensor, classes: Tensor) -> float:
+        self._optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(self.network(captions), classes)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _batch_seed(self) -> int:
+        named = [self._seed, self.version + 1, sorted(self._offsets.items())]
+        return int.from_bytes(blake2b(json.dumps(named).encode(), digest_size=8).digest(), "little") >> 1
+
+    def _metrics(self, loss: float) -> dict[str, float]:
+        """What is told of a version; the held-out figures only where captions are held out."""
+        told = {"loss": loss, "labels": float(len(self.captions))}
+        for verdict in (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE):
+            told[verdict.value] = float(self.captions.count(verdict, held_out=False))
+            told[f"held_out_{verdict.value}"] = float(self.captions.count(verdict, held_out=True))
+        told["newest_label_age_seconds"] = max(0.0, time.time() - self.captions.newest_annotated_at / 1e6)
+        held_out = self.captions.rows(held_out=True)
+        if held_out.helpful.size:
+            probability = helpful_probability(self.network, held_out.captions)
+            told["held_out_accuracy"] = float(np.mean((probability > 0.5) == held_out.helpful))
+            told["held_out_brier"] = float(np.mean((probability - held_out.helpful) ** 2))
+        return told
+
+    def _file(self) -> ModelFile:
+        provenance = Provenance(
+            model=self._model,
+            version=self.version,
+            architecture=ARCHITECTURE,
+            spec_id=self._spec_id.hex(),
+            seed=self._seed,
+            annotation_offsets={str(p): offset for p, offset in sorted(self._offsets.items())},
+            gradient_steps=self.gradient_steps,
+            labels=len(self.captions),
+            torch_version=torch.__version__,
+        )
+        weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        optimizer = {
+            f"{name}/{kind}": tensor.detach().clone()
+            for name, parameter in self.network.named_parameters()
+            for kind, tensor in self._optimizer.state[parameter].items()
+        }
+        return ModelFile(provenance, weights, optimizer)
+
+    def _resume(self, file: ModelFile) -> None:
+        was = file.provenance
+        for what, had, has in (
+            ("architecture", was.architecture, ARCHITECTURE),
+            ("seed", was.seed, self._seed),
+            ("spec id", was.spec_id, self._spec_id.hex()),
+        ):
+            if had != has:
+                raise OnibusError(
+                    f"reward model {self._model} was begun with {what} {had}, this trainer has {has}; "
+                    "start it as it was, or use another --topic-prefix"
+                )
+        self.network.load_state_dict(dict(file.weights))
+        for name, parameter in self.network.named_parameters():
+            self._optimizer.state[parameter] = {
+                full_name.rpartition("/")[2]: tensor
+                for full_name, tensor in file.optimizer.items()
+                if full_name.rpartition("/")[0] == name
+            }
+        self.version, self.gradient_steps = was.version, was.gradient_steps
+        self._offsets = {int(p): offset for p, offset in was.annotation_offsets.items()}
+
+
+def make_deterministic() -> None:
+    """Have torch compute the same bits every time in this process: one thread, deterministic algorithms."""
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)

@@ -1,0 +1,67 @@
+"""Puts a reward trainer together from options and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+
+from consumers.annotation_specs import read_specs
+from consumers.reward_models.trainer_process import TrainerProcess
+from infra import metrics
+from infra.errors import OnibusError
+from infra.logs import set_up_logging
+from infra.settings import Settings
+from infra.shutdown import stop_event
+from infra.topic_admin import require_topics
+from infra.topics import TopicNames
+from schemas.records import Kind
+
+_log = logging.getLogger(__name__)
+
+_SPEC_RETRY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """The flags of ``onibus train-reward``."""
+
+    spec: str = "goals"
+    seed: int = 0
+    metrics_port: int | None = None
+    verbose: bool = False
+
+
+def run(settings: Settings, options: TrainOptions) -> None:
+    """Run one reward trainer until SIGTERM or SIGINT.
+
+    Raises:
+        OnibusError: something that the user can put right, in one line.
+    """
+    set_up_logging(options.verbose)
+    stopping = stop_event()
+    metrics.expose(options.metrics_port, settings.metrics_host)
+    names = TopicNames(settings.topic_prefix)
+    require_topics(
+        settings, [names.annotations, names.annotation_specs, names.reward_models, names.reward_updates]
+    )
+    spec_id = _announced(settings, options.spec, stopping)
+    if spec_id is not None:
+        _log.info("%s", TrainerProcess(settings, options.spec, spec_id, options.seed).run(stopping).line())
+
+
+def _announced(settings: Settings, name: str, stopping: threading.Event) -> bytes | None:
+    """Id of the newest specification of this name, once an annotator has announced it; None if stopped."""
+    warned = False
+    while not stopping.is_set():
+        found = [(i, spec) for i, spec in read_specs(settings).items() if spec.name == name]
+        if found:
+            spec_id, spec = found[-1]
+            if spec.kind is not Kind.JUDGE_ONE:
+                raise OnibusError(f"spec {name} compares captions; this trainer learns from verdicts on one")
+            return spec_id
+        if not warned:
+            warned = True
+            _log.warning("no annotator has announced %s yet; waiting (onibus annotate --spec NAME)", name)
+        stopping.wait(_SPEC_RETRY_SECONDS)
+    return None

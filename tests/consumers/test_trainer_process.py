@@ -1,0 +1,130 @@
+"""The trainer on the bus: killed and resumed, fenced by a second one, its versions whole or not there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from consumers.reward_models.chunks import Assembler
+from consumers.reward_models.model_file import read_model_file
+from consumers.reward_models.trainer_process import TrainerProcess
+from infra import clients
+from infra.errors import OnibusError
+from infra.processes import Component
+from infra.settings import Settings, environment_of
+from infra.topic_admin import create_topics
+from infra.topics import TopicNames
+from schemas import codec
+from schemas.records import RewardModelChunk
+from tests.consumers.reward_models import (
+    MODEL,
+    SPEC_ID,
+    SPEC_NAME,
+    TEXTS,
+    annotation,
+    publish_annotations,
+    updates,
+)
+from tests.waiting import wait_until
+
+
+@contextmanager
+def trainer_in_a_thread(settings: Settings) -> Iterator[list[OnibusError]]:
+    """A trainer until the block ends; what it was refused stands in the list."""
+    stopping, errors = threading.Event(), []
+
+    def run() -> None:
+        try:
+            TrainerProcess(settings, SPEC_NAME, SPEC_ID, seed=3).run(stopping)
+        except OnibusError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield errors
+    finally:
+        stopping.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def all_trained(settings: Settings) -> bool:
+    """Whether a version has seen the whole log."""
+    made = updates(settings)
+    return bool(made) and made[-1].metrics["labels"] == len(TEXTS)
+
+
+def bits(settings: Settings) -> list[tuple[int, int, dict[str, int], bytes]]:
+    return [(u.version, u.gradient_steps, u.annotation_offsets, u.weights_sha256) for u in updates(settings)]
+
+
+@pytest.mark.slow
+def test_a_training_killed_and_resumed_gives_the_same_bits_as_one_that_was_not(settings: Settings) -> None:
+    unbroken = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}unbroken."})
+    create_topics(unbroken)
+    log = [annotation(text) for text in TEXTS]
+    publish_annotations(settings, log)
+    publish_annotations(unbroken, log)
+
+    killed = Component(
+        "trainer", ("train-reward", "--spec", SPEC_NAME, "--seed", "3"), settings.runs_dir / "log"
+    )
+    killed.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
+    wait_until(lambda: len(updates(settings)) >= 2, 200, "two versions")
+    assert killed.process is not None
+    killed.process.kill()
+    killed.process.wait()
+    assert not all_trained(settings), "it must be killed on the way"
+    with trainer_in_a_thread(settings) as errors:
+        wait_until(lambda: all_trained(settings), 120, "the rest of the versions")
+    with trainer_in_a_thread(unbroken):
+        wait_until(lambda: all_trained(unbroken), 120, "every version")
+    assert not errors
+    assert bits(settings) == bits(unbroken)
+    assert [u.version for u in updates(settings)] == list(range(1, len(updates(settings)) + 1))
+
+
+def test_of_two_trainers_the_later_goes_on_and_the_earlier_ends_with_one_line(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
+    with trainer_in_a_thread(settings) as earlier_errors:
+        wait_until(lambda: len(updates(settings)) == 1, 60, "a version of the earlier one")
+        with trainer_in_a_thread(settings) as later_errors:
+            # The one way to see that the later one is up: it has fenced the earlier.
+            for number in range(4, 40, 4):
+                publish_annotations(settings, [annotation(text) for text in TEXTS[number : number + 4]])
+                made = len(updates(settings))
+                wait_until(lambda made=made: len(updates(settings)) > made, 60, "another version")
+                if earlier_errors:
+                    break
+            else:
+                raise AssertionError("the earlier one was not fenced")
+            assert "another trainer of reward model" in str(earlier_errors[0])
+            assert "\n" not in str(earlier_errors[0])
+            assert not later_errors
+    made = [u.version for u in updates(settings)]
+    assert made == list(range(1, len(made) + 1)), "no version twice, none left out"
+
+
+def test_the_newest_version_on_the_bus_is_what_its_update_says(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:6]])
+    before = time.time()
+    with trainer_in_a_thread(settings):
+        wait_until(lambda: updates(settings), 60, "a version")
+    update = updates(settings)[0]
+    assembler, whole = Assembler(), []
+    for batch in clients.read_all(settings, TopicNames(settings.topic_prefix).reward_models):
+        assert all(len(record.value) < 512 * 1024 for record in batch)
+        whole += [assembler.add(codec.decode(RewardModelChunk, record.value)) for record in batch]
+    (file,) = [w for w in whole if w is not None and w.version == update.version]
+    made = read_model_file(file.data).provenance
+    assert (file.model, file.sha256) == (MODEL, update.weights_sha256) == (made.model, update.weights_sha256)
+    assert made.annotation_offsets == update.annotation_offsets
+    assert (update.spec_ids, update.seed, update.gradient_steps) == ((SPEC_ID,), 3, 32)
+    assert update.threads == 1
+    assert update.trained_at / 1e6 > before
+    assert sum(update.annotation_offsets.values()) <= 6
