@@ -33,8 +33,9 @@ class LearnOptions(BaseModel):
 
     run: str
     task: str
-    reward: Literal["retrieval", "none"] = "retrieval"
+    reward: Literal["retrieval", "classification", "none"] = "retrieval"
     specs: tuple[SpecShare, ...] = ()
+    reward_threshold: float = Field(0.5, ge=0, le=1, description="p(helpful) above which a model rewards.")
     extrinsic_coefficient: float
     count_beta: float = 3.0
 

@@ -24,6 +24,8 @@ from infra.settings import Settings
 from infra.topics import TopicNames
 from learner.caption_tally import CaptionTally
 from learner.found_specs import keep_specs
+from learner.model_subscriber import ModelSubscriber
+from learner.model_verdicts import ModelVerdicts
 from learner.options import LearnOptions
 from learner.rewards import NoReward, RetrievalReward, SpecReward
 from schemas.records import AnnotationSpec
@@ -47,9 +49,10 @@ class RewardSource:
         self._settings, self._options, self._folder = settings, options, folder
         self._table = LabelTable(codec_for(settings), TopicNames(settings.topic_prefix).labels)
         self._reader: LabelReader | None = None
-        self._reward: RetrievalReward | NoReward = (
-            NoReward() if options.reward == "none" else RetrievalReward(self._table, options.count_beta)
-        )
+        device = "cuda" if options.device == "gpu" else "cpu"
+        self._models = ModelVerdicts(options.reward_threshold, device)
+        self._subscriber: ModelSubscriber | None = None
+        self._reward = self._chosen_reward()
         self._stopping = threading.Event()
         self._resolver: threading.Thread | None = None
         self._tally = CaptionTally.load(folder)
@@ -71,6 +74,10 @@ class RewardSource:
         self._reader = LabelReader(self._settings, self._table)
         self._reader.load(LOAD_SECONDS)
         self._reader.start()
+        if self._options.reward == "classification":
+            names = [share.name for share in self._options.specs]
+            self._subscriber = ModelSubscriber(self._settings, self._models, names)
+            self._subscriber.start()
         self._resolver = threading.Thread(target=self._resolve_specs, daemon=True, name="resolve-specs")
         self._resolver.start()
 
@@ -79,6 +86,8 @@ class RewardSource:
         self._stopping.set()
         if self._reader is not None:
             self._reader.stop()
+        if self._subscriber is not None:
+            self._subscriber.stop()
         if self._resolver is not None:
             self._resolver.join(5)
         self._count_captions()
@@ -113,6 +122,7 @@ class RewardSource:
         return (
             self._last
             | self._label_statistics()
+            | self._model_statistics()
             | {
                 "intrinsic_return": self._intrinsic_return(),
                 "longest_pause_seconds": pause,
@@ -120,11 +130,36 @@ class RewardSource:
         )
 
     def provenance(self) -> dict[str, str]:
-        """What the reward stands on, for checkpoints: spec ids with coefficients and labels known."""
-        return {
-            s.spec_id.hex(): f"{s.coefficient} x {self._table.count(s.spec_id)} labels"
-            for s in self._reward.specs
-        }
+        """What the reward stands on, for checkpoints: by spec id the coefficient, and labels or model."""
+        return {s.spec_id.hex(): f"{s.coefficient} x {self._judge_of(s.spec_id)}" for s in self._reward.specs}
+
+    def _chosen_reward(self) -> RetrievalReward | NoReward:
+        match self._options.reward:
+            case "none":
+                return NoReward()
+            case "classification":
+                return RetrievalReward(self._models, self._options.count_beta)
+            case "retrieval":
+                return RetrievalReward(self._table, self._options.count_beta)
+
+    def _judge_of(self, spec_id: bytes) -> str:
+        if self._subscriber is None:
+            return f"{self._table.count(spec_id)} labels"
+        model = self._models.in_use(spec_id)
+        return "no model yet" if model is None else f"{model.name} version {model.version}, {model.sha256}"
+
+    def _model_statistics(self) -> dict[str, float]:
+        """Version and age of the model that rewards; of several, the least version and the oldest age."""
+        if self._subscriber is None:
+            return {}
+        specs = [s.spec_id for s in self._reward.specs]
+        models = [self._models.in_use(spec_id) for spec_id in specs]
+        told = {"model_version": float(min((m.version if m else 0 for m in models), default=0))}
+        there = [(s, m) for s, m in zip(specs, models, strict=True) if m is not None]
+        if there:
+            told["model_age_seconds"] = max(0.0, time.time() - min(m.written_at for _, m in there))
+            told["model_age_labels"] = float(sum(max(0, self._table.count(s) - m.labels) for s, m in there))
+        return told
 
     def _intrinsic_return(self) -> float:
         """Mean intrinsic return an episode: rewards over episode ends in the last batches (a ratio)."""

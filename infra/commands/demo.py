@@ -29,7 +29,9 @@ def demo(
     task: Annotated[
         str, typer.Option(help="Task: keyroom-s5 learns within minutes, score is the full game.")
     ] = "keyroom-s5",
-    reward: Annotated[str, typer.Option(help="retrieval, or none to see the difference.")] = "retrieval",
+    reward: Annotated[
+        str, typer.Option(help="retrieval, classification, or none to see the difference.")
+    ] = "retrieval",
     llm: Annotated[str, typer.Option(help="Who judges: rules, or openai (any compatible server).")] = "rules",
     spec: Annotated[str | None, typer.Option(help="Annotation specification: a name or a file.")] = None,
     base_url: Annotated[
@@ -72,6 +74,7 @@ def demo(
         task=task,
         reward=reward,
         spec=given_spec,
+        spec_name=_spec_name(given_spec),
         judge_name="nobody" if reward == "none" else llm if model is None else f"{llm} ({model})",
         judge=tuple(judge),
         learner=tuple(learner),

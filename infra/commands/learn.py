@@ -31,7 +31,13 @@ def learn(
     run: Annotated[str | None, typer.Option(help="Name of the run; its files lie in RUNS_DIR/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
     reward: Annotated[
-        str | None, typer.Option(help="retrieval, or none for extrinsic only.", rich_help_panel=_REWARD)
+        str | None,
+        typer.Option(
+            help="retrieval, classification (a model: onibus train-reward), or none.", rich_help_panel=_REWARD
+        ),
+    ] = None,
+    reward_threshold: Annotated[
+        float | None, typer.Option(help="p(helpful) above which a model rewards.", rich_help_panel=_REWARD)
     ] = None,
     spec: Annotated[
         list[str] | None,
@@ -85,7 +91,8 @@ def learn(
     """Train a policy with Sample Factory: its workers publish captions, its reward follows the labels."""
     set_up_logging(verbose)
     given: dict[str, Any] = {
-        "reward": reward, "extrinsic_coefficient": extrinsic_coefficient, "count_beta": count_beta,
+        "reward": reward, "reward_threshold": reward_threshold,
+        "extrinsic_coefficient": extrinsic_coefficient, "count_beta": count_beta,
         "learning_rate": learning_rate, "discount": discount, "entropy": entropy, "vtrace": vtrace,
         "network": network, "workers": workers, "environments": environments, "rollout": rollout,
         "batch_size": batch_size, "max_episode_steps": max_episode_steps, "steps": steps,

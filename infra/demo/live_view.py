@@ -103,6 +103,7 @@ def _learning(now: Snapshot) -> Table:
         ("mean intrinsic return", _f(now.intrinsic_return)),
         ("captions with a label", _percent(now.label_coverage)),
         ("labels the learner has", _n(now.labels_known)),
+        ("reward model's version", _n(now.model_version)),
     ]
     return _figures(rows)
 

@@ -31,6 +31,7 @@ from infra.topics import TopicNames
 
 SYSTEM_FILE = "system.jsonl"
 ANNOTATORS_READY_SECONDS = 120.0
+TRAINER_READY_SECONDS = 120.0
 LEARNER_READY_SECONDS = 180.0
 SNAPSHOT_SECONDS = 1.0
 PICTURE_SIZE = (132, 34)
@@ -46,6 +47,7 @@ class DemoOptions:
     task: str
     reward: str
     spec: str
+    spec_name: str
     judge_name: str
     judge: tuple[str, ...]
     learner: tuple[str, ...]
@@ -192,6 +194,8 @@ class Demo:
             self._say(f"annotators: {len(annotators)}, judged by {self.options.judge_name}")
             prefix = self.settings.topic_prefix
             self._lag = ConsumerLag(self.settings, f"{prefix}{group}", TopicNames(prefix).captions)
+        if self.options.reward == "classification":
+            self._start_trainer(logs / "trainer.log")
         self._learner = Component(
             "learner",
             [
@@ -204,6 +208,14 @@ class Demo:
         self._supervisor.start([self._learner])
         with self._console.status("starting the learner and its rollout workers …"):
             self._supervisor.wait_ready(LEARNER_READY_SECONDS, self._stopping)
+
+    def _start_trainer(self, log_path: Path) -> None:
+        """After the annotators, which announce the specification that it learns from."""
+        trainer = Component("trainer", ["train-reward", "--spec", self.options.spec_name], log_path)
+        self._supervisor.start([trainer])
+        with self._console.status("starting the reward trainer …"):
+            self._supervisor.wait_ready(TRAINER_READY_SECONDS, self._stopping)
+        self._say("reward trainer: ready")
 
     def _heading(self) -> Heading:
         options = self.options

@@ -30,6 +30,7 @@ class Snapshot:
     captions_dropped: float
     captions_known: float
     labels_known: float
+    model_version: float
     labels_written: float
     model_calls: float
     dead_letters: float
@@ -75,6 +76,7 @@ def take_snapshot(seconds: float, learner: Scrape, annotators: Scrape, lag: int 
         captions_dropped=learner.total("onibus_captions_dropped_total"),
         captions_known=annotators.total("onibus_captions_known_total"),
         labels_known=once_started("onibus_labels_known"),
+        model_version=once_started("onibus_model_version"),
         labels_written=annotators.total("onibus_labels_written_total"),
         model_calls=annotators.total("onibus_model_calls_total"),
         dead_letters=annotators.total("onibus_dead_letters_total"),

@@ -63,6 +63,7 @@ def _figures(demo: Demo, last: Snapshot | None) -> Table:
         ("labels on the bus at the start", _number(at_start)),
         ("labels paid for in this run", _number(last.labels_written)),
         ("captions not asked again (label there or on its way)", _number(last.captions_known)),
+        ("version of the reward model", _number(last.model_version)),
         ("label latency, median / 95 %", f"{_seconds(last.latency_p50)} / {_seconds(last.latency_p95)}"),
     ]
     for name, value in rows:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from consumers.annotation_specs import load_spec
 from infra.demo.session import Demo, DemoOptions
 from infra.errors import OnibusError
 from infra.settings import DEFAULT_PORT, Settings
@@ -75,6 +76,7 @@ def _run(
         task=plan.task,
         reward=reward,
         spec=plan.spec,
+        spec_name=load_spec(plan.spec).name,
         judge_name="rules",
         judge=("--llm", "rules"),
         learner=("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH)),

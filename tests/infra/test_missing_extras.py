@@ -36,7 +36,7 @@ def onibus_without(
 
 
 @pytest.mark.parametrize(
-    "command", ["", "annotate", "learn", "rollout", "demo", "broker", "topics", "report"]
+    "command", ["", "annotate", "learn", "rollout", "demo", "broker", "topics", "train-reward", "report"]
 )
 def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:
     everything = GAME_AND_LEARNING + MODELS + BROKER + ("jinja2", "matplotlib", "plotext")
@@ -50,6 +50,7 @@ def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:
     [
         (GAME_AND_LEARNING, ["learn", "--task", "score"], "learn"),
         (GAME_AND_LEARNING, ["rollout", "--task", "score", "--steps", "1"], "rollout"),
+        (GAME_AND_LEARNING, ["train-reward"], "train"),
         (BROKER, ["broker", "start"], "broker"),
         (
             MODELS,
@@ -57,7 +58,7 @@ def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:
             "annotate",
         ),
     ],
-    ids=["learn", "rollout", "broker", "annotate"],
+    ids=["learn", "rollout", "train-reward", "broker", "annotate"],
 )
 def test_a_missing_extra_is_named_in_one_line(
     missing: tuple[str, ...], arguments: list[str], extra: str, tmp_path: Path
