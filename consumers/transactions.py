@@ -104,19 +104,9 @@ class TransactionWriter:
 
     def close(self) -> None:
         """Give up the connection; an open transaction is left to time out, or to the next :meth:`open`."""
-        if self._producer is None:
-            return
-        producer, self._producer = self._producer, None
-        with contextlib.suppress(KafkaTimeoutError):
-            producer.close(timeout=0)
-            return
-        # There are records that it could not send. kafka-python's close() then fails before it ends the
-        # producer's thread, which would go on with the transaction whenever the broker comes back.
-        sender = producer._sender
-        sender.force_close()
-        sender.join(_LAST_SECONDS)
-        with contextlib.suppress(KafkaTimeoutError):
-            producer.close(timeout=0)
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            give_up(producer)
 
     def _transact(
         self,
@@ -137,6 +127,20 @@ class TransactionWriter:
         producer.send_offsets_to_transaction(offsets, member)
         self._on_step("offsets sent")
         producer.commit_transaction()
+
+
+def give_up(producer: KafkaProducer) -> None:
+    """Close a producer without waiting for what it has not sent."""
+    with contextlib.suppress(KafkaTimeoutError):
+        producer.close(timeout=0)
+        return
+    # There are records that it could not send. kafka-python's close() then fails before it ends the
+    # producer's thread, which would go on with the transaction whenever the broker comes back.
+    sender = producer._sender
+    sender.force_close()
+    sender.join(_LAST_SECONDS)
+    with contextlib.suppress(KafkaTimeoutError):
+        producer.close(timeout=0)
 
 
 def within_patience(work: Callable[[], T], stopping: threading.Event) -> T:

@@ -157,12 +157,13 @@ def _line(row: dict[str, float]) -> str:
         value = row.get(name, math.nan)
         return "-" if math.isnan(value) else format(value, form)
 
+    model = f", model version {row['model_version']:.0f}" if "model_version" in row else ""
     return (
         f"{shown('env_steps', ',.0f')} steps, {shown('steps_per_second', ',.0f')}/s, "
         f"return {shown('return', '.3f')}, intrinsic return {shown('intrinsic_return', '.3f')}, "
         f"captions {shown('captions_published', ',.0f')} published, "
         f"{shown('captions_dropped', ',.0f')} dropped, "
-        f"labels {shown('labels_known', ',.0f')}, labelled {shown('label_coverage', '.0%')}"
+        f"labels {shown('labels_known', ',.0f')}, labelled {shown('label_coverage', '.0%')}{model}"
     )
 
 

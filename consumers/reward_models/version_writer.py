@@ -13,7 +13,7 @@ from kafka.errors import InvalidProducerEpochError, KafkaError, ProducerFencedEr
 from consumers.annotator import Outgoing
 from consumers.reward_models.chunks import Assembler, WholeFile, chunk_key, cut
 from consumers.reward_models.trainer import THREADS, TrainedVersion
-from consumers.transactions import TransactionFailedError, within_patience
+from consumers.transactions import TransactionFailedError, give_up, within_patience
 from infra import clients
 from infra.errors import OnibusError
 from infra.reachability import UnreachableError
@@ -98,8 +98,8 @@ class VersionWriter:
     def close(self) -> None:
         """Give up the connection; an open transaction is left to time out."""
         if self._producer is not None:
-            self._producer.close(timeout=0)
-            self._producer = None
+            producer, self._producer = self._producer, None
+            give_up(producer)
 
     def _opened(self) -> KafkaProducer:
         transactional_id = f"{self._settings.topic_prefix}reward-trainer.{self._model}"

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,10 @@ from consumers.reward_models.chunks import Assembler
 from consumers.reward_models.model_file import read_model_file
 from consumers.reward_models.trainer_process import TrainerProcess
 from infra import clients
+from infra.broker import BrokerOptions, start_broker, stop_broker
 from infra.errors import OnibusError
 from infra.processes import Component
-from infra.settings import Settings, environment_of
+from infra.settings import Settings, environment_of, load_settings
 from infra.topic_admin import create_topics
 from infra.topics import TopicNames
 from schemas import codec
@@ -29,6 +31,7 @@ from tests.consumers.reward_models import (
     publish_annotations,
     updates,
 )
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 
@@ -128,3 +131,26 @@ def test_the_newest_version_on_the_bus_is_what_its_update_says(settings: Setting
     assert update.threads == 1
     assert update.trained_at / 1e6 > before
     assert sum(update.annotation_offsets.values()) <= 6
+
+
+@pytest.mark.slow
+def test_a_trainer_goes_on_after_the_broker_was_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = BrokerOptions(tmp_path / "broker", port=free_port())
+    settings = load_settings(**start_broker(options).client_settings(), partitions=4, runs_dir=tmp_path)
+    create_topics(settings)
+    try:
+        publish_annotations(settings, [annotation(text) for text in TEXTS[:6]])
+        with trainer_in_a_thread(settings) as errors:
+            wait_until(lambda: len(updates(settings)) == 2, 60, "a version, and one of the rest")
+            stop_broker(options.data_dir)
+            start_broker(options)
+            publish_annotations(settings, [annotation(text) for text in TEXTS[6:12]])
+            wait_until(
+                lambda: updates(settings)[-1].metrics["labels"] == 12, 120, "versions after the outage"
+            )
+        assert not errors
+        made = [u.version for u in updates(settings)]
+        assert made == list(range(1, len(made) + 1)), "no version twice, none left out"
+    finally:
+        stop_broker(options.data_dir)
