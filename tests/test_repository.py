@@ -55,7 +55,7 @@ def test_no_file_names_a_package_index_or_a_folder_of_somebodys_machine() -> Non
     assert not found
 
 
-@pytest.mark.parametrize("name", ["dev", "annotate", "rollout", "learn", "build", "uv"])
+@pytest.mark.parametrize("name", ["dev", "annotate", "rollout", "learn", "train", "build", "uv"])
 def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     text = (ROOT / "infra" / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")
     requirements = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
@@ -65,7 +65,7 @@ def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
         assert "--hash=sha256:" in requirement, requirement
 
 
-@pytest.mark.parametrize("name", ["annotate", "rollout", "learn"])
+@pytest.mark.parametrize("name", ["annotate", "rollout", "learn", "train"])
 def test_smaller_machines_get_the_versions_that_are_tested(name: str) -> None:
     assert _pins(name).items() <= _pins("dev").items()
 
