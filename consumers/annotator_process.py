@@ -30,6 +30,7 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
+from consumers.annotation_counts import Counts, Summary
 from consumers.annotator import Annotator, Batch
 from consumers.asking import Asking
 from consumers.group_member import GroupMember
@@ -90,27 +91,6 @@ class Membership:
     session_timeout_ms: int = 10_000
 
 
-@dataclass(slots=True)
-class Summary:
-    """What an annotator did in its life."""
-
-    seconds: float = 0.0
-    consumed: int = 0
-    known: int = 0
-    labels: int = 0
-    dead_letters: int = 0
-    transactions: int = 0
-    failed_transactions: int = 0
-
-    def line(self) -> str:
-        """The summary as one line for a person."""
-        return (
-            f"{self.labels:,} labels from {self.consumed:,} caption records ({self.known:,} needed none) "
-            f"in {self.seconds:.0f} s; {self.transactions:,} transactions, "
-            f"{self.failed_transactions:,} failed; {self.dead_letters:,} dead letters"
-        )
-
-
 class AnnotatorProcess:
     """One annotator of the group.
 
@@ -129,7 +109,7 @@ class AnnotatorProcess:
         on_step: Callable[[str], None] = lambda _: None,
         pending: Pending | None = None,
     ) -> None:
-        self.summary = Summary()
+        self._counts = Counts(specs)
         self._settings, self._specs, self._membership = settings, dict(specs), membership
         self._topics = TopicNames(settings.topic_prefix)
         self._codec = codec_for(settings)
@@ -143,6 +123,11 @@ class AnnotatorProcess:
         self._fencings = self._failures = 0
         self._offsets_due = 0.0
         self._is_ready = False
+
+    @property
+    def summary(self) -> Summary:
+        """What it did so far."""
+        return self._counts.summary
 
     def run(self, stopping: threading.Event) -> Summary:
         """Annotate until ``stopping`` is set.
@@ -236,10 +221,7 @@ class AnnotatorProcess:
             known = self._annotator.see(
                 partition, [r.offset for r in batch], [r.key for r in batch], [r.value for r in batch]
             )
-            self.summary.consumed += len(batch)
-            self.summary.known += known
-            metrics.CAPTIONS_CONSUMED.inc(len(batch))
-            metrics.CAPTIONS_KNOWN.inc(known)
+            self._counts.consumed(len(batch), known)
 
     def _read_back(self) -> None:
         owed = self._annotator.pending.next_range(_READ_BACK_OFFSETS)
@@ -294,7 +276,7 @@ class AnnotatorProcess:
             return False
         self._fencings = self._failures = 0
         self._annotator.committed(batch)
-        self._count(batch)
+        self._counts.committed(batch)
         return True
 
     def _start_over(self, batch: Batch | None, cause: Exception, stopping: threading.Event) -> None:
@@ -305,8 +287,7 @@ class AnnotatorProcess:
         self._failures += 1
         self._count_fencing(cause)
         if batch is not None:
-            self.summary.failed_transactions += 1
-            metrics.TRANSACTIONS.labels(outcome="failed").inc()
+            self._counts.failed()
         assert self._member is not None
         if batch is not None:
             self._annotator.failed(batch)
@@ -337,27 +318,6 @@ class AnnotatorProcess:
                 f"another annotator of group {self._membership.group} is called {self._membership.name} too; "
                 "give each its own --name"
             )
-
-    def _count(self, batch: Batch) -> None:
-        now = time.time_ns() // 1000
-        self.summary.transactions += 1
-        self.summary.labels += len(batch.labels)
-        self.summary.dead_letters += batch.dead_letters
-        metrics.TRANSACTIONS.labels(outcome="committed").inc()
-        metrics.DEAD_LETTERS.labels(component="annotator").inc(batch.dead_letters)
-        for label in batch.labels:
-            name = self._specs[label.spec_id].name
-            metrics.LABELS_WRITTEN.labels(spec=name, verdict=label.verdict.value).inc()
-            metrics.LABEL_LATENCY.labels(spec=name).observe(max(0, now - label.observed_at) / 1e6)
-        for answer in batch.answers:
-            name = self._specs[answer.question.spec_id].name
-            metrics.MODEL_CALLS.labels(
-                spec=name, outcome="unreadable" if answer.given_up else "answered"
-            ).inc(max(1, len(answer.attempts)))
-            for attempt in answer.attempts:
-                metrics.MODEL_SECONDS.labels(spec=name).observe(attempt.latency_us / 1e6)
-                metrics.TOKENS.labels(spec=name, direction="in").inc(attempt.tokens_in)
-                metrics.TOKENS.labels(spec=name, direction="out").inc(attempt.tokens_out)
 
     def _note_ready(self) -> None:
         assert self._member is not None

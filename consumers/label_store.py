@@ -79,15 +79,13 @@ class LabelStore:
         _bytes(self._rows)[rows[known], words[known]] = values[known]
         if known.all():
             return
-        new_ids, new_values = _last_of_each(ids[~known], values[~known])
+        new_ids, new_values = ids[~known], values[~known]
+        if self._used + new_ids.size > FULLEST * SLOTS * len(self._rows):
+            self._grow(new_ids.size)
+        new_ids, new_values = _last_of_each(self._rows, new_ids, new_values)
         present = new_values != 0
-        self._add(new_ids[present], new_values[present])
-
-    def _add(self, ids: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        if self._used + ids.size > FULLEST * SLOTS * len(self._rows):
-            self._grow(ids.size)
-        _insert(self._rows, ids, values)
-        self._used += ids.size
+        _insert(self._rows, new_ids[present], new_values[present])
+        self._used += np.count_nonzero(present)
 
     def _grow(self, more: int) -> None:
         old_values = _values(self._rows)
@@ -97,7 +95,8 @@ class LabelStore:
         while ids.size + more > 0.9 * FULLEST * SLOTS * count:
             count *= 2
         larger = _empty(count)
-        _insert(larger, ids, values)
+        order = np.argsort(_home(ids, larger))
+        _insert(larger, ids[order], values[order])
         self._used = ids.size
         self._rows = larger
 
@@ -149,22 +148,33 @@ def _find(table: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.
 
 
 def _last_of_each(
-    ids: NDArray[np.int64], values: NDArray[np.uint8]
+    table: NDArray[np.int64], ids: NDArray[np.int64], values: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    unique, place_from_end = np.unique(ids[::-1], return_index=True)
-    return unique, values[::-1][place_from_end]
+    """Distinct ids, each with the last of its values, in the order of their home rows."""
+    row_bits = np.uint64(len(table).bit_length() - 1)
+    words = ids.view(np.uint64)
+    row_first = (words << (np.uint64(64) - row_bits)) | (words >> row_bits)
+    order = np.argsort(row_first, kind="stable")
+    ids, values = ids[order], values[order]
+    last = np.append(ids[1:] != ids[:-1], True)
+    return ids[last], values[last]
 
 
 def _insert(table: NDArray[np.int64], ids: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-    """Put distinct ids that are not in the table into the first row from home on that is not full."""
+    """Put distinct ids into the first row from home on that is not full.
+
+    They are not in the table yet, and come in the order of their home rows.
+    """
     rows = _home(ids, table)
     while ids.size:
-        order = np.argsort(rows, kind="stable")
-        ids, values, rows = ids[order], values[order], rows[order]
         taken = np.count_nonzero(table.take(rows, axis=0)[:, 1:], axis=1)
         first_of_row = np.searchsorted(rows, rows, side="left")
         words = 1 + taken + np.arange(rows.size) - first_of_row
         fits = words <= SLOTS
         table[rows[fits], words[fits]] = ids[fits]
         _bytes(table)[rows[fits], words[fits]] = values[fits]  # after the key: free slots' values stay 0
+        if fits.all():
+            return
         ids, values, rows = ids[~fits], values[~fits], (rows[~fits] + 1) & (len(table) - 1)
+        order = np.argsort(rows, kind="stable")  # the last row's neighbour is the first
+        ids, values, rows = ids[order], values[order], rows[order]

@@ -63,7 +63,7 @@ class LabelTable:
         """
         if not keys:
             return 0
-        if set(map(_length, keys)) != {ids.LABEL_KEY_BYTES}:
+        if not _are_well_formed(keys):
             good = [i for i, key in enumerate(keys) if _length(key) == ids.LABEL_KEY_BYTES]
             return len(keys) - len(good) + self.apply([keys[i] for i in good], [values[i] for i in good])
         key_table = np.frombuffer(b"".join(keys), _KEY_LAYOUT)  # type: ignore[arg-type]
@@ -159,6 +159,13 @@ class LabelTable:
             return VERDICT_CODES[self._codec.decode(Label, value).verdict]
         except DecodeError:
             return _BAD
+
+
+def _are_well_formed(keys: Sequence[bytes | None]) -> bool:
+    try:
+        return set(map(len, keys)) == {ids.LABEL_KEY_BYTES}  # type: ignore[arg-type]
+    except TypeError:  # one of them is None
+        return False
 
 
 def _length(value: bytes | None) -> int:

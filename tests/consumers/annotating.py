@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
+from consumers.annotation_counts import Summary
 from consumers.annotation_specs import load_spec_file, publish_specs
-from consumers.annotator_process import AnnotatorProcess, Membership, Summary
+from consumers.annotator_process import AnnotatorProcess, Membership
 from consumers.language_model import Answer, LanguageModel, Question
 from consumers.pending import Pending
 from consumers.rules import RulesModel
