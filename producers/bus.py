@@ -157,10 +157,10 @@ _buses: dict[tuple[int, str, str, Settings], RolloutBus] = {}
 
 
 @atexit.register
-def _close_own_buses() -> None:
-    for (process, *_), bus in _buses.items():
-        if process == os.getpid():
-            bus.close()
+def close_process_buses() -> None:
+    """Close and forget this process's buses; also done at its end."""
+    for key in [key for key in _buses if key[0] == os.getpid()]:
+        _buses.pop(key).close()
 
 
 def _nothing() -> None:

@@ -13,6 +13,7 @@ from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
 from infra.clients import admin
 from infra.settings import Settings, load_settings
 from infra.topic_admin import create_topics
+from producers.bus import close_process_buses
 from tests.ports import free_port
 
 FAST_BROKER = {
@@ -49,6 +50,7 @@ def settings(broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     create_topics(settings)
     yield settings
+    close_process_buses()  # kafka-python spins over the metadata of a topic that is gone
     with admin(settings) as client:  # else a session's worth of partitions fills the broker's memory
         own = [name for name in client.list_topics() if name.startswith(settings.topic_prefix)]
         if own:
