@@ -144,6 +144,7 @@ def _curve(history: Sequence[Snapshot], width: int, height: int) -> RenderableTy
     steps, returns = [x / 1000 for x, _ in points], [y for _, y in points]
     plotext.clear_figure()
     plotext.theme("clear")
+    plotext.limit_size(False, False)  # the width is ours to know, also where there is no terminal
     plotext.plotsize(max(40, width - 6), max(8, height))
     plotext.plot(steps, returns, marker="braille")
     plotext.ylim(min(-1.0, *returns), max(1.0, *returns))
