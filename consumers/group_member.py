@@ -38,6 +38,7 @@ _LABELS_EVERY_SECONDS = 0.25
 """How often labels that others wrote (people, for example) are looked at."""
 _LONGEST_REBALANCE_SECONDS = 20.0
 _POLL_IN_REBALANCE_MS = 250
+_POLL_IN_LONG_REBALANCE_MS = 2_000
 _CLOSE_MS = 1_000
 
 
@@ -105,7 +106,7 @@ class GroupMember:
         """
         if self.stable_metadata() is None:
             self._leave_if_stuck()
-            timeout_ms = _POLL_IN_REBALANCE_MS
+            timeout_ms = self._patience_in_rebalance_ms()
         else:
             self._stable_at = time.monotonic()
             timeout_ms = 0 if self._restoring else timeout_ms
@@ -147,17 +148,19 @@ class GroupMember:
             session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=self._session_timeout_ms // 4,
         )
-        # A leader that does not know the topic yet assigns nothing, and its second try can get stuck.
-        consumer.partitions_for_topic(self._names.captions)
         ownership = _Ownership(consumer)
         consumer.subscribe([self._names.captions], listener=ownership)
+        # Fetches the cluster's metadata now. A leader that learns of the topic only after its first join
+        # joins at once again, which can get stuck: see _leave_if_stuck.
+        consumer.topics()
         return consumer, ownership
 
     def _leave_if_stuck(self) -> None:
         """Become another member if a rebalance does not end.
 
-        In kafka-python 3.0 a leader's rejoin because of new metadata is forgotten when the call of poll
-        that began it runs out of time: the member stays "rebalancing" without heartbeats, for ever.
+        In kafka-python 3.0 a leader's rejoin because of new metadata (say, more partitions) is forgotten if
+        the call of poll that began it runs out of time: the member stays "rebalancing", without heartbeats,
+        for ever.
         """
         if time.monotonic() < self._stable_at + _LONGEST_REBALANCE_SECONDS:
             return
@@ -168,6 +171,11 @@ class GroupMember:
             self._give_up(partition)
         with contextlib.suppress(KafkaError):  # it is being thrown away
             old.close(timeout_ms=_CLOSE_MS)
+
+    def _patience_in_rebalance_ms(self) -> int:
+        """Long enough for a whole join: one that ends between two polls is begun again by the next."""
+        is_long = time.monotonic() > self._stable_at + 8 * _POLL_IN_REBALANCE_MS / 1000
+        return _POLL_IN_LONG_REBALANCE_MS if is_long else _POLL_IN_REBALANCE_MS
 
     def _follow_ownership(self) -> None:
         for given, partition in self._ownership.events:
