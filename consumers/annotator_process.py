@@ -1,9 +1,9 @@
 """The process around :class:`~consumers.annotator.Annotator`: consumer group, asking, writing.
 
 One thread polls, decides and writes; the language model is asked in another. Nothing is polled while a
-transaction is open, so the group's assignment cannot change between putting a batch together and the
-broker's check of it. Whatever fails, there is one way on: a new producer, and every partition restored
-from the log.
+transaction is open, and nothing is written while the group is being rebalanced, so the assignment cannot
+change between putting a batch together and the broker's check of it. Whatever fails, there is one way on:
+a new producer, and every partition restored from the log.
 """
 
 from __future__ import annotations

@@ -93,7 +93,12 @@ class GroupMember:
         return bool(self._restoring)
 
     def stable_metadata(self) -> ConsumerGroupMetadata | None:
-        """Who we are to the group now; None while it is being rebalanced, when nothing may be written."""
+        """Who we are to the group now; None while it is being rebalanced, when nothing may be written.
+
+        Between our JoinGroup and the assignment it brings, a partition may already be another's: leaders
+        go by what members claim to own, and a member that was thrown out claims too much. A metadata
+        snapshot of that time would carry the new generation, and the broker would let us write.
+        """
         metadata = self._consumer.group_metadata()
         return metadata if metadata.state == MemberState.STABLE else None
 

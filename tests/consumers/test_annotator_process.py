@@ -68,6 +68,7 @@ def test_several_specs_are_labelled_in_one_go(settings: Settings) -> None:
     assert_each_exactly_once(settings, specs, TEXTS)
 
 
+@pytest.mark.slow
 def test_a_spec_that_comes_later_gets_only_its_own_labels(settings: Settings) -> None:
     """In the same group: what has its label under the first spec is asked about under the second only."""
     publish(settings, TEXTS)
@@ -192,6 +193,7 @@ def test_a_persons_word_is_not_overwritten_and_a_withdrawn_label_is_asked_for_ag
     producer.close()
 
 
+@pytest.mark.slow
 def test_a_second_annotator_of_the_same_name_is_told_so(settings: Settings) -> None:
     """They fence each other: one of them must give up, with a line that says why."""
     publish(settings, TEXTS)

@@ -64,6 +64,7 @@ def test_two_annotators_share_the_work_and_label_each_caption_once(settings: Set
     assert committed_offsets(settings) == caption_ends(settings)
 
 
+@pytest.mark.slow
 def test_one_stops_in_the_middle_and_the_other_takes_over(settings: Settings) -> None:
     specs, rules = rules_specs()
     held = HeldModel(rules, allowed=60)
@@ -144,6 +145,7 @@ def test_a_frozen_annotator_that_wakes_up_later_writes_nothing_twice(settings: S
             other.stop()
 
 
+@pytest.mark.slow
 def test_partitions_that_move_while_answers_are_missing_are_labelled_once(settings: Settings) -> None:
     """Answers that come in for partitions that belong to another annotator by now are not written."""
     specs, rules = rules_specs()
