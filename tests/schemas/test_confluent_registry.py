@@ -134,7 +134,7 @@ def test_rollout_workers_publish_in_the_chosen_form(settings: Settings, registry
     confluent = settings.model_copy(update=_confluent(registry_url))
     seen = CaptionObserved("You see here a key.", "score", "run", 0, 0, 0, 1, -1, 1_700_000_000_000_000)
     publisher = Publisher(confluent)
-    publisher.put(Outgoing(seen, caption_id(seen.text), 100, lambda: None))
+    publisher.put(Outgoing(seen, caption_id(seen.text), 100, patience=0.0, lost=lambda: None))
     assert publisher.flush(30)
     publisher.close(10)
     captions = TopicNames(settings.topic_prefix).captions
