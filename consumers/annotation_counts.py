@@ -24,14 +24,31 @@ class Summary:
     dead_letters: int = 0
     transactions: int = 0
     failed_transactions: int = 0
+    first_preferred: int = 0
+    second_preferred: int = 0
+
+    @property
+    def position_bias(self) -> float | None:
+        """Share of decided comparisons that went to the caption shown first, less a half; None without any.
+
+        Each caption of a pair has the same chance to be shown first, so a judge without bias comes to 0.
+        """
+        decided = self.first_preferred + self.second_preferred
+        return self.first_preferred / decided - 0.5 if decided else None
 
     def line(self) -> str:
         """The summary as one line for a person."""
         return (
             f"{self.labels:,} labels from {self.consumed:,} caption records ({self.known:,} needed none) "
             f"in {self.seconds:.0f} s; {self.transactions:,} transactions, "
-            f"{self.failed_transactions:,} failed; {self.dead_letters:,} dead letters"
+            f"{self.failed_transactions:,} failed; {self.dead_letters:,} dead letters{self._bias()}"
         )
+
+    def _bias(self) -> str:
+        if (bias := self.position_bias) is None:
+            return ""
+        decided = self.first_preferred + self.second_preferred
+        return f"; of {decided:,} decided comparisons {bias + 0.5:.1%} went to the caption shown first"
 
 
 class Counts:
@@ -58,8 +75,12 @@ class Counts:
         metrics.DEAD_LETTERS.labels(component="annotator").inc(batch.dead_letters)
         for label in batch.labels:
             of_spec = _of_spec(self._names[label.spec_id])
+            self.summary.first_preferred += label.verdict is Verdict.FIRST
+            self.summary.second_preferred += label.verdict is Verdict.SECOND
             of_spec.labels[label.verdict].inc()
             of_spec.latency.observe(max(0, now - label.observed_at) / 1e6)
+        if (bias := self.summary.position_bias) is not None:
+            metrics.POSITION_BIAS.set(bias)
         for answer in batch.answers:
             _of_spec(self._names[answer.question.spec_id]).count(answer)
 

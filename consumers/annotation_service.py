@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from consumers.annotation_specs import SpecFile, load_spec_file, publish_specs
+from consumers.annotator import COMPARISONS
 from consumers.annotator_process import AnnotatorProcess, Membership
 from consumers.language_model import LanguageModel
 from consumers.rules import RulesModel
@@ -21,7 +22,7 @@ from infra.shutdown import stop_event
 from infra.topic_admin import require_topics
 from infra.topics import TopicNames
 from schemas import ids
-from schemas.records import AnnotationSpec, Kind
+from schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class AnnotateOptions:
     model: str | None = None
     model_revision: str = ""
     concurrency: int = 64
+    comparisons: int = COMPARISONS
     group: str | None = None
     name: str | None = None
     metrics_port: int | None = None
@@ -67,7 +69,9 @@ def run(settings: Settings, options: AnnotateOptions) -> None:
         name=options.name or f"{socket.gethostname()}-{os.getpid()}",
         most_under_way=_RULES_UNDER_WAY if options.llm == "rules" else options.concurrency,
     )
-    summary = AnnotatorProcess(settings, specs, model, membership).run(stopping)
+    summary = AnnotatorProcess(settings, specs, model, membership, comparisons=options.comparisons).run(
+        stopping
+    )
     _log.info("annotator %s: %s", membership.name, summary.line())
 
 
@@ -75,14 +79,10 @@ def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[by
     """What is asked, by spec id.
 
     Raises:
-        OnibusError: a spec compares two captions, or has no rules for ``--llm rules``.
+        OnibusError: a spec has no rules for ``--llm rules``, or no model is named.
     """
     specs = {}
     for file in files:
-        if file.kind is not Kind.JUDGE_ONE:
-            raise OnibusError(
-                f"spec {file.name} compares captions; this annotator judges one; choose another"
-            )
         if options.llm == "rules":
             spec = file.for_rules()
         elif options.model is None:

@@ -1,7 +1,8 @@
 """Annotation specs: files that say what to ask and how, and the topic that tells everyone what was asked.
 
-A spec file is TOML: name, kind, goal, prompt template (Jinja over ``goal`` and ``caption``), how the
-answer looks, sampling settings, and keyword rules that ``--llm rules`` judges by instead of a model. With
+A spec file is TOML: name, kind, goal, prompt template (Jinja over ``goal`` and ``caption``, or ``goal``,
+``first`` and ``second`` where two are compared), how the answer looks, sampling settings, and keyword rules
+(its own, or the name of the spec whose they are) that ``--llm rules`` judges by instead of a model. With
 a model and its revision it becomes an :class:`~schemas.records.AnnotationSpec`, whose id stands in every
 label's key.
 """
@@ -20,11 +21,11 @@ from functools import cached_property
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from infra import clients, metrics
 from infra.codecs import codec_for
@@ -45,12 +46,19 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_WORDS = {
+    Kind.JUDGE_ONE: (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE),
+    Kind.COMPARE_TWO: (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE),
+}
+"""The answers that a kind of specification may get."""
+
+
 class AnswerFormat(_Part):
     """How a model's answer is read: see :mod:`consumers.answers`."""
 
     parser: Literal["verdict-line", "one-word"] = "verdict-line"
     constrained: bool = False
-    words: dict[Verdict, str] = {v: v.value for v in (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE)}
+    words: dict[Verdict, str] = {v: v.value for v in _WORDS[Kind.JUDGE_ONE]}
 
     def canonical(self) -> str:
         """The text that stands as ``parser`` in the annotation spec."""
@@ -90,6 +98,23 @@ class SpecFile(_Part):
     answer: AnswerFormat = AnswerFormat()
     sampling: dict[str, str | int | float] = {}
     rules: Rules | None = None
+    """``rules = "goals"`` in a file stands for those of that spec."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_of_its_kind(cls, given: Any) -> Any:
+        """Where a file that compares two says nothing of words, they are those of a comparison."""
+        if isinstance(given, dict) and given.get("kind") == Kind.COMPARE_TWO.value:
+            answer = {"words": {v.value: v.value for v in _WORDS[Kind.COMPARE_TWO]}}
+            given = given | {"answer": answer | dict(given.get("answer", {}))}
+        return given
+
+    @model_validator(mode="after")
+    def _answers_fit(self) -> SpecFile:
+        if not set(self.answer.words) <= set(_WORDS[self.kind]):
+            allowed = ", ".join(v.value for v in _WORDS[self.kind])
+            raise ValueError(f"answer.words may name {allowed} and nothing else for {self.kind.value}")
+        return self
 
     @cached_property
     def sampling_texts(self) -> dict[str, str]:
@@ -143,7 +168,10 @@ def load_spec_file(name_or_path: str | Path) -> SpecFile:
         raise OnibusError(f"no spec is called {given}; {hint} (your own file: --spec path/to/file.toml)")
     try:
         text = (Path(given) if is_path else _folder() / f"{given}.toml").read_text("utf-8")
-        return SpecFile.model_validate(tomllib.loads(text))
+        contents = tomllib.loads(text)
+        if isinstance(contents.get("rules"), str):
+            contents["rules"] = load_spec_file(contents["rules"]).rules
+        return SpecFile.model_validate(contents)
     except (OSError, UnicodeDecodeError) as error:
         raise OnibusError(f"cannot read the spec file {given}: {error}; correct the path") from error
     except tomllib.TOMLDecodeError as error:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers.caption_pool import CaptionPool
 from consumers.label_table import NO_LABEL, LabelTable
 from consumers.language_model import Answer, Attempt, Question
 from consumers.pending import OwedRange, Pending, PendingCaption
@@ -27,6 +28,7 @@ from schemas.records import (
     CaptionObserved,
     CaptionOffset,
     DeadLetter,
+    Kind,
     Label,
     Origin,
     Record,
@@ -41,6 +43,8 @@ LARGEST_DEAD_LETTER = 700_000
 """Bytes of a record kept in its dead letter; Kafka takes a megabyte. A larger one stays at its offset."""
 SPARE_ANSWERS = 10_000
 """Answers kept of partitions that have gone; more push out the oldest."""
+COMPARISONS = 4
+"""Comparisons that a caption leads to under each spec that compares two."""
 _COMPONENT = "annotator"
 _BLANK = bytes(ids.CAPTION_ID_BYTES)
 
@@ -73,14 +77,34 @@ class Batch:
     dead_letters: int = 0
 
 
+class _Subject(NamedTuple):
+    """What gets a label: a caption, or a pair that it leads to, with where its captions stand."""
+
+    spec_id: bytes
+    subject_id: bytes
+    texts: tuple[str, ...]
+    sources: tuple[CaptionOffset, ...]
+
+    @property
+    def key(self) -> tuple[bytes, bytes]:
+        return self.spec_id, self.subject_id
+
+
 @dataclass(slots=True)
 class _Work:
     """A caption that is being judged; ``assignment`` says in which ownership of its partition."""
 
     caption: PendingCaption
     assignment: int
-    missing: set[bytes]
-    answers: list[Answer] = field(default_factory=list)
+    missing: set[tuple[bytes, bytes]]
+    answers: list[tuple[_Subject, Answer]] = field(default_factory=list)
+
+
+class _Ticket(NamedTuple):
+    """What an answer belongs to."""
+
+    work: _Work
+    subject: _Subject
 
 
 class _Unreadable(NamedTuple):
@@ -96,12 +120,15 @@ class Annotator:
     """Decides what is asked, and what is written about the answers.
 
     Args:
-        specs: what to ask, by spec id; every caption gets a label under each.
+        specs: what to ask, by spec id; every caption gets a label under each that judges one, and leads
+            to comparisons under each that compares two.
         origin: who answers.
         name: this annotator's, for the records.
         codec: reads captions and writes records.
         topics: full topic names.
         pending: the stack to use.
+        pool: captions to compare with; needed for specs that compare two.
+        comparisons: that each caption leads to.
     """
 
     def __init__(
@@ -112,9 +139,14 @@ class Annotator:
         codec: Codec,
         topics: TopicNames,
         pending: Pending | None = None,
+        pool: CaptionPool | None = None,
+        comparisons: int = COMPARISONS,
     ) -> None:
         self.pending = Pending() if pending is None else pending
         self._specs, self._origin, self._name = dict(specs), origin, name
+        self._judging = [i for i, spec in specs.items() if spec.kind is Kind.JUDGE_ONE]
+        self._comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
+        self._pool, self._comparisons = CaptionPool() if pool is None else pool, comparisons
         self._codec, self._topics = codec, topics
         self._tables: dict[int, LabelTable] = {}
         self._assignments: dict[int, int] = {}
@@ -138,7 +170,7 @@ class Annotator:
         self.pending.revoke(partition)
         for work in self._finished:
             if work.caption.partition == partition:
-                self._keep(work.answers)
+                self._keep([answer for _, answer in work.answers])
         self._finished = [work for work in self._finished if work.caption.partition != partition]
         self._unreadable = [record for record in self._unreadable if record.partition != partition]
 
@@ -192,23 +224,25 @@ class Annotator:
         questions: list[Question] = []
         captions = self.pending.take(most)
         for caption, missing in zip(captions, self._missing(captions), strict=True):
-            if not missing:  # a person was faster
+            if not missing:  # a person was faster; or there is nothing to compare it with
                 self.pending.settle([caption])
                 continue
-            work = _Work(caption, self._assignments[caption.partition], missing)
-            for spec_id in sorted(missing):
-                if (spare := self._spare.pop((spec_id, caption.caption_id), None)) is not None:
-                    self._accept(work, spare)
+            assignment = self._assignments[caption.partition]
+            work = _Work(caption, assignment, {subject.key for subject in missing})
+            for subject in missing:
+                ticket = _Ticket(work, subject)
+                if (spare := self._spare.pop(subject.key, None)) is not None:
+                    self._accept(ticket, spare)
                 else:
-                    questions.append(Question(spec_id, caption.text, ticket=work))
+                    questions.append(Question(subject.spec_id, subject.texts[0], ticket, *subject.texts[1:]))
         return questions
 
     def answered(self, answer: Answer) -> None:
         """Take over an answer to one of :meth:`questions`."""
-        work = answer.question.ticket
-        assert isinstance(work, _Work)
-        if self._assignments.get(work.caption.partition) == work.assignment:
-            self._accept(work, answer)
+        ticket = _ticket(answer)
+        caption = ticket.work.caption
+        if self._assignments.get(caption.partition) == ticket.work.assignment:
+            self._accept(ticket, answer)
         else:
             self._keep([answer])
 
@@ -252,24 +286,45 @@ class Annotator:
         self._keep(batch.answers)
 
     def _wanting(self, partition: int, keys: Sequence[bytes | None]) -> NDArray[np.bool_]:
-        """Which records are of captions that lack a label, or are not readable: bool (n,)."""
+        """Which records are of captions that lack a label, or are not readable: bool (n,).
+
+        What a caption is compared with is found out only when its turn comes: it takes far longer.
+        """
+        if self._comparing:
+            return np.ones(len(keys), np.bool_)
         well_formed = [key is not None and len(key) == ids.CAPTION_ID_BYTES for key in keys]
         wanting = ~np.array(well_formed, np.bool_)
         subjects = _subjects([key if good else _BLANK for key, good in zip(keys, well_formed, strict=True)])
-        for spec_id in self._specs:
+        for spec_id in self._judging:
             wanting |= self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
         return wanting
 
-    def _missing(self, captions: Sequence[PendingCaption]) -> list[set[bytes]]:
-        """The specs under which each caption has no label."""
-        missing: list[set[bytes]] = [set() for _ in captions]
+    def _missing(self, captions: Sequence[PendingCaption]) -> list[list[_Subject]]:
+        """What of each caption has no label."""
+        missing: list[list[_Subject]] = [[] for _ in captions]
         for partition in {caption.partition for caption in captions}:
             mine = [i for i, caption in enumerate(captions) if caption.partition == partition]
             subjects = _subjects([captions[i].caption_id for i in mine])
-            for spec_id in self._specs:
+            for spec_id in self._judging:
                 lacking = self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
                 for place in np.flatnonzero(lacking):
-                    missing[mine[place]].add(spec_id)
+                    missing[mine[place]].append(_single(spec_id, captions[mine[place]]))
+            for i in mine if self._comparing else ():
+                missing[i] += self._missing_pairs(captions[i])
+        return missing
+
+    def _missing_pairs(self, caption: PendingCaption) -> list[_Subject]:
+        pairs = self._pool.pairs(caption.caption_id, caption.text, caption.observed_at, self._comparisons)
+        if not pairs:
+            return []
+        looked_up = _subjects([pair.subject_id for pair in pairs])
+        table, here = self._tables[caption.partition], CaptionOffset(caption.partition, caption.offset)
+        missing = []
+        for spec_id in self._comparing:
+            for place in np.flatnonzero(table.verdicts(spec_id, looked_up) == NO_LABEL):
+                pair = pairs[place]
+                there = CaptionOffset(pair.partner.partition, pair.partner.offset)
+                missing.append(_Subject(spec_id, pair.subject_id, (pair.first, pair.second), (here, there)))
         return missing
 
     def _consider(
@@ -307,26 +362,24 @@ class Annotator:
             raise DecodeError("the key is not the id of the caption")
         return caption
 
-    def _accept(self, work: _Work, answer: Answer) -> None:
-        work.answers.append(answer)
-        work.missing.discard(answer.question.spec_id)
+    def _accept(self, ticket: _Ticket, answer: Answer) -> None:
+        work = ticket.work
+        work.answers.append((ticket.subject, answer))
+        work.missing.discard(ticket.subject.key)
         if not work.missing:
             self._finished.append(work)
 
     def _keep(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
-            work = answer.question.ticket
-            assert isinstance(work, _Work)
-            self._spare[answer.question.spec_id, work.caption.caption_id] = answer
+            self._spare[_ticket(answer).subject.key] = answer
         while len(self._spare) > SPARE_ANSWERS:
             self._spare.popitem(last=False)
 
     def _write_work(self, batch: Batch, work: _Work, now: int) -> None:
         caption = work.caption
-        for answer in work.answers:
-            spec_id = answer.question.spec_id
-            key = ids.label_key(spec_id, caption.caption_id)
-            annotations = self._annotations(caption, answer, now)
+        for subject, answer in work.answers:
+            key = ids.label_key(*subject.key)
+            annotations = self._annotations(caption, subject, answer, now)
             label = Label(
                 verdict=answer.verdict,
                 caption_partition=caption.partition,
@@ -341,22 +394,24 @@ class Annotator:
             if answer.given_up:
                 source = (self._topics.captions, caption.partition, caption.offset, caption.caption_id)
                 given_up = _Unreadable(*source, caption.value, answer.given_up)
-                self._write_unreadable(batch, given_up, now, spec_id, len(annotations))
-            batch.labels.append(WrittenLabel(spec_id, answer.verdict, caption.observed_at))
-        batch.answers.extend(work.answers)
+                self._write_unreadable(batch, given_up, now, subject.spec_id, len(annotations))
+            batch.labels.append(WrittenLabel(subject.spec_id, answer.verdict, caption.observed_at))
+        batch.answers.extend(answer for _, answer in work.answers)
 
-    def _annotations(self, caption: PendingCaption, answer: Answer, now: int) -> list[Annotation]:
+    def _annotations(
+        self, caption: PendingCaption, subject: _Subject, answer: Answer, now: int
+    ) -> list[Annotation]:
         """One for each attempt; one also where nothing at all came back."""
         nothing = Attempt(None, "", answer.given_up, bytes(16), 0, 0, 0, now)
-        spec = self._specs[answer.question.spec_id]
+        spec = self._specs[subject.spec_id]
         return [
             Annotation(
-                spec_id=answer.question.spec_id,
-                subject_id=caption.caption_id,
-                texts=(caption.text,),
+                spec_id=subject.spec_id,
+                subject_id=subject.subject_id,
+                texts=subject.texts,
                 verdict=attempt.verdict or Verdict.UNSURE,
                 origin=self._origin,
-                sources=(CaptionOffset(caption.partition, caption.offset),),
+                sources=subject.sources,
                 prompt_hash=attempt.prompt_hash,
                 model=spec.model,
                 model_revision=spec.model_revision,
@@ -395,6 +450,17 @@ class Annotator:
 
     def _add(self, batch: Batch, topic: str, partition: int, key: bytes | None, record: Record) -> None:
         batch.records.append(Outgoing(topic, partition, key, self._codec.encode(topic, record)))
+
+
+def _single(spec_id: bytes, caption: PendingCaption) -> _Subject:
+    here = CaptionOffset(caption.partition, caption.offset)
+    return _Subject(spec_id, caption.caption_id, (caption.text,), (here,))
+
+
+def _ticket(answer: Answer) -> _Ticket:
+    ticket = answer.question.ticket
+    assert isinstance(ticket, _Ticket)
+    return ticket
 
 
 def _subjects(caption_ids: Sequence[bytes | None]) -> NDArray[np.int64]:

@@ -31,12 +31,14 @@ from kafka.errors import (
 )
 
 from consumers.annotation_counts import Counts, Summary
-from consumers.annotator import Annotator, Batch
+from consumers.annotator import COMPARISONS, Annotator, Batch
 from consumers.asking import Asking
+from consumers.caption_pool import CaptionPool
 from consumers.group_member import GroupMember
 from consumers.language_model import LanguageModel, ModelRefusedError
 from consumers.partition_logs import CaptionLog
 from consumers.pending import Pending
+from consumers.pool_feed import PoolFeed
 from consumers.transactions import TransactionFailedError, TransactionWriter
 from infra import metrics
 from infra.codecs import codec_for
@@ -45,7 +47,7 @@ from infra.reachability import UnreachableError
 from infra.settings import Settings
 from infra.topics import TopicNames
 from schemas.codec import RegistryError
-from schemas.records import AnnotationSpec
+from schemas.records import AnnotationSpec, Kind
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +110,7 @@ class AnnotatorProcess:
         membership: Membership,
         on_step: Callable[[str], None] = lambda _: None,
         pending: Pending | None = None,
+        comparisons: int = COMPARISONS,
     ) -> None:
         self._counts = Counts(specs)
         self._settings, self._specs, self._membership = settings, dict(specs), membership
@@ -116,7 +119,11 @@ class AnnotatorProcess:
         self._asking = Asking(model)
         self._member: GroupMember | None = None
         self._caption_log: CaptionLog | None = None
-        self._annotator = Annotator(specs, model.origin, membership.name, self._codec, self._topics, pending)
+        self._pool = CaptionPool()
+        self._pool_feed: PoolFeed | None = None
+        self._annotator = Annotator(
+            specs, model.origin, membership.name, self._codec, self._topics, pending, self._pool, comparisons
+        )
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._started = time.monotonic()
         self._asked = 0
@@ -157,6 +164,9 @@ class AnnotatorProcess:
         except TransactionFailedError as error:
             raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
         self._caption_log = CaptionLog(self._settings)
+        if any(spec.kind is Kind.COMPARE_TWO for spec in self._specs.values()):
+            self._pool_feed = PoolFeed(self._settings, self._codec, self._pool)
+            self._pool_feed.load()
         self._member = GroupMember(
             self._settings,
             self._codec,
@@ -180,9 +190,10 @@ class AnnotatorProcess:
         self._asking.stop()
         if self._member is not None:
             self._member.close()
-        if self._caption_log is not None:
-            with contextlib.suppress(KafkaError):  # the broker may be away
-                self._caption_log.close()
+        for reader in (self._caption_log, self._pool_feed):
+            if reader is not None:
+                with contextlib.suppress(KafkaError):  # the broker may be away
+                    reader.close()
         self._writer.close()
 
     # --- one turn of the loop -------------------------------------------------------------------------
@@ -193,6 +204,8 @@ class AnnotatorProcess:
         try:
             records = self._member.poll(timeout_ms=0 if busy else _IDLE_POLL_MS)
             self._see(records)
+            if self._pool_feed is not None:
+                self._pool_feed.follow()
             for record in self._member.take_unreadable_labels():
                 place = (record.topic, record.partition, record.offset)
                 self._annotator.give_up(*place, record.key, record.value, "unreadable label")

@@ -30,12 +30,21 @@ class LabelReader:
     ``load()`` first, then ``start()``; ``stop()`` at the end. While the broker is away the table stays
     as it is, and reading goes on where it stopped.
 
+    Args:
+        on_new: called with keys and values of each batch that came after loading, once it is in the table.
+
     Attributes:
         loaded: whether the table held everything that was committed when ``load`` began.
         failed: what ended the following thread, if something did.
     """
 
-    def __init__(self, settings: Settings, table: LabelTable) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        table: LabelTable,
+        on_new: Callable[[list[bytes | None], list[bytes | None]], None] = lambda keys, values: None,
+    ) -> None:
+        self._on_new = on_new
         self.loaded = False
         self.failed: BaseException | None = None
         self._settings = settings
@@ -111,7 +120,10 @@ class LabelReader:
         assert self._consumer is not None
         read = 0
         for records in self._consumer.poll(timeout_ms=_POLL_MS).values():
-            unreadable = self._table.apply([r.key for r in records], [r.value for r in records])
+            keys, values = [r.key for r in records], [r.value for r in records]
+            unreadable = self._table.apply(keys, values)
+            if self.loaded:
+                self._on_new(keys, values)
             if unreadable:
                 metrics.UNREADABLE.labels(topic=self._topic).inc(unreadable)
                 _log.warning("%d unreadable records on %s passed over", unreadable, self._topic)

@@ -15,13 +15,15 @@ class Question:
 
     Attributes:
         spec_id: 8-byte id of the spec.
-        text: the caption.
+        text: the caption; of a comparison the first one.
         ticket: the asker's own; comes back with the answer, and says whom the answer is for.
+        second: the second caption of a comparison; None where one caption is judged.
     """
 
     spec_id: bytes
     text: str
     ticket: object = None
+    second: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,6 @@ CHECK_SECONDS = 10.0
 """How long the start waits for a server where nobody listens."""
 
 _REFUSALS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
-_CHECK_CAPTION = "You see here a key."
 _NAMED_PARAMETERS: dict[str, type[float] | type[int]] = {
     "temperature": float,
     "top_p": float,
@@ -113,7 +112,7 @@ class OpenAIModel:
         deadline = time.monotonic() + CHECK_SECONDS
         while True:
             try:
-                await self._request(asked, asked.prompt.text(_CHECK_CAPTION))
+                await self._request(asked, asked.prompt.example())
                 return
             except _REFUSALS as error:
                 raise self._refused(error, asked) from error
@@ -131,7 +130,7 @@ class OpenAIModel:
     async def answer(self, question: Question) -> Answer:
         """See :meth:`consumers.language_model.LanguageModel.answer`."""
         asked = self._asked[question.spec_id]
-        prompt = asked.prompt.text(question.text)
+        prompt = asked.prompt.text(question.text, question.second)
         attempts: list[Attempt] = []
         while len(attempts) < READABLE_TRIES:
             completed = await self._completion(asked, prompt)

@@ -8,13 +8,13 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from infra.errors import OnibusError
-from schemas.records import AnnotationSpec
+from schemas.records import AnnotationSpec, Kind
 
 PROMPT_HASH_BYTES = 16
 
 
 class Prompt:
-    """The prompt of one spec, for any caption.
+    """The prompt of one spec, for any caption or any two.
 
     Raises:
         OnibusError: the template is not valid, or names something that there is not.
@@ -22,18 +22,26 @@ class Prompt:
 
     def __init__(self, spec: AnnotationSpec) -> None:
         self._goal = spec.goal
+        self._compares = spec.kind is Kind.COMPARE_TWO
+        captions = "{{ first }} and {{ second }}" if self._compares else "{{ caption }}"
         try:
             environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
             self._template: Template = environment.from_string(spec.template)
-            self.text("You see here a key.")
+            self.example()
         except TemplateError as error:
             raise OnibusError(
-                f"template of spec {spec.name}: {error}; it may use {{{{ goal }}}} and {{{{ caption }}}}"
+                f"template of spec {spec.name}: {error}; it may use {{{{ goal }}}} and {captions}"
             ) from error
 
-    def text(self, caption: str) -> str:
-        """The prompt about ``caption``."""
-        return self._template.render(goal=self._goal, caption=caption)
+    def example(self) -> str:
+        """The prompt about some caption, to try whether such prompts are answered at all."""
+        return self.text("You see here a key.", "It is dark." if self._compares else None)
+
+    def text(self, caption: str, second: str | None = None) -> str:
+        """The prompt about ``caption``; of a comparison about it as the first and ``second``."""
+        if second is None:
+            return self._template.render(goal=self._goal, caption=caption)
+        return self._template.render(goal=self._goal, first=caption, second=second)
 
 
 def prompt_hash(prompt: str) -> bytes:

@@ -16,6 +16,8 @@ NO_PROMPT = bytes(16)
 class RulesModel:
     """Judges captions by the regular expressions of spec files.
 
+    Of two captions a helpful one is preferred to an unsure one, and that to an unhelpful one.
+
     Args:
         rules: the rules of each spec, by spec id.
     """
@@ -31,7 +33,11 @@ class RulesModel:
     async def answer(self, question: Question) -> Answer:
         """The verdict of the first rule that matches; which one stands as the reason."""
         started = time.perf_counter_ns()
-        verdict, reason = self._judges[question.spec_id].judge(question.text)
+        judge = self._judges[question.spec_id]
+        if question.second is None:
+            verdict, reason = judge.judge(question.text)
+        else:
+            verdict, reason = judge.compare(question.text, question.second)
         attempt = Attempt(
             verdict=verdict,
             raw_answer=verdict.value,
@@ -65,3 +71,13 @@ class _Judge:
                 if pattern.search(caption):
                     return verdict, f"matches {pattern.pattern}"
         return self._otherwise, "no rule matches"
+
+    def compare(self, first: str, second: str) -> tuple[Verdict, str]:
+        (one, why_one), (other, why_other) = self.judge(first), self.judge(second)
+        reason = f"first: {one.value}, {why_one}; second: {other.value}, {why_other}"
+        if one is other:
+            return Verdict.TIE, reason
+        return (Verdict.FIRST if _RANK[one] > _RANK[other] else Verdict.SECOND), reason
+
+
+_RANK = {Verdict.UNHELPFUL: 0, Verdict.UNSURE: 1, Verdict.HELPFUL: 2}

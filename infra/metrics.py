@@ -52,6 +52,10 @@ LABEL_LATENCY = Histogram(
     ["spec"],
     buckets=_LATENCY_SECONDS,
 )
+POSITION_BIAS = Gauge(
+    "onibus_position_bias",
+    "Share of decided comparisons that went to the caption shown first, less 0.5; 0 for a fair judge.",
+)
 TRANSACTIONS = Counter("onibus_transactions", "Transactions of this annotator, by outcome.", ["outcome"])
 PENDING = Gauge("onibus_pending_captions", "Captions waiting in the pending stack.")
 OWED_ON_LOG = Gauge("onibus_owed_on_log_captions", "Captions pushed off the stack, to be read back.")
@@ -84,6 +88,11 @@ MODEL_AGE_LABELS = Gauge(
     "onibus_model_age_labels",
     "Labels known to the learner that its reward model has not seen.",
     multiprocess_mode="mostrecent",
+)
+LABEL_TO_REWARD = Histogram(
+    "onibus_label_to_reward_seconds",
+    "Seconds from observing a new caption to the learner's first batch that is rewarded for it.",
+    buckets=_LATENCY_SECONDS,
 )
 MODELS_REFUSED = Counter(
     "onibus_models_refused", "Versions of reward models that the learner did not take.", ["reason"]

@@ -1,4 +1,7 @@
-"""The captions of a run with what was said of them: totals from the run, verdicts from the annotation log."""
+"""The captions of a run with what was said of them: totals from the run, verdicts from the annotation log.
+
+Where a model rewarded, the captions that it scored and their last scores, which the run kept, come in.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from infra.settings import Settings
 from infra.topics import TopicNames
 from learner.caption_tally import CaptionTally
 from learner.found_specs import found_specs
+from learner.scored_captions import kept_scores
 from schemas.codec import Codec, DecodeError
 from schemas.ids import lookup_id, split_label_key
 from schemas.records import Annotation
@@ -28,7 +32,7 @@ class JudgedCaption:
 
     Attributes:
         text: the caption.
-        verdict: the newest verdict on it, or "no label".
+        verdict: the newest verdict on it; where there is none, what its model made of it.
         reason: what the judge gave as its reason.
         steps: steps of the run that brought it about.
         reward: intrinsic reward that they earned in all.
@@ -67,6 +71,11 @@ def judge_captions(settings: Settings, folder: Path) -> list[JudgedCaption]:
             reward=totals[caption].reward,
         )
         for caption, annotation in newest.items()
+    ]
+    judged += [
+        JudgedCaption(s.text, f"score {s.score:.2f}", "", totals[caption].steps, totals[caption].reward)
+        for caption, s in kept_scores(folder).items()
+        if caption in totals and caption not in newest
     ]
     judged.sort(key=lambda c: (c.reward, c.steps), reverse=True)
     by_steps = sorted(judged, key=lambda c: c.steps, reverse=True)

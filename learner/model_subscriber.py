@@ -1,4 +1,4 @@
-"""Feeds :class:`~learner.model_verdicts.ModelVerdicts` from the bus: versions, and captions to judge.
+"""Feeds :class:`~learner.model_scores.ModelScores` from the bus: versions, and captions to judge.
 
 A batch holds captions as 64-bit ids; their bytes come from ``captions``, where the run's own workers put
 each one the moment they first see it, and again every minute while it comes up. So reading begins a minute
@@ -22,7 +22,8 @@ from infra.codecs import codec_for
 from infra.errors import OnibusError
 from infra.settings import Settings
 from infra.topics import TopicNames
-from learner.model_verdicts import ModelVerdicts
+from learner.model_scores import ModelScores
+from learner.reward_latency import RewardLatency
 from schemas.codec import DecodeError, RegistryError
 from schemas.ids import CAPTION_ID_BYTES, lookup_id
 from schemas.records import CaptionObserved, RewardModelChunk
@@ -42,13 +43,21 @@ class ModelSubscriber:
 
     Args:
         spec_names: models of specifications with these names are followed, others passed over.
+        latency: is told of each caption.
 
     Attributes:
         failed: what ended the thread, if something did.
     """
 
-    def __init__(self, settings: Settings, verdicts: ModelVerdicts, spec_names: Collection[str]) -> None:
-        self._settings, self._verdicts, self._spec_names = settings, verdicts, set(spec_names)
+    def __init__(
+        self,
+        settings: Settings,
+        scores: ModelScores,
+        spec_names: Collection[str],
+        latency: RewardLatency | None = None,
+    ) -> None:
+        self._settings, self._scores, self._spec_names = settings, scores, set(spec_names)
+        self._latency = RewardLatency() if latency is None else latency
         names = TopicNames(settings.topic_prefix)
         self._captions_topic, self._models_topic = names.captions, names.reward_models
         self._codec = codec_for(settings)
@@ -80,7 +89,7 @@ class ModelSubscriber:
         self._thread.start()
 
     def stop(self) -> None:
-        """End following and close the connection; the verdicts stay usable."""
+        """End following and close the connection; the scores stay usable."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
@@ -122,12 +131,15 @@ class ModelSubscriber:
     def _take_captions(self, records: Sequence[ConsumerRecord]) -> None:
         by_id = {lookup_id(r.key): r for r in records if r.key and len(r.key) == CAPTION_ID_BYTES}
         new: dict[int, str] = {}
-        for caption in self._verdicts.unknown(by_id):
+        for caption in self._scores.unknown(by_id):
             try:
-                new[caption] = self._codec.decode(CaptionObserved, by_id[caption].value).text
+                observed = self._codec.decode(CaptionObserved, by_id[caption].value)
             except DecodeError:
                 metrics.UNREADABLE.labels(topic=self._captions_topic).inc()
-        self._verdicts.add(new)
+                continue
+            new[caption] = observed.text
+            self._latency.expect(caption, observed.observed_at)
+        self._scores.add(new)
 
     def _take_models(self, records: Sequence[ConsumerRecord]) -> None:
         """Only the newest version of each model is used: after a pause there may be many."""
@@ -144,7 +156,7 @@ class ModelSubscriber:
             if whole is not None:
                 newest[spec_id] = whole, record.timestamp / 1000
         for spec_id, (whole, written_at) in newest.items():
-            self._verdicts.take(spec_id, whole, written_at)
+            self._scores.take(spec_id, whole, written_at)
         self._count_torn()
 
     def _followed(self, record: ConsumerRecord) -> bytes | None:

@@ -6,11 +6,27 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.errors import OnibusError
 
 OPTIONS_FILE = "options.json"
+
+
+Reward = Literal["retrieval", "classification", "ranking", "motif", "similarity", "none"]
+
+COMPARED = ("ranking", "motif")
+"""Rewards that come from comparisons of two captions."""
+
+THRESHOLDS = {"classification": 0.5, "ranking": 0.0, "motif": 0.0, "similarity": 0.0}
+"""A ranking rewards what is better than the average of what the policy sees. ONI's -0.5 was one of raw
+scores, whose zero means nothing."""
+
+PAIRS = "-pairs"
+"""Ends the name of a specification that compares two captions for the goal of another."""
+
+COMPARED_SHARE = 0.2
+"""Of the usual coefficient: normalised scores of good captions lie near 3 to 5, not at 1."""
 
 
 class SpecShare(BaseModel):
@@ -33,9 +49,13 @@ class LearnOptions(BaseModel):
 
     run: str
     task: str
-    reward: Literal["retrieval", "classification", "none"] = "retrieval"
+    reward: Reward = "retrieval"
     specs: tuple[SpecShare, ...] = ()
-    reward_threshold: float = Field(0.5, ge=0, le=1, description="p(helpful) above which a model rewards.")
+    reward_threshold: float | None = Field(
+        None, description="Score above which a model rewards; None for the reward's own."
+    )
+    motif_model: str | None = Field(None, description="Frozen ranking model: a file, or a name on the bus.")
+    embedding: str = Field("hashed", description="Of captions and goals, for similarity.")
     extrinsic_coefficient: float
     count_beta: float = 3.0
 
@@ -59,6 +79,17 @@ class LearnOptions(BaseModel):
     serial: bool = Field(False, description="Everything in one process; for tests and debugging.")
     checkpoint_seconds: int = Field(60, ge=1)
     captions: bool = Field(True, description="False leaves out all caption work: the benchmark's baseline.")
+
+    @model_validator(mode="after")
+    def _motif_has_its_model(self) -> LearnOptions:
+        if self.reward == "motif" and not self.motif_model:
+            raise ValueError("motif needs --motif-model: a file of onibus replay train, or a model's name")
+        return self
+
+    @property
+    def threshold(self) -> float:
+        """Score above which a model rewards: p(helpful), or standard deviations, or a cosine."""
+        return THRESHOLDS.get(self.reward, 0.0) if self.reward_threshold is None else self.reward_threshold
 
     @property
     def recurrent(self) -> bool:
@@ -96,6 +127,17 @@ _NETHACK: dict[str, Any] = {
 }
 
 
+def default_specs(task: str, reward: str) -> tuple[SpecShare, ...]:
+    """The specification that a task's reward comes from, with its coefficient."""
+    shares = tuple(SpecShare(**share) for share in defaults_for(task)["specs"])
+    if reward not in COMPARED:
+        return shares
+    return tuple(
+        SpecShare(name=f"{s.name}{PAIRS}", coefficient=round(s.coefficient * COMPARED_SHARE, 6))
+        for s in shares
+    )
+
+
 def parse_spec_shares(shares: list[str], default_coefficient: float) -> tuple[SpecShare, ...]:
     """``NAME`` or ``NAME=COEFFICIENT`` from the command line.
 
@@ -124,6 +166,8 @@ def make_options(task: str, **given: Any) -> LearnOptions:
     chosen = defaults_for(task) | {k: v for k, v in given.items() if v is not None}
     if chosen.get("reward") == "none":
         chosen["specs"] = ()
+    elif given.get("specs") is None:
+        chosen["specs"] = default_specs(task, chosen.get("reward", "retrieval"))
     try:
         return LearnOptions(task=task, **chosen)
     except ValidationError as error:

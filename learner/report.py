@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from infra.errors import OnibusError
 from learner.charts import curve_of, line_chart
 from learner.judged_captions import JudgedCaption
+from learner.model_versions import kept_versions
 from learner.options import LearnOptions, load_options
 from learner.progress import read_history
 
@@ -58,13 +59,15 @@ def write_report(folder: Path, captions: Sequence[JudgedCaption] | None) -> Path
     history = read_history(folder)
     if not history:
         raise OnibusError(f"run {options.run} has no history yet; let it learn for a few seconds first")
+    versions = kept_versions(folder)
+    charts = _charts(history, _read_lines(folder / SYSTEM_FILE), versions)
     page = (
         _environment()
         .get_template("report.html.j2")
         .render(
             options=options,
-            headline=_headline(options, history),
-            charts=[c for c in _charts(history, _read_lines(folder / SYSTEM_FILE)) if c.svg],
+            headline=_headline(options, history, versions),
+            charts=[c for c in charts if c.svg],
             best=None if captions is None else captions[:LISTED],
             worst=None if captions is None else _worst(captions),
             settings=sorted(options.model_dump(mode="json").items()),
@@ -82,24 +85,39 @@ def write_report(folder: Path, captions: Sequence[JudgedCaption] | None) -> Path
     return path
 
 
-def _headline(options: LearnOptions, history: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
+def _headline(
+    options: LearnOptions, history: Sequence[Mapping[str, float]], versions: Sequence[Mapping[str, float]]
+) -> list[tuple[str, str]]:
     last = history[-1]
 
     def shown(name: str, form: str) -> str:
         return format(last[name], form) if name in last else "–"
 
-    return [
+    headline = [
         ("environment steps", shown("env_steps", ",.0f")),
         ("minutes of training", f"{last['seconds'] / 60:.1f}"),
         ("mean return", shown("return", ".3f")),
         ("mean intrinsic return", shown("intrinsic_return", ".3f")),
         ("captions published", shown("captions_published", ",.0f")),
         ("labels in the learner's table", shown("labels_known", ",.0f")),
-        ("captions with a label", shown("label_coverage", ".0%")),
+        ("captions with a label or score", shown("label_coverage", ".0%")),
     ]
+    if "label_to_reward_p50" in last:
+        p50, p95 = shown("label_to_reward_p50", ".2f"), shown("label_to_reward_p95", ".2f")
+        headline.append(("caption to first reward, p50 / p95", f"{p50} / {p95} s"))
+    if "model_version" in last:
+        headline.append(("version of the reward model", shown("model_version", ".0f")))
+        headline.append(("its age when the run ended", f"{shown('model_age_seconds', '.0f')} s"))
+    if versions and "held_out_accuracy" in versions[-1]:
+        headline.append(("held-out accuracy", f"{versions[-1]['held_out_accuracy']:.1%}"))
+    return headline
 
 
-def _charts(history: Sequence[Mapping[str, float]], system: Sequence[Mapping[str, float]]) -> Iterable[Chart]:
+def _charts(
+    history: Sequence[Mapping[str, float]],
+    system: Sequence[Mapping[str, float]],
+    versions: Sequence[Mapping[str, float]],
+) -> Iterable[Chart]:
     steps, seconds = "environment steps", "seconds"
 
     def by_steps(y: str) -> tuple[Sequence[float], Sequence[float]]:
@@ -128,6 +146,26 @@ def _charts(history: Sequence[Mapping[str, float]], system: Sequence[Mapping[str
             "in all",
         ),
     )
+    yield Chart(
+        "Held-out accuracy of the reward model",
+        line_chart(
+            {
+                "accuracy": curve_of(versions, "version", "held_out_accuracy"),
+                "Brier score": curve_of(versions, "version", "held_out_brier"),
+            },
+            "version",
+            "share of held-out captions",
+            (0, 1.05),
+        ),
+    )
+    yield Chart(
+        "Age of the reward model in use",
+        line_chart(
+            {"age": curve_of(history, "seconds", "model_age_seconds")},
+            seconds,
+            "seconds since it was written",
+        ),
+    )
     yield Chart("Speed", line_chart({"speed": by_steps("steps_per_second")}, steps, "steps a second"))
     yield Chart(
         "Label latency",
@@ -138,6 +176,28 @@ def _charts(history: Sequence[Mapping[str, float]], system: Sequence[Mapping[str
             },
             seconds,
             "seconds (bucket bounds)",
+        ),
+    )
+    yield Chart(
+        "Latency of the language model",
+        line_chart(
+            {
+                "median": curve_of(system, "seconds", "model_latency_p50"),
+                "95 %": curve_of(system, "seconds", "model_latency_p95"),
+            },
+            seconds,
+            "seconds (bucket bounds)",
+        ),
+    )
+    yield Chart(
+        "From the first sight of a caption to its first reward",
+        line_chart(
+            {
+                "median": curve_of(history, "seconds", "label_to_reward_p50"),
+                "95 %": curve_of(history, "seconds", "label_to_reward_p95"),
+            },
+            seconds,
+            "seconds",
         ),
     )
     yield Chart(

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,26 @@ from infra.errors import OnibusError
 from infra.settings import Settings
 from infra.topics import TopicNames
 from learner.caption_tally import CaptionTally
+from learner.fixed_judges import use_frozen_model, use_similarity
 from learner.found_specs import keep_specs
+from learner.model_scores import ModelScores
 from learner.model_subscriber import ModelSubscriber
-from learner.model_verdicts import ModelVerdicts
-from learner.options import LearnOptions
-from learner.rewards import NoReward, RetrievalReward, SpecReward
-from schemas.records import AnnotationSpec
+from learner.normalisation import RunningNormalisation
+from learner.options import COMPARED, LearnOptions
+from learner.reward_latency import RewardLatency
+from learner.rewards import (
+    AboveThreshold,
+    ModelReward,
+    NoReward,
+    NormalisedAboveThreshold,
+    RetrievalReward,
+    ScoreAboveThreshold,
+    SpecReward,
+)
+from learner.scored_captions import keep_scores
+from schemas.codec import DecodeError
+from schemas.ids import lookup_id, split_label_key
+from schemas.records import AnnotationSpec, Label, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +52,9 @@ SPEC_RETRY_SECONDS = 2.0
 SAVE_SECONDS = 15.0
 MOST_UNCOUNTED = 64
 """Batches whose captions wait to be counted; counting them together is far cheaper than one by one."""
+
+_FOLLOWS_LABELS = ("retrieval", "classification", "ranking")
+"""Rewards of specifications that annotators judge under now."""
 
 RETURN_WINDOW = 100
 """Batches over which the mean intrinsic return is taken."""
@@ -47,10 +65,13 @@ class RewardSource:
 
     def __init__(self, settings: Settings, options: LearnOptions, folder: Path) -> None:
         self._settings, self._options, self._folder = settings, options, folder
-        self._table = LabelTable(codec_for(settings), TopicNames(settings.topic_prefix).labels)
+        self._codec = codec_for(settings)
+        self._table = LabelTable(self._codec, TopicNames(settings.topic_prefix).labels)
         self._reader: LabelReader | None = None
         device = "cuda" if options.device == "gpu" else "cpu"
-        self._models = ModelVerdicts(options.reward_threshold, device)
+        self._models = ModelScores(ranks=options.reward in COMPARED, device=device)
+        self._latency = RewardLatency()
+        self._normalised = NormalisedAboveThreshold(options.threshold)
         self._subscriber: ModelSubscriber | None = None
         self._reward = self._chosen_reward()
         self._stopping = threading.Event()
@@ -71,15 +92,20 @@ class RewardSource:
         """
         if isinstance(self._reward, NoReward):
             return
-        self._reader = LabelReader(self._settings, self._table)
-        self._reader.load(LOAD_SECONDS)
-        self._reader.start()
-        if self._options.reward == "classification":
-            names = [share.name for share in self._options.specs]
-            self._subscriber = ModelSubscriber(self._settings, self._models, names)
+        follows = self._options.reward in _FOLLOWS_LABELS
+        if follows:
+            self._reader = LabelReader(self._settings, self._table, self._expect)
+            self._reader.load(LOAD_SECONDS)
+            self._reader.start()
+        else:
+            self._fix_judges()
+        if self._options.reward != "retrieval":
+            names = [share.name for share in self._options.specs] if follows else []
+            self._subscriber = ModelSubscriber(self._settings, self._models, names, self._latency)
             self._subscriber.start()
-        self._resolver = threading.Thread(target=self._resolve_specs, daemon=True, name="resolve-specs")
-        self._resolver.start()
+        if follows:
+            self._resolver = threading.Thread(target=self._resolve_specs, daemon=True, name="resolve-specs")
+            self._resolver.start()
 
     def stop(self) -> None:
         """End the threads and keep the captions' totals."""
@@ -92,6 +118,8 @@ class RewardSource:
             self._resolver.join(5)
         self._count_captions()
         self._tally.save(self._folder)
+        if self._options.reward != "retrieval":
+            keep_scores(self._folder, self._models, [s.spec_id for s in self._reward.specs])
 
     def intrinsic(
         self, ids: NDArray[np.int64], counts: NDArray[np.int64], dones: float
@@ -104,6 +132,7 @@ class RewardSource:
         total = float(rewarded.intrinsic.sum())
         self._returns.append((total, dones))
         self._unsaved.append((ids, rewarded.intrinsic))
+        self._latency.rewarded(ids, rewarded.intrinsic)
         if len(self._unsaved) >= MOST_UNCOUNTED:
             self._count_captions()
         self._last = {"intrinsic_reward": total / ids.size, "label_coverage": rewarded.coverage}
@@ -123,6 +152,7 @@ class RewardSource:
             self._last
             | self._label_statistics()
             | self._model_statistics()
+            | self._latency.statistics()
             | {
                 "intrinsic_return": self._intrinsic_return(),
                 "longest_pause_seconds": pause,
@@ -133,17 +163,61 @@ class RewardSource:
         """What the reward stands on, for checkpoints: by spec id the coefficient, and labels or model."""
         return {s.spec_id.hex(): f"{s.coefficient} x {self._judge_of(s.spec_id)}" for s in self._reward.specs}
 
-    def _chosen_reward(self) -> RetrievalReward | NoReward:
+    def normalisation(self) -> dict[str, dict[str, float]]:
+        """Running statistics of ranking scores, for checkpoints: by spec id in hex digits."""
+        return {spec_id.hex(): running.state() for spec_id, running in self._normalised.running.items()}
+
+    def resume_normalisation(self, kept: Mapping[str, Mapping[str, float]]) -> None:
+        """Go on with what :meth:`normalisation` gave."""
+        for spec_id, state in kept.items():
+            self._normalised.running[bytes.fromhex(spec_id)] = RunningNormalisation(**state)
+
+    def _chosen_reward(self) -> RetrievalReward | ModelReward | NoReward:
+        threshold, beta = self._options.threshold, self._options.count_beta
         match self._options.reward:
             case "none":
                 return NoReward()
-            case "classification":
-                return RetrievalReward(self._models, self._options.count_beta)
             case "retrieval":
-                return RetrievalReward(self._table, self._options.count_beta)
+                return RetrievalReward(self._table, beta)
+            case "classification":
+                return ModelReward(self._models, AboveThreshold(threshold), beta)
+            case "ranking" | "motif":
+                return ModelReward(self._models, self._normalised, beta)
+            case "similarity":
+                return ModelReward(self._models, ScoreAboveThreshold(threshold), beta)
+
+    def _fix_judges(self) -> None:
+        """Judges that stay as they are for the whole run: nothing is waited for.
+
+        Raises:
+            OnibusError: there is no such model, embedding or specification.
+        """
+        if self._options.reward == "motif":
+            assert self._options.motif_model is not None
+            coefficient = self._options.specs[0].coefficient
+            spec_id = use_frozen_model(self._settings, self._models, self._options.motif_model)
+            self._reward.specs = (SpecReward(spec_id, coefficient),)
+            names = {self._options.motif_model: spec_id}
+        else:
+            names = use_similarity(self._models, self._options)
+            self._reward.specs = tuple(SpecReward(names[s.name], s.coefficient) for s in self._options.specs)
+        keep_specs(self._folder, names)
+
+    def _expect(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
+        """Wait for the first reward of captions whose new label is "helpful"."""
+        if self._options.reward != "retrieval":
+            return  # captions are told of by the subscriber
+        for key, value in zip(keys, values, strict=True):
+            try:
+                _, subject = split_label_key(key or b"")
+                label = self._codec.decode(Label, value)
+            except (DecodeError, ValueError):
+                continue  # the table has counted it
+            if label.verdict is Verdict.HELPFUL:
+                self._latency.expect(lookup_id(subject), label.observed_at)
 
     def _judge_of(self, spec_id: bytes) -> str:
-        if self._subscriber is None:
+        if self._options.reward == "retrieval":
             return f"{self._table.count(spec_id)} labels"
         model = self._models.in_use(spec_id)
         return "no model yet" if model is None else f"{model.name} version {model.version}, {model.sha256}"

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from learner.normalisation import RunningNormalisation
 from schemas.ids import NO_CAPTION
 
 HELPFUL = 2
@@ -20,6 +21,14 @@ class Verdicts(Protocol):
 
     def verdicts(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.int8]:
         """Verdict codes of the ids, 0 where there is no label."""
+        ...
+
+
+class Scores(Protocol):
+    """The one thing a model's reward needs of its scores."""
+
+    def scores(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores of the ids, NaN where there is none."""
         ...
 
 
@@ -35,8 +44,8 @@ class SpecReward:
 class RewardedBatch:
     """Rewards of a batch, float32, with the shape of its ids, and what is told of them.
 
-    ``coverage`` is the share of steps with a caption whose caption had a label under some specification;
-    NaN when no step had a caption.
+    ``coverage`` is the share of steps with a caption whose caption had a label, or a score, under some
+    specification; NaN when no step had a caption.
     """
 
     intrinsic: NDArray[np.float32]
@@ -67,13 +76,101 @@ class RetrievalReward:
             verdicts = self._table.verdicts(spec.spec_id, ids)
             labelled |= verdicts != 0
             total += np.float32(spec.coefficient) * (verdicts == HELPFUL)
-        rewarded = np.flatnonzero(total)
-        if rewarded.size:
-            flat = total.reshape(-1)
-            flat[rewarded] /= counts.reshape(-1)[rewarded].astype(np.float32) ** self._beta
-        captioned = np.count_nonzero(ids != NO_CAPTION)
-        coverage = np.count_nonzero(labelled) / captioned if captioned else float("nan")
-        return RewardedBatch(total, coverage)
+        return _faded(total, labelled, ids, counts, self._beta)
+
+
+class Shape(Protocol):
+    """Makes rewards of one specification's scores."""
+
+    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rewards (n,) of scores (n,); both float32."""
+        ...
+
+
+class ModelReward:
+    """``sum of c_spec * shape(score) / N ** beta``, from scores alone; what has no score is worth 0.
+
+    Args:
+        scores: of captions, by specification.
+        shape: what a score is worth.
+        count_beta: as for :class:`RetrievalReward`.
+    """
+
+    def __init__(self, scores: Scores, shape: Shape, count_beta: float) -> None:
+        self._scores, self._shape = scores, shape
+        self._beta = count_beta
+        self.specs: Sequence[SpecReward] = ()
+
+    def __call__(self, ids: NDArray[np.int64], counts: NDArray[np.int64]) -> RewardedBatch:
+        """Rewards of a batch; arguments as for :class:`RetrievalReward`."""
+        total = np.zeros(ids.shape, dtype=np.float32)
+        scored = np.zeros(ids.shape, dtype=bool)
+        for spec in self.specs:
+            scores = self._scores.scores(spec.spec_id, ids)
+            there = ~np.isnan(scores)
+            scored |= there
+            total[there] += np.float32(spec.coefficient) * self._shape(spec.spec_id, scores[there])
+        return _faded(total, scored, ids, counts, self._beta)
+
+
+class AboveThreshold:
+    """1 above the threshold, else 0: for ``classification``, whose scores are p(helpful)."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+
+    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        del spec_id
+        return (scores > self._threshold).astype(np.float32)
+
+
+class ScoreAboveThreshold:
+    """The score itself above the threshold, else 0: for ``similarity``."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+
+    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        del spec_id
+        return np.where(scores > self._threshold, scores, np.float32(0))
+
+
+class NormalisedAboveThreshold:
+    """The score in running standard deviations from the running mean, where that is above the threshold.
+
+    For ``ranking`` and ``motif``. The threshold acts on the normalised value. Statistics are kept by
+    specification, over the captions that the run's steps brought about.
+
+    Attributes:
+        running: by spec id; a resumed run puts its checkpoint's here.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self.running: dict[bytes, RunningNormalisation] = {}
+
+    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        running = self.running.setdefault(spec_id, RunningNormalisation())
+        running.update(scores)
+        normalised = running(scores)
+        return np.where(normalised > self._threshold, normalised, np.float32(0))
+
+
+def _faded(
+    total: NDArray[np.float32],
+    judged: NDArray[np.bool_],
+    ids: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    beta: float,
+) -> RewardedBatch:
+    """Rewards by how often their caption has come up, in place, and how many captions were judged."""
+    rewarded = np.flatnonzero(total)
+    if rewarded.size:
+        flat = total.reshape(-1)
+        flat[rewarded] /= counts.reshape(-1)[rewarded].astype(np.float32) ** beta
+    captioned = np.count_nonzero(ids != NO_CAPTION)
+    coverage = np.count_nonzero(judged) / captioned if captioned else float("nan")
+    return RewardedBatch(total, coverage)
 
 
 class NoReward:

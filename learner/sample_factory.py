@@ -26,7 +26,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,7 @@ class RewardingLearner(Learner):  # type: ignore[misc]
 
     source: RewardSource | None = None
     _next_statistics = 0.0
+    _kept: Mapping[str, Any] = {}  # of the checkpoint that is resumed
 
     def init(self) -> Any:
         """Load model and labels; runs in the learner's own process."""
@@ -125,6 +126,7 @@ class RewardingLearner(Learner):  # type: ignore[misc]
             self.source = RewardSource(
                 load_settings(), self._options, Path(self.cfg.train_dir) / self.cfg.experiment
             )
+            self.source.resume_normalisation(self._kept.get("normalisation", {}))
             self.source.start()
         return model
 
@@ -187,6 +189,7 @@ class RewardingLearner(Learner):  # type: ignore[misc]
         """Upstream goes on with the checkpoint's learning rate whatever was asked; here the flag counts."""
         super()._load_state(checkpoint_dict, load_progress)
         self.curr_lr = self.cfg.learning_rate
+        self._kept = checkpoint_dict.get("onibus", {})
 
     def _get_checkpoint_dict(self) -> dict[str, Any]:
         checkpoint: dict[str, Any] = super()._get_checkpoint_dict()
@@ -194,6 +197,7 @@ class RewardingLearner(Learner):  # type: ignore[misc]
         checkpoint["onibus"] = {
             "options": self._options.model_dump_json(),
             "provenance": {} if self.source is None else self.source.provenance(),
+            "normalisation": {} if self.source is None else self.source.normalisation(),
         }
         return checkpoint
 

@@ -28,10 +28,8 @@ LOCKED = lookup_id(caption_id("This door is locked."))
 KEYS = [lookup_id(caption_id(text)) for text in HELPFUL_TEXTS]
 
 
-def start_trainer(settings: Settings) -> Component:
-    trainer = Component(
-        "trainer", ("train-reward", "--spec", "keys-and-doors"), settings.runs_dir / "trainer.log"
-    )
+def start_trainer(settings: Settings, spec: str = "keys-and-doors") -> Component:
+    trainer = Component("trainer", ("train-reward", "--spec", spec), settings.runs_dir / "trainer.log")
     trainer.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
     return trainer
 

@@ -1,9 +1,12 @@
-"""The character CNN that judges a caption by its bytes; sizes as published with ONI (arXiv 2410.23022)."""
+"""The character CNN that judges a caption by its bytes; sizes as published with ONI (arXiv 2410.23022).
+
+With two outputs it tells helpful from unhelpful captions, with one it scores them (Bradley-Terry).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,14 +19,20 @@ alike, so two captions that differ only later get the same reward. (A byte 0 fil
 
 UNHELPFUL_CLASS, HELPFUL_CLASS = 0, 1
 
-_EMBEDDING, _CHANNELS, _HIDDEN, _CLASSES, _POOL = 32, 64, 128, 2, 3
+CLASSES = 2
+SCORE = 1
+"""Outputs of a network that tells classes apart, and of one that scores."""
+
+_EMBEDDING, _CHANNELS, _HIDDEN, _POOL = 32, 64, 128, 3
 _KERNELS = (7, 7, 3, 3, 3, 3)
 _POOLED_AFTER = (0, 1, 5)
 """Convolutions that a max-pool follows."""
 _CAPTIONS_AT_A_TIME = 256
 
-ARCHITECTURE = json.dumps(
-    {
+
+def architecture(outputs: int) -> str:
+    """Everything that weights must agree with to be loaded into :class:`CharacterCNN`, as JSON."""
+    sizes = {
         "name": "character-cnn",
         "caption_bytes": CAPTION_BYTES,
         "embedding": _EMBEDDING,
@@ -32,17 +41,18 @@ ARCHITECTURE = json.dumps(
         "pooled_after": _POOLED_AFTER,
         "pool": _POOL,
         "hidden": _HIDDEN,
-        "classes": _CLASSES,
-    },
-    sort_keys=True,
-)
-"""Everything that weights must agree with to be loaded into :class:`CharacterCNN`."""
+        "outputs": outputs,
+    }
+    return json.dumps(sizes, sort_keys=True)
 
 
 class CharacterCNN(nn.Module):
-    """Bytes (n, 256) uint8 to logits (n, 2) float32: unhelpful, helpful. 142,082 parameters."""
+    """Bytes (n, 256) uint8 to outputs (n, ``outputs``) float32. 142,082 parameters with two outputs.
 
-    def __init__(self) -> None:
+    Two outputs are the logits of unhelpful and helpful; one is a score whose differences count.
+    """
+
+    def __init__(self, outputs: int = CLASSES) -> None:
         super().__init__()
         self.embedding = nn.Embedding(256, _EMBEDDING)
         layers: list[nn.Module] = []
@@ -58,11 +68,11 @@ class CharacterCNN(nn.Module):
             nn.Flatten(),
             nn.Linear(channels * length, _HIDDEN),
             nn.ReLU(),
-            nn.Linear(_HIDDEN, _CLASSES),
+            nn.Linear(_HIDDEN, outputs),
         )
 
     def forward(self, captions: Tensor) -> Tensor:
-        """Logits (n, 2) of captions (n, 256) uint8."""
+        """Outputs (n, outputs) of captions (n, 256) uint8."""
         embedded = self.embedding(captions.long()).transpose(1, 2)
         logits: Tensor = self.head(self.convolutions(embedded))
         return logits
@@ -79,12 +89,24 @@ def to_rows(captions: Sequence[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(joined, np.uint8).reshape(len(captions), CAPTION_BYTES)
 
 
-@torch.no_grad()
 def helpful_probability(network: CharacterCNN, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """p(helpful) of each caption: float32 (n,) for rows (n, 256) uint8, computed where the network is."""
+    """p(helpful) of each caption under a network with two outputs: float32 (n,) for rows (n, 256) uint8."""
+    return _in_parts(lambda captions: network(captions).softmax(dim=1)[:, HELPFUL_CLASS], network, rows)
+
+
+def caption_scores(network: CharacterCNN, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Score of each caption under a network with one output: float32 (n,) for rows (n, 256) uint8."""
+    return _in_parts(lambda captions: network(captions)[:, 0], network, rows)
+
+
+@torch.no_grad()
+def _in_parts(
+    judge: Callable[[Tensor], Tensor], network: CharacterCNN, rows: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """``judge`` of all rows, computed where the network is, so many at a time that memory stays small."""
     device = next(network.parameters()).device
-    parts = []
-    for start in range(0, len(rows), _CAPTIONS_AT_A_TIME):
-        captions = torch.tensor(rows[start : start + _CAPTIONS_AT_A_TIME]).to(device)
-        parts.append(network(captions).softmax(dim=1)[:, HELPFUL_CLASS].cpu().numpy())
+    parts = [
+        judge(torch.tensor(rows[start : start + _CAPTIONS_AT_A_TIME]).to(device)).cpu().numpy()
+        for start in range(0, len(rows), _CAPTIONS_AT_A_TIME)
+    ]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

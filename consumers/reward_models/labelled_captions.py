@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.reward_models.character_cnn import to_bytes, to_rows
+from consumers.reward_models.objective import is_held_out
 from schemas.records import Annotation, Origin, Verdict
-
-HELD_OUT_PART = 16
-"""One caption in so many is held out: it measures the model and never trains it."""
 
 _TAUGHT = (Verdict.UNHELPFUL, Verdict.HELPFUL)
 
@@ -35,11 +33,6 @@ class _Entry:
     caption: bytes
     verdict: Verdict
     by_human: bool
-
-
-def is_held_out(subject_id: bytes) -> bool:
-    """Whether a caption is held out: a function of its id alone, so of its text."""
-    return subject_id[-1] % HELD_OUT_PART == 0
 
 
 class LabelledCaptions:

@@ -17,24 +17,26 @@ never sees them learns to say no. Probabilities are calibrated to this mixture, 
 published Brier score is that of the held-out captions as they are."""
 
 
-def mini_batches(helpful: NDArray[np.bool_], steps: int, seed: int) -> Iterator[Tensor]:
-    """Row numbers of each step's batch, int64 (b,) with b at most 256 and at most the number of captions.
+def mini_batches(belongs: NDArray[np.bool_], steps: int, seed: int) -> Iterator[Tensor]:
+    """Row numbers of each step's batch, int64 (b,) with b at most 256 and at most the number of rows.
 
-    Each class is gone through in a random order, then in another; the random numbers are torch's, so a
-    version's torch version fixes them too.
+    Each of the two classes is gone through in a random order, then in another; the random numbers are
+    torch's, so a version's torch version fixes them too.
 
     Args:
-        helpful: bool (n,), with both values in it.
+        belongs: bool (n,), n > 0: which of the two classes each row belongs to.
         steps: number of batches.
         seed: 0 <= seed < 2 ** 63.
     """
     generator = torch.Generator().manual_seed(seed)
-    size = min(BATCH_SIZE, len(helpful))
+    size = min(BATCH_SIZE, len(belongs))
     least = math.ceil(SMALLEST_SHARE * size)
-    helpful_share = min(max(round(size * float(helpful.mean())), least), size - least)
+    share = min(max(round(size * float(belongs.mean())), least), size - least)
+    if belongs.all() or not belongs.any():
+        share = size if belongs.all() else 0
     classes = [
-        (_again_and_again(np.flatnonzero(helpful), generator), helpful_share),
-        (_again_and_again(np.flatnonzero(~helpful), generator), size - helpful_share),
+        (_again_and_again(np.flatnonzero(belongs), generator), share),
+        (_again_and_again(np.flatnonzero(~belongs), generator), size - share),
     ]
     for _ in range(steps):
         chosen = [next(rows) for rows, count in classes for _ in range(count)]

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from consumers.reward_models.character_cnn import ARCHITECTURE, CharacterCNN, helpful_probability
-from consumers.reward_models.labelled_captions import LabelledCaptions
-from consumers.reward_models.mini_batches import mini_batches
+from consumers.reward_models.classification import Classification
 from consumers.reward_models.model_file import ModelFile, Provenance
+from consumers.reward_models.objective import Objective
+from consumers.reward_models.ranking import Ranking
 from infra.errors import OnibusError
-from schemas.records import Annotation, Verdict
+from schemas.records import Annotation, Kind
 
 STEPS_PER_VERSION = 32
 LEARNING_RATE = 1e-4
@@ -53,29 +53,37 @@ class TrainedVersion:
 class RewardTrainer:
     """The character CNN, its optimizer, its data, and when the next version is due.
 
-    A version is due when :func:`annotations_per_version` more annotations have come and both classes are
-    among those to learn from: until then there is nothing to tell apart, and no model is better than one
-    that rewards everything. All of it follows from the annotations seen.
+    A version is due when :func:`annotations_per_version` more annotations have come and there is something
+    to tell apart among those to learn from: until then, no model is better than one that rewards
+    everything. All of it follows from the annotations seen.
 
     Args:
         model: name of the model.
         spec_id: specification whose annotations it is fed.
         seed: of the initial weights and the mini-batches.
         resumed: the newest version, to go on from. Annotations below its offsets must be fed first.
+        kind: what the specification asks for: verdicts on one caption, or comparisons of two.
 
     Raises:
         OnibusError: ``resumed`` has another seed, specification or architecture.
     """
 
-    def __init__(self, model: str, spec_id: bytes, seed: int, resumed: ModelFile | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        spec_id: bytes,
+        seed: int,
+        resumed: ModelFile | None = None,
+        kind: Kind = Kind.JUDGE_ONE,
+    ) -> None:
         make_deterministic()
         self._model, self._spec_id, self._seed = model, spec_id, seed
-        self.captions = LabelledCaptions()
+        self.objective = objective_of(kind)
         self.version = self.gradient_steps = 0
         self._offsets: dict[int, int] = {}
         self._seen = self._new = 0
         torch.manual_seed(seed)
-        self.network = CharacterCNN()
+        self.network = self.objective.network()
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=LEARNING_RATE, foreach=False)
         if resumed is not None:
             self._resume(resumed)
@@ -95,14 +103,14 @@ class RewardTrainer:
             self._offsets[partition] = offset + 1
         if annotation is None:
             return
-        self.captions.apply(annotation)
+        self.objective.apply(annotation)
         self._seen += 1
         self._new += not restores
 
     def is_due(self, *, quiet: bool = False) -> bool:
         """Whether a version is due. ``quiet``: nothing more is to come for now, so anything new is enough."""
         enough = 1 if quiet else annotations_per_version(self._seen - self._new)
-        return self._new >= enough and self.captions.can_teach
+        return self._new >= enough and self.objective.can_teach
 
     def train(self, keep_going: Callable[[], bool] = lambda: True) -> TrainedVersion | None:
         """Take the next version's gradient steps.
@@ -111,22 +119,21 @@ class RewardTrainer:
             The version; None if ``keep_going()``, asked before each step, said no. The trainer is of no
             use then, and the next one goes on from the version before.
         """
-        data = self.captions.rows(held_out=False)
-        captions, classes = torch.tensor(data.captions), torch.tensor(data.helpful).long()
         losses = []
-        for rows in mini_batches(data.helpful, STEPS_PER_VERSION, self._batch_seed()):
+        for loss in self.objective.losses(self.network, STEPS_PER_VERSION, self._batch_seed()):
             if not keep_going():
                 return None
-            losses.append(self._step(captions[rows], classes[rows]))
+            losses.append(self._step(loss))
         self.version += 1
         self.gradient_steps += STEPS_PER_VERSION
         self._new = 0
         return TrainedVersion(self._file(), self._metrics(float(np.mean(losses))))
 
-    def _step(self, captions: Tensor, classes: Tensor) -> float:
+    def _step(self, loss: Tensor) -> float:
         self._optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(self.network(captions), classes)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.objective.gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.objective.gradient_norm, foreach=False)
         self._optimizer.step()
         return float(loss.detach())
 
@@ -136,28 +143,19 @@ class RewardTrainer:
 
     def _metrics(self, loss: float) -> dict[str, float]:
         """What is told of a version; the held-out figures only where captions are held out."""
-        told = {"loss": loss, "labels": float(len(self.captions))}
-        for verdict in (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE):
-            told[verdict.value] = float(self.captions.count(verdict, held_out=False))
-            told[f"held_out_{verdict.value}"] = float(self.captions.count(verdict, held_out=True))
-        told["newest_label_age_seconds"] = max(0.0, time.time() - self.captions.newest_annotated_at / 1e6)
-        held_out = self.captions.rows(held_out=True)
-        if held_out.helpful.size:
-            probability = helpful_probability(self.network, held_out.captions)
-            told["held_out_accuracy"] = float(np.mean((probability > 0.5) == held_out.helpful))
-            told["held_out_brier"] = float(np.mean((probability - held_out.helpful) ** 2))
-        return told
+        age = max(0.0, time.time() - self.objective.newest_annotated_at / 1e6)
+        return {"loss": loss, "newest_label_age_seconds": age} | self.objective.figures(self.network)
 
     def _file(self) -> ModelFile:
         provenance = Provenance(
             model=self._model,
             version=self.version,
-            architecture=ARCHITECTURE,
+            architecture=self.objective.architecture,
             spec_id=self._spec_id.hex(),
             seed=self._seed,
             annotation_offsets={str(p): offset for p, offset in sorted(self._offsets.items())},
             gradient_steps=self.gradient_steps,
-            labels=len(self.captions),
+            labels=len(self.objective),
             torch_version=torch.__version__,
         )
         weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
@@ -171,7 +169,7 @@ class RewardTrainer:
     def _resume(self, file: ModelFile) -> None:
         was = file.provenance
         for what, had, has in (
-            ("architecture", was.architecture, ARCHITECTURE),
+            ("architecture", was.architecture, self.objective.architecture),
             ("seed", was.seed, self._seed),
             ("spec id", was.spec_id, self._spec_id.hex()),
         ):
@@ -189,6 +187,11 @@ class RewardTrainer:
             }
         self.version, self.gradient_steps = was.version, was.gradient_steps
         self._offsets = {int(p): offset for p, offset in was.annotation_offsets.items()}
+
+
+def objective_of(kind: Kind) -> Objective:
+    """What is learned from annotations of this kind, with no data yet."""
+    return Classification() if kind is Kind.JUDGE_ONE else Ranking()
 
 
 def make_deterministic() -> None:

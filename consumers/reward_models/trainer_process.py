@@ -20,6 +20,7 @@ from infra.codecs import codec_for
 from infra.errors import OnibusError
 from infra.reachability import UnreachableError
 from infra.settings import Settings
+from schemas.records import Kind
 
 _log = logging.getLogger(__name__)
 
@@ -60,8 +61,10 @@ class TrainerProcess:
     had happened.
     """
 
-    def __init__(self, settings: Settings, spec_name: str, spec_id: bytes, seed: int) -> None:
-        self._settings, self._spec_id, self._seed = settings, spec_id, seed
+    def __init__(
+        self, settings: Settings, spec_name: str, spec_id: bytes, seed: int, kind: Kind = Kind.JUDGE_ONE
+    ) -> None:
+        self._settings, self._spec_id, self._seed, self._kind = settings, spec_id, seed, kind
         self._model = model_name(spec_name, spec_id)
         self._codec = codec_for(settings)
         self._writer = VersionWriter(settings, self._codec, self._model)
@@ -77,7 +80,7 @@ class TrainerProcess:
         log: AnnotationLog | None = None
         try:
             self._writer.open(stopping)  # from here on nobody else writes this model's versions
-            trainer = RewardTrainer(self._model, self._spec_id, self._seed, self._newest())
+            trainer = RewardTrainer(self._model, self._spec_id, self._seed, self._newest(), self._kind)
             self.summary.version, self.summary.gradient_steps = trainer.version, trainer.gradient_steps
             log = AnnotationLog(self._settings, self._codec, self._spec_id, trainer.offsets)
             _log.info("ready: trainer of reward model %s at version %d", self._model, trainer.version)
@@ -127,9 +130,9 @@ class TrainerProcess:
         """Train and publish; if a stop comes between, the next start does it again."""
         version = trainer.train(keep_going=lambda: not stopping.is_set())
         if version is not None and self._writer.publish(version, stopping):
-            self._count(version)
+            self._count(version, trainer.objective.counted(version.metrics))
 
-    def _count(self, version: TrainedVersion) -> None:
+    def _count(self, version: TrainedVersion, counted: str) -> None:
         made, told = version.file.provenance, version.metrics
         self.summary.versions += 1
         self.summary.version, self.summary.gradient_steps = made.version, made.gradient_steps
@@ -143,6 +146,5 @@ class TrainerProcess:
             metrics.REWARD_BRIER.labels(model=self._model).set(told["held_out_brier"])
         accuracy = f"{told['held_out_accuracy']:.1%}" if "held_out_accuracy" in told else "not known"
         _log.info(
-            "version %d: loss %.3f, held-out accuracy %s, %d helpful and %d unhelpful captions",
-            made.version, told["loss"], accuracy, told["helpful"], told["unhelpful"],
+            "version %d: loss %.3f, held-out accuracy %s, %s", made.version, told["loss"], accuracy, counted
         )  # fmt: skip

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from consumers.annotation_specs import read_specs
 from consumers.reward_models.trainer_process import TrainerProcess
 from infra import metrics
-from infra.errors import OnibusError
 from infra.logs import set_up_logging
 from infra.settings import Settings
 from infra.shutdown import stop_event
 from infra.topic_admin import require_topics
 from infra.topics import TopicNames
-from schemas.records import Kind
+from schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)
 
@@ -45,21 +44,22 @@ def run(settings: Settings, options: TrainOptions) -> None:
     require_topics(
         settings, [names.annotations, names.annotation_specs, names.reward_models, names.reward_updates]
     )
-    spec_id = _announced(settings, options.spec, stopping)
-    if spec_id is not None:
-        _log.info("%s", TrainerProcess(settings, options.spec, spec_id, options.seed).run(stopping).line())
+    found = _announced(settings, options.spec, stopping)
+    if found is not None:
+        spec_id, spec = found
+        process = TrainerProcess(settings, options.spec, spec_id, options.seed, spec.kind)
+        _log.info("%s", process.run(stopping).line())
 
 
-def _announced(settings: Settings, name: str, stopping: threading.Event) -> bytes | None:
-    """Id of the newest specification of this name, once an annotator has announced it; None if stopped."""
+def _announced(
+    settings: Settings, name: str, stopping: threading.Event
+) -> tuple[bytes, AnnotationSpec] | None:
+    """Newest specification of this name, once an annotator has announced it; None if stopped."""
     warned = False
     while not stopping.is_set():
         found = [(i, spec) for i, spec in read_specs(settings).items() if spec.name == name]
         if found:
-            spec_id, spec = found[-1]
-            if spec.kind is not Kind.JUDGE_ONE:
-                raise OnibusError(f"spec {name} compares captions; this trainer learns from verdicts on one")
-            return spec_id
+            return found[-1]
         if not warned:
             warned = True
             _log.warning("no annotator has announced %s yet; waiting (onibus annotate --spec NAME)", name)

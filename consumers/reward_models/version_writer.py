@@ -58,22 +58,7 @@ class VersionWriter:
         Raises:
             OnibusError: there are chunks of the model, but no whole version; or no cluster.
         """
-        assembler, newest, found = Assembler(), None, 0
-        for records in clients.read_all(self._settings, self._topics.reward_models):
-            for record in records:
-                if not (record.key or b"").startswith(f"{self._model}/".encode()):
-                    continue
-                found += 1
-                try:
-                    newest = assembler.add(self._codec.decode(RewardModelChunk, record.value)) or newest
-                except DecodeError as error:
-                    _log.warning("unreadable chunk on %s, offset %d: %s", record.topic, record.offset, error)
-        if found and newest is None:
-            raise OnibusError(
-                f"no version of reward model {self._model} on {self._topics.reward_models} is whole "
-                f"({found} chunks); delete that topic and create it again to train from the annotations anew"
-            )
-        return newest
+        return newest_version(self._settings, self._codec, self._model)
 
     def publish(self, version: TrainedVersion, stopping: threading.Event) -> bool:
         """Write a version; tries again while the cluster is away. False: stopped before it was written.
@@ -150,6 +135,31 @@ class VersionWriter:
             *(Outgoing(models, 0, chunk_key(c), self._codec.encode(models, c)) for c in chunks),
             Outgoing(updates, 0, self._model.encode(), self._codec.encode(updates, update)),
         ]
+
+
+def newest_version(settings: Settings, codec: Codec, model: str) -> WholeFile | None:
+    """The newest whole version of a model on the bus; None if there is none at all.
+
+    Raises:
+        OnibusError: there are chunks of the model, but no whole version; or no cluster.
+    """
+    topic = TopicNames(settings.topic_prefix).reward_models
+    assembler, newest, found = Assembler(), None, 0
+    for records in clients.read_all(settings, topic):
+        for record in records:
+            if not (record.key or b"").startswith(f"{model}/".encode()):
+                continue
+            found += 1
+            try:
+                newest = assembler.add(codec.decode(RewardModelChunk, record.value)) or newest
+            except DecodeError as error:
+                _log.warning("unreadable chunk on %s, offset %d: %s", record.topic, record.offset, error)
+    if found and newest is None:
+        raise OnibusError(
+            f"no version of reward model {model} on {topic} is whole ({found} chunks); delete that topic and "
+            "create it again to train from the annotations anew"
+        )
+    return newest
 
 
 def _update(version: TrainedVersion, sha256: bytes) -> RewardUpdate:

@@ -41,6 +41,9 @@ def annotate(
         str, typer.Option(help="Revision of the model; part of the spec id: other revisions, other labels.")
     ] = "",
     concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Requests at a time (openai).")] = 64,
+    comparisons: Annotated[
+        int, typer.Option(min=1, max=100, help="Comparisons a caption leads to, with a spec that compares.")
+    ] = 4,
     group: Annotated[
         str | None, typer.Option(help="Consumer group, without prefix. [default: made of the specs]")
     ] = None,
@@ -66,6 +69,7 @@ def annotate(
             model=model,
             model_revision=model_revision,
             concurrency=concurrency,
+            comparisons=comparisons,
             group=group,
             name=name,
             metrics_port=metrics_port,

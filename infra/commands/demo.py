@@ -30,7 +30,11 @@ def demo(
         str, typer.Option(help="Task: keyroom-s5 learns within minutes, score is the full game.")
     ] = "keyroom-s5",
     reward: Annotated[
-        str, typer.Option(help="retrieval, classification, or none to see the difference.")
+        str,
+        typer.Option(
+            help="retrieval, classification, ranking, similarity, motif (with --learner-args "
+            '"--motif-model …"), or none to see the difference.'
+        ),
     ] = "retrieval",
     llm: Annotated[str, typer.Option(help="Who judges: rules, or openai (any compatible server).")] = "rules",
     spec: Annotated[str | None, typer.Option(help="Annotation specification: a name or a file.")] = None,
@@ -53,29 +57,27 @@ def demo(
     from rich.console import Console
 
     from infra.demo.session import DemoOptions, one_at_a_time
-    from learner.options import make_options
+    from learner.options import default_specs
     from producers.tasks import make_task
 
     if llm != "rules" and model is None:
         raise OnibusError(f"--llm {llm} needs --model, and --base-url unless it is OpenAI's own; add them")
     make_task(task).close()  # type: ignore[no-untyped-call]
     name = run or f"demo-{task}-{reward}-{time.strftime('%Y%m%d-%H%M%S')}"
-    defaults = make_options(task, run=name)
-    given_spec = spec or defaults.specs[0].name
+    (usual,) = default_specs(task, reward)
+    given_spec = spec or usual.name
     judge = ["--llm", llm]
     judge += ["--base-url", base_url] if base_url else []
     judge += ["--model", model] if model else []
     learner = learner_args.split()
-    learner += (
-        ["--spec", f"{_spec_name(given_spec)}={defaults.specs[0].coefficient}"] if reward != "none" else []
-    )
+    learner += ["--spec", f"{_spec_name(given_spec)}={usual.coefficient}"] if reward != "none" else []
     options = DemoOptions(
         run=name,
         task=task,
         reward=reward,
         spec=given_spec,
         spec_name=_spec_name(given_spec),
-        judge_name="nobody" if reward == "none" else llm if model is None else f"{llm} ({model})",
+        judge_name=_judge_name(reward, llm, model),
         judge=tuple(judge),
         learner=tuple(learner),
         seconds=minutes * 60,
@@ -84,6 +86,17 @@ def demo(
     )
     with one_at_a_time(settings.runs_dir):
         _play(settings, options, Console(), picture)
+
+
+def _judge_name(reward: str, llm: str, model: str | None) -> str:
+    match reward:
+        case "none":
+            return "nobody"
+        case "similarity":
+            return "likeness to the goal"
+        case "motif":
+            return "a frozen model"
+    return llm if model is None else f"{llm} ({model})"
 
 
 def _play(settings: Settings, options: DemoOptions, console: Console, picture: Path | None) -> None:
@@ -102,6 +115,7 @@ def _finish(console: Console, running: Demo) -> None:
     """Summary and report, while the broker still runs."""
     from infra.demo.summary import CaptionRow, print_summary
     from learner.judged_captions import judge_captions
+    from learner.model_versions import keep_versions
     from learner.report import write_report
 
     report: Path | None = None
@@ -109,6 +123,7 @@ def _finish(console: Console, running: Demo) -> None:
     if (running.folder / "history.jsonl").exists():
         with console.status("writing the report …"):
             captions = judge_captions(running.settings, running.folder)
+            keep_versions(running.settings, running.folder)
             report = write_report(running.folder, captions)
         rows = [CaptionRow(c.text, c.verdict, c.steps, c.reward) for c in captions if c.reward > 0]
     print_summary(console, running, rows, report)

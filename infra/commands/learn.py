@@ -33,11 +33,29 @@ def learn(
     reward: Annotated[
         str | None,
         typer.Option(
-            help="retrieval, classification (a model: onibus train-reward), or none.", rich_help_panel=_REWARD
+            help="retrieval; classification or ranking (a model: onibus train-reward); motif (a frozen one: "
+            "--motif-model); similarity (to the goal: --embedding); or none.",
+            rich_help_panel=_REWARD,
         ),
     ] = None,
     reward_threshold: Annotated[
-        float | None, typer.Option(help="p(helpful) above which a model rewards.", rich_help_panel=_REWARD)
+        float | None,
+        typer.Option(
+            help="Score above which a model rewards. [default: p(helpful) 0.5; 0 deviations above the mean; "
+            "cosine 0]",
+            rich_help_panel=_REWARD,
+        ),
+    ] = None,
+    motif_model: Annotated[
+        str | None,
+        typer.Option(help="File of a ranking model, or its name on the bus.", rich_help_panel=_REWARD),
+    ] = None,
+    embedding: Annotated[
+        str | None,
+        typer.Option(
+            help="hashed, a file of word vectors, or sentence-transformers:MODEL. [default: hashed]",
+            rich_help_panel=_REWARD,
+        ),
     ] = None,
     spec: Annotated[
         list[str] | None,
@@ -91,7 +109,8 @@ def learn(
     """Train a policy with Sample Factory: its workers publish captions, its reward follows the labels."""
     set_up_logging(verbose)
     given: dict[str, Any] = {
-        "reward": reward, "reward_threshold": reward_threshold,
+        "reward": reward, "reward_threshold": reward_threshold, "motif_model": motif_model,
+        "embedding": embedding,
         "extrinsic_coefficient": extrinsic_coefficient, "count_beta": count_beta,
         "learning_rate": learning_rate, "discount": discount, "entropy": entropy, "vtrace": vtrace,
         "network": network, "workers": workers, "environments": environments, "rollout": rollout,
@@ -103,11 +122,11 @@ def learn(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads only get in the workers' way
     share_between_processes()
 
-    from learner.options import defaults_for, make_options, parse_spec_shares
+    from learner.options import default_specs, make_options, parse_spec_shares
     from learner.training import run as run_learner
 
     if spec:
-        default = defaults_for(task)["specs"][0]["coefficient"]
+        default = default_specs(task, reward or "retrieval")[0].coefficient
         given["specs"] = parse_spec_shares(spec, default)
     options = make_options(task, run=name, **given)
     run_learner(settings, options, resume=resume, metrics_port=metrics_port)

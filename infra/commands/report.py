@@ -24,6 +24,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page with a run's curves, captions, settings and versions."""
     from learner.judged_captions import JudgedCaption, judge_captions, kept_captions
+    from learner.model_versions import keep_versions
     from learner.report import write_report
 
     folder = Path(run) if Path(run).is_dir() else settings.runs_dir / run
@@ -32,6 +33,7 @@ def report(
     captions: list[JudgedCaption] | None
     try:
         captions = judge_captions(settings, folder)
+        keep_versions(settings, folder)
     except OnibusError as error:
         captions = kept_captions(folder)
         instead = "captions as the last report had them" if captions is not None else "no captions"

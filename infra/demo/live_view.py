@@ -16,7 +16,7 @@ from rich.text import Text
 
 from infra.demo.snapshot import UNKNOWN, Snapshot
 
-HEADLINE_LINES, FIGURE_LINES = 3, 9
+HEADLINE_LINES, FIGURE_LINES = 3, 10
 
 CURVE_POINTS = 2_000
 """Snapshots kept for the curve; one a second, so more than half an hour."""
@@ -96,14 +96,21 @@ def _headline(heading: Heading, now: Snapshot) -> RenderableType:
 
 
 def _learning(now: Snapshot) -> Table:
+    if math.isnan(now.model_version):
+        known = [("captions with a label", _percent(now.label_coverage))]
+        known += [("labels the learner has", _n(now.labels_known))]
+    else:
+        accuracy, age = _percent(now.model_accuracy), _age(now.model_age_seconds)
+        known = [("captions with a score", _percent(now.label_coverage))]
+        known += [("model version, its age", f"{_n(now.model_version)}, {age}")]
+        known += [("held-out accuracy", accuracy)]
     rows = [
         ("environment steps", _n(now.env_steps)),
         ("steps a second", _n(now.steps_per_second)),
         ("mean return", _f(now.episode_return, bold=True)),
         ("mean intrinsic return", _f(now.intrinsic_return)),
-        ("captions with a label", _percent(now.label_coverage)),
-        ("labels the learner has", _n(now.labels_known)),
-        ("reward model's version", _n(now.model_version)),
+        *known,
+        ("first reward after, p50", _ms(now.reward_latency_p50)),
     ]
     return _figures(rows)
 
@@ -170,6 +177,10 @@ def _ms(value: float) -> str:
     if math.isnan(value):
         return "–"
     return "> 300 s" if math.isinf(value) else f"{value * 1000:.0f} ms"
+
+
+def _age(seconds: float) -> str:
+    return "–" if math.isnan(seconds) else f"{seconds:.0f} s"
 
 
 def _clock(seconds: float) -> str:

@@ -29,6 +29,10 @@ from infra.settings import Settings, environment_of, load_settings
 from infra.topic_admin import create_topics, require_topics
 from infra.topics import TopicNames
 
+ANNOTATED = ("retrieval", "classification", "ranking")
+"""Rewards for which annotators run."""
+TRAINED = ("classification", "ranking")
+"""Rewards for which a trainer runs."""
 SYSTEM_FILE = "system.jsonl"
 ANNOTATORS_READY_SECONDS = 120.0
 TRAINER_READY_SECONDS = 120.0
@@ -68,6 +72,7 @@ class Demo:
         self._supervisor = Supervisor({})
         self._learner: Component | None = None
         self._annotator_ports: list[int] = []
+        self._trainer_ports: list[int] = []
         self._learner_port = 0
         self._lag: ConsumerLag | None = None
         self.history: deque[Snapshot] = deque(maxlen=CURVE_POINTS)
@@ -175,7 +180,7 @@ class Demo:
         self._annotator_ports = [_free_port() for _ in names]
         self._learner_port = _free_port()
         group = f"demo-annotators-{Path(self.options.spec).stem}"
-        if self.options.reward != "none":
+        if self.options.reward in ANNOTATED:
             annotators = [
                 Component(
                     name,
@@ -194,7 +199,7 @@ class Demo:
             self._say(f"annotators: {len(annotators)}, judged by {self.options.judge_name}")
             prefix = self.settings.topic_prefix
             self._lag = ConsumerLag(self.settings, f"{prefix}{group}", TopicNames(prefix).captions)
-        if self.options.reward == "classification":
+        if self.options.reward in TRAINED:
             self._start_trainer(logs / "trainer.log")
         self._learner = Component(
             "learner",
@@ -211,7 +216,9 @@ class Demo:
 
     def _start_trainer(self, log_path: Path) -> None:
         """After the annotators, which announce the specification that it learns from."""
-        trainer = Component("trainer", ["train-reward", "--spec", self.options.spec_name], log_path)
+        self._trainer_ports = [_free_port()]
+        command = ["train-reward", "--spec", self.options.spec_name]
+        trainer = Component("trainer", [*command, "--metrics-port", str(self._trainer_ports[0])], log_path)
         self._supervisor.start([trainer])
         with self._console.status("starting the reward trainer …"):
             self._supervisor.wait_ready(TRAINER_READY_SECONDS, self._stopping)
@@ -223,7 +230,13 @@ class Demo:
 
     def _snapshot(self, seconds: float) -> Snapshot:
         lag = None if self._lag is None else self._lag.total()
-        return take_snapshot(seconds, scrape([self._learner_port]), scrape(self._annotator_ports), lag)
+        return take_snapshot(
+            seconds,
+            scrape([self._learner_port]),
+            scrape(self._annotator_ports),
+            scrape(self._trainer_ports),
+            lag,
+        )
 
     def _states(self) -> list[tuple[str, str]]:
         broker = ("Kafka broker" if self._own_broker else "Kafka (not ours)", "running")

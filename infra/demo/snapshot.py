@@ -13,8 +13,9 @@ from infra.scraping import Scrape
 class Snapshot:
     """What the live view shows and ``system.jsonl`` keeps; NaN where nothing is known yet.
 
-    Latencies are seconds from observing a caption to committing its label; they are upper bounds of
-    histogram buckets.
+    Latencies are seconds: from observing a caption to committing its label, from asking a model to its
+    answer, from observing a caption to the first batch rewarded for it. They are upper bounds of histogram
+    buckets.
     """
 
     time: float
@@ -31,12 +32,18 @@ class Snapshot:
     captions_known: float
     labels_known: float
     model_version: float
+    model_age_seconds: float
+    model_accuracy: float
     labels_written: float
     model_calls: float
     dead_letters: float
     consumer_lag: float
     latency_p50: float
     latency_p95: float
+    model_latency_p50: float
+    model_latency_p95: float
+    reward_latency_p50: float
+    reward_latency_p95: float
 
     def to_json(self) -> dict[str, float]:
         """Known figures by name."""
@@ -47,15 +54,19 @@ UNKNOWN = Snapshot(**dict.fromkeys(Snapshot.__dataclass_fields__, math.nan) | {"
 """Before anything was scraped."""
 
 
-def take_snapshot(seconds: float, learner: Scrape, annotators: Scrape, lag: int | None) -> Snapshot:
+def take_snapshot(
+    seconds: float, learner: Scrape, annotators: Scrape, trainer: Scrape, lag: int | None
+) -> Snapshot:
     """Put together what was scraped ``seconds`` after the start."""
 
-    def gauge(name: str) -> float:
-        present = any(n == name for n, _ in learner.samples)
-        return learner.total(name) if present else math.nan
+    def gauge(name: str, of: Scrape = learner) -> float:
+        present = any(n == name for n, _ in of.samples)
+        return of.total(name) if present else math.nan
 
-    p50 = annotators.quantile("onibus_label_latency_seconds", 0.5)
-    p95 = annotators.quantile("onibus_label_latency_seconds", 0.95)
+    def quantile(of: Scrape, name: str, q: float) -> float:
+        found = of.quantile(name, q)
+        return math.nan if found is None else found
+
     steps = gauge("onibus_environment_steps")
     started = not math.isnan(steps) and steps > 0
 
@@ -77,10 +88,16 @@ def take_snapshot(seconds: float, learner: Scrape, annotators: Scrape, lag: int 
         captions_known=annotators.total("onibus_captions_known_total"),
         labels_known=once_started("onibus_labels_known"),
         model_version=once_started("onibus_model_version"),
+        model_age_seconds=once_started("onibus_model_age_seconds"),
+        model_accuracy=gauge("onibus_reward_held_out_accuracy", trainer),
         labels_written=annotators.total("onibus_labels_written_total"),
         model_calls=annotators.total("onibus_model_calls_total"),
         dead_letters=annotators.total("onibus_dead_letters_total"),
         consumer_lag=math.nan if lag is None else float(lag),
-        latency_p50=math.nan if p50 is None else p50,
-        latency_p95=math.nan if p95 is None else p95,
+        latency_p50=quantile(annotators, "onibus_label_latency_seconds", 0.5),
+        latency_p95=quantile(annotators, "onibus_label_latency_seconds", 0.95),
+        model_latency_p50=quantile(annotators, "onibus_model_seconds", 0.5),
+        model_latency_p95=quantile(annotators, "onibus_model_seconds", 0.95),
+        reward_latency_p50=quantile(learner, "onibus_label_to_reward_seconds", 0.5),
+        reward_latency_p95=quantile(learner, "onibus_label_to_reward_seconds", 0.95),
     )

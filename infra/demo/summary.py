@@ -63,12 +63,28 @@ def _figures(demo: Demo, last: Snapshot | None) -> Table:
         ("labels on the bus at the start", _number(at_start)),
         ("labels paid for in this run", _number(last.labels_written)),
         ("captions not asked again (label there or on its way)", _number(last.captions_known)),
-        ("version of the reward model", _number(last.model_version)),
+        *_model(last),
         ("label latency, median / 95 %", f"{_seconds(last.latency_p50)} / {_seconds(last.latency_p95)}"),
+        (
+            "from a caption to its first reward",
+            f"{_seconds(last.reward_latency_p50)} / {_seconds(last.reward_latency_p95)}",
+        ),
     ]
     for name, value in rows:
         table.add_row(name, value)
     return table
+
+
+def _model(last: Snapshot) -> list[tuple[str, str]]:
+    if math.isnan(last.model_version):
+        return []
+    age = "–" if math.isnan(last.model_age_seconds) else f"{last.model_age_seconds:.0f} s"
+    accuracy = "not known" if math.isnan(last.model_accuracy) else f"{last.model_accuracy:.1%}"
+    return [
+        ("version of the reward model", _number(last.model_version)),
+        ("  its held-out accuracy", accuracy),
+        ("  its age at the end", age),
+    ]
 
 
 def _captions(best: Sequence[CaptionRow]) -> Table:

@@ -23,10 +23,11 @@ MINIMAL = 'name = "mine"\nkind = "judge_one"\ngoal = "Win."\ntemplate = "{{ goal
 
 
 def test_the_specs_that_come_with_onibus() -> None:
-    assert spec_names() == ["combat", "goals", "gold", "keys-and-doors", "stairs"]
+    judging = ["combat", "goals", "gold", "keys-and-doors", "stairs"]
+    assert spec_names() == sorted([*judging, *(f"{name}-pairs" for name in judging)])
 
 
-@pytest.mark.parametrize("name", spec_names())
+@pytest.mark.parametrize("name", [name for name in spec_names() if not name.endswith("-pairs")])
 def test_each_of_them_can_be_asked_and_judged_by_rules(name: str) -> None:
     file = load_spec_file(name)
     assert (file.name, file.kind) == (name, Kind.JUDGE_ONE)
@@ -38,6 +39,40 @@ def test_each_of_them_can_be_asked_and_judged_by_rules(name: str) -> None:
         line = f'"verdict: {verdict.value}"'
         assert line in prompt
         assert read_answer(file.answer, f"analysis: x.\n{line}").verdict is verdict
+
+
+@pytest.mark.parametrize("name", [name for name in spec_names() if name.endswith("-pairs")])
+def test_each_comparison_has_the_goal_and_the_rules_of_its_single_one(name: str) -> None:
+    file, single = load_spec_file(name), load_spec_file(name.removesuffix("-pairs"))
+    assert (file.name, file.kind) == (name, Kind.COMPARE_TWO)
+    assert (file.goal, file.rules) == (single.goal, single.rules)
+    prompt = Prompt(file.for_model("m")).text("You see here a <b>key</b>.", "It is dark.")
+    assert "<first>You see here a <b>key</b>.</first>\n<second>It is dark.</second>" in prompt
+    for verdict in (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE):
+        line = f'"verdict: {verdict.value}"'
+        assert line in prompt
+        assert read_answer(file.answer, f"analysis: x.\n{line}").verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "word"),
+    [("judge_one", 'first = "a"', "helpful"), ("compare_two", 'helpful = "a"', "first")],
+)
+def test_words_of_the_other_kind_are_refused_in_one_line(
+    tmp_path: Path, kind: str, words: str, word: str
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(MINIMAL.replace("judge_one", kind) + f"[answer.words]\n{words}\n")
+    with pytest.raises(OnibusError, match=rf"answer\.words may name {word}") as refused:
+        load_spec_file(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_comparison_with_the_placeholder_of_a_single_caption_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(MINIMAL.replace("judge_one", "compare_two"))
+    with pytest.raises(OnibusError, match=r"\{\{ first \}\} and \{\{ second \}\}"):
+        Prompt(load_spec(path, "m"))
 
 
 def test_everything_that_can_change_an_answer_makes_another_id() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from consumers.reward_models.labelled_captions import LabelledCaptions, is_held_out
+from consumers.reward_models.labelled_captions import LabelledCaptions
+from consumers.reward_models.objective import is_held_out
 from schemas import ids
 from schemas.records import Origin, Verdict
 from tests.consumers.reward_models import annotation

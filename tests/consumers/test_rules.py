@@ -11,6 +11,20 @@ from schemas.records import Origin, Verdict
 
 SPEC = b"testspec"
 
+
+def test_of_two_captions_the_helpful_one_is_preferred_whichever_comes_first() -> None:
+    file = load_spec_file("keys-and-doors-pairs")
+    assert file.rules is not None
+    model = RulesModel({SPEC: file.rules})
+
+    def judge(first: str, second: str) -> Verdict:
+        return asyncio.run(model.answer(Question(SPEC, first, second=second))).verdict
+
+    assert judge("You see here a key.", "It's a wall.") is Verdict.FIRST
+    assert judge("It's a wall.", "You see here a key.") is Verdict.SECOND
+    assert judge("It's a wall.", "It is dark.") is Verdict.TIE
+
+
 CASES = [
     ("keys-and-doors", "You see here a key named The Master Key of Thievery.", True),
     ("keys-and-doors", "g - a key named The Master Key of Thievery.", True),

@@ -57,7 +57,7 @@ def test_a_process_that_does_not_answer_is_left_out(ports: list[int]) -> None:
 
 
 def test_before_the_learner_has_stepped_its_figures_are_unknown_not_zero(ports: list[int]) -> None:
-    snapshot = take_snapshot(1.0, Scrape(), scrape(ports), lag=None)
+    snapshot = take_snapshot(1.0, Scrape(), scrape(ports), Scrape(), lag=None)
     assert math.isnan(snapshot.episode_return)
     assert math.isnan(snapshot.consumer_lag)
     assert "episode_return" not in snapshot.to_json()
@@ -66,7 +66,7 @@ def test_before_the_learner_has_stepped_its_figures_are_unknown_not_zero(ports: 
 
 def test_the_view_is_drawn_from_the_first_moment_on(ports: list[int]) -> None:
     heading = Heading("keyroom-s5", "retrieval", "rules", 240.0)
-    snapshot = take_snapshot(2.0, scrape(ports[:1]), scrape(ports), lag=3)
+    snapshot = take_snapshot(2.0, scrape(ports[:1]), scrape(ports), Scrape(), lag=3)
     for history in ([], [snapshot], [snapshot] * 5):
         console = Console(width=120, height=30, record=True)
         console.print(render(heading, history, [("learner", "ready")], (120, 30)))

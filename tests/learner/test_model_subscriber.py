@@ -1,4 +1,4 @@
-"""Versions and captions from a real broker into the learner's verdicts, torn and corrupt ones passed over."""
+"""Versions and captions from a real broker into the learner's scores, torn and corrupt ones passed over."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from consumers.label_table import HELPFUL, UNHELPFUL
 from consumers.reward_models.chunks import chunk_key, cut
 from infra import clients
 from infra.settings import Settings
 from infra.topics import TopicNames
+from learner.model_scores import ModelScores
 from learner.model_subscriber import ModelSubscriber
-from learner.model_verdicts import ModelVerdicts
 from schemas import codec
 from schemas.ids import caption_id, lookup_id
 from schemas.records import RewardModelChunk
 from tests.consumers.annotating import publish
 from tests.consumers.reward_models import MODEL, SPEC_ID, SPEC_NAME
-from tests.learner.test_model_verdicts import version_file
+from tests.learner.test_model_scores import rewarding, version_file
 from tests.waiting import wait_until
 
 TEXT = "You see here a key."
@@ -30,12 +29,12 @@ ID = np.array([lookup_id(caption_id(TEXT))], np.int64)
 
 
 @contextmanager
-def subscriber(settings: Settings) -> Iterator[ModelVerdicts]:
-    verdicts = ModelVerdicts(0.5)
-    following = ModelSubscriber(settings, verdicts, [SPEC_NAME])
+def subscriber(settings: Settings) -> Iterator[ModelScores]:
+    scores = ModelScores(ranks=False)
+    following = ModelSubscriber(settings, scores, [SPEC_NAME])
     following.start()
     try:
-        yield verdicts
+        yield scores
         assert following.failed is None
     finally:
         following.stop()
@@ -61,8 +60,8 @@ def chunks_of(number: int, says: float, pieces: int = 3) -> list[RewardModelChun
     ]
 
 
-def version_in_use(verdicts: ModelVerdicts) -> int:
-    model = verdicts.in_use(SPEC_ID)
+def version_in_use(scores: ModelScores) -> int:
+    model = scores.in_use(SPEC_ID)
     return 0 if model is None else model.version
 
 
@@ -74,17 +73,17 @@ def test_versions_that_interleave_or_are_torn_or_corrupt_do_no_harm(settings: Se
     publish(settings, [TEXT])
     torn, corrupt = refused("torn"), refused("corrupt")
     one, two = chunks_of(1, 9.0), chunks_of(2, -9.0)
-    with subscriber(settings) as verdicts:
+    with subscriber(settings) as scores:
         write(settings, [one[0], two[0], one[1], two[1], one[2]])
-        wait_until(lambda: version_in_use(verdicts) == 1, 30, "the first version, though the second began")
-        wait_until(lambda: verdicts.verdicts(SPEC_ID, ID)[0] == HELPFUL, 30, "its verdict")
+        wait_until(lambda: version_in_use(scores) == 1, 30, "the first version, though the second began")
+        wait_until(lambda: rewarding(scores, ID) == [True], 30, "its verdict")
         write(settings, [two[2]])
-        wait_until(lambda: verdicts.verdicts(SPEC_ID, ID)[0] == UNHELPFUL, 30, "the second's verdict")
+        wait_until(lambda: rewarding(scores, ID) == [False], 30, "the second's verdict")
         bad = chunks_of(4, 9.0)
         write(settings, chunks_of(3, 9.0)[:2])
         write(settings, [replace(bad[0], data=bytes(len(bad[0].data))), *bad[1:]])
         write(settings, chunks_of(5, 9.0))
-        wait_until(lambda: version_in_use(verdicts) == 5, 30, "the version after them")
+        wait_until(lambda: version_in_use(scores) == 5, 30, "the version after them")
         wait_until(lambda: refused("corrupt") == corrupt + 1, 30, "the corrupt one counted")
         wait_until(lambda: refused("torn") == torn + 1, 30, "the torn one counted")
 
@@ -99,16 +98,16 @@ def test_other_models_and_unreadable_records_are_passed_over(settings: Settings)
     producer.close()
     write(settings, [replace(c, model=f"other-{SPEC_ID.hex()}") for c in chunks_of(9, 9.0)])
     write(settings, chunks_of(1, 9.0))
-    with subscriber(settings) as verdicts:
-        wait_until(lambda: version_in_use(verdicts) == 1, 30, "the one that is ours")
+    with subscriber(settings) as scores:
+        wait_until(lambda: version_in_use(scores) == 1, 30, "the one that is ours")
 
 
 @pytest.mark.parametrize("text", ["It is dark.", "Ünïcödé ☃"])
 def test_captions_that_come_after_the_version_are_judged_too(settings: Settings, text: str) -> None:
     write(settings, chunks_of(1, 9.0))
     wanted = np.array([lookup_id(caption_id(text))], np.int64)
-    with subscriber(settings) as verdicts:
-        wait_until(lambda: version_in_use(verdicts) == 1, 30, "the version")
-        assert verdicts.verdicts(SPEC_ID, wanted)[0] == 0
+    with subscriber(settings) as scores:
+        wait_until(lambda: version_in_use(scores) == 1, 30, "the version")
+        assert rewarding(scores, wanted) == [None]
         publish(settings, [text])
-        wait_until(lambda: verdicts.verdicts(SPEC_ID, wanted)[0] == HELPFUL, 30, "a verdict on it")
+        wait_until(lambda: rewarding(scores, wanted) == [True], 30, "a verdict on it")

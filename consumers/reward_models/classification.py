@@ -1,0 +1,69 @@
+"""Learns to tell helpful from unhelpful captions (``--reward classification``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from consumers.reward_models.character_cnn import CLASSES, CharacterCNN, architecture, helpful_probability
+from consumers.reward_models.labelled_captions import LabelledCaptions
+from consumers.reward_models.mini_batches import mini_batches
+from schemas.records import Annotation, Verdict
+
+ARCHITECTURE = architecture(CLASSES)
+
+_COUNTED = (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE)
+
+
+class Classification:
+    """Cross-entropy over verdicts on single captions; ``unsure`` trains nothing.
+
+    See :class:`~consumers.reward_models.objective.Objective`.
+    """
+
+    architecture = ARCHITECTURE
+    gradient_norm: float | None = None
+
+    def __init__(self) -> None:
+        self._captions = LabelledCaptions()
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    @property
+    def newest_annotated_at(self) -> int:
+        return self._captions.newest_annotated_at
+
+    @property
+    def can_teach(self) -> bool:
+        return self._captions.can_teach
+
+    def network(self) -> CharacterCNN:
+        return CharacterCNN(CLASSES)
+
+    def apply(self, annotation: Annotation) -> None:
+        self._captions.apply(annotation)
+
+    def losses(self, network: CharacterCNN, steps: int, seed: int) -> Iterator[Tensor]:
+        data = self._captions.rows(held_out=False)
+        captions, classes = torch.tensor(data.captions), torch.tensor(data.helpful).long()
+        for rows in mini_batches(data.helpful, steps, seed):
+            yield nn.functional.cross_entropy(network(captions[rows]), classes[rows])
+
+    def figures(self, network: CharacterCNN) -> dict[str, float]:
+        told = {"labels": float(len(self._captions))}
+        for verdict in _COUNTED:
+            told[verdict.value] = float(self._captions.count(verdict, held_out=False))
+            told[f"held_out_{verdict.value}"] = float(self._captions.count(verdict, held_out=True))
+        held_out = self._captions.rows(held_out=True)
+        if held_out.helpful.size:
+            probability = helpful_probability(network, held_out.captions)
+            told["held_out_accuracy"] = float(np.mean((probability > 0.5) == held_out.helpful))
+            told["held_out_brier"] = float(np.mean((probability - held_out.helpful) ** 2))
+        return told
+
+    def counted(self, figures: Mapping[str, float]) -> str:
+        return f"{figures['helpful']:.0f} helpful and {figures['unhelpful']:.0f} unhelpful captions"

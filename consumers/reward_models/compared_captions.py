@@ -1,0 +1,114 @@
+"""The data set of a ranking model: the annotation log folded to one verdict a pair of captions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.reward_models.character_cnn import to_bytes, to_rows
+from consumers.reward_models.objective import is_held_out
+from schemas.ids import caption_id
+from schemas.records import Annotation, Origin, Verdict
+
+_PREFERRED = {Verdict.FIRST: 1.0, Verdict.SECOND: 0.0, Verdict.TIE: 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class PairRows:
+    """Compared pairs in the order of their ids.
+
+    Attributes:
+        captions: uint8 (n, 256), each caption once.
+        first: int64 (m,), row of each pair's first caption.
+        second: int64 (m,), row of its second.
+        preferred: float32 (m,), how far the first is preferred: 1, 0, or 0.5 for a tie.
+    """
+
+    captions: NDArray[np.uint8]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    preferred: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    first: bytes
+    second: bytes
+    verdict: Verdict
+    by_human: bool
+    held_out: bool
+
+
+class ComparedCaptions:
+    """The newest verdict on each pair; a person's stands over a model's, a withdrawn one is out.
+
+    A pair is held out if either of its captions is, so a held-out caption never trains. Memory: two
+    references to up to 256 bytes and a dictionary entry a pair, the bytes once a caption.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[bytes, _Entry] = {}
+        self._counts: Counter[tuple[bool, Verdict]] = Counter()
+        self._shared: dict[bytes, bytes] = {}
+        self.newest_annotated_at = 0
+
+    def __len__(self) -> int:
+        """Number of pairs with a verdict, unsure ones included."""
+        return len(self._entries)
+
+    def apply(self, annotation: Annotation) -> None:
+        """Take over one annotation of a pair; one of a single caption changes nothing."""
+        self.newest_annotated_at = max(self.newest_annotated_at, annotation.annotated_at)
+        subject = annotation.subject_id
+        before = self._entries.get(subject)
+        if annotation.origin is Origin.WITHDRAWAL or annotation.verdict is None:
+            self._put(subject, before, None)
+            return
+        by_human = annotation.origin is Origin.HUMAN
+        if len(annotation.texts) != 2 or (before is not None and before.by_human and not by_human):
+            return
+        first, second = annotation.texts
+        held_out = is_held_out(caption_id(first)) or is_held_out(caption_id(second))
+        entry = _Entry(self._bytes(first), self._bytes(second), annotation.verdict, by_human, held_out)
+        self._put(subject, before, entry)
+
+    def count(self, verdict: Verdict, *, held_out: bool) -> int:
+        """Number of pairs with this verdict in one part of the data."""
+        return self._counts[held_out, verdict]
+
+    @property
+    def can_teach(self) -> bool:
+        """Whether some pair is decided. From ties alone a model learns that all is the same."""
+        return any(self.count(verdict, held_out=False) for verdict in (Verdict.FIRST, Verdict.SECOND))
+
+    def rows(self, *, held_out: bool) -> PairRows:
+        """Decided and tied pairs of one part; unsure ones are in neither."""
+        chosen = [
+            entry
+            for _, entry in sorted(self._entries.items(), key=lambda item: item[0])
+            if entry.verdict in _PREFERRED and entry.held_out == held_out
+        ]
+        captions = sorted({caption for entry in chosen for caption in (entry.first, entry.second)})
+        row = {caption: number for number, caption in enumerate(captions)}
+        return PairRows(
+            to_rows(captions),
+            np.array([row[entry.first] for entry in chosen], np.int64),
+            np.array([row[entry.second] for entry in chosen], np.int64),
+            np.array([_PREFERRED[entry.verdict] for entry in chosen], np.float32),
+        )
+
+    def _bytes(self, text: str) -> bytes:
+        data = to_bytes(text)
+        return self._shared.setdefault(data, data)
+
+    def _put(self, subject: bytes, before: _Entry | None, entry: _Entry | None) -> None:
+        if before is not None:
+            self._counts[before.held_out, before.verdict] -= 1
+        if entry is None:
+            self._entries.pop(subject, None)
+        else:
+            self._entries[subject] = entry
+            self._counts[entry.held_out, entry.verdict] += 1

@@ -1,0 +1,61 @@
+"""What a reward model learns: the part of training that differs between verdicts and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from consumers.reward_models.character_cnn import CharacterCNN
+from schemas.records import Annotation
+
+HELD_OUT_PART = 16
+"""One caption in so many is held out: it measures the model and never trains it."""
+
+
+def is_held_out(caption_id: bytes) -> bool:
+    """Whether a caption is held out: a function of its id alone, so of its text."""
+    return caption_id[-1] % HELD_OUT_PART == 0
+
+
+class Objective(Protocol):
+    """Data set, loss and figures of one kind of reward model.
+
+    The data set is a fold of annotations. Those of one subject must be applied in the order of their
+    partition; that of different partitions makes no difference.
+    """
+
+    @property
+    def architecture(self) -> str:
+        """Of the network, as JSON."""
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """To which gradients are clipped; None for not at all."""
+
+    @property
+    def newest_annotated_at(self) -> int:
+        """Of the annotations applied, microseconds since the epoch; 0 for none."""
+
+    def __len__(self) -> int:
+        """Number of subjects with a verdict, unsure ones included."""
+
+    @property
+    def can_teach(self) -> bool:
+        """Whether there is something to tell apart. If not, no model is better than any."""
+
+    def network(self) -> CharacterCNN:
+        """A new network, initialised with torch's random numbers."""
+
+    def apply(self, annotation: Annotation) -> None:
+        """Take over one annotation."""
+
+    def losses(self, network: CharacterCNN, steps: int, seed: int) -> Iterator[Tensor]:
+        """The loss of each step's mini-batch, computed when it is asked for; a function of data and seed."""
+
+    def figures(self, network: CharacterCNN) -> dict[str, float]:
+        """Counts of each verdict, and ``held_out_accuracy`` and ``held_out_brier`` where they can be told."""
+
+    def counted(self, figures: Mapping[str, float]) -> str:
+        """The counts among :meth:`figures` in a few words."""
