@@ -15,8 +15,35 @@ from infra.errors import OnibusError
 from infra.settings import Settings
 from learner.model_scores import ModelInUse, ModelScores
 from learner.options import LearnOptions
+from learner.rewards import SpecReward
 from learner.similarity import SimilarityToGoal, embedding
 from schemas import ids
+
+FIXED = ("motif", "similarity")
+
+
+def fix_judges(settings: Settings, scores: ModelScores, options: LearnOptions) -> dict[str, SpecReward]:
+    """Have the judge of ``motif`` or ``similarity`` score; the parts of the reward, by name.
+
+    Raises:
+        OnibusError: there is no such model, embedding or specification.
+    """
+    if options.reward == "motif":
+        assert options.motif_model is not None
+        spec_id = use_frozen_model(settings, scores, options.motif_model)
+        return {options.motif_model: SpecReward(spec_id, options.specs[0].coefficient)}
+    names = use_similarity(scores, options)
+    return {share.name: SpecReward(names[share.name], share.coefficient) for share in options.specs}
+
+
+def check_judges(settings: Settings, options: LearnOptions) -> None:
+    """Find out before the run starts whether :func:`fix_judges` will work.
+
+    Raises:
+        OnibusError: it will not.
+    """
+    if options.reward in FIXED:
+        fix_judges(settings, ModelScores(ranks=options.reward == "motif"), options)
 
 
 def use_frozen_model(settings: Settings, scores: ModelScores, model: str) -> bytes:

@@ -24,7 +24,7 @@ from infra.errors import OnibusError
 from infra.settings import Settings
 from infra.topics import TopicNames
 from learner.caption_tally import CaptionTally
-from learner.fixed_judges import use_frozen_model, use_similarity
+from learner.fixed_judges import FIXED, fix_judges
 from learner.found_specs import keep_specs
 from learner.model_scores import ModelScores
 from learner.model_subscriber import ModelSubscriber
@@ -52,9 +52,6 @@ SPEC_RETRY_SECONDS = 2.0
 SAVE_SECONDS = 15.0
 MOST_UNCOUNTED = 64
 """Batches whose captions wait to be counted; counting them together is far cheaper than one by one."""
-
-_FOLLOWS_LABELS = ("retrieval", "classification", "ranking")
-"""Rewards of specifications that annotators judge under now."""
 
 RETURN_WINDOW = 100
 """Batches over which the mean intrinsic return is taken."""
@@ -92,13 +89,15 @@ class RewardSource:
         """
         if isinstance(self._reward, NoReward):
             return
-        follows = self._options.reward in _FOLLOWS_LABELS
+        follows = self._options.reward not in FIXED
         if follows:
             self._reader = LabelReader(self._settings, self._table, self._expect)
             self._reader.load(LOAD_SECONDS)
             self._reader.start()
         else:
-            self._fix_judges()
+            judges = fix_judges(self._settings, self._models, self._options)
+            self._reward.specs = tuple(judges.values())
+            keep_specs(self._folder, {name: judge.spec_id for name, judge in judges.items()})
         if self._options.reward != "retrieval":
             names = [share.name for share in self._options.specs] if follows else []
             self._subscriber = ModelSubscriber(self._settings, self._models, names, self._latency)
@@ -185,23 +184,6 @@ class RewardSource:
                 return ModelReward(self._models, self._normalised, beta)
             case "similarity":
                 return ModelReward(self._models, ScoreAboveThreshold(threshold), beta)
-
-    def _fix_judges(self) -> None:
-        """Judges that stay as they are for the whole run: nothing is waited for.
-
-        Raises:
-            OnibusError: there is no such model, embedding or specification.
-        """
-        if self._options.reward == "motif":
-            assert self._options.motif_model is not None
-            coefficient = self._options.specs[0].coefficient
-            spec_id = use_frozen_model(self._settings, self._models, self._options.motif_model)
-            self._reward.specs = (SpecReward(spec_id, coefficient),)
-            names = {self._options.motif_model: spec_id}
-        else:
-            names = use_similarity(self._models, self._options)
-            self._reward.specs = tuple(SpecReward(names[s.name], s.coefficient) for s in self._options.specs)
-        keep_specs(self._folder, names)
 
     def _expect(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
         """Wait for the first reward of captions whose new label is "helpful"."""

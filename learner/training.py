@@ -14,6 +14,7 @@ from infra.metrics import expose
 from infra.settings import Settings, environment_of
 from infra.shutdown import stop_event
 from infra.topic_admin import require_topics
+from learner.fixed_judges import check_judges
 from learner.options import LearnOptions, load_options, save_options
 from learner.progress import Progress
 from learner.sample_factory import newest_checkpoint, run_experiment
@@ -38,6 +39,7 @@ def run(settings: Settings, options: LearnOptions, *, resume: bool, metrics_port
     make_task(options.task, max_episode_steps=options.max_episode_steps).close()  # type: ignore[no-untyped-call]
     if options.captions:
         require_topics(settings)
+        check_judges(settings, options)
     session = _open_run(options, folder, resume)
     os.environ.update(environment_of(settings))
     expose(metrics_port, settings.metrics_host)

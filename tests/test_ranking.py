@@ -1,0 +1,111 @@
+"""Comparisons' way round: captions, pairs, a ranking over the bus, the learner's rewards, a frozen copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.errors import OnibusError
+from infra.processes import Component
+from infra.settings import Settings, environment_of
+from learner.caption_tally import CaptionTally
+from learner.fixed_judges import check_judges
+from learner.options import SpecShare, make_options
+from learner.scored_captions import kept_scores
+from tests.learner.runs import checkpoint_of, learn_to_the_end, start_learner, stop, wait_ready
+from tests.test_classification import KEYS, LOCKED, start_trainer
+from tests.test_end_to_end import newest, stopping_at_the_end
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+SPEC = "keys-and-doors-pairs"
+
+
+def start_comparing(settings: Settings) -> Component:
+    annotator = Component(
+        "judge",
+        ("annotate", "--spec", SPEC, "--llm", "rules", "--name", "judge"),
+        settings.runs_dir / "judge.log",
+    )
+    annotator.start(environment_of(settings))
+    return annotator
+
+
+def scores(folder: Path) -> dict[int, float]:
+    return {caption: scored.score for caption, scored in kept_scores(folder).items()}
+
+
+def test_a_ranking_that_arrives_over_the_bus_rewards_what_comparisons_prefer(settings: Settings) -> None:
+    folder = settings.runs_dir / "ranked"
+    annotator = start_comparing(settings)
+    learner = start_learner(settings, "ranked", "--reward", "ranking")
+    with stopping_at_the_end(annotator, learner):
+        wait_ready(learner)
+        trainer = start_trainer(settings, SPEC)
+        with stopping_at_the_end(trainer):
+            wait_until(lambda: newest(folder).get("model_version", 0) > 1, 120, "a version above 1")
+            wait_until(lambda: newest(folder).get("intrinsic_return", 0) > 0, 120, "captions it rewards")
+            wait_until(lambda: "label_to_reward_p50" in newest(folder), 60, "the time to a first reward")
+        assert "pairs" in trainer.log_path.read_text()
+        stop(learner)
+    kept = checkpoint_of(folder)["onibus"]
+    ((spec_id, statistics),) = kept["normalisation"].items()
+    assert statistics["count"] > 0 < statistics["variance"]
+    (said,) = kept["provenance"].values()
+    assert said.startswith(f"0.1 x {SPEC}-{spec_id} version ")
+    scored = scores(folder)
+    known_keys = [scored[key] for key in KEYS if key in scored]
+    assert known_keys
+    assert max(known_keys) > scored[LOCKED]
+
+    frozen = learn_to_the_end(
+        settings,
+        *("--run", "frozen", "--reward", "motif", "--motif-model", f"{SPEC}-{spec_id}"),
+        *("--steps", "3000", "--workers", "1", "--environments", "4", "--batch-size", "256"),
+    )
+    assert frozen.returncode == 0, frozen.stderr
+    frozen_scores = scores(settings.runs_dir / "frozen")
+    assert frozen_scores[LOCKED] == pytest.approx(scored[LOCKED], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("reward", "given", "words"),
+    [
+        ("motif", {"motif_model": "no-such-model"}, "no such model on the bus"),
+        ("motif", {"motif_model": __file__}, "give a file of onibus replay train"),
+        ("similarity", {"embedding": "/no/such/file"}, "--embedding"),
+        ("similarity", {"specs": (SpecShare(name="no-such-spec", coefficient=1.0),)}, "no-such-spec"),
+    ],
+)
+def test_what_a_reward_needs_and_has_not_is_said_before_the_run_starts(
+    settings: Settings, reward: str, given: dict[str, Any], words: str
+) -> None:
+    options = make_options("keyroom-s5", run="x", reward=reward, **given)
+    with pytest.raises(OnibusError, match=words) as refused:
+        check_judges(settings, options)
+    assert "\n" not in str(refused.value)
+
+
+def test_motif_without_its_model_is_one_line_and_exit_code_2(settings: Settings) -> None:
+    ended = learn_to_the_end(settings, "--run", "x", "--reward", "motif")
+    assert ended.returncode == 2
+    (line,) = ended.stderr.strip().splitlines()
+    assert "--motif-model" in line
+
+
+def test_similarity_to_the_goal_rewards_without_annotators(settings: Settings) -> None:
+    ended = learn_to_the_end(
+        settings,
+        *("--run", "alike", "--reward", "similarity", "--steps", "6000"),
+        *("--workers", "1", "--environments", "4", "--batch-size", "256"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    folder = settings.runs_dir / "alike"
+    scored, totals = scores(folder), CaptionTally.load(folder).totals
+    assert all(-1 <= score <= 1 for score in scored.values())
+    rewarded = [caption for caption, total in totals.items() if total.reward > 0]
+    assert rewarded
+    assert all(scored[caption] > 0 for caption in rewarded)
