@@ -41,7 +41,7 @@ lint: .venv/set-up
 	@echo "mypy" && $(RUN) mypy
 	@echo "lint-imports" && .venv/bin/lint-imports --no-logo
 
-bench: .venv/set-up
+bench: .venv/set-up .venv-vllm/set-up
 	@$(ONIBUS) bench $(or $(ARGS),all)
 
 vllm: .venv-vllm/set-up

@@ -13,7 +13,7 @@ _REVISION_BYTES = 6
 
 def is_folder(model: str) -> bool:
     """Whether ``model`` names a folder, not a model on a hub: it exists here, or can be nothing else."""
-    return model.startswith(("/", "./", "../", "~")) or Path(model).is_dir()
+    return model.startswith(("/", "./", "../", "~")) or model.count("/") > 1 or Path(model).is_dir()
 
 
 def model_folder(model: str) -> Path:

@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     group.command("step-cost")(step_cost)
     group.command("size")(size)
     group.command("learning")(learning)
+    group.command("vllm")(vllm)
     group.command("all")(everything)
     app.add_typer(group, name="bench")
 
@@ -110,12 +111,44 @@ def size(
 
 
 @with_settings
+def vllm(
+    settings: Settings,
+    model: Annotated[
+        str | None, typer.Option(help="A folder or a hub's name. [default: the stand-in, trained here]")
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=100, help="Prompts of each run.")] = 2_000,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Prompts a second of our client beside a bare one, on one real vLLM server (about two minutes)."""
+    from infra.commands.tiny_llama import stand_in
+    from infra.demo.session import free_port
+    from infra.processes import Supervisor
+    from infra.shutdown import stop_event
+    from infra.vllm_server import READY_SECONDS, VllmServer
+    from learner.benchmarks import vllm_client as benchmark
+
+    stopping = stop_event()
+    server = VllmServer.of(model or str(stand_in(settings, stopping)), free_port())
+    with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
+        supervisor = Supervisor({})
+        try:
+            supervisor.start([server.component(Path(folder) / "vllm-server.log")])
+            supervisor.wait_ready(READY_SECONDS, stopping)
+            figures = benchmark.measure(server, prompts, concurrency, rounds)
+        finally:
+            supervisor.stop()
+    _report(f"vLLM server with {server.name}, {concurrency} requests at a time", figures, as_json)
+
+
+@with_settings
 def everything(settings: Settings) -> None:
     """All of the above, one after the other (about an hour)."""
     from infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
-    for command in (reward_path, label_table, step_cost, size, learning):
+    for command in (reward_path, label_table, step_cost, size, vllm, learning):
         command()
 
 
