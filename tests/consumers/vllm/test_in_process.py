@@ -26,7 +26,7 @@ from tests.consumers.vllm.judging import (
     fresh_captions,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def annotate(settings: Settings, model: object) -> tuple[list[str], dict[str, str]]:
