@@ -22,7 +22,7 @@ help:
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make lint       ruff, mypy, import arrows"
 	@echo "make bench      every figure in the README"
-	@echo "make vllm       vLLM's own environment, .venv-vllm; BUILD=cpu or cuda, if not found out"
+	@echo "make vllm       vLLM's own environment, .venv-vllm; VLLM_BUILD=cpu or cuda, if not found out"
 	@echo "make lock       pin the newest dependencies that pyproject.toml allows"
 	@echo "make clean      remove .venv, .venv-vllm, caches and builds; runs/ stays"
 
@@ -50,7 +50,7 @@ vllm: .venv-vllm/set-up
 	@sh infra/set_up.sh "$(PYTHON)"
 
 .venv-vllm/set-up: infra/set_up_vllm.sh infra/package_sources.sh $(wildcard infra/requirements/vllm*.txt) | .venv/set-up
-	@sh infra/set_up_vllm.sh "$(BUILD)"
+	@sh infra/set_up_vllm.sh "$(VLLM_BUILD)"
 
 # One resolution for all: the smaller files are cut from dev.txt's versions.
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -15,7 +15,7 @@ fi
 case "$build" in
     cpu) lock=infra/requirements/vllm.txt ;;
     cuda) lock=infra/requirements/vllm-cuda.txt ;;
-    *) echo "there is no vLLM build called $build; make vllm BUILD=cpu or BUILD=cuda" >&2 && exit 2 ;;
+    *) echo "there is no vLLM build called $build; make vllm VLLM_BUILD=cpu or cuda" >&2 && exit 2 ;;
 esac
 if [ "$(uname -sm)" != "Linux x86_64" ]; then
     echo "vLLM's pinned packages are for Linux on x86-64, this is $(uname -sm); run vLLM elsewhere and name its" \
