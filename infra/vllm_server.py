@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -71,6 +72,9 @@ class VllmServer:
             *(_CPU_FLAGS if _is_cpu_build(python) else ()),
         ]
         variables = _VARIABLES | ({"HF_HUB_OFFLINE": "1"} if is_folder(self.model) else {})
+        variables = {
+            name: os.environ.get(name, value) if value else None for name, value in variables.items()
+        }
         return Component(
             "vllm server",
             arguments,
