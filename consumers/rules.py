@@ -25,7 +25,7 @@ class RulesModel:
     origin = Origin.RULES
 
     def __init__(self, rules: Mapping[bytes, Rules]) -> None:
-        self._judges = {spec_id: _Judge(own) for spec_id, own in rules.items()}
+        self._judges = {spec_id: Judge(own) for spec_id, own in rules.items()}
 
     async def check(self) -> None:
         """Rules can always answer."""
@@ -54,7 +54,9 @@ class RulesModel:
         """Nothing to give up."""
 
 
-class _Judge:
+class Judge:
+    """Judges captions by the rules of one spec."""
+
     def __init__(self, rules: Rules) -> None:
         self._otherwise = rules.otherwise
         self._order = [
@@ -66,6 +68,7 @@ class _Judge:
         ]
 
     def judge(self, caption: str) -> tuple[Verdict, str]:
+        """The verdict of the first rule that matches, and which one that is."""
         for verdict, patterns in self._order:
             for pattern in patterns:
                 if pattern.search(caption):

@@ -18,6 +18,7 @@ _COMMANDS: tuple[str, ...] = (
     "learn",
     "rollout",
     "annotate",
+    "tiny_llama",
     "train_reward",
     "report",
     "bench",

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,32 +31,41 @@ class ComponentDiedError(OnibusError):
 
 @dataclass(slots=True)
 class Component:
-    """One ``onibus`` process, its log file, and what is known of its state.
+    """One process, its log file, and what is known of its state.
 
     It runs in a session of its own: Ctrl-C reaches the supervisor alone, which then stops it in order.
+
+    Attributes:
+        program: what gets the arguments; ``onibus`` unless it is another's program.
+        variables: environment variables for it alone; None takes one away.
+        is_up: tells whether another's program is ready; ``onibus`` says so in its log.
     """
 
     name: str
     arguments: Sequence[str]
     log_path: Path
+    program: Sequence[str] = (sys.executable, "-m", "infra.cli")
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    is_up: Callable[[], bool] | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     ready: bool = field(default=False, init=False)
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Start it; its output goes to the log file, from scratch."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        variables = {**os.environ, **environment, "PYTHONUNBUFFERED": "1", **self.variables}
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", *self.arguments],
+                [*self.program, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+                env={name: value for name, value in variables.items() if value is not None},
                 start_new_session=True,
             )
 
     def wait_ready(self, seconds: float, stopping: threading.Event) -> None:
-        """Wait for its ready line; returns early when ``stopping`` is set.
+        """Wait until it is ready; returns early when ``stopping`` is set.
 
         Raises:
             ComponentDiedError: it ended instead.
@@ -64,7 +73,7 @@ class Component:
         """
         deadline = time.monotonic() + seconds
         while not stopping.is_set():
-            if READY_MARK in self.log_path.read_text(errors="replace"):
+            if self._is_up():
                 self.ready = True
                 return
             self.check()
@@ -74,6 +83,11 @@ class Component:
                     f"{self.last_lines()}"
                 )
             stopping.wait(0.05)
+
+    def _is_up(self) -> bool:
+        if self.is_up is not None:
+            return self.is_up()
+        return READY_MARK in self.log_path.read_text(errors="replace")
 
     def check(self) -> None:
         """Raises ComponentDiedError when it has ended."""

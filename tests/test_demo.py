@@ -23,13 +23,13 @@ SMALL_LEARNER = "--workers 1 --environments 4 --batch-size 256"
 class RunningDemo:
     """``onibus demo`` with its files in ``folder``, its output in a file."""
 
-    def __init__(self, folder: Path, port: int, run: str) -> None:
+    def __init__(self, folder: Path, port: int, run: str, *more: str) -> None:
         self.output = folder / f"{run}.out"
         self.folder, self.run = folder, run
         command = [sys.executable, "-m", "infra.cli", "demo", "--minutes", "10", "--run", run]
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
-                [*command, "--broker-port", str(port), "--learner-args", SMALL_LEARNER],
+                [*command, "--broker-port", str(port), "--learner-args", SMALL_LEARNER, *more],
                 env={**os.environ, "ONIBUS_RUNS_DIR": str(folder), "COLUMNS": "200"},
                 cwd=folder,
                 stdout=out,

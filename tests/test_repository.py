@@ -55,7 +55,9 @@ def test_no_file_names_a_package_index_or_a_folder_of_somebodys_machine() -> Non
     assert not found
 
 
-@pytest.mark.parametrize("name", ["dev", "annotate", "rollout", "learn", "train", "build", "uv"])
+@pytest.mark.parametrize(
+    "name", ["dev", "annotate", "rollout", "learn", "train", "build", "uv", "vllm", "vllm-cuda"]
+)
 def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     text = (ROOT / "infra" / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")
     requirements = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]

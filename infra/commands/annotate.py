@@ -16,6 +16,7 @@ class Llm(StrEnum):
 
     RULES = "rules"
     OPENAI = "openai"
+    VLLM = "vllm"
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def annotate(
     settings: Settings,
     llm: Annotated[
-        Llm, typer.Option(help="Who judges: keyword rules, or any OpenAI-compatible server.")
+        Llm, typer.Option(help="Who judges: keyword rules, any OpenAI-compatible server, or vLLM in here.")
     ] = Llm.RULES,
     spec: Annotated[
         list[str] | None,
@@ -36,11 +37,15 @@ def annotate(
     base_url: Annotated[
         str | None, typer.Option(help="Address of the server, e.g. http://127.0.0.1:8000/v1 (openai).")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model to ask (openai).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to ask (openai); a folder or a name on the hub (vllm).")
+    ] = None,
     model_revision: Annotated[
         str, typer.Option(help="Revision of the model; part of the spec id: other revisions, other labels.")
     ] = "",
-    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Requests at a time (openai).")] = 64,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Requests at a time (openai, vllm).")
+    ] = 64,
     comparisons: Annotated[
         int, typer.Option(min=1, max=100, help="Comparisons a caption leads to, with a spec that compares.")
     ] = 4,

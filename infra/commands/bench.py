@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +18,18 @@ from infra.commands.options import AsJson, with_settings
 from infra.settings import Settings
 
 if TYPE_CHECKING:
+    from infra.vllm_server import VllmServer
     from learner.benchmarks.result import Figure
 
 BENCH_PORT = 19292
+
+
+class Judge(StrEnum):
+    """Who judges captions while learning is measured."""
+
+    RULES = "rules"
+    VLLM = "vllm"
+
 
 _Labels = Annotated[int, typer.Option(min=1_000, help="Labels in the table.")]
 
@@ -31,6 +42,7 @@ def register(app: typer.Typer) -> None:
     group.command("step-cost")(step_cost)
     group.command("size")(size)
     group.command("learning")(learning)
+    group.command("vllm")(vllm)
     group.command("all")(everything)
     app.add_typer(group, name="bench")
 
@@ -76,6 +88,9 @@ def learning(
     settings: Settings,
     task: Annotated[str, typer.Option(help="Task to learn.")] = "keyroom-s5",
     spec: Annotated[str, typer.Option(help="Annotation specification.")] = "keys-and-doors",
+    llm: Annotated[
+        Judge, typer.Option(help="Who judges: keyword rules, or the stand-in on a vLLM server.")
+    ] = (Judge.RULES),
     rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval,none",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds, from 1.")] = 3,
     steps: Annotated[int, typer.Option(min=10_000, help="Environment steps of each run.")] = 1_500_000,
@@ -87,9 +102,12 @@ def learning(
     from infra.shutdown import stop_event
     from learner.benchmarks import learning as benchmark
 
-    plan = benchmark.LearningPlan(task, spec, rewards.split(","), range(1, seeds + 1), steps)
+    stopping = stop_event()
+    server = None if llm is Judge.RULES else _server(settings, None, stopping)
+    asked = spec if server is None else f"{spec}-one-word"
+    plan = benchmark.LearningPlan(task, asked, rewards.split(","), range(1, seeds + 1), steps, server)
     with _broker(settings, "unused.") as own:
-        figures = benchmark.measure(own, plan, Console(stderr=True), stop_event())
+        figures = benchmark.measure(own, plan, Console(stderr=True), stopping)
     _report("learning", figures, as_json)
 
 
@@ -110,13 +128,52 @@ def size(
 
 
 @with_settings
+def vllm(
+    settings: Settings,
+    model: Annotated[
+        str | None, typer.Option(help="A folder or a hub's name. [default: the stand-in, trained here]")
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=100, help="Prompts of each run.")] = 2_000,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Prompts a second of our client beside a bare one, on one real vLLM server (about two minutes)."""
+    from infra.processes import Supervisor
+    from infra.shutdown import stop_event
+    from infra.vllm_server import READY_SECONDS
+    from learner.benchmarks import vllm_client as benchmark
+
+    stopping = stop_event()
+    server = _server(settings, model, stopping)
+    with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
+        supervisor = Supervisor({})
+        try:
+            supervisor.start([server.component(Path(folder) / "vllm-server.log")])
+            supervisor.wait_ready(READY_SECONDS, stopping)
+            figures = benchmark.measure(server, prompts, concurrency, rounds)
+        finally:
+            supervisor.stop()
+    _report(f"vLLM server with {server.name}, {concurrency} requests at a time", figures, as_json)
+
+
+@with_settings
 def everything(settings: Settings) -> None:
     """All of the above, one after the other (about an hour)."""
     from infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
-    for command in (reward_path, label_table, step_cost, size, learning):
+    for command in (reward_path, label_table, step_cost, size, vllm, learning):
         command()
+
+
+def _server(settings: Settings, model: str | None, stopping: threading.Event) -> VllmServer:
+    """A server, not started yet, for a model or for the stand-in, which is made now if none is kept."""
+    from infra.commands.tiny_llama import stand_in
+    from infra.demo.session import free_port
+    from infra.vllm_server import VllmServer
+
+    return VllmServer.of(model or str(stand_in(settings, stopping)), free_port())
 
 
 def _was_given(settings: Settings, variable: str) -> bool:

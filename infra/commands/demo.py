@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.commands.options import with_settings
+from infra.commands.tiny_llama import stand_in
 from infra.errors import OnibusError
 from infra.settings import DEFAULT_PORT, Settings
+from infra.shutdown import stop_event
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,12 +40,22 @@ def demo(
             '"--motif-model …"), or none to see the difference.'
         ),
     ] = "retrieval",
-    llm: Annotated[str, typer.Option(help="Who judges: rules, or openai (any compatible server).")] = "rules",
+    llm: Annotated[
+        str,
+        typer.Option(
+            help="Who judges: rules, openai (any compatible server), or vllm (a server of its own)."
+        ),
+    ] = "rules",
     spec: Annotated[str | None, typer.Option(help="Annotation specification: a name or a file.")] = None,
     base_url: Annotated[
         str | None, typer.Option(help="Server of --llm openai, for example http://127.0.0.1:8000/v1.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model of --llm openai.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model of --llm openai; for vllm a folder or a hub's name. [vllm: a stand-in, trained here]"
+        ),
+    ] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="How long to watch.")] = 4.0,
     annotators: Annotated[int, typer.Option(min=1, max=16, help="Annotator processes.")] = 2,
     run: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
@@ -56,19 +70,17 @@ def demo(
     """Run everything on this machine and watch it learn; a summary and a report at the end."""
     from rich.console import Console
 
-    from infra.demo.session import DemoOptions, one_at_a_time
-    from learner.options import default_specs
+    from infra.demo.session import ANNOTATED, DemoOptions, one_at_a_time
+    from learner.options import COMPARED, default_specs
     from producers.tasks import make_task
 
-    if llm != "rules" and model is None:
+    if llm == "openai" and model is None:
         raise OnibusError(f"--llm {llm} needs --model, and --base-url unless it is OpenAI's own; add them")
     make_task(task).close()  # type: ignore[no-untyped-call]
     name = run or f"demo-{task}-{reward}-{time.strftime('%Y%m%d-%H%M%S')}"
     (usual,) = default_specs(task, reward)
-    given_spec = spec or usual.name
-    judge = ["--llm", llm]
-    judge += ["--base-url", base_url] if base_url else []
-    judge += ["--model", model] if model else []
+    simple = llm == "vllm" and model is None and reward not in COMPARED  # what the stand-in can answer
+    given_spec = spec or usual.name + ("-one-word" if simple else "")
     learner = learner_args.split()
     learner += ["--spec", f"{_spec_name(given_spec)}={usual.coefficient}"] if reward != "none" else []
     options = DemoOptions(
@@ -78,14 +90,17 @@ def demo(
         spec=given_spec,
         spec_name=_spec_name(given_spec),
         judge_name=_judge_name(reward, llm, model),
-        judge=tuple(judge),
+        judge=_judge_flags(llm, base_url, model),
         learner=tuple(learner),
         seconds=minutes * 60,
         annotators=annotators,
         broker_port=broker_port,
     )
+    stopping = stop_event()
     with one_at_a_time(settings.runs_dir):
-        _play(settings, options, Console(), picture)
+        if llm == "vllm" and reward in ANNOTATED:
+            options = _with_server(settings, options, model, stopping)
+        _play(settings, options, Console(), picture, stopping)
 
 
 def _judge_name(reward: str, llm: str, model: str | None) -> str:
@@ -99,11 +114,43 @@ def _judge_name(reward: str, llm: str, model: str | None) -> str:
     return llm if model is None else f"{llm} ({model})"
 
 
-def _play(settings: Settings, options: DemoOptions, console: Console, picture: Path | None) -> None:
-    from infra.demo.session import Demo
-    from infra.shutdown import stop_event
+def _judge_flags(llm: str, base_url: str | None, model: str | None) -> tuple[str, ...]:
+    flags = ["--llm", llm]
+    flags += ["--base-url", base_url] if base_url else []
+    flags += ["--model", model] if model else []
+    return tuple(flags)
 
-    with Demo(settings, options, console, stop_event()) as running:
+
+def _with_server(
+    settings: Settings, options: DemoOptions, model: str | None, stopping: threading.Event
+) -> DemoOptions:
+    """The same demo with a vLLM server of its own that judges; what it serves is made first if need be."""
+    from consumers.tiny_llama.folder import SPECS
+    from infra.demo.session import free_port
+    from infra.vllm_environment import vllm_python
+    from infra.vllm_server import VllmServer
+
+    vllm_python()  # missing: say so before anything else
+    if model is None and options.spec not in SPECS:
+        raise OnibusError(
+            f"the stand-in for a model answers {' and '.join(SPECS)} alone, not {options.spec}; give --model"
+        )
+    server = VllmServer.of(model or str(stand_in(settings, stopping)), free_port())
+    shown = server.name if model else f"{server.name}, a stand-in trained here"
+    flags = tuple(server.judge_flags())
+    return replace(options, server=server, judge=flags, judge_name=f"vLLM ({shown})")
+
+
+def _play(
+    settings: Settings,
+    options: DemoOptions,
+    console: Console,
+    picture: Path | None,
+    stopping: threading.Event,
+) -> None:
+    from infra.demo.session import Demo
+
+    with Demo(settings, options, console, stopping) as running:
         running.watch()
         if picture is not None:
             running.picture(picture)

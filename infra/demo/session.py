@@ -28,6 +28,8 @@ from infra.scraping import scrape
 from infra.settings import Settings, environment_of, load_settings
 from infra.topic_admin import create_topics, require_topics
 from infra.topics import TopicNames
+from infra.vllm_server import READY_SECONDS as SERVER_READY_SECONDS
+from infra.vllm_server import VllmServer
 
 ANNOTATED = ("retrieval", "classification", "ranking")
 """Rewards for which annotators run."""
@@ -58,6 +60,8 @@ class DemoOptions:
     seconds: float
     annotators: int
     broker_port: int
+    server: VllmServer | None = None
+    """A vLLM server that runs with the demo, for its annotators."""
 
 
 class Demo:
@@ -138,7 +142,7 @@ class Demo:
 
     def stop_components(self) -> None:
         """Stop learner and annotators; the broker stays for the summary."""
-        with self._console.status("stopping learner and annotators …"):
+        with self._console.status("stopping what judges and learns …"):
             self.killed += self._supervisor.stop()
 
     def close(self) -> None:
@@ -176,9 +180,11 @@ class Demo:
     def _start_components(self) -> None:
         self._supervisor = Supervisor(environment_of(self.settings))
         logs = self.folder / "logs"
+        if self.options.server is not None:
+            self._start_server(self.options.server, logs / "vllm-server.log")
         names = [f"annotator-{n + 1}" for n in range(self.options.annotators)]
-        self._annotator_ports = [_free_port() for _ in names]
-        self._learner_port = _free_port()
+        self._annotator_ports = [free_port() for _ in names]
+        self._learner_port = free_port()
         group = f"demo-annotators-{Path(self.options.spec).stem}"
         if self.options.reward in ANNOTATED:
             annotators = [
@@ -214,9 +220,17 @@ class Demo:
         with self._console.status("starting the learner and its rollout workers …"):
             self._supervisor.wait_ready(LEARNER_READY_SECONDS, self._stopping)
 
+    def _start_server(self, server: VllmServer, log_path: Path) -> None:
+        """First of all: annotators end when they find no model."""
+        began = time.monotonic()
+        self._supervisor.start([server.component(log_path)])
+        with self._console.status(f"starting a vLLM server with {server.name} …"):
+            self._supervisor.wait_ready(SERVER_READY_SECONDS, self._stopping)
+        self._say(f"vLLM server: {server.name} at {server.base_url}, up in {time.monotonic() - began:.0f} s")
+
     def _start_trainer(self, log_path: Path) -> None:
         """After the annotators, which announce the specification that it learns from."""
-        self._trainer_ports = [_free_port()]
+        self._trainer_ports = [free_port()]
         command = ["train-reward", "--spec", self.options.spec_name]
         trainer = Component("trainer", [*command, "--metrics-port", str(self._trainer_ports[0])], log_path)
         self._supervisor.start([trainer])
@@ -266,7 +280,8 @@ class _View:
             self._live.__exit__(None, None, None)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

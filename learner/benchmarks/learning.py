@@ -15,6 +15,7 @@ from consumers.annotation_specs import load_spec
 from infra.demo.session import Demo, DemoOptions
 from infra.errors import OnibusError
 from infra.settings import DEFAULT_PORT, Settings
+from infra.vllm_server import VllmServer
 from learner.benchmarks.result import Figure
 from learner.charts import Curve, curve_of, line_chart
 from learner.progress import read_history
@@ -37,6 +38,8 @@ class LearningPlan:
     rewards: Sequence[str]
     seeds: Sequence[int]
     steps: int
+    server: VllmServer | None = None
+    """Who judges; without a server the keyword rules do."""
 
 
 def measure(
@@ -77,12 +80,13 @@ def _run(
         reward=reward,
         spec=plan.spec,
         spec_name=load_spec(plan.spec).name,
-        judge_name="rules",
-        judge=("--llm", "rules"),
+        judge_name=plan.server.name if plan.server else "rules",
+        judge=tuple(plan.server.judge_flags()) if plan.server else ("--llm", "rules"),
         learner=("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH)),
         seconds=NEVER,
         annotators=2,
         broker_port=DEFAULT_PORT,
+        server=plan.server,
     )
     with Demo(apart, options, console, stopping) as demo:
         demo.watch()

@@ -24,7 +24,8 @@ MINIMAL = 'name = "mine"\nkind = "judge_one"\ngoal = "Win."\ntemplate = "{{ goal
 
 def test_the_specs_that_come_with_onibus() -> None:
     judging = ["combat", "goals", "gold", "keys-and-doors", "stairs"]
-    assert spec_names() == sorted([*judging, *(f"{name}-pairs" for name in judging)])
+    one_word = ["goals-one-word", "keys-and-doors-one-word"]
+    assert spec_names() == sorted([*judging, *one_word, *(f"{name}-pairs" for name in judging)])
 
 
 @pytest.mark.parametrize("name", [name for name in spec_names() if not name.endswith("-pairs")])
@@ -36,9 +37,18 @@ def test_each_of_them_can_be_asked_and_judged_by_rules(name: str) -> None:
     assert file.goal.strip() in prompt
     assert file.for_rules().model == "rules"
     for verdict in (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE):
-        line = f'"verdict: {verdict.value}"'
+        line = verdict.value if file.answer.constrained else f'"verdict: {verdict.value}"'
         assert line in prompt
-        assert read_answer(file.answer, f"analysis: x.\n{line}").verdict is verdict
+        reason = "" if file.answer.constrained else "analysis: x.\n"
+        assert read_answer(file.answer, f"{reason}{line}").verdict is verdict
+
+
+@pytest.mark.parametrize("name", [n for n in spec_names() if n.endswith("-one-word")])
+def test_a_spec_in_one_word_has_the_goal_and_the_rules_of_the_one_with_reasons(name: str) -> None:
+    brief, long = load_spec_file(name), load_spec_file(name.removesuffix("-one-word"))
+    assert (brief.goal, brief.rules) == (long.goal, long.rules)
+    assert (brief.answer.parser, brief.answer.constrained) == ("one-word", True)
+    assert brief.template.strip().endswith("<message>{{ caption }}</message>")  # for prefix caches
 
 
 @pytest.mark.parametrize("name", [name for name in spec_names() if name.endswith("-pairs")])

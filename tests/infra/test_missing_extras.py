@@ -36,7 +36,19 @@ def onibus_without(
 
 
 @pytest.mark.parametrize(
-    "command", ["", "annotate", "learn", "rollout", "demo", "broker", "topics", "train-reward", "report"]
+    "command",
+    [
+        "",
+        "annotate",
+        "tiny-llama make",
+        "learn",
+        "rollout",
+        "demo",
+        "broker",
+        "topics",
+        "train-reward",
+        "report",
+    ],
 )
 def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:
     everything = GAME_AND_LEARNING + MODELS + BROKER + ("jinja2", "matplotlib", "plotext")

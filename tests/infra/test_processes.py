@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,25 @@ def test_it_is_ready_when_it_says_so(tmp_path: Path, started: list[Component]) -
     it.wait_ready(20, threading.Event())
     assert it.ready
     it.check()
+
+
+def test_another_program_is_ready_when_it_is_found_to_be_and_has_variables_of_its_own(
+    tmp_path: Path, started: list[Component], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOT_FOR_IT", "1")
+    script = "import os, sys, time; open(sys.argv[1], 'w').write(str(sorted(os.environ))); time.sleep(60)"
+    mark = tmp_path / "mark"
+    it = Component(
+        *("other", (script, str(mark)), tmp_path / "other.log"),
+        program=(sys.executable, "-c"),
+        variables={"FOR_IT": "1", "NOT_FOR_IT": None},
+        is_up=lambda: mark.exists() and mark.stat().st_size > 0,
+    )
+    started.append(it)
+    it.start({})
+    it.wait_ready(20, threading.Event())
+    assert "'FOR_IT'" in mark.read_text()
+    assert "NOT_FOR_IT" not in mark.read_text()
 
 
 def test_one_that_dies_is_named_with_its_last_lines(tmp_path: Path, started: list[Component]) -> None:

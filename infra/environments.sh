@@ -1,0 +1,67 @@
+# Sourced by the set-up scripts: a virtual environment with uv in it, and where uv gets packages from.
+# Answers to "which package, from where" come from pip's and uv's own settings and stay in force;
+# these would send packages elsewhere than there, or ask for more than the pins allow.
+unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_CONSTRAINT PIP_REQUIREMENT PIP_EDITABLE \
+    PIP_REQUIRE_VIRTUALENV PIP_NO_DEPS PIP_NO_BINARY PIP_ONLY_BINARY PIP_DRY_RUN PIP_IGNORE_INSTALLED \
+    PIP_NO_BUILD_ISOLATION PIP_QUIET PIP_REPORT PIP_PRE PIP_UPGRADE \
+    UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_PREFIX UV_CONSTRAINT UV_OVERRIDE UV_EXCLUDE UV_BUILD_CONSTRAINT \
+    UV_REQUIRE_HASHES UV_NO_VERIFY_HASHES UV_NO_BINARY UV_NO_BUILD UV_ONLY_BINARY UV_PRERELEASE UV_RESOLUTION \
+    UV_EXCLUDE_NEWER UV_NO_BUILD_ISOLATION UV_BREAK_SYSTEM_PACKAGES UV_NO_SOURCES UV_PYTHON_PREFERENCE \
+    UV_DRY_RUN UV_TORCH_BACKEND \
+    PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX 2>/dev/null || true
+
+is_3_11() {
+    "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1
+}
+
+find_python() {
+    for candidate in "${1:-python3.11}" python3.11 python3 python; do
+        if is_3_11 "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "Python 3.11 is missing (NetHack's package has no build for newer ones); install it (Debian and" \
+        "Ubuntu: python3.11 and python3.11-venv; macOS: brew install python@3.11) or name it:" \
+        "make PYTHON=/path/to/python3.11" >&2
+    exit 2
+}
+
+# $1: the folder; $2: the interpreter to use, if not the first 3.11 found. Prints two steps of four.
+make_environment() {
+    python=$(find_python "$2")
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || {
+        echo "$python has no venv module; install it (Debian and Ubuntu: python3.11-venv)" >&2
+        exit 2
+    }
+    if ! is_3_11 "$1/bin/python" || ! "$1/bin/python" -m pip --version >/dev/null 2>&1; then
+        echo "[1/4] making $1 with $("$python" --version)"
+        "$python" -m venv --clear "$1"
+    else
+        echo "[1/4] $1 is there"
+    fi
+    echo "[2/4] uv, the installer"
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+        -r infra/requirements/uv.txt
+    use_pip_settings_of "$1/bin/python"
+}
+
+# uv does not read pip's settings (files or PIP_*): pass on where packages come from, unless it has its own.
+pass_on() {
+    value=$(echo "$pip_settings" | sed -n "s/^[a-z:]*\.$2='\(.*\)'\$/\1/p" | tail -n 1)
+    if [ -n "$value" ]; then
+        eval "export $1=\"\${$1:-\$value}\""
+    fi
+}
+
+# $1: an interpreter with pip.
+use_pip_settings_of() {
+    pip_settings=$("$1" -m pip config list)
+    pass_on UV_DEFAULT_INDEX index-url
+    pass_on UV_INDEX extra-index-url
+    pass_on UV_FIND_LINKS find-links
+    pass_on UV_NO_INDEX no-index
+    pass_on SSL_CERT_FILE cert
+    pass_on UV_HTTP_TIMEOUT timeout
+    pass_on HTTPS_PROXY proxy
+}
