@@ -85,7 +85,7 @@ class VllmModel:
         try:
             await self._engine.start()
             asked = next(iter(self._asked.values()))
-            await self._engine.generate(asked.prompt.text("You see here a key."), asked.sampling)
+            await self._engine.generate(asked.prompt.example(), asked.sampling)
         except _RefusedPromptError as error:
             raise ModelRefusedError(
                 f"{self._name} does not take the prompt: {error}; choose another model"

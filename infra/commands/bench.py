@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
     group.command("label-table")(label_table)
     group.command("step-cost")(step_cost)
     group.command("size")(size)
+    group.command("reward-models")(reward_models)
     group.command("learning")(learning)
     group.command("vllm")(vllm)
     group.command("all")(everything)
@@ -69,17 +70,22 @@ def label_table(settings: Settings, labels: _Labels = 1_000_000, as_json: AsJson
 def step_cost(
     settings: Settings,
     task: Annotated[str, typer.Option(help="Task to play.")] = "keyroom-s5",
+    rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval",
     seconds: Annotated[float, typer.Option(min=5, help="Length of each run after its warm-up.")] = 45,
     rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs.")] = 3,
     workers: Annotated[int, typer.Option(min=1)] = 2,
     environments: Annotated[int, typer.Option(min=1, help="Environments a worker.")] = 16,
     as_json: AsJson = False,
 ) -> None:
-    """CPU time of a step with captions and rewards, beside plain Sample Factory (about 8 minutes)."""
+    """CPU time of a step with captions and rewards, beside plain Sample Factory (8 minutes a reward)."""
     from learner.benchmarks import step_cost as benchmark
 
     with _broker(settings, "bench-steps.") as own:
-        figures = benchmark.measure(own, task, seconds, rounds, workers, environments)
+        figures = [
+            figure
+            for reward in rewards.split(",")
+            for figure in benchmark.measure(own, task, reward, seconds, rounds, workers, environments)
+        ]
     _report(f"cost of a step, {task}, small network", figures, as_json)
 
 
@@ -109,6 +115,31 @@ def learning(
     with _broker(settings, "unused.") as own:
         figures = benchmark.measure(own, plan, Console(stderr=True), stopping)
     _report("learning", figures, as_json)
+
+
+@with_settings
+def reward_models(
+    settings: Settings,
+    play_steps: Annotated[
+        int, typer.Option(min=1_000, help="Random steps whose captions are learned.")
+    ] = 50_000,
+    versions: Annotated[int, typer.Option(min=1, help="Versions trained on them.")] = 40,
+    annotations: Annotated[int, typer.Option(min=500, help="Annotations that the trainer reads.")] = 2_000,
+    captions: Annotated[int, typer.Option(min=100, help="Captions that a new version scores.")] = 2_000,
+    swaps: Annotated[int, typer.Option(min=1, help="Versions swapped in.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Accuracy of reward models, the trainer's speed beside bare training, what a swap costs (10 minutes)."""
+    import torch
+
+    from learner.benchmarks import reward_models as benchmark
+
+    torch.set_num_threads(1)
+    figures = benchmark.measure_swap(captions, swaps)
+    with _broker(settings, "bench-models.") as own:
+        figures += benchmark.measure_trainer(own, annotations)
+    figures += benchmark.measure_accuracy(play_steps, versions)
+    _report("reward models", figures, as_json)
 
 
 @with_settings
@@ -163,7 +194,7 @@ def everything(settings: Settings) -> None:
     from infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
-    for command in (reward_path, label_table, step_cost, size, vllm, learning):
+    for command in (reward_path, label_table, step_cost, size, reward_models, vllm, learning):
         command()
 
 

@@ -18,12 +18,14 @@ from infra.settings import DEFAULT_PORT, Settings
 from infra.vllm_server import VllmServer
 from learner.benchmarks.result import Figure
 from learner.charts import Curve, curve_of, line_chart
+from learner.options import COMPARED, PAIRS, default_specs
 from learner.progress import read_history
 
 LEARNT, NOT_LEARNT = 0.8, 0.1
 ENOUGH = 0.9
 """Mean return at which a run ends early: the goal is passed by then, and the machine is free for the next."""
 
+_NAMES = {"retrieval": "judged messages", "none": "extrinsic reward alone"}
 CURVES_FILE = "learning.json"
 PICTURE_FILE = "learning.svg"
 NEVER = 24 * 3600.0
@@ -47,6 +49,8 @@ def measure(
 ) -> list[Figure]:
     """Make the runs one after the other, each with topics of its own; returns the returns reached.
 
+    A run that an earlier call finished in the same folder is not made again.
+
     Also leaves ``learning.json`` (curves) and ``learning.svg`` (their picture) in the runs folder.
 
     Raises:
@@ -57,7 +61,11 @@ def measure(
     for reward in plan.rewards:
         for seed in plan.seeds:
             console.print(f"{plan.task}, reward {reward}, seed {seed}: {plan.steps:,} steps")
-            rows = _run(settings, plan, reward, seed, console, stopping)
+            rows = read_history(settings.runs_dir / _run_name(plan, reward, seed))
+            if _is_finished(plan, rows):
+                console.print("made already; delete its folder to make it again")
+            else:
+                rows = _run(settings, plan, reward, seed, console, stopping)
             curves[reward][seed] = curve_of(rows, "env_steps", "return")
             figures.append(_figure(reward, seed, rows))
     _keep(settings.runs_dir, plan, curves)
@@ -72,17 +80,20 @@ def _run(
     console: Console,
     stopping: threading.Event,
 ) -> list[dict[str, float]]:
-    name = f"bench-learning-{plan.task}-{reward}-{seed}"
+    name = _run_name(plan, reward, seed)
+    spec = f"{plan.spec}{PAIRS}" if reward in COMPARED else plan.spec
+    coefficient = default_specs(plan.task, reward)[0].coefficient
+    share = () if reward == "none" else ("--spec", f"{load_spec(spec).name}={coefficient}")
     apart = settings.model_copy(update={"topic_prefix": f"{name}."})
     options = DemoOptions(
         run=name,
         task=plan.task,
         reward=reward,
-        spec=plan.spec,
-        spec_name=load_spec(plan.spec).name,
+        spec=spec,
+        spec_name=load_spec(spec).name,
         judge_name=plan.server.name if plan.server else "rules",
         judge=tuple(plan.server.judge_flags()) if plan.server else ("--llm", "rules"),
-        learner=("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH)),
+        learner=("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH), *share),
         seconds=NEVER,
         annotators=2,
         broker_port=DEFAULT_PORT,
@@ -93,6 +104,20 @@ def _run(
     if stopping.is_set():
         raise OnibusError("stopped before its end; nothing was measured")
     return read_history(settings.runs_dir / name)
+
+
+def _run_name(plan: LearningPlan, reward: str, seed: int) -> str:
+    judge = "" if plan.server is None else "-vllm"
+    return f"bench-learning-{plan.task}-{reward}{judge}-{seed}"
+
+
+def _is_finished(plan: LearningPlan, rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether an interrupted benchmark had this run behind it."""
+    if not rows:
+        return False
+    last = rows[-1]
+    learnt = last["episodes_averaged"] >= 100 and last.get("return", -math.inf) >= ENOUGH
+    return learnt or last["env_steps"] >= plan.steps
 
 
 def _figure(reward: str, seed: int, rows: Sequence[Mapping[str, float]]) -> Figure:
@@ -108,7 +133,7 @@ def _figure(reward: str, seed: int, rows: Sequence[Mapping[str, float]]) -> Figu
 
 def _keep(folder: Path, plan: LearningPlan, curves: Mapping[str, Mapping[int, Curve]]) -> None:
     flat = {
-        f"{'judged messages' if reward != 'none' else 'extrinsic reward alone'}, seed {seed}": curve
+        f"{_NAMES.get(reward, reward)}, seed {seed}": curve
         for reward, by_seed in curves.items()
         for seed, curve in by_seed.items()
     }

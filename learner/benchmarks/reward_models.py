@@ -1,0 +1,253 @@
+"""Reward models: how well they learn, how fast the trainer is beside bare training, what a swap costs."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.annotation_specs import load_spec_file, publish_specs
+from consumers.caption_pool import CaptionPool, Partner
+from consumers.reward_models.chunks import WholeFile, model_name
+from consumers.reward_models.trainer import RewardTrainer
+from consumers.reward_models.trainer_process import TrainerProcess
+from consumers.rules import Judge
+from infra import clients
+from infra.settings import Settings
+from infra.topics import TopicNames
+from learner.benchmarks.result import Figure
+from learner.model_scores import ModelScores
+from learner.rewards import AboveThreshold, ModelReward, NormalisedAboveThreshold, SpecReward
+from producers.random_play import random_captions
+from schemas import codec, ids
+from schemas.records import Annotation, AnnotationSpec, Origin, Verdict
+
+TASK = "score"
+SPEC = "goals"
+COMPARISONS = 8
+SEED = 0
+TRANSITIONS = 1_024
+LONGEST_DELAY_MS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """Annotations of one specification, as annotators would write them."""
+
+    spec: AnnotationSpec
+    annotations: Sequence[Annotation]
+
+    @property
+    def spec_id(self) -> bytes:
+        return ids.spec_id(self.spec)
+
+
+def measure_accuracy(play_steps: int, versions: int) -> list[Figure]:
+    """Held-out accuracy on the rules' verdicts and comparisons of the captions of random play.
+
+    Args:
+        play_steps: random steps of the full game.
+        versions: trained on all of the annotations; each is 32 gradient steps.
+    """
+    captions = random_captions([TASK], play_steps, SEED)
+    figures = [Figure(f"different captions in {play_steps:,} random steps", len(captions), "captions")]
+    goals = {"classification": 0.97, "ranking": 0.95}
+    for name, log in (("classification", _verdicts(captions)), ("ranking", _comparisons(captions))):
+        told = _trained(log, versions)
+        what = "captions judged" if name == "classification" else "pairs ordered"
+        figures.append(
+            Figure.at_least(
+                f"{name}: held-out {what} as the rules do", told["held_out_accuracy"], "share", goals[name]
+            )
+        )
+        figures.append(Figure(f"{name}: Brier score", told["held_out_brier"], ""))
+    return figures
+
+
+def measure_trainer(settings: Settings, count: int) -> list[Figure]:
+    """Gradient steps a second of the trainer on Kafka, publishing included, beside the same loop in memory.
+
+    Args:
+        settings: a broker with topics.
+        count: annotations.
+    """
+    captions = [f"You see here {n} gold pieces." if n % 3 else f"It's a wall {n}." for n in range(count)]
+    log = _verdicts(captions)
+    _publish(settings, log)
+    bare, ours = [], []
+    for seed in range(2):
+        bare.append(_steps_in_memory(log, seed))
+        # A name of its own for each turn: the trainer goes on from a model that it finds.
+        ours.append(_steps_on_kafka(settings, f"{log.spec.name}-{seed}", log, seed, bare[-1][0]))
+    rates = [[steps / seconds for steps, seconds in side] for side in (bare, ours)]
+    ratio = statistics.median(our / their for their, our in zip(*rates, strict=True))
+    return [
+        Figure("gradient steps a second in memory", statistics.median(rates[0]), "1/s"),
+        Figure("gradient steps a second of the trainer", statistics.median(rates[1]), "1/s"),
+        Figure.at_least("trainer ÷ in memory", ratio, "ratio", 0.9),
+    ]
+
+
+def measure_swap(captions: int, versions: int) -> list[Figure]:
+    """How long a batch of 1,024 transitions takes at most, with versions swapped in and without."""
+    figures = []
+    for ranks in (False, True):
+        scores, files = ModelScores(ranks=ranks), _two_versions(ranks)
+        known = {ids.lookup_id(ids.caption_id(f"caption {n}")): f"caption {n}" for n in range(captions)}
+        scores.add(known)
+        scores.take(_SPEC_ID, files[0], 0.0)
+        shape = NormalisedAboveThreshold(0.0) if ranks else AboveThreshold(0.5)
+        reward = ModelReward(scores, shape, count_beta=3.0)
+        reward.specs = (SpecReward(_SPEC_ID, 0.5),)
+        name = "ranking" if ranks else "classification"
+        quiet = _batches(reward, list(known), threading.Event(), 400)
+        done = threading.Event()
+        thread = threading.Thread(target=_swap, args=(scores, files, versions, done))
+        thread.start()
+        swapped = _batches(reward, list(known), done, 10**9)
+        thread.join()
+        delay = np.max(swapped) - np.median(quiet)
+        figures += [
+            Figure(f"{name}: a batch, no swap: median", float(np.median(quiet)), "ms"),
+            Figure(f"{name}: a batch, no swap: longest", float(np.max(quiet)), "ms"),
+            Figure(f"{name}: a batch while versions come: median", float(np.median(swapped)), "ms"),
+            Figure.at_most(
+                f"{name}: longest delay of a batch in {versions} swaps", float(delay), "ms", LONGEST_DELAY_MS
+            ),
+        ]
+    return figures
+
+
+_SPEC_ID = b"benchmrk"
+
+
+def _swap(scores: ModelScores, files: Sequence[WholeFile], versions: int, done: threading.Event) -> None:
+    for number in range(versions):
+        scores.take(_SPEC_ID, files[number % 2], float(number))
+    done.set()
+
+
+def _verdicts(captions: Sequence[str]) -> _Log:
+    file = load_spec_file(SPEC)
+    assert file.rules is not None
+    judge = Judge(file.rules)
+    spec = file.for_rules()
+    annotations = [
+        _annotation(spec, (caption,), ids.caption_id(caption), judge.judge(caption)[0], number)
+        for number, caption in enumerate(captions)
+    ]
+    return _Log(spec, annotations)
+
+
+def _comparisons(captions: Sequence[str]) -> _Log:
+    """Those that an annotator would make, each caption leading to eight."""
+    file = load_spec_file(f"{SPEC}-pairs")
+    assert file.rules is not None
+    judge, spec, pool = Judge(file.rules), file.for_rules(), CaptionPool()
+    annotations: list[Annotation] = []
+    for number, caption in enumerate(captions):
+        caption_id = ids.caption_id(caption)
+        pool.add([Partner(caption_id, caption, 0, number)], [number])
+        for pair in pool.pairs(caption_id, caption, number, COMPARISONS):
+            verdict, _ = judge.compare(pair.first, pair.second)
+            annotations.append(
+                _annotation(spec, (pair.first, pair.second), pair.subject_id, verdict, len(annotations))
+            )
+    return _Log(spec, annotations)
+
+
+def _annotation(
+    spec: AnnotationSpec, texts: tuple[str, ...], subject: bytes, verdict: Verdict, number: int
+) -> Annotation:
+    return Annotation(
+        spec_id=ids.spec_id(spec), subject_id=subject, texts=texts, verdict=verdict, origin=Origin.RULES,
+        sources=(), prompt_hash=bytes(16), model=spec.model, model_revision=spec.model_revision, sampling={},
+        raw_answer=verdict.value, reason="", tokens_in=0, tokens_out=0, latency_us=0, attempt=1,
+        annotator="bench", observed_at=number, annotated_at=1_700_000_000_000_000 + number,
+    )  # fmt: skip
+
+
+def _trained(log: _Log, versions: int) -> dict[str, float]:
+    trainer = RewardTrainer("bench", log.spec_id, SEED, kind=log.spec.kind)
+    for offset, annotation in enumerate(log.annotations):
+        trainer.see(0, offset, annotation)
+    told: dict[str, float] = {}
+    for _ in range(versions):
+        version = trainer.train()
+        assert version is not None
+        told = version.metrics
+    return told
+
+
+def _steps_in_memory(log: _Log, seed: int) -> tuple[int, float]:
+    """Gradient steps and seconds of a training on the log, each version made when it is due."""
+    trainer = RewardTrainer("bench", log.spec_id, seed, kind=log.spec.kind)
+    began = time.perf_counter()
+    for offset, annotation in enumerate(log.annotations):
+        trainer.see(0, offset, annotation)
+        if trainer.is_due():
+            trainer.train()
+    return trainer.gradient_steps, time.perf_counter() - began
+
+
+def _steps_on_kafka(settings: Settings, name: str, log: _Log, seed: int, enough: int) -> tuple[int, float]:
+    """The same of a trainer that reads the log from the broker and publishes its versions."""
+    process = TrainerProcess(settings, name, log.spec_id, seed, log.spec.kind)
+    stopping = threading.Event()
+    thread = threading.Thread(target=process.run, args=(stopping,))
+    began = time.perf_counter()
+    thread.start()
+    while process.summary.gradient_steps < enough and thread.is_alive():
+        time.sleep(0.01)
+    seconds = time.perf_counter() - began
+    stopping.set()
+    thread.join()
+    return process.summary.gradient_steps, seconds
+
+
+def _publish(settings: Settings, log: _Log) -> None:
+    publish_specs(settings, [log.spec])
+    topic = TopicNames(settings.topic_prefix).annotations
+    producer = clients.producer(settings)
+    for annotation in log.annotations:
+        key = ids.label_key(annotation.spec_id, annotation.subject_id)
+        producer.send(topic, key=key, value=codec.encode(annotation))
+    producer.flush()
+    producer.close()
+
+
+def _two_versions(ranks: bool) -> list[WholeFile]:
+    captions = [f"caption {n}" for n in range(64)] + [f"You kill the newt {n}!" for n in range(16)]
+    log = _comparisons(captions) if ranks else _verdicts(captions)
+    trainer = RewardTrainer(model_name("bench", _SPEC_ID), _SPEC_ID, SEED, kind=log.spec.kind)
+    for offset, annotation in enumerate(log.annotations):
+        trainer.see(0, offset, annotation)
+    files = []
+    for number in (1, 2):
+        version = trainer.train()
+        assert version is not None
+        data = version.file.to_bytes()
+        files.append(WholeFile("bench", number, data, sha256(data).digest()))
+    return files
+
+
+def _batches(
+    reward: ModelReward, captions: Sequence[int], done: threading.Event, most: int
+) -> NDArray[np.float64]:
+    """Milliseconds of each batch, one after the other until ``done`` or ``most`` of them."""
+    rng = np.random.default_rng(SEED)
+    batches = [rng.choice(captions, (TRANSITIONS // 32, 32)) for _ in range(16)]
+    counts = rng.integers(1, 9, (TRANSITIONS // 32, 32))
+    milliseconds: list[float] = []
+    while not done.is_set() and len(milliseconds) < most:
+        began = time.perf_counter_ns()
+        reward(batches[len(milliseconds) % 16], counts)
+        milliseconds.append((time.perf_counter_ns() - began) / 1e6)
+        time.sleep(0.001)  # the learner does other things, too
+    return np.array(milliseconds)
