@@ -56,7 +56,7 @@ def test_every_file_is_yaml(file: Path) -> None:
 
 
 def test_compose_runs_commands_that_exist() -> None:
-    assert set(own_services()) == {"topics", "annotator", "learner"}
+    assert set(own_services()) == {"topics", "annotator", "trainer", "learner"}
     for name, service in own_services().items():
         words = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in service["command"]]
         assert complaint(words) == "", name
@@ -64,7 +64,7 @@ def test_compose_runs_commands_that_exist() -> None:
 
 def test_kubernetes_runs_commands_that_exist() -> None:
     commands = [container["args"] for _, container in containers()]
-    assert sorted(words[0] for words in commands) == ["annotate", "learn", "topics"]
+    assert sorted(words[0] for words in commands) == ["annotate", "learn", "topics", "train-reward"]
     for words in commands:
         assert complaint(words) == "", words
 
