@@ -54,6 +54,7 @@ MODEL_CIRCUIT_OPEN = Gauge(
 MODEL_CIRCUIT_OPENED = Counter(
     "onibus_model_circuit_opened", "How often asking stopped because nothing was answered."
 )
+COST = Counter("onibus_cost_usd", "What answers cost, if prices were given, in US dollars.", ["spec"])
 TOKENS = Counter("onibus_tokens", "Tokens that the server counted.", ["spec", "direction"])
 LABEL_LATENCY = Histogram(
     "onibus_label_latency_seconds",

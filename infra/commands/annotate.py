@@ -41,12 +41,37 @@ def annotate(
         str, typer.Option(help="Revision of the model; part of the spec id: other revisions, other labels.")
     ] = "",
     concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Requests at a time (openai).")] = 64,
+    request_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that one request may take (openai).")
+    ] = 120.0,
     group: Annotated[
         str | None, typer.Option(help="Consumer group, without prefix. [default: made of the specs]")
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name, unique in the group. [default: host and process number]")
     ] = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Stop before the group's answers take more tokens, in and out.")
+    ] = None,
+    budget_usd: Annotated[
+        float | None, typer.Option(min=0, help="Stop before they cost more, at the prices given.")
+    ] = None,
+    price_in: Annotated[
+        float | None, typer.Option(min=0, help="US dollars for a million tokens of prompts.")
+    ] = None,
+    price_out: Annotated[
+        float | None, typer.Option(min=0, help="US dollars for a million tokens of answers.")
+    ] = None,
+    static: Annotated[
+        bool,
+        typer.Option(
+            "--static",
+            help="Keep the partitions over a restart within the session time-out. Needs --name.",
+        ),
+    ] = False,
+    session_timeout: Annotated[
+        float, typer.Option(min=1, max=1_800, help="Seconds without a sign of life until others take over.")
+    ] = 10.0,
     metrics_port: MetricsPort = None,
     verbose: Verbose = False,
 ) -> None:
@@ -66,8 +91,15 @@ def annotate(
             model=model,
             model_revision=model_revision,
             concurrency=concurrency,
+            request_seconds=request_timeout,
             group=group,
             name=name,
+            budget_tokens=budget_tokens,
+            budget_usd=budget_usd,
+            price_in=price_in,
+            price_out=price_out,
+            static=static,
+            session_seconds=session_timeout,
             metrics_port=metrics_port,
             verbose=verbose,
         ),
