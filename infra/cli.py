@@ -19,6 +19,8 @@ _COMMANDS: tuple[str, ...] = (
     "rollout",
     "annotate",
     "train_reward",
+    "dead_letters",
+    "status",
     "report",
     "bench",
 )
