@@ -50,6 +50,7 @@ def annotate(
     name: Annotated[
         str | None, typer.Option(help="Name, unique in the group. [default: host and process number]")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=1_000, help="Annotators on this machine.")] = 1,
     budget_tokens: Annotated[
         int | None, typer.Option(min=1, help="Stop before the group's answers take more tokens, in and out.")
     ] = None,
@@ -82,25 +83,28 @@ def annotate(
     """
     from consumers.annotation_service import AnnotateOptions, run
 
-    run(
-        settings,
-        AnnotateOptions(
-            specs=tuple(spec or ["goals"]),
-            llm=llm.value,
-            base_url=base_url,
-            model=model,
-            model_revision=model_revision,
-            concurrency=concurrency,
-            request_seconds=request_timeout,
-            group=group,
-            name=name,
-            budget_tokens=budget_tokens,
-            budget_usd=budget_usd,
-            price_in=price_in,
-            price_out=price_out,
-            static=static,
-            session_seconds=session_timeout,
-            metrics_port=metrics_port,
-            verbose=verbose,
-        ),
+    options = AnnotateOptions(
+        specs=tuple(spec or ["goals"]),
+        llm=llm.value,
+        base_url=base_url,
+        model=model,
+        model_revision=model_revision,
+        concurrency=concurrency,
+        request_seconds=request_timeout,
+        group=group,
+        name=name,
+        budget_tokens=budget_tokens,
+        budget_usd=budget_usd,
+        price_in=price_in,
+        price_out=price_out,
+        static=static,
+        session_seconds=session_timeout,
+        metrics_port=metrics_port,
+        verbose=verbose,
     )
+    if workers == 1:
+        run(settings, options)
+        return
+    from consumers.annotator_workers import run_workers
+
+    run_workers(settings, options, workers)

@@ -186,12 +186,15 @@ def annotator(
     pending: Pending | None = None,
     limits: Limits | None = None,
     is_static: bool = False,
+    group: str = GROUP,
 ) -> Iterator[Running]:
     """An annotator, stopped at the end whatever happens."""
     default_specs, default_model = rules_specs()
     specs = specs or default_specs
     publish_specs(settings, list(specs.values()))
-    member = replace(membership(settings, name, most_under_way), is_static=is_static)
+    member = replace(
+        membership(settings, name, most_under_way), is_static=is_static, group=settings.topic_prefix + group
+    )
     process = AnnotatorProcess(settings, specs, model or default_model, member, on_step, pending, limits)
     running = Running(process)
     try:
