@@ -269,8 +269,8 @@ class AnnotatorProcess:
         """Whether there are captions to ask about, none under way, and nothing left for one more."""
         if self._budget is None or not len(self._annotator.pending) or self._annotator.pending.taken:
             return False
-        if self._affordable():
-            return False
+        if self._affordable() or (self._annotator.partitions[0] == 0 and self._budget.questions(1.0, 0)):
+            return False  # who owns the first partition stays, for when the others have left it their shares
         _log.info(
             "the budget is spent, as far as it goes: %s; the rest stays on the log", self._budget.line()
         )

@@ -3,7 +3,8 @@
 Spent is what stands on the log of answers, and everyone follows that log. What is left is shared out by
 partitions: who owns a quarter of them may have questions under way for a quarter of what is left, each
 reckoned at the most that it can cost. Shares add up to one at most, so what is under way anywhere fits into
-what is left. A share that is too small for one question makes its owner stop, and leaves it to the others.
+what is left. A share that is too small for one question makes its owner stop, and leaves it to the others;
+the owner of partition 0 stays until all that is left is too small.
 
 Not on the log, and so not counted: answers lost with an annotator that was killed, and requests without an
 answer that a provider may bill all the same.

@@ -66,7 +66,7 @@ def crowded_groups(settings: Settings) -> list[str]:
         raise OnibusError(f"the cluster does not tell of its groups: {error}; check its ACLs") from error
     return [
         f"group {name} has {members} members for {settings.partitions} partitions: "
-        f"{members - settings.partitions} have nothing to do; start fewer, or make topics with more partitions"
+        f"{members - settings.partitions} have nothing to do; start fewer, or plan for more partitions"
         for name in ours
         if (members := len(described[name]["members"])) > settings.partitions
     ]

@@ -17,10 +17,10 @@ from infra import clients
 from infra.settings import Settings, environment_of, load_settings
 from infra.topic_admin import create_topics
 from infra.topics import TopicNames
+from learner.benchmarks.model_server import ModelServer
 from schemas import codec, ids
 from schemas.records import CaptionObserved
 from tests.chaos import checker
-from tests.chaos.model_server import ModelServer
 from tests.ports import free_port
 from tests.waiting import wait_until
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import threading
+import time
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -30,17 +31,22 @@ class ModelServer:
     Attributes:
         answered: how often each caption was answered with a verdict.
         requests: how many requests came.
+        at_once: requests that it works on at a time; others wait. None: all.
+        first, last: when the first request came and the last answer went, by ``time.monotonic``.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, at_once: int | None = None) -> None:
         self.behaviour = Behaviour()
         self.answered: Counter[str] = Counter()
         self.requests = 0
+        self.at_once = at_once
+        self.first = self.last = 0.0
         self.url = f"http://127.0.0.1:{port}/v1"
         self._port = port
         self._luck = random.Random(1)
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
+        self._slots = asyncio.Semaphore(at_once or 1_000_000)
         self._connections: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="model-server", daemon=True)
         self._thread.start()
@@ -59,6 +65,11 @@ class ModelServer:
         self.down()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.answered.clear()
+        self.requests, self.first, self.last = 0, 0.0, 0.0
 
     def asked_twice(self) -> int:
         """Answers beyond the first of each caption: paid for and of no use."""
@@ -103,8 +114,10 @@ class ModelServer:
 
     async def _reply(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.requests += 1
+        self.first = self.first or time.monotonic()
         caption = request["messages"][0]["content"].split("<message>")[1].split("</message>")[0]
-        await asyncio.sleep(self.behaviour.latency_seconds)
+        async with self._slots:
+            await asyncio.sleep(self.behaviour.latency_seconds)
         while self.behaviour.hangs:
             await asyncio.sleep(0.1)
         luck = self._luck.random()
@@ -113,6 +126,7 @@ class ModelServer:
         if luck < self.behaviour.garbage:
             return 200, _completion("Well, it depends on many things.")
         self.answered[caption] += 1
+        self.last = time.monotonic()
         verdict = "helpful" if zlib.crc32(caption.encode()) % 3 == 0 else "unhelpful"
         return 200, _completion(f"analysis: it is what it is.\nverdict: {verdict}")
 
