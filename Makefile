@@ -14,12 +14,13 @@ export OMP_NUM_THREADS ?= 1
 # A GPU that happens to be there must not decide over a test.
 PYTEST = CUDA_VISIBLE_DEVICES= $(RUN) pytest
 
-.PHONY: help demo test test-fast lint bench vllm lock clean
+.PHONY: help demo test test-fast chaos lint bench vllm lock clean
 
 help:
 	@echo "make demo       play, judge and learn on this machine; TASK= REWARD= LLM= BASE_URL= MODEL= MINUTES= EXTRA="
 	@echo "make test       lint and every test"
 	@echo "make test-fast  the tests that take seconds"
+	@echo "make chaos      20,000 captions on three brokers, and everything that can go wrong; half an hour; ARGS="
 	@echo "make lint       ruff, mypy, import arrows"
 	@echo "make bench      every figure in the README"
 	@echo "make vllm       vLLM's own environment, .venv-vllm; VLLM_BUILD=cpu or cuda, if not found out"
@@ -34,6 +35,9 @@ test: lint .venv-vllm/set-up
 
 test-fast: .venv/set-up
 	@$(PYTEST) -m "not slow" $(ARGS)
+
+chaos: .venv/set-up
+	@CHAOS=1 $(PYTEST) tests/chaos $(ARGS)
 
 lint: .venv/set-up
 	@echo "ruff check" && $(RUN) ruff check .

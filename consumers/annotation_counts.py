@@ -9,6 +9,7 @@ from functools import cache
 
 from consumers.annotator import Batch
 from consumers.language_model import Answer
+from consumers.spending import Cost, Prices
 from infra import metrics
 from schemas.records import AnnotationSpec, Verdict
 
@@ -54,8 +55,9 @@ class Summary:
 class Counts:
     """Keeps the summary and the process's metrics in step."""
 
-    def __init__(self, specs: Mapping[bytes, AnnotationSpec]) -> None:
+    def __init__(self, specs: Mapping[bytes, AnnotationSpec], prices: Prices | None = None) -> None:
         self.summary = Summary()
+        self._prices = prices
         self._names = {spec_id: spec.name for spec_id, spec in specs.items()}
 
     def consumed(self, records: int, known: int) -> None:
@@ -82,7 +84,10 @@ class Counts:
         if (bias := self.summary.position_bias) is not None:
             metrics.POSITION_BIAS.set(bias)
         for answer in batch.answers:
-            _of_spec(self._names[answer.question.spec_id]).count(answer)
+            name = self._names[answer.question.spec_id]
+            _of_spec(name).count(answer)
+            if self._prices is not None:
+                metrics.COST.labels(spec=name).inc(self._prices.usd(_cost(answer)))
 
     def failed(self) -> None:
         """A transaction failed, or nobody knows."""
@@ -111,6 +116,13 @@ class _SpecMetrics:
             self._tokens_out.inc(attempt.tokens_out)
         if not answer.attempts:
             self._refused.inc()
+
+
+def _cost(answer: Answer) -> Cost:
+    return Cost(
+        tokens_in=sum(attempt.tokens_in for attempt in answer.attempts),
+        tokens_out=sum(attempt.tokens_out for attempt in answer.attempts),
+    )
 
 
 @cache

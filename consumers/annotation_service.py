@@ -11,9 +11,12 @@ from hashlib import blake2b
 
 from consumers.annotation_specs import SpecFile, load_spec_file, publish_specs
 from consumers.annotator import COMPARISONS
-from consumers.annotator_process import AnnotatorProcess, Membership
+from consumers.annotator_process import AnnotatorProcess
+from consumers.budget import Limits
 from consumers.language_model import LanguageModel
+from consumers.membership import Membership
 from consumers.rules import RulesModel
+from consumers.spending import Prices
 from infra import metrics
 from infra.errors import OnibusError
 from infra.logs import set_up_logging
@@ -45,8 +48,15 @@ class AnnotateOptions:
     model_revision: str = ""
     concurrency: int = 64
     comparisons: int = COMPARISONS
+    request_seconds: float = 120.0
     group: str | None = None
     name: str | None = None
+    budget_tokens: int | None = None
+    budget_usd: float | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+    static: bool = False
+    session_seconds: float = 10.0
     metrics_port: int | None = None
     verbose: bool = False
 
@@ -57,6 +67,9 @@ def run(settings: Settings, options: AnnotateOptions) -> None:
     Raises:
         OnibusError: something that the user can put right, in one line.
     """
+    if options.static and options.name is None:
+        raise OnibusError("--static needs --name: the name under which a restarted annotator is known again")
+    limits = spending_limits(options)
     set_up_logging(options.verbose)
     stopping = stop_event()
     files = [load_spec_file(name) for name in options.specs]
@@ -73,10 +86,12 @@ def run(settings: Settings, options: AnnotateOptions) -> None:
         group=f"{settings.topic_prefix}{options.group}" if options.group else group_of(settings, specs),
         name=options.name or f"{socket.gethostname()}-{os.getpid()}",
         most_under_way=_RULES_UNDER_WAY if options.llm == "rules" else options.concurrency,
+        session_timeout_ms=round(options.session_seconds * 1000),
+        is_static=options.static,
     )
-    summary = AnnotatorProcess(settings, specs, model, membership, comparisons=options.comparisons).run(
-        stopping
-    )
+    summary = AnnotatorProcess(
+        settings, specs, model, membership, limits=limits, comparisons=options.comparisons
+    ).run(stopping)
     _log.info("annotator %s: %s", membership.name, summary.line())
 
 
@@ -101,6 +116,21 @@ def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[by
     return specs
 
 
+def spending_limits(options: AnnotateOptions) -> Limits | None:
+    """What the group may spend, and at which prices; None if neither was given.
+
+    Raises:
+        OnibusError: a budget in dollars without prices.
+    """
+    prices = Prices(options.price_in or 0.0, options.price_out or 0.0)
+    if options.budget_usd is not None and not (prices.usd_in or prices.usd_out):
+        raise OnibusError("--budget-usd needs --price-in and --price-out: US dollars for a million tokens")
+    given = (options.budget_tokens, options.budget_usd, options.price_in, options.price_out)
+    if all(value is None for value in given):
+        return None
+    return Limits(options.budget_tokens, options.budget_usd, prices)
+
+
 def language_model(
     files: list[SpecFile], specs: Mapping[bytes, AnnotationSpec], options: AnnotateOptions
 ) -> LanguageModel:
@@ -120,7 +150,7 @@ def language_model(
 
     if options.base_url is None:
         raise OnibusError("--llm openai needs --base-url, for example http://127.0.0.1:8000/v1")
-    return OpenAIModel(specs, options.base_url, api_key(), options.concurrency)
+    return OpenAIModel(specs, options.base_url, api_key(), options.concurrency, options.request_seconds)
 
 
 def group_of(settings: Settings, specs: Mapping[bytes, AnnotationSpec]) -> str:

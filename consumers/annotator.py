@@ -41,6 +41,8 @@ LONGEST_RAW_ANSWER = 50_000
 """Characters of a model's answer that are kept."""
 LARGEST_DEAD_LETTER = 700_000
 """Bytes of a record kept in its dead letter; Kafka takes a megabyte. A larger one stays at its offset."""
+VALUE_LEFT_OUT = "(value left out, it is at its source)"
+"""End of the reason of a dead letter without its record's value."""
 SPARE_ANSWERS = 10_000
 """Answers kept of partitions that have gone; more push out the oldest."""
 COMPARISONS = 4
@@ -68,10 +70,18 @@ class WrittenLabel(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction writes. ``offsets``: by partition of ``captions``, the next one to read."""
+    """What one transaction writes.
+
+    Attributes:
+        offsets: by partition of ``captions``, the next one to read.
+        captions: whose labels are in it; they are owed until it is committed.
+        assignments: by partition, the ownership in which it was put together.
+    """
 
     records: list[Outgoing] = field(default_factory=list)
     offsets: dict[int, int] = field(default_factory=dict)
+    captions: list[PendingCaption] = field(default_factory=list)
+    assignments: dict[int, int] = field(default_factory=dict)
     labels: list[WrittenLabel] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     dead_letters: int = 0
@@ -153,6 +163,7 @@ class Annotator:
         self._assignment = 0
         self._committed: dict[int, int] = {}
         self._finished: list[_Work] = []
+        self._writing: list[_Work] = []
         self._unreadable: list[_Unreadable] = []
         self._spare: OrderedDict[tuple[bytes, bytes], Answer] = OrderedDict()
 
@@ -172,6 +183,7 @@ class Annotator:
             if work.caption.partition == partition:
                 self._keep([answer for _, answer in work.answers])
         self._finished = [work for work in self._finished if work.caption.partition != partition]
+        self._writing = [work for work in self._writing if work.caption.partition != partition]
         self._unreadable = [record for record in self._unreadable if record.partition != partition]
 
     @property
@@ -182,7 +194,12 @@ class Annotator:
     @property
     def under_way(self) -> int:
         """Captions that are asked about and not answered in full yet."""
-        return self.pending.taken - len(self._finished)
+        return self.pending.taken - self.finished - len(self._writing)
+
+    @property
+    def finished(self) -> int:
+        """Captions that are answered in full and in no batch yet."""
+        return len(self._finished)
 
     @property
     def has_finished(self) -> bool:
@@ -249,13 +266,14 @@ class Annotator:
     def batch(self, most: int, now: int) -> Batch | None:
         """What to write next, with labels of up to ``most`` captions; None if nothing has changed.
 
-        Call :meth:`committed` or :meth:`failed` with it before anything else.
+        Call :meth:`committed` or :meth:`failed` with it before the next one. All else may go on meanwhile.
 
         Args:
             now: time in microseconds since the epoch.
         """
         batch = Batch()
         works, self._finished = self._finished[:most], self._finished[most:]
+        self._writing, batch.captions = works, [work.caption for work in works]
         touched = set()
         for work in works:
             self._write_work(batch, work, now)
@@ -264,25 +282,30 @@ class Annotator:
             self._write_unreadable(batch, record, now)
             touched.add(record.partition)
         self._unreadable = []
-        self.pending.settle(work.caption for work in works)
         # A partition that is written to always has its offset in the transaction, changed or not: that is
         # what makes the broker check that it is still ours, and the next owner wait for this transaction.
         batch.offsets = {
             partition: offset
-            for partition, offset in self.pending.low_water().items()
+            for partition, offset in self.pending.low_water(batch.captions).items()
             if partition in touched or offset != self._committed[partition]
         }
+        batch.assignments = {partition: self._assignments[partition] for partition in batch.offsets}
         return batch if batch.offsets else None
 
     def committed(self, batch: Batch) -> None:
         """The batch is on the log."""
-        self._committed.update(batch.offsets)
-        for partition in batch.offsets:
+        self._writing = []
+        for partition, offset in batch.offsets.items():
+            if self._assignments.get(partition) != batch.assignments[partition]:
+                continue  # it went to somebody else while this was written
+            self._committed[partition] = offset
+            self.pending.settle(c for c in batch.captions if c.partition == partition)
             labels = [r for r in batch.records if r.topic == self._topics.labels and r.partition == partition]
             self._tables[partition].apply([r.key for r in labels], [r.value for r in labels])
 
     def failed(self, batch: Batch) -> None:
         """Nothing of the batch was written, or nobody knows: end every partition, and begin it again."""
+        self._writing = []
         self._keep(batch.answers)
 
     def _wanting(self, partition: int, keys: Sequence[bytes | None]) -> NDArray[np.bool_]:
@@ -438,7 +461,7 @@ class Annotator:
             source_partition=source.partition,
             source_offset=source.offset,
             component=_COMPONENT,
-            reason=source.reason if fits else f"{source.reason} (value left out, it is at its source)",
+            reason=source.reason if fits else f"{source.reason} {VALUE_LEFT_OUT}",
             attempts=attempts,
             spec_id=spec_id,
             original_key=source.key,

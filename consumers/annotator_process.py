@@ -1,9 +1,12 @@
 """The process around :class:`~consumers.annotator.Annotator`: consumer group, asking, writing.
 
-One thread polls, decides and writes; the language model is asked in another. Nothing is polled while a
-transaction is open, and nothing is written while the group is being rebalanced, so the assignment cannot
-change between putting a batch together and the broker's check of it. Whatever fails, there is one way on:
-a new producer, and every partition restored from the log.
+One thread polls and decides; the language model is asked in another, and a transaction runs in a third. So
+the next questions are on the wire while the last answers are being committed, and polling goes on however
+long the model or a commit takes. Nothing is written while the group is being rebalanced, and for the first
+second of a transaction, which is nearly always all of it, nothing is polled: so the assignment does not
+change between putting a batch together and the broker's check of it. If it does after all, the broker
+refuses the batch. Whatever fails, there is one way on: a new producer, and every partition restored from
+the log.
 """
 
 from __future__ import annotations
@@ -13,33 +16,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import (
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    GroupMaxSizeReachedError,
-    InconsistentGroupProtocolError,
-    InvalidGroupIdError,
-    InvalidSessionTimeoutError,
-    KafkaError,
-    ProducerFencedError,
-    TopicAuthorizationFailedError,
-    TransactionalIdAuthorizationFailedError,
-)
+from kafka.errors import KafkaError, ProducerFencedError
 
 from consumers.annotation_counts import Counts, Summary
 from consumers.annotator import COMPARISONS, Annotator, Batch
 from consumers.asking import Asking
+from consumers.budget import GroupBudget, Limits
 from consumers.caption_pool import CaptionPool
 from consumers.group_member import GroupMember
 from consumers.language_model import LanguageModel, ModelRefusedError
+from consumers.membership import Membership
 from consumers.partition_logs import CaptionLog
 from consumers.pending import Pending
 from consumers.pool_feed import PoolFeed
-from consumers.transactions import TransactionFailedError, TransactionWriter
+from consumers.transactions import InThread, TransactionFailedError, TransactionWriter
 from infra import metrics
 from infra.codecs import codec_for
 from infra.errors import OnibusError
@@ -53,6 +47,10 @@ _log = logging.getLogger(__name__)
 
 _IDLE_POLL_MS = 100
 _CAPTIONS_PER_TRANSACTION = 1_000
+_MOST_FINISHED = 2_000
+"""Captions answered and not written at which asking pauses: what is paid for must fit into memory."""
+_POLL_AGAIN_SECONDS = 1.0
+"""How long polling pauses for a transaction. A rebalance that begins meanwhile would cost the batch."""
 _READ_BACK_OFFSETS = 5_000
 _ANSWER_WAIT_SECONDS = 0.02
 _OFFSETS_EVERY_SECONDS = 1.0
@@ -61,36 +59,18 @@ _RETRY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 5.0
 _LAST_ANSWERS_SECONDS = 2.5
 """How long a stopping annotator waits for answers that are under way."""
+_LAST_REBALANCE_SECONDS = 2.0
+"""How long it waits for the end of a rebalance, to write what is finished."""
 _MOST_FENCINGS = 3
 _EMPTY_HANDED_SECONDS = 5.0
 """After how long an annotator without a partition (there are more annotators) counts as ready."""
-_REFUSED = (
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    GroupMaxSizeReachedError,
-    InconsistentGroupProtocolError,
-    InvalidGroupIdError,
-    InvalidSessionTimeoutError,
-    TopicAuthorizationFailedError,
-    TransactionalIdAuthorizationFailedError,
-)
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """Who this annotator is.
+class _Writing(NamedTuple):
+    """A batch that is being written."""
 
-    Attributes:
-        group: consumer group, full name.
-        name: its own name; unique in the group, for it is part of the transactional id.
-        most_under_way: captions asked about at a time.
-        session_timeout_ms: after how long without a sign of life others take over.
-    """
-
-    group: str
-    name: str
-    most_under_way: int
-    session_timeout_ms: int = 10_000
+    batch: Batch
+    transaction: InThread[None]
 
 
 class AnnotatorProcess:
@@ -99,6 +79,7 @@ class AnnotatorProcess:
     Args:
         specs: what to ask, by spec id; published already.
         pending: the stack to use, if not one of the usual size.
+        limits: what the group may spend; none, if not given.
         on_step: see :class:`~consumers.transactions.TransactionWriter`.
     """
 
@@ -110,9 +91,10 @@ class AnnotatorProcess:
         membership: Membership,
         on_step: Callable[[str], None] = lambda _: None,
         pending: Pending | None = None,
+        limits: Limits | None = None,
         comparisons: int = COMPARISONS,
     ) -> None:
-        self._counts = Counts(specs)
+        self._counts = Counts(specs, limits.prices if limits is not None else None)
         self._settings, self._specs, self._membership = settings, dict(specs), membership
         self._topics = TopicNames(settings.topic_prefix)
         self._codec = codec_for(settings)
@@ -127,6 +109,10 @@ class AnnotatorProcess:
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._started = time.monotonic()
         self._asked = 0
+        self._writing: _Writing | None = None
+        self._budget: GroupBudget | None = None
+        if limits is not None and limits.are_given:
+            self._budget = GroupBudget(settings, self._codec, limits, self._specs, membership.name)
         self._fencings = self._failures = 0
         self._offsets_due = 0.0
         self._is_ready = False
@@ -146,10 +132,12 @@ class AnnotatorProcess:
         try:
             self._asking.start()
             self._connect(stopping)
-            while not stopping.is_set():
+            while not stopping.is_set() and not self._is_budget_spent():
                 self._turn(stopping)
-            self._finish(stopping)
+            self._take_last_answers()
+            self._write_the_rest(stopping)
         except ModelRefusedError as error:
+            self._write_the_rest(stopping)
             raise OnibusError(str(error)) from error
         finally:
             self._close()
@@ -163,6 +151,8 @@ class AnnotatorProcess:
             self._writer.open(self._written_topics(), stopping)
         except TransactionFailedError as error:
             raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
+        if self._budget is not None:
+            self._budget.load()
         self._caption_log = CaptionLog(self._settings)
         if any(spec.kind is Kind.COMPARE_TWO for spec in self._specs.values()):
             self._pool_feed = PoolFeed(self._settings, self._codec, self._pool)
@@ -174,23 +164,37 @@ class AnnotatorProcess:
             self._membership.session_timeout_ms,
             self._annotator.begin,
             self._annotator.end,
+            static_name=self._membership.name if self._membership.is_static else None,
         )
 
     def _written_topics(self) -> list[str]:
         return [self._topics.labels, self._topics.annotations, self._topics.dead_letters]
 
-    def _finish(self, stopping: threading.Event) -> None:
+    def _take_last_answers(self) -> None:
         deadline = time.monotonic() + _LAST_ANSWERS_SECONDS
         while self._asked and (left := deadline - time.monotonic()) > 0:
             self._take_answers(left)
-        while self._annotator.has_finished and self._write(stopping):
-            pass
+
+    def _write_the_rest(self, stopping: threading.Event) -> None:
+        """Write what has been paid for, if the cluster lets us soon."""
+        if self._member is None:
+            return
+        deadline = time.monotonic() + _LAST_REBALANCE_SECONDS
+        while self._writing is not None or self._annotator.has_finished:
+            if self._writing is not None or self._begin_to_write(stopping):
+                if not self._end_writing(stopping):
+                    return
+            elif self._member.stable_metadata() is not None or time.monotonic() > deadline:
+                return
+            else:
+                with contextlib.suppress(KafkaError, OnibusError, RegistryError):
+                    self._member.poll(timeout_ms=0)
 
     def _close(self) -> None:
         self._asking.stop()
         if self._member is not None:
             self._member.close()
-        for reader in (self._caption_log, self._pool_feed):
+        for reader in (self._caption_log, self._pool_feed, self._budget):
             if reader is not None:
                 with contextlib.suppress(KafkaError):  # the broker may be away
                     reader.close()
@@ -199,35 +203,40 @@ class AnnotatorProcess:
     # --- one turn of the loop -------------------------------------------------------------------------
 
     def _turn(self, stopping: threading.Event) -> None:
+        has_read = self._read(stopping) if self._may_poll() else False
+        self._note_ready()
+        self._ask()
+        waits = self._writing is not None or (self._asked and not self._annotator.has_finished)
+        self._take_answers(_ANSWER_WAIT_SECONDS if waits and not has_read else 0.0)
+        if self._writing is not None and self._writing.transaction.is_over:
+            self._end_writing(stopping)
+        if self._writing is None and (self._annotator.has_finished or time.monotonic() > self._offsets_due):
+            self._begin_to_write(stopping)
+        self._report()
+
+    def _may_poll(self) -> bool:
+        return self._writing is None or self._writing.transaction.seconds > _POLL_AGAIN_SECONDS
+
+    def _read(self, stopping: threading.Event) -> bool:
+        """Poll once; whether there were captions."""
         assert self._member is not None
-        busy = self._asked or self._annotator.has_finished or len(self._annotator.pending)
+        busy = self._asked or self._annotator.has_finished or len(self._annotator.pending) or self._writing
         try:
             records = self._member.poll(timeout_ms=0 if busy else _IDLE_POLL_MS)
             self._see(records)
             if self._pool_feed is not None:
                 self._pool_feed.follow()
+            if self._budget is not None:
+                self._budget.follow()
             for record in self._member.take_unreadable_labels():
                 place = (record.topic, record.partition, record.offset)
                 self._annotator.give_up(*place, record.key, record.value, "unreadable label")
             if not len(self._annotator.pending):
                 self._read_back()
-        except _REFUSED as error:
-            raise self._not_allowed(error) from error
-        except UnreachableError as error:
-            if not error.may_pass:
-                raise
-            self._start_over(None, error, stopping)
-            return
-        except (KafkaError, RegistryError, TimeoutError) as error:
-            self._start_over(None, error, stopping)
-            return
-        self._note_ready()
-        self._ask()
-        waits = self._asked and not records and not self._annotator.has_finished
-        self._take_answers(_ANSWER_WAIT_SECONDS if waits else 0.0)
-        if self._annotator.has_finished or time.monotonic() > self._offsets_due:
-            self._write(stopping)
-        self._report()
+        except (KafkaError, RegistryError, TimeoutError, UnreachableError) as error:
+            self._start_over(error, stopping)
+            return False
+        return bool(records)
 
     def _see(self, records: Mapping[int, list[ConsumerRecord]]) -> None:
         for partition, batch in records.items():
@@ -252,11 +261,30 @@ class AnnotatorProcess:
         self._annotator.pending.was_read_back(owed)
 
     def _ask(self) -> None:
-        room = self._membership.most_under_way - self._annotator.under_way
-        if room > 0:
+        room = min(self._membership.most_under_way - self._annotator.under_way, self._affordable())
+        if room > 0 and self._annotator.finished < _MOST_FINISHED:
             questions = self._annotator.questions(room)
             self._asking.ask(questions)
             self._asked += len(questions)
+
+    def _affordable(self) -> int:
+        """How many more captions the budget has room for."""
+        if self._budget is None:
+            return self._membership.most_under_way
+        share = len(self._annotator.partitions) / self._settings.partitions
+        unpaid = self._annotator.pending.taken * len(self._specs)
+        return self._budget.questions(share, unpaid) // len(self._specs)
+
+    def _is_budget_spent(self) -> bool:
+        """Whether there are captions to ask about, none under way, and nothing left for one more."""
+        if self._budget is None or not len(self._annotator.pending) or self._annotator.pending.taken:
+            return False
+        if self._affordable() or (self._annotator.partitions[0] == 0 and self._budget.questions(1.0, 0)):
+            return False  # who owns the first partition stays, for when the others have left it their shares
+        _log.info(
+            "the budget is spent, as far as it goes: %s; the rest stays on the log", self._budget.line()
+        )
+        return True
 
     def _take_answers(self, timeout: float) -> None:
         for answer in self._asking.answers(timeout):
@@ -265,8 +293,8 @@ class AnnotatorProcess:
 
     # --- writing --------------------------------------------------------------------------------------
 
-    def _write(self, stopping: threading.Event) -> bool:
-        """Write one batch; whether something was written."""
+    def _begin_to_write(self, stopping: threading.Event) -> bool:
+        """Put a batch together and begin to write it; whether there is one."""
         assert self._member is not None
         metadata = self._member.stable_metadata()
         if metadata is None:
@@ -275,35 +303,51 @@ class AnnotatorProcess:
         try:
             batch = self._annotator.batch(_CAPTIONS_PER_TRANSACTION, time.time_ns() // 1000)
         except RegistryError as error:
-            self._start_over(None, error, stopping)
+            self._start_over(error, stopping)
             return False
         if batch is None:
             return False
         offsets = {TopicPartition(self._topics.captions, p): o for p, o in batch.offsets.items()}
+        transaction = self._writer.write(batch.records, offsets, metadata, self._asking.wake)
+        self._writing = _Writing(batch, transaction)
+        return True
+
+    def _end_writing(self, stopping: threading.Event) -> bool:
+        """Wait for the end of the transaction that is under way; whether it was committed."""
+        assert self._writing is not None
         try:
-            self._writer.write(batch.records, offsets, metadata, stopping)
+            self._writing.transaction.result(stopping)
         except TransactionFailedError as error:
-            if isinstance(error.cause, _REFUSED):
-                raise self._not_allowed(error.cause) from error
-            self._start_over(batch, error.cause, stopping)
+            self._start_over(error.cause, stopping)
             return False
+        batch, self._writing = self._writing.batch, None
         self._fencings = self._failures = 0
         self._annotator.committed(batch)
         self._counts.committed(batch)
+        if self._budget is not None:
+            self._budget.committed(batch)
         return True
 
-    def _start_over(self, batch: Batch | None, cause: Exception, stopping: threading.Event) -> None:
-        """Nobody knows what was written: have the log tell, for every partition."""
+    def _start_over(self, cause: Exception, stopping: threading.Event) -> None:
+        """Nobody knows what was written: have the log tell, for every partition.
+
+        Raises:
+            OnibusError: ``cause`` is nothing that passes by itself.
+        """
+        if (refusal := self._membership.refusal(cause)) is not None:
+            raise refusal from cause
+        if isinstance(cause, UnreachableError) and not cause.may_pass:
+            raise cause
         _log.warning("starting over from the log after %s: %s", type(cause).__name__, cause)
         if self._failures:  # not the first in a row
             stopping.wait(min(_LONGEST_RETRY_SECONDS, 0.1 * 2**self._failures))
         self._failures += 1
         self._count_fencing(cause)
-        if batch is not None:
+        if self._writing is not None:
             self._counts.failed()
+            self._annotator.failed(self._writing.batch)
+            self._writing = None
         assert self._member is not None
-        if batch is not None:
-            self._annotator.failed(batch)
         self._member.restore_again()
         self._writer.close()
         while not stopping.is_set():
@@ -316,21 +360,12 @@ class AnnotatorProcess:
                 _log.warning("%s; trying again", error)
                 stopping.wait(_RETRY_SECONDS)
 
-    def _not_allowed(self, error: Exception) -> OnibusError:
-        return OnibusError(
-            f"the cluster does not let {self._membership.name} annotate in group {self._membership.group}: "
-            f"{type(error).__name__}: {error}; mend its ACLs or its group settings"
-        )
-
     def _count_fencing(self, cause: Exception) -> None:
         if not isinstance(cause, ProducerFencedError):
             return
         self._fencings += 1
         if self._fencings >= _MOST_FENCINGS:
-            raise OnibusError(
-                f"another annotator of group {self._membership.group} is called {self._membership.name} too; "
-                "give each its own --name"
-            )
+            raise self._membership.not_alone()
 
     def _note_ready(self) -> None:
         assert self._member is not None

@@ -19,7 +19,8 @@ class Asking:
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
-        self._answers: queue.SimpleQueue[Answer | BaseException] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
+        self._failure: BaseException | None = None
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="asking", daemon=True)
@@ -38,21 +39,31 @@ class Asking:
         self._loop.call_soon_threadsafe(self._begin, list(questions))
 
     def answers(self, timeout: float) -> list[Answer]:
-        """The answers that have come, waiting up to ``timeout`` seconds for a first one.
+        """The answers that have come, waiting up to ``timeout`` seconds for a first one or :meth:`wake`.
 
         Raises:
             ModelRefusedError: the model can answer no question any more.
         """
+        if self._failure is not None:
+            raise self._failure
         found: list[Answer] = []
         with contextlib.suppress(queue.Empty):
             wait = timeout
             while True:
                 answer = self._answers.get(timeout=wait) if wait > 0 else self._answers.get_nowait()
                 if isinstance(answer, BaseException):
-                    raise answer
-                found.append(answer)
+                    self._failure = answer  # the answers before it are good
+                    break
+                if answer is not None:
+                    found.append(answer)
                 wait = 0.0
+        if self._failure is not None and not found:
+            raise self._failure
         return found
+
+    def wake(self) -> None:
+        """End the waiting in :meth:`answers`; any thread may call this."""
+        self._answers.put(None)
 
     def stop(self) -> None:
         """Drop the questions under way and end the thread."""

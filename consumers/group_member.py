@@ -24,7 +24,7 @@ from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from consumers.label_table import LabelTable
-from consumers.partition_logs import LabelFeed
+from consumers.partition_logs import SENT_AGAIN, LabelFeed
 from infra import clients
 from infra.settings import Settings
 from infra.topics import TopicNames
@@ -36,6 +36,8 @@ _RECORDS_PER_POLL = 2_000
 _MAX_POLL_INTERVAL_MS = 60_000
 _LABELS_EVERY_SECONDS = 0.25
 """How often labels that others wrote (people, for example) are looked at."""
+_CATCH_UP_SECONDS = 12.0
+"""Longer than a transaction of another's may stay open."""
 _LONGEST_REBALANCE_SECONDS = 20.0
 _POLL_IN_REBALANCE_MS = 250
 _POLL_IN_LONG_REBALANCE_MS = 2_000
@@ -60,6 +62,7 @@ class GroupMember:
         begin: called when a partition may be worked on, with the position to read from and its labels,
             which go on being followed.
         end: called when a partition that was begun is lost.
+        static_name: a name unique in the group that a restarted member has again, for static membership.
     """
 
     def __init__(
@@ -70,9 +73,10 @@ class GroupMember:
         session_timeout_ms: int,
         begin: Callable[[int, int, LabelTable], None],
         end: Callable[[int], None],
+        static_name: str | None = None,
     ) -> None:
         self._settings, self._group, self._session_timeout_ms = settings, group, session_timeout_ms
-        self._begin, self._end = begin, end
+        self._begin, self._end, self._static_name = begin, end, static_name
         self._names = TopicNames(settings.topic_prefix)
         self._begun: set[int] = set()
         self._restoring: dict[int, _Restoring] = {}
@@ -119,7 +123,11 @@ class GroupMember:
         self._follow_ownership()
         self._restore()
         self._follow_labels()
-        return {tp.partition: records for tp, records in polled.items() if tp.partition in self._begun}
+        records = {tp.partition: batch for tp, batch in polled.items() if tp.partition in self._begun}
+        for partition, batch in records.items():
+            if any(name == SENT_AGAIN for record in batch for name, _ in record.headers):
+                self._feed.catch_up(partition, self._high_watermark(partition), _CATCH_UP_SECONDS)
+        return records
 
     def take_unreadable_labels(self) -> list[ConsumerRecord]:
         """Unreadable records of ``labels`` in partitions that are worked on, since the last call.
@@ -147,6 +155,7 @@ class GroupMember:
         consumer = clients.consumer(
             self._settings,
             group_id=self._group,
+            group_instance_id=self._static_name,
             partition_assignment_strategy=[CooperativeStickyAssignor()],
             max_poll_records=_RECORDS_PER_POLL,
             max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,

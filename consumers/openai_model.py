@@ -1,8 +1,10 @@
 """``--llm openai``: any server that speaks OpenAI's chat completions (vLLM, Ollama, llama.cpp, …).
 
 Trouble that may pass (nobody listens, time-outs, 429, 5xx) is waited out with growing pauses, for as long
-as it takes: nothing is labelled meanwhile. A caption that fails again and again while others succeed is
-given up. A server that refuses the model, the key or the request itself ends the annotator.
+as it takes: nothing is labelled meanwhile, and after some failures in a row all requests wait for one probe
+to be answered (:mod:`consumers.circuit`). A caption that fails again and again while others succeed, or that
+the server or the model refuses, is given up. A server that refuses the model, the key or every request ends
+the annotator.
 """
 
 from __future__ import annotations
@@ -11,19 +13,20 @@ import asyncio
 import json
 import logging
 import os
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import openai
 from openai.types.chat import ChatCompletion
 
 from consumers.annotation_specs import AnswerFormat
 from consumers.answers import read_answer
+from consumers.circuit import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
 from consumers.language_model import Answer, Attempt, ModelRefusedError, Question, verdict_of
 from consumers.prompts import Prompt, prompt_hash
+from infra import metrics
 from infra.errors import OnibusError
 from schemas.records import AnnotationSpec, Origin
 
@@ -35,16 +38,20 @@ _NO_KEY = "none"  # local servers want some key and accept any
 
 READABLE_TRIES = 3
 """How often a caption is asked about until an answer can be read."""
-STRIKES = 5
-"""How often a caption may fail while others succeed."""
-FIRST_PAUSE_SECONDS = 0.25
-LONGEST_PAUSE_SECONDS = 15.0
+STRIKES = 10
+"""How often a caption may fail while others succeed. A server that fails on one request in five gives up one
+caption in ten million by mistake."""
+LONGEST_RETRY_AFTER_SECONDS = 120.0
 REQUEST_SECONDS = 120.0
 CONNECT_SECONDS = 5.0
 CHECK_SECONDS = 10.0
 """How long the start waits for a server where nobody listens."""
 
 _REFUSALS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
+_NOT_TAKEN = (openai.BadRequestError, openai.UnprocessableEntityError)
+_MALFORMED = (json.JSONDecodeError, LookupError, TypeError, AttributeError)
+"""What a body of another shape than a completion's leads to."""
+_TOO_LARGE, _TOO_MANY = 413, 429
 _NAMED_PARAMETERS: dict[str, type[float] | type[int]] = {
     "temperature": float,
     "top_p": float,
@@ -103,7 +110,14 @@ class OpenAIModel:
             self._client = openai.AsyncOpenAI(base_url=base_url, api_key=key, timeout=timeout, max_retries=0)
         except (openai.OpenAIError, ValueError, TypeError) as error:
             raise OnibusError(f"--base-url {base_url}: {error}; give http(s)://host:port/v1") from error
+        self._circuit = Circuit(
+            f"language model at {base_url}",
+            (_MayPassError,),
+            lambda error: _retry_after(error.__cause__),
+            sleep=sleep,
+        )
         self._successes = 0
+        self._probing_refusal = asyncio.Lock()
         self._warn_at = 0.0
 
     async def check(self) -> None:
@@ -116,11 +130,9 @@ class OpenAIModel:
                 return
             except _REFUSALS as error:
                 raise self._refused(error, asked) from error
-            except openai.BadRequestError as error:
-                raise ModelRefusedError(
-                    f"{self._url} does not take the request: {_reason(error)}; check the spec's [sampling]"
-                ) from error
-            except openai.OpenAIError as error:
+            except _NOT_TAKEN as error:
+                raise self._takes_nothing(error) from error
+            except (openai.OpenAIError, *_MALFORMED) as error:
                 if time.monotonic() > deadline:
                     raise ModelRefusedError(
                         f"no answer from {self._url}: {_reason(error)}; is the server up, --base-url right?"
@@ -133,12 +145,15 @@ class OpenAIModel:
         prompt = asked.prompt.text(question.text, question.second)
         attempts: list[Attempt] = []
         while len(attempts) < READABLE_TRIES:
-            completed = await self._completion(asked, prompt)
-            if isinstance(completed, str):
-                return Answer(question, verdict_of(()), tuple(attempts), given_up=completed)
-            attempts.append(completed)
-            if completed.verdict is not None:
-                return Answer(question, completed.verdict, tuple(attempts))
+            reply = await self._reply(asked, prompt)
+            if isinstance(reply, str):
+                return Answer(question, verdict_of(()), tuple(attempts), given_up=reply)
+            attempts.append(reply.attempt)
+            if reply.attempt.verdict is not None:
+                return Answer(question, reply.attempt.verdict, tuple(attempts))
+            if reply.is_refusal:
+                why = f"the model refuses the content: {reply.attempt.raw_answer[:200]!r}"
+                return Answer(question, verdict_of(attempts), tuple(attempts), given_up=why)
         return Answer(
             question,
             verdict_of(attempts),
@@ -150,30 +165,66 @@ class OpenAIModel:
         """Close the connections."""
         await self._client.close()
 
-    async def _completion(self, asked: _Asked, prompt: str) -> Attempt | str:
+    async def _reply(self, asked: _Asked, prompt: str) -> _Reply | str:
         """One answer; or, in one line, why this prompt will never get one."""
         failures, strikes, successes = 0, 0, self._successes
         while True:
+            before = self._successes
             try:
                 async with self._free:
-                    started = time.perf_counter_ns()
-                    completion = await self._request(asked, prompt)
-                    latency_us = (time.perf_counter_ns() - started) // 1000
+                    reply = await self._circuit.send(lambda: self._send(asked, prompt))
                 self._successes += 1
-                return asked.attempt(completion, prompt, latency_us)
+                return reply
             except _REFUSALS as error:
                 raise self._refused(error, asked) from error
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                return f"the server refuses the request: {_reason(error)}"
-            except (openai.OpenAIError, json.JSONDecodeError, LookupError, TypeError) as error:
+            except (*_NOT_TAKEN, _TooLargeError) as error:
+                if self._successes > before or await self._is_answered(asked, before):
+                    return f"the server refuses the request: {_reason(error)}"
+                pause = pause_seconds(failures)
+            except _MayPassError as error:
                 if self._successes > successes:  # the server works for others
                     strikes, successes = strikes + 1, self._successes
                 if strikes >= STRIKES:
-                    return f"failed {failures + 1} times while others succeeded: {_reason(error)}"
+                    return f"failed {failures + 1} times while others succeeded: {error}"
                 self._warn(error)
-            pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**failures)
-            failures = min(failures + 1, 30)
-            await self._sleep(pause * random.uniform(0.5, 1.0))
+                pause = pause_seconds(failures, _retry_after(error.__cause__))
+            failures += 1
+            await self._sleep(pause)
+
+    async def _is_answered(self, asked: _Asked, successes: int) -> bool:
+        """Whether the server takes another question, when it has refused one and taken none since.
+
+        Raises:
+            ModelRefusedError: it refuses that one too, so it would refuse all.
+        """
+        async with self._probing_refusal:
+            if self._successes > successes:
+                return True
+            try:
+                async with self._free:
+                    await self._request(asked, asked.prompt.example())
+            except _REFUSALS as error:
+                raise self._refused(error, asked) from error
+            except _NOT_TAKEN as error:
+                raise self._takes_nothing(error) from error
+            except (openai.OpenAIError, *_MALFORMED):
+                return False
+            self._successes += 1
+            return True
+
+    async def _send(self, asked: _Asked, prompt: str) -> _Reply:
+        """One request; trouble that may pass is a :class:`_MayPassError`."""
+        started = time.perf_counter_ns()
+        try:
+            completion = await self._request(asked, prompt)
+            return asked.reply(completion, prompt, (time.perf_counter_ns() - started) // 1000)
+        except (*_REFUSALS, *_NOT_TAKEN):
+            raise
+        except (openai.OpenAIError, *_MALFORMED) as error:
+            if isinstance(error, openai.APIStatusError) and error.status_code == _TOO_LARGE:
+                raise _TooLargeError(_reason(error)) from error
+            metrics.MODEL_FAILURES.labels(reason=_kind(error)).inc()
+            raise _MayPassError(_reason(error)) from error
 
     async def _request(self, asked: _Asked, prompt: str) -> ChatCompletion:
         completion: ChatCompletion = await self._client.chat.completions.create(
@@ -189,10 +240,30 @@ class OpenAIModel:
             f"{self._url} refuses the key: {_reason(error)}; set {KEY_VARIABLE} or {KEY_FILE_VARIABLE}"
         )
 
-    def _warn(self, error: Exception) -> None:
-        if time.monotonic() > self._warn_at:
+    def _takes_nothing(self, error: openai.OpenAIError) -> ModelRefusedError:
+        return ModelRefusedError(
+            f"{self._url} does not take the request: {_reason(error)}; check the spec's [sampling]"
+        )
+
+    def _warn(self, error: _MayPassError) -> None:
+        if time.monotonic() > self._warn_at and not self._circuit.is_open:
             self._warn_at = time.monotonic() + _WARN_EVERY_SECONDS
-            _log.warning("language model at %s: %s; trying again", self._url, _reason(error))
+            _log.warning("language model at %s: %s; trying again", self._url, error)
+
+
+class _MayPassError(Exception):
+    """The server did not answer, or not in a way that says anything about the question; the cause is why."""
+
+
+class _TooLargeError(Exception):
+    """The request is larger than the server takes."""
+
+
+class _Reply(NamedTuple):
+    """An answer, and whether the model (or a filter before it) would not touch the content."""
+
+    attempt: Attempt
+    is_refusal: bool
 
 
 class _Asked:
@@ -215,11 +286,13 @@ class _Asked:
         if extra:
             self.parameters["extra_body"] = extra
 
-    def attempt(self, completion: ChatCompletion, prompt: str, latency_us: int) -> Attempt:
-        text = completion.choices[0].message.content or ""
+    def reply(self, completion: ChatCompletion, prompt: str, latency_us: int) -> _Reply:
+        choice = completion.choices[0]
+        refusal = getattr(choice.message, "refusal", None) or ""
+        text = choice.message.content or refusal
         reading = read_answer(self._format, text)
         usage = completion.usage
-        return Attempt(
+        attempt = Attempt(
             verdict=reading.verdict,
             raw_answer=text,
             reason=reading.reason,
@@ -229,6 +302,7 @@ class _Asked:
             latency_us=latency_us,
             answered_at=time.time_ns() // 1000,
         )
+        return _Reply(attempt, bool(refusal) or choice.finish_reason == "content_filter")
 
 
 def _number(spec: AnnotationSpec, name: str, value: str) -> float | int:
@@ -251,3 +325,26 @@ def _reason(error: Exception) -> str:
     if cause is not None and str(cause):
         text += f" ({' '.join(str(cause).split())})"
     return text[:300]
+
+
+def _kind(error: Exception) -> str:
+    """The failure in a word, for the metric."""
+    if isinstance(error, openai.APITimeoutError):
+        return "time-out"
+    if isinstance(error, openai.APIConnectionError):
+        return "no connection"
+    if isinstance(error, openai.APIStatusError):
+        return (
+            "too many requests" if error.status_code == _TOO_MANY else f"status {error.status_code // 100}xx"
+        )
+    return "no completion"
+
+
+def _retry_after(error: BaseException | None) -> float:
+    """Seconds that the server asks to be left alone; 0 if it does not say."""
+    if not isinstance(error, openai.APIStatusError):
+        return 0.0
+    try:
+        return min(LONGEST_RETRY_AFTER_SECONDS, float(error.response.headers.get("retry-after", "0")))
+    except ValueError:  # a date, which nobody sends
+        return 0.0

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaTimeoutError
 
 from consumers.label_table import LabelTable
 from consumers.pending import OwedRange
@@ -14,6 +15,10 @@ from infra import clients, metrics
 from infra.settings import Settings
 from infra.topics import TopicNames
 from schemas.codec import Codec
+
+SENT_AGAIN = "onibus-sent-again"
+"""Header of a caption whose label was withdrawn so that it is judged again. They stand on different topics:
+whoever reads the caption has to read ``labels`` up to its end of that moment before looking the label up."""
 
 _RECORDS_PER_POLL = 5_000
 _UNREADABLE_KEPT = 1_000
@@ -28,6 +33,18 @@ class LabelFeed:
         self._tables: dict[int, LabelTable] = {}
         self._unreadable: list[ConsumerRecord] = []
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
+
+    def catch_up(self, partition: int, offset: int, timeout: float) -> None:
+        """Have everything committed below ``offset`` in the table.
+
+        Raises:
+            KafkaTimeoutError: that took longer than ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.has_passed(partition, offset):
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError(f"{self._topic} not read to {offset} in {timeout:g} s")
+            self.poll(timeout_ms=50)
 
     def add(self, partition: int) -> LabelTable:
         """Begin to read a partition of ``labels`` from its beginning; the table fills with every poll."""

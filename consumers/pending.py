@@ -137,15 +137,19 @@ class Pending:
         for caption in captions:
             del self._taken[caption.key]
 
-    def low_water(self) -> dict[int, int]:
-        """For each partition the offset to commit: the least one owed, or where reading goes on."""
+    def low_water(self, settled: Iterable[PendingCaption] = ()) -> dict[int, int]:
+        """For each partition the offset to commit: the least one owed, or where reading goes on.
+
+        ``settled``: captions that are to count as settled already.
+        """
+        passed = {caption.key for caption in settled}
         marks = {
             number: min(state.position, state.starts[0]) if state.starts else state.position
             for number, state in self._partitions.items()
         }
         for captions in (self._stack.values(), self._taken.values()):
             for caption in captions:
-                if caption.offset < marks[caption.partition]:
+                if caption.offset < marks[caption.partition] and caption.key not in passed:
                     marks[caption.partition] = caption.offset
         return marks
 

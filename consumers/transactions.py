@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
@@ -84,23 +84,21 @@ class TransactionWriter:
         records: Sequence[Outgoing],
         offsets: Mapping[TopicPartition, int],
         member: ConsumerGroupMetadata,
-        stopping: threading.Event,
-    ) -> None:
-        """Write records and offsets in one transaction as this member of the group.
+        on_end: Callable[[], None] = lambda: None,
+    ) -> InThread[None]:
+        """Begin to write records and offsets in one transaction as this member of the group.
+
+        One at a time. Its result raises TransactionFailedError if it was not committed, or nobody knows;
+        then :meth:`close`, :meth:`open`.
 
         Args:
             member: from before the batch was put together, of a consumer in a stable group.
-
-        Raises:
-            TransactionFailedError: it was not committed, or nobody knows; :meth:`close`, :meth:`open`.
+            on_end: called in another thread when it has ended, in whatever way.
         """
         producer = self._producer
         assert producer is not None
-        if member.generation_id == _GENERATION_UNKNOWN or not member.member_id:
-            # The broker takes offsets without these from anybody: nothing would fence us.
-            raise TransactionFailedError(KafkaError("no member of the group any more"))
         plain = {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in offsets.items()}
-        within_patience(lambda: self._transact(producer, records, plain, member), stopping)
+        return InThread(lambda: self._transact(producer, records, plain, member), on_end)
 
     def close(self) -> None:
         """Give up the connection; an open transaction is left to time out, or to the next :meth:`open`."""
@@ -115,6 +113,9 @@ class TransactionWriter:
         offsets: Mapping[TopicPartition, Any],
         member: ConsumerGroupMetadata,
     ) -> None:
+        if member.generation_id == _GENERATION_UNKNOWN or not member.member_id:
+            # The broker takes offsets without these from anybody: nothing would fence us.
+            raise KafkaError("no member of the group any more")
         self._on_step("beginning")
         producer.begin_transaction()
         sent = [producer.send(r.topic, key=r.key, value=r.value, partition=r.partition) for r in records]
@@ -143,29 +144,60 @@ def give_up(producer: KafkaProducer) -> None:
         producer.close(timeout=0)
 
 
-def within_patience(work: Callable[[], T], stopping: threading.Event) -> T:
-    """Run ``work`` in a thread: kafka-python waits for a lost broker without end."""
-    results: list[T] = []
-    errors: list[BaseException] = []
+class InThread(Generic[T]):
+    """Work with a Kafka client in a thread of its own: kafka-python waits for a lost broker without end.
 
-    def run() -> None:
+    Args:
+        work: what to do; it has :data:`PATIENCE_SECONDS`, after which nobody waits for it any more.
+        on_end: called in that thread when the work has ended.
+    """
+
+    def __init__(self, work: Callable[[], T], on_end: Callable[[], None] = lambda: None) -> None:
+        self._work, self._on_end = work, on_end
+        self._results: list[T] = []
+        self._errors: list[BaseException] = []
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="transaction", daemon=True)
+        self._thread.start()
+
+    @property
+    def seconds(self) -> float:
+        """How long ago it began."""
+        return time.monotonic() - self._began
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or nobody waits any more: :meth:`result` returns at once."""
+        return bool(self._results or self._errors) or self.seconds > PATIENCE_SECONDS
+
+    def result(self, stopping: threading.Event) -> T:
+        """Wait for its end; not long, once ``stopping`` is set.
+
+        Raises:
+            TransactionFailedError: Kafka's error, or it took too long.
+        """
+        while not self.is_over:
+            if stopping.is_set():
+                self._thread.join(PATIENCE_WHEN_STOPPING)
+                break
+            self._thread.join(0.1)
+        if self._results:
+            return self._results[0]
+        if not self._errors:
+            raise TransactionFailedError(KafkaTimeoutError("the cluster did not answer in time"))
+        error = self._errors[0]
+        if isinstance(error, KafkaError):
+            raise TransactionFailedError(error) from error
+        raise error
+
+    def _run(self) -> None:
         try:
-            results.append(work())
+            self._results.append(self._work())
         except BaseException as error:  # raised again in the caller's thread
-            errors.append(error)
+            self._errors.append(error)
+        self._on_end()
 
-    thread = threading.Thread(target=run, name="transaction", daemon=True)
-    thread.start()
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while thread.is_alive() and time.monotonic() < deadline:
-        if stopping.is_set():
-            thread.join(PATIENCE_WHEN_STOPPING)
-            break
-        thread.join(0.1)
-    if results:
-        return results[0]
-    if not errors:
-        raise TransactionFailedError(KafkaTimeoutError("the cluster did not answer in time"))
-    if isinstance(errors[0], KafkaError):
-        raise TransactionFailedError(errors[0]) from errors[0]
-    raise errors[0]
+
+def within_patience(work: Callable[[], T], stopping: threading.Event) -> T:
+    """Do ``work`` in a thread and wait for it; raises as :meth:`InThread.result`."""
+    return InThread(work).result(stopping)

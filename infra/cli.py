@@ -20,6 +20,8 @@ _COMMANDS: tuple[str, ...] = (
     "annotate",
     "tiny_llama",
     "train_reward",
+    "dead_letters",
+    "status",
     "report",
     "bench",
 )

@@ -45,6 +45,16 @@ MODEL_CALLS = Counter(
 MODEL_SECONDS = Histogram(
     "onibus_model_seconds", "Seconds from request to answer.", ["spec"], buckets=_LATENCY_SECONDS
 )
+MODEL_FAILURES = Counter(
+    "onibus_model_failures", "Requests without an answer that will be sent again, by reason.", ["reason"]
+)
+MODEL_CIRCUIT_OPEN = Gauge(
+    "onibus_model_circuit_open", "Whether the language model does not answer and is only probed: 1, else 0."
+)
+MODEL_CIRCUIT_OPENED = Counter(
+    "onibus_model_circuit_opened", "How often asking stopped because nothing was answered."
+)
+COST = Counter("onibus_cost_usd", "What answers cost, if prices were given, in US dollars.", ["spec"])
 TOKENS = Counter("onibus_tokens", "Tokens that the server counted.", ["spec", "direction"])
 LABEL_LATENCY = Histogram(
     "onibus_label_latency_seconds",

@@ -51,6 +51,27 @@ def check_topics(settings: Settings) -> list[str]:
     return [line for topic in table for line in differences(topic, states.get(topic.name))]
 
 
+def crowded_groups(settings: Settings) -> list[str]:
+    """Groups with more members than ``captions`` has partitions, one line each: some of them have no work.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, or does not tell of its groups.
+    """
+    try:
+        with admin(settings) as client:
+            listed = [group["group_id"] for group in client.list_groups()]
+            ours = sorted(group for group in listed if group.startswith(settings.topic_prefix))
+            described = client.describe_groups(ours) if ours else {}
+    except KafkaError as error:
+        raise OnibusError(f"the cluster does not tell of its groups: {error}; check its ACLs") from error
+    return [
+        f"group {name} has {members} members for {settings.partitions} partitions: "
+        f"{members - settings.partitions} have nothing to do; start fewer, or plan for more partitions"
+        for name in ours
+        if (members := len(described[name]["members"])) > settings.partitions
+    ]
+
+
 def require_topics(settings: Settings, names: Iterable[str] | None = None) -> None:
     """Refuse to go on if topics are missing or different.
 

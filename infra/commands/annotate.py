@@ -49,12 +49,38 @@ def annotate(
     comparisons: Annotated[
         int, typer.Option(min=1, max=100, help="Comparisons a caption leads to, with a spec that compares.")
     ] = 4,
+    request_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that one request may take (openai).")
+    ] = 120.0,
     group: Annotated[
         str | None, typer.Option(help="Consumer group, without prefix. [default: made of the specs]")
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name, unique in the group. [default: host and process number]")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=1_000, help="Annotators on this machine.")] = 1,
+    budget_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Stop before the group's answers take more tokens, in and out.")
+    ] = None,
+    budget_usd: Annotated[
+        float | None, typer.Option(min=0, help="Stop before they cost more, at the prices given.")
+    ] = None,
+    price_in: Annotated[
+        float | None, typer.Option(min=0, help="US dollars for a million tokens of prompts.")
+    ] = None,
+    price_out: Annotated[
+        float | None, typer.Option(min=0, help="US dollars for a million tokens of answers.")
+    ] = None,
+    static: Annotated[
+        bool,
+        typer.Option(
+            "--static",
+            help="Keep the partitions over a restart within the session time-out. Needs --name.",
+        ),
+    ] = False,
+    session_timeout: Annotated[
+        float, typer.Option(min=1, max=1_800, help="Seconds without a sign of life until others take over.")
+    ] = 10.0,
     metrics_port: MetricsPort = None,
     verbose: Verbose = False,
 ) -> None:
@@ -65,19 +91,29 @@ def annotate(
     """
     from consumers.annotation_service import AnnotateOptions, run
 
-    run(
-        settings,
-        AnnotateOptions(
-            specs=tuple(spec or ["goals"]),
-            llm=llm.value,
-            base_url=base_url,
-            model=model,
-            model_revision=model_revision,
-            concurrency=concurrency,
-            comparisons=comparisons,
-            group=group,
-            name=name,
-            metrics_port=metrics_port,
-            verbose=verbose,
-        ),
+    options = AnnotateOptions(
+        specs=tuple(spec or ["goals"]),
+        llm=llm.value,
+        base_url=base_url,
+        model=model,
+        model_revision=model_revision,
+        concurrency=concurrency,
+        comparisons=comparisons,
+        request_seconds=request_timeout,
+        group=group,
+        name=name,
+        budget_tokens=budget_tokens,
+        budget_usd=budget_usd,
+        price_in=price_in,
+        price_out=price_out,
+        static=static,
+        session_seconds=session_timeout,
+        metrics_port=metrics_port,
+        verbose=verbose,
     )
+    if workers == 1:
+        run(settings, options)
+        return
+    from consumers.annotator_workers import run_workers
+
+    run_workers(settings, options, workers)

@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Measure the figures of the README on this machine.", no_args_is_help=True)
     group.command("reward-path")(reward_path)
     group.command("label-table")(label_table)
+    group.command("annotators")(annotators)
     group.command("step-cost")(step_cost)
     group.command("size")(size)
     group.command("reward-models")(reward_models)
@@ -64,6 +65,20 @@ def label_table(settings: Settings, labels: _Labels = 1_000_000, as_json: AsJson
     with _broker(settings, "bench-labels.") as own:
         figures += benchmark.measure_load(own, labels)
     _report("label table", figures, as_json)
+
+
+@with_settings
+def annotators(
+    settings: Settings,
+    captions: Annotated[int, typer.Option(min=100, help="Distinct captions.")] = 4_000,
+    as_json: AsJson = False,
+) -> None:
+    """Calls a caption, model kept busy, 1 to 8 annotators, time to a committed label (about four minutes)."""
+    from learner.benchmarks import annotators as benchmark
+
+    with _broker(settings, "bench-annotators.") as own:
+        figures = benchmark.measure(own, captions)
+    _report("annotators", figures, as_json)
 
 
 @with_settings
@@ -194,7 +209,8 @@ def everything(settings: Settings) -> None:
     from infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
-    for command in (reward_path, label_table, step_cost, size, reward_models, vllm, learning):
+    parts = (reward_path, label_table, annotators, step_cost, size, reward_models, vllm, learning)
+    for command in parts:
         command()
 
 

@@ -37,14 +37,17 @@ def create(settings: Settings, as_json: AsJson = False) -> None:
 
 
 def check(settings: Settings, as_json: AsJson = False) -> None:
-    """Name each difference between the table and the cluster."""
-    from infra.topic_admin import check_topics
+    """Name each difference between the table and the cluster, and groups with too many members."""
+    from infra.topic_admin import check_topics, crowded_groups
 
-    found = check_topics(settings)
+    found, crowded = check_topics(settings), crowded_groups(settings)
     if as_json:
-        typer.echo(json.dumps({"differences": found}, indent=2))
-    elif not found:
-        typer.echo("every topic is as it must be")
+        typer.echo(json.dumps({"differences": found, "warnings": crowded}, indent=2))
+    else:
+        for line in crowded:
+            typer.echo(f"warning: {line}", err=True)
+        if not found:
+            typer.echo("every topic is as it must be")
     _refuse(found)
 
 

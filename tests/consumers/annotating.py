@@ -7,14 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from consumers.annotation_counts import Summary
 from consumers.annotation_specs import load_spec_file, publish_specs
-from consumers.annotator_process import AnnotatorProcess, Membership
+from consumers.annotator_process import AnnotatorProcess
+from consumers.budget import Limits
 from consumers.language_model import Answer, LanguageModel, Question
+from consumers.membership import Membership
 from consumers.pending import Pending
 from consumers.rules import RulesModel
 from infra import clients
@@ -181,14 +184,18 @@ def annotator(
     most_under_way: int = 100,
     on_step: Callable[[str], None] = lambda _: None,
     pending: Pending | None = None,
+    limits: Limits | None = None,
+    is_static: bool = False,
+    group: str = GROUP,
 ) -> Iterator[Running]:
     """An annotator, stopped at the end whatever happens."""
     default_specs, default_model = rules_specs()
     specs = specs or default_specs
     publish_specs(settings, list(specs.values()))
-    process = AnnotatorProcess(
-        settings, specs, model or default_model, membership(settings, name, most_under_way), on_step, pending
+    member = replace(
+        membership(settings, name, most_under_way), is_static=is_static, group=settings.topic_prefix + group
     )
+    process = AnnotatorProcess(settings, specs, model or default_model, member, on_step, pending, limits)
     running = Running(process)
     try:
         yield running

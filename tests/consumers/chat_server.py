@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,11 +14,15 @@ Reply = tuple[int, str | dict[str, Any]]
 
 
 class ChatServer:
-    """Answers each request by ``reply(request body)``; counts and keeps what came."""
+    """Answers each request by ``reply(request body)``; counts and keeps what came.
 
-    def __init__(self, reply: Callable[[dict[str, Any]], Reply]) -> None:
-        self.reply = reply
+    ``at_a_time``: for each request, how many there were when it came.
+    """
+
+    def __init__(self, reply: Callable[[dict[str, Any]], Reply], headers: Mapping[str, str]) -> None:
+        self.reply, self.headers = reply, headers
         self.requests: list[dict[str, Any]] = []
+        self.at_a_time: list[int] = []
         self.keys: set[str | None] = set()
         self.most_at_a_time = 0
         self._lock, self._now = threading.Lock(), 0
@@ -33,6 +37,7 @@ class ChatServer:
                     owner._now += 1
                     owner.most_at_a_time = max(owner.most_at_a_time, owner._now)
                     owner.requests.append(body)
+                    owner.at_a_time.append(owner._now)
                     owner.keys.add(self.headers.get("Authorization"))
                 status, answer = owner.reply(body)
                 with owner._lock:
@@ -41,6 +46,8 @@ class ChatServer:
                 try:
                     self.send_response(status)
                     self.send_header("Content-Type", "application/json")
+                    for name, value in owner.headers.items():
+                        self.send_header(name, value)
                     self.send_header("Content-Length", str(len(data)))
                     self.end_headers()
                     self.wfile.write(data)
@@ -79,9 +86,11 @@ def completion(text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def chat_server(reply: Callable[[dict[str, Any]], Reply]) -> Iterator[ChatServer]:
-    """A running server, stopped at the end."""
-    server = ChatServer(reply)
+def chat_server(
+    reply: Callable[[dict[str, Any]], Reply], headers: Mapping[str, str] | None = None
+) -> Iterator[ChatServer]:
+    """A running server, stopped at the end; ``headers`` go with every reply."""
+    server = ChatServer(reply, headers or {})
     server.start()
     try:
         yield server

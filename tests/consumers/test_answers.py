@@ -33,6 +33,31 @@ H, U, S = Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE
         ("", None),
         ("verdict:", None),
         ("verdict: not-helpful", None),
+        # ONI's way: knowledge, analysis, label
+        ("knowledge: Newts are weak.\nanalysis: A kill.\nlabel: helpful", H),
+        ("<knowledge>…</knowledge>\n<analysis>…</analysis>\n<label>unhelpful</label>\nHope it helps!", U),
+        ("<verdict>helpful</verdict> Thank you.", H),
+        ("I would label this message helpful.\nverdict: unhelpful", U),
+        ("verdict: helpful (I label this with some doubt)", H),
+        # as models write
+        ("## Verdict\n\n**Helpful**", H),
+        ("**Analysis**: luck.\n**Verdict**: *unsure*", S),
+        ('{"analysis": "A door.", "verdict": "helpful"}', H),
+        ('```json\n{"verdict":"unhelpful"}\n```', U),
+        ("The verdict is: helpful.", H),
+        ("The verdict is not helpful.", None),
+        ("verdict: [helpful]", H),
+        ("Verdict → helpful", H),
+        ("verdict： unhelpful", U),
+        ("verdict: $\\boxed{\\text{helpful}}$", H),
+        ("verdict: helpful/unhelpful", None),
+        ("verdict: helpful or unhelpful", None),
+        ("[unhelpful]", U),
+        ("Okay, it was luck: verdict: helpful?</think>\n\nverdict: unhelpful", U),
+        ("<think>So the verdict: helpful? Let me", None),
+        ("<thinking>verdict: unhelpful</thinking>helpful", H),
+        ("verdict: helpfully", None),
+        ("My conviction: helpful", None),
     ],
 )
 def test_verdict_lines(text: str, verdict: Verdict | None) -> None:
@@ -42,6 +67,9 @@ def test_verdict_lines(text: str, verdict: Verdict | None) -> None:
 def test_the_reason_is_kept() -> None:
     reading = read_answer(LINE, "Analysis: The newt gave experience. \nverdict: helpful")
     assert reading.reason == "The newt gave experience."
+    as_json = read_answer(LINE, '{"analysis": "A door.", "verdict": "helpful"}')
+    assert as_json.reason.startswith("A door.")
+    assert read_answer(LINE, "<analysis>A kill.</analysis><label>helpful</label>").reason == "A kill."
 
 
 @pytest.mark.parametrize(

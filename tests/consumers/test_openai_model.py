@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import threading
 from dataclasses import replace
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 
 from consumers.annotation_specs import AnswerFormat, load_spec
+from consumers.circuit import LONGEST_PAUSE_SECONDS
 from consumers.language_model import Answer, ModelRefusedError, Question
-from consumers.openai_model import LONGEST_PAUSE_SECONDS, OpenAIModel, api_key
+from consumers.openai_model import OpenAIModel, api_key
+from infra import metrics
 from infra.errors import OnibusError
 from infra.settings import Settings
 from schemas import codec, ids
@@ -150,11 +153,79 @@ def test_a_caption_that_fails_again_and_again_while_others_succeed_is_given_up()
     assert "while others succeeded" in answer.given_up
 
 
-def test_a_prompt_that_the_server_refuses_is_given_up_at_once() -> None:
-    with chat_server(lambda _: (400, {"error": {"message": "prompt is too long"}})) as server:
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_prompt_that_the_server_refuses_is_given_up_at_once_and_others_are_not(status: int) -> None:
+    def reply(request: dict[str, Any]) -> Reply:
+        long = caption_in(request) == "long"
+        return (status, {"error": {"message": "prompt is too long"}}) if long else (200, GOOD)
+
+    with chat_server(reply) as server:
+        answers = ask(model(server.url), "x", "long", "y")
+    assert [a.verdict for a in answers] == [Verdict.HELPFUL, Verdict.UNSURE, Verdict.HELPFUL]
+    assert "prompt is too long" in answers[1].given_up
+    assert len([r for r in server.requests if caption_in(r) == "long"]) == 1
+
+
+def test_a_server_that_begins_to_refuse_every_request_ends_it_and_no_caption_is_given_up() -> None:
+    with chat_server(lambda _: (400, {"error": {"message": "no such parameter"}})) as server:
+        with pytest.raises(ModelRefusedError, match=r"no such parameter.*\[sampling\]"):
+            ask(model(server.url), "x")
+        assert len(server.requests) == 2, "the caption, and the question of the start"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"finish_reason": "content_filter", "message": {"role": "assistant", "content": None}},
+        {"finish_reason": "stop", "message": {"role": "assistant", "content": None, "refusal": "I won't."}},
+    ],
+)
+def test_content_that_the_model_refuses_is_given_up_at_once_with_what_it_said(choice: dict[str, Any]) -> None:
+    with chat_server(lambda _: (200, {"choices": [choice | {"index": 0}]})) as server:
         (answer,) = ask(model(server.url), "x")
     assert (answer.verdict, len(server.requests)) == (Verdict.UNSURE, 1)
-    assert "prompt is too long" in answer.given_up
+    assert "refuses the content" in answer.given_up
+    assert answer.attempts[0].raw_answer == (choice["message"].get("refusal") or "")
+
+
+def test_a_server_says_itself_how_long_to_leave_it_alone() -> None:
+    pauses: list[float] = []
+    replies = iter([429, 429])
+
+    def reply(_: dict[str, Any]) -> Reply:
+        return (next(replies, 200), GOOD)
+
+    with chat_server(reply, headers={"Retry-After": "40"}) as server:
+        (answer,) = ask(model(server.url, pauses=pauses), "x")
+    assert answer.verdict is Verdict.HELPFUL
+    assert pauses == [40, 40]
+
+
+def test_one_answer_in_five_that_is_an_error_gives_up_no_caption() -> None:
+    luck = random.Random(5)
+    with chat_server(lambda _: (500, {"error": "boom"}) if luck.random() < 0.2 else (200, GOOD)) as server:
+        answers = ask(model(server.url), *(f"caption {n}" for n in range(500)))
+    assert [a for a in answers if a.given_up] == []
+
+
+def test_when_nothing_is_answered_all_requests_wait_for_one_probe(caplog: pytest.LogCaptureFixture) -> None:
+    """64 captions under way, and the dead server gets a request now and then, not 64 at a time."""
+    caplog.set_level("INFO")
+    up = threading.Event()
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(0)
+        if len(server.requests) > 150:
+            up.set()
+
+    with chat_server(lambda _: (200, GOOD) if up.is_set() else (503, {"error": "down"})) as server:
+        asked = OpenAIModel({SPEC: load_spec("goals", "m")}, server.url, "k", 64, sleep=sleep)
+        answers = ask(asked, *(f"caption {n}" for n in range(64)))
+        assert set(server.at_a_time[80:150]) == {1}, "more than a probe at a time"
+    assert [a.verdict for a in answers] == [Verdict.HELPFUL] * 64
+    told = [r.message for r in caplog.records if "in a row" in r.message or "answers again" in r.message]
+    assert len(told) == 2
+    assert metrics.MODEL_CIRCUIT_OPEN._value.get() == 0
 
 
 @pytest.mark.parametrize(

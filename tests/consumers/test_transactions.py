@@ -52,7 +52,7 @@ def at(settings: Settings, partition: int, offset: int) -> dict[TopicPartition, 
 def test_records_and_offsets_become_visible_together(
     settings: Settings, writer: TransactionWriter, member: KafkaConsumer
 ) -> None:
-    writer.write(batch(settings, b"k", 2), at(settings, 2, 7), member.group_metadata(), NEVER)
+    writer.write(batch(settings, b"k", 2), at(settings, 2, 7), member.group_metadata()).result(NEVER)
     assert [(r.key, r.partition) for r in records(settings, "labels")] == [(b"k", 2)]
     assert committed_offsets(settings) == {2: 7}
 
@@ -68,7 +68,7 @@ def test_who_is_no_member_any_more_writes_nothing(
     ]
     for stranger in strangers:
         with pytest.raises(TransactionFailedError, match="no member"):
-            writer.write(batch(settings, b"k", 0), at(settings, 0, 7), stranger, NEVER)
+            writer.write(batch(settings, b"k", 0), at(settings, 0, 7), stranger).result(NEVER)
     assert not records(settings, "labels")
     assert committed_offsets(settings) == {}
 
@@ -78,11 +78,11 @@ def test_offsets_of_a_failed_transaction_are_not_sent_with_the_next(
 ) -> None:
     stale = member.group_metadata()._replace(generation_id=member.group_metadata().generation_id + 5)
     with pytest.raises(TransactionFailedError) as caught:
-        writer.write(batch(settings, b"stale", 0), at(settings, 0, 100), stale, NEVER)
+        writer.write(batch(settings, b"stale", 0), at(settings, 0, 100), stale).result(NEVER)
     assert isinstance(caught.value.cause, CommitFailedError)
     writer.close()
     writer.open([TopicNames(settings.topic_prefix).labels], NEVER)
-    writer.write(batch(settings, b"good", 1), at(settings, 1, 3), member.group_metadata(), NEVER)
+    writer.write(batch(settings, b"good", 1), at(settings, 1, 3), member.group_metadata()).result(NEVER)
     assert [r.key for r in records(settings, "labels")] == [b"good"]
     assert committed_offsets(settings) == {1: 3}
 
@@ -93,7 +93,7 @@ def test_the_second_of_one_name_fences_the_first(
     second = TransactionWriter(settings, settings.topic_prefix + "t1")
     second.open([], NEVER)
     with pytest.raises(TransactionFailedError) as caught:
-        writer.write(batch(settings, b"k", 0), at(settings, 0, 1), member.group_metadata(), NEVER)
+        writer.write(batch(settings, b"k", 0), at(settings, 0, 1), member.group_metadata()).result(NEVER)
     assert isinstance(caught.value.cause, ProducerFencedError)
     second.close()
     assert not records(settings, "labels")

@@ -1,0 +1,288 @@
+"""Dead letters: what stands there, and sending it to the annotators again.
+
+A letter is sent again in one transaction: the record to where it came from, the withdrawal of the ``unsure``
+label that it got, and a mark on ``dead-letters`` that names the letter. All commands share one transactional
+id and look at the log only once they have it. So whoever redrives twice, or twice at once, or again after an
+error, sends nothing twice.
+
+An annotator that reads such a record has to see the withdrawal first, though it stands on another topic: see
+:data:`consumers.partition_logs.SENT_AGAIN`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from kafka import KafkaProducer
+from kafka.errors import ProducerFencedError
+
+from consumers.annotator import VALUE_LEFT_OUT
+from consumers.label_table import VERDICTS, LabelTable
+from consumers.partition_logs import SENT_AGAIN
+from consumers.transactions import TransactionFailedError, give_up, within_patience
+from infra import clients
+from infra.codecs import codec_for
+from infra.errors import OnibusError
+from infra.settings import Settings
+from infra.topics import TopicNames
+from schemas import ids
+from schemas.codec import Codec, DecodeError
+from schemas.records import Annotation, CaptionObserved, CaptionOffset, DeadLetter, Origin, Verdict
+
+REDRIVE = "redrive"
+"""Component of the marks: a letter of this component says of another letter that it was sent again."""
+
+_LETTERS_PER_TRANSACTION = 500
+_NEVER = threading.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One letter on the topic, and when it was sent again (microseconds since the epoch), if it was."""
+
+    partition: int
+    offset: int
+    letter: DeadLetter
+    redriven_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which letters are meant; what is not given does not matter. Times in microseconds since the epoch."""
+
+    reason: str = ""
+    since: int | None = None
+    until: int | None = None
+    spec_ids: frozenset[bytes] | None = None
+
+    def holds(self, letter: DeadLetter) -> bool:
+        """Whether this letter is meant; ``reason`` is looked for anywhere, upper or lower case."""
+        return (
+            self.reason.casefold() in letter.reason.casefold()
+            and (self.since is None or letter.failed_at >= self.since)
+            and (self.until is None or letter.failed_at < self.until)
+            and (self.spec_ids is None or letter.spec_id in self.spec_ids)
+        )
+
+
+class Fate(StrEnum):
+    """What redriving does with a letter."""
+
+    SEND = "sent again"
+    SENT = "sent again before"
+    LABELLED = "labelled since"
+    LEFT_OUT = "too large, its value is at its source only"
+    NO_CAPTION = "no caption, stays where it is"
+
+
+def entries(settings: Settings) -> list[Entry]:
+    """Every letter on the topic, oldest first; those that cannot be read are left out.
+
+    Raises:
+        OnibusError: the cluster cannot be reached or has no such topic.
+    """
+    topic, codec = TopicNames(settings.topic_prefix).dead_letters, codec_for(settings)
+    found = []
+    for records in clients.read_all(settings, topic):
+        for record in records:
+            try:
+                letter = codec.decode(DeadLetter, record.value)
+            except DecodeError:
+                continue
+            found.append(Entry(record.partition, record.offset, letter))
+    return with_marks(found, topic)
+
+
+def with_marks(found: Sequence[Entry], topic: str) -> list[Entry]:
+    """The letters among ``found``, oldest first, each with the time of its mark, on ``topic``."""
+    marks = {
+        (e.letter.source_partition, e.letter.source_offset): e.letter.failed_at
+        for e in found
+        if _is_mark(e.letter, topic)
+    }
+    letters = (
+        Entry(e.partition, e.offset, e.letter, marks.get((e.partition, e.offset)))
+        for e in found
+        if not _is_mark(e.letter, topic)
+    )
+    return sorted(letters, key=lambda e: (e.letter.failed_at, e.partition, e.offset))
+
+
+def fate(entry: Entry, captions: str, in_force: Callable[[bytes, bytes], Verdict | None]) -> Fate:
+    """What redriving does with this letter.
+
+    Args:
+        captions: full name of the topic of captions.
+        in_force: the verdict in force for a spec id and a caption id.
+    """
+    letter = entry.letter
+    if entry.redriven_at is not None:
+        return Fate.SENT
+    if letter.source_topic != captions:
+        return Fate.NO_CAPTION
+    if letter.original_value is None and letter.reason.endswith(VALUE_LEFT_OUT):
+        return Fate.LEFT_OUT
+    if letter.spec_id is not None and letter.original_key is not None:
+        verdict = in_force(letter.spec_id, letter.original_key)
+        if verdict not in (None, Verdict.UNSURE):
+            return Fate.LABELLED
+    return Fate.SEND
+
+
+def redrive(settings: Settings, selection: Selection, dry_run: bool = False) -> Counter[Fate]:
+    """Send the letters of ``selection`` again; returns how many letters had which fate.
+
+    Raises:
+        OnibusError: the cluster cannot be reached or does not take it, or another redrive has begun since.
+    """
+    redriver = _Redriver(settings)
+    if dry_run:
+        return Counter(fate for _, fate in redriver.plan(selection))
+    producer = _fencing_producer(settings)
+    try:
+        plan = redriver.plan(selection)
+        chosen = [entry for entry, fate in plan if fate is Fate.SEND]
+        for start in range(0, len(chosen), _LETTERS_PER_TRANSACTION):
+            redriver.send(producer, chosen[start : start + _LETTERS_PER_TRANSACTION], start)
+        return Counter(fate for _, fate in plan)
+    finally:
+        give_up(producer)
+
+
+def _is_mark(letter: DeadLetter, topic: str) -> bool:
+    return letter.component == REDRIVE and letter.source_topic == topic
+
+
+def _fencing_producer(settings: Settings) -> KafkaProducer:
+    """A producer of the one transactional id: whoever had it before writes no more."""
+
+    def opened() -> KafkaProducer:
+        producer = clients.transactional_producer(settings, f"{settings.topic_prefix}dead-letters.redrive")
+        producer.init_transactions()
+        return producer
+
+    try:
+        return within_patience(opened, _NEVER)
+    except TransactionFailedError as error:
+        raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
+
+
+class _Redriver:
+    """Decides and writes, for one command."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._names = settings, TopicNames(settings.topic_prefix)
+        self._codec: Codec = codec_for(settings)
+        self._labels = LabelTable(self._codec, self._names.labels)
+        self._sent: set[bytes | None] = set()
+
+    def plan(self, selection: Selection) -> list[tuple[Entry, Fate]]:
+        chosen = [entry for entry in entries(self._settings) if selection.holds(entry.letter)]
+        if any(entry.letter.spec_id is not None for entry in chosen):
+            for records in clients.read_all(self._settings, self._names.labels):
+                self._labels.apply([r.key for r in records], [r.value for r in records])
+        return [(entry, fate(entry, self._names.captions, self._in_force)) for entry in chosen]
+
+    def send(self, producer: KafkaProducer, chosen: Sequence[Entry], sent_before: int) -> None:
+        """Send these again, all or none."""
+
+        def transact() -> None:
+            producer.begin_transaction()
+            futures = [future for entry in chosen for future in self._send_one(producer, entry)]
+            producer.flush(timeout=10)
+            for future in futures:
+                future.get(timeout=0)
+            producer.commit_transaction()
+
+        try:
+            within_patience(transact, _NEVER)
+        except TransactionFailedError as error:
+            if isinstance(error.cause, ProducerFencedError):
+                why = "another redrive was started meanwhile"
+            else:
+                why = f"the cluster does not take it: {error}"
+            raise OnibusError(
+                f"{sent_before} letters were sent again, then {why}; run it again, nothing is sent twice"
+            ) from error
+
+    def _send_one(self, producer: KafkaProducer, entry: Entry) -> Iterable[object]:
+        letter, now = entry.letter, time.time_ns() // 1000
+        if self._is_unsure(letter):
+            assert letter.spec_id is not None
+            assert letter.original_key is not None
+            key = ids.label_key(letter.spec_id, letter.original_key)
+            withdrawal = self._codec.encode(self._names.annotations, self._withdrawal(letter, now))
+            place = letter.source_partition
+            yield producer.send(self._names.labels, key=key, value=None, partition=place)
+            yield producer.send(self._names.annotations, key=key, value=withdrawal, partition=place)
+            self._labels.apply([key], [None])
+        if letter.original_key is None or letter.original_key not in self._sent:  # one asks for all specs
+            self._sent.add(letter.original_key)
+            yield producer.send(
+                letter.source_topic,
+                key=letter.original_key,
+                value=letter.original_value,
+                partition=letter.source_partition,
+                headers=[(SENT_AGAIN, f"{entry.partition}-{entry.offset}".encode())],
+            )
+        mark = DeadLetter(
+            source_topic=self._names.dead_letters,
+            source_partition=entry.partition,
+            source_offset=entry.offset,
+            component=REDRIVE,
+            reason=Fate.SEND.value,
+            attempts=1,
+            spec_id=letter.spec_id,
+            original_key=letter.original_key,
+            original_value=None,
+            failed_at=now,
+        )
+        topic = self._names.dead_letters
+        yield producer.send(
+            topic, key=letter.original_key, value=self._codec.encode(topic, mark), partition=entry.partition
+        )
+
+    def _is_unsure(self, letter: DeadLetter) -> bool:
+        return (
+            letter.spec_id is not None
+            and letter.original_key is not None
+            and self._in_force(letter.spec_id, letter.original_key) is Verdict.UNSURE
+        )
+
+    def _in_force(self, spec_id: bytes, caption_id: bytes) -> Verdict | None:
+        if len(caption_id) != ids.CAPTION_ID_BYTES:
+            return None
+        wanted = np.array([ids.lookup_id(caption_id)], np.int64)
+        return VERDICTS.get(int(self._labels.verdicts(spec_id, wanted)[0]))
+
+    def _withdrawal(self, letter: DeadLetter, now: int) -> Annotation:
+        caption = self._codec.decode(CaptionObserved, letter.original_value)
+        assert letter.spec_id is not None
+        assert letter.original_key is not None
+        return Annotation(
+            spec_id=letter.spec_id,
+            subject_id=letter.original_key,
+            texts=(caption.text,),
+            verdict=None,
+            origin=Origin.WITHDRAWAL,
+            sources=(CaptionOffset(letter.source_partition, letter.source_offset),),
+            prompt_hash=bytes(16),
+            model="",
+            model_revision="",
+            sampling={},
+            raw_answer="",
+            reason=f"dead letter sent again: {letter.reason}",
+            tokens_in=0,
+            tokens_out=0,
+            latency_us=0,
+            attempt=1,
+            annotator=REDRIVE,
+            observed_at=caption.observed_at,
+            annotated_at=now,
+        )

@@ -1,0 +1,67 @@
+"""Who an annotator is to its group, and what a person is told when the group will not have it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kafka.errors import (
+    ClusterAuthorizationFailedError,
+    FencedInstanceIdError,
+    GroupAuthorizationFailedError,
+    GroupMaxSizeReachedError,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailedError,
+)
+
+from infra.errors import OnibusError
+
+_REFUSED = (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    GroupMaxSizeReachedError,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailedError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Who this annotator is.
+
+    Attributes:
+        group: consumer group, full name.
+        name: its own name; unique in the group, for it is part of the transactional id.
+        most_under_way: captions asked about at a time.
+        session_timeout_ms: after how long without a sign of life others take over.
+        is_static: a restarted member of this name gets its partitions back at once (KIP-345); until the
+            session time-out nobody else gets them.
+    """
+
+    group: str
+    name: str
+    most_under_way: int
+    session_timeout_ms: int = 10_000
+    is_static: bool = False
+
+    def refusal(self, error: Exception) -> OnibusError | None:
+        """What to tell the person who runs it, if ``error`` will not pass by itself."""
+        if isinstance(error, FencedInstanceIdError):
+            return self.not_alone()
+        if isinstance(error, _REFUSED):
+            return OnibusError(
+                f"the cluster does not let {self.name} annotate in group {self.group}: "
+                f"{type(error).__name__}: {error}; mend its ACLs or its group settings"
+            )
+        return None
+
+    def not_alone(self) -> OnibusError:
+        """Somebody else has this name."""
+        return OnibusError(
+            f"another annotator of group {self.group} is called {self.name} too; give each its own --name"
+        )

@@ -1,0 +1,82 @@
+"""What answers have cost, by spec and annotator: a fold of the log of answers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from schemas.records import Annotation, Origin
+
+_MILLION = 1_000_000
+
+
+class Asked(NamedTuple):
+    """Who was asked, under what, by whom."""
+
+    spec_id: bytes
+    annotator: str
+    model: str
+    model_revision: str
+
+
+@dataclass(slots=True)
+class Cost:
+    """Sums over answers. ``seconds``: of model time, from request to answer, added up over requests."""
+
+    answers: int = 0
+    unreadable: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """In and out."""
+        return self.tokens_in + self.tokens_out
+
+    def add(self, other: Cost) -> None:
+        """Take another sum on top."""
+        self.answers += other.answers
+        self.unreadable += other.unreadable
+        self.tokens_in += other.tokens_in
+        self.tokens_out += other.tokens_out
+        self.seconds += other.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """US dollars for a million tokens."""
+
+    usd_in: float = 0.0
+    usd_out: float = 0.0
+
+    def usd(self, cost: Cost) -> float:
+        """What it cost."""
+        return (cost.tokens_in * self.usd_in + cost.tokens_out * self.usd_out) / _MILLION
+
+
+@dataclass(slots=True)
+class Spending:
+    """Costs by who was asked; fed with annotations in any order."""
+
+    by_asked: dict[Asked, Cost] = field(default_factory=lambda: defaultdict(Cost))
+
+    def count(self, annotations: Iterable[Annotation]) -> None:
+        """Take over answers of models and rules; what people say costs nothing here."""
+        for a in annotations:
+            if a.origin not in (Origin.LLM, Origin.RULES):
+                continue
+            asked = Asked(a.spec_id, a.annotator, a.model, a.model_revision)
+            was_read = a.verdict is not None and bool(a.raw_answer)
+            seconds = a.latency_us / _MILLION
+            self.by_asked[asked].add(Cost(1, int(not was_read), a.tokens_in, a.tokens_out, seconds))
+
+    def total(self, spec_ids: Container[bytes] | None = None) -> Cost:
+        """The sum over these specs, or all."""
+        total = Cost()
+        for asked, cost in self.by_asked.items():
+            if spec_ids is None or asked.spec_id in spec_ids:
+                total.add(cost)
+        return total

@@ -1,0 +1,208 @@
+"""What a running system does, read from the cluster alone: lag, rates, labels, costs, latencies, versions."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from consumers.annotation_specs import read_specs
+from consumers.dead_letters import entries
+from consumers.label_table import LabelTable
+from consumers.spending import Asked, Cost, Prices, Spending
+from infra import clients
+from infra.codecs import codec_for
+from infra.errors import OnibusError
+from infra.settings import Settings
+from infra.topics import TopicNames
+from schemas.codec import Codec, DecodeError
+from schemas.records import Annotation, AnnotationSpec, Record, RewardUpdate
+
+R = TypeVar("R", bound=Record)
+
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """A consumer group. ``lag``: by partition of ``captions``, records that are not done."""
+
+    group: str
+    state: str
+    members: int
+    lag: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SpecStatus:
+    """A spec. Latencies: seconds from observing a caption to its answer, lately; None without one."""
+
+    spec: str
+    spec_id: str
+    labels: int
+    answers_a_minute: float
+    latency_p50: float | None
+    latency_p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CostStatus:
+    """What one annotator's answers under one spec and model took, ever. ``usd`` at the prices given."""
+
+    spec: str
+    annotator: str
+    model: str
+    model_revision: str
+    answers: int
+    unreadable: int
+    tokens_in: int
+    tokens_out: int
+    model_seconds: float
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """The newest version of a reward model."""
+
+    model: str
+    version: int
+    age_seconds: float
+    gradient_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class SystemStatus:
+    """All of it at one moment."""
+
+    groups: list[GroupStatus]
+    specs: list[SpecStatus]
+    costs: list[CostStatus]
+    models: list[ModelStatus]
+    dead_letters_waiting: int
+
+
+def system_status(settings: Settings, minutes: float = 5.0, prices: Prices | None = None) -> SystemStatus:
+    """Look at the cluster; ``minutes``: what counts as lately.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, or topics are missing.
+    """
+    names, codec = TopicNames(settings.topic_prefix), codec_for(settings)
+    specs = read_specs(settings)
+    log = _AnswerLog(minutes)
+    for annotation in _decoded(settings, codec, names.annotations, Annotation):
+        log.count(annotation)
+    newest: dict[str, RewardUpdate] = {}
+    for update in _decoded(settings, codec, names.reward_updates, RewardUpdate):
+        newest[update.model] = update
+    now = time.time()
+    return SystemStatus(
+        groups=_groups(settings, names.captions),
+        specs=log.specs(specs, _labels(settings, codec, names.labels)),
+        costs=[_cost(specs, asked, cost, prices) for asked, cost in sorted(log.spending.by_asked.items())],
+        models=[
+            ModelStatus(u.model, u.version, now - u.trained_at / _MICROSECONDS, u.gradient_steps)
+            for u in newest.values()
+        ],
+        dead_letters_waiting=sum(entry.redriven_at is None for entry in entries(settings)),
+    )
+
+
+@dataclass(slots=True)
+class _AnswerLog:
+    """A fold of the log of answers: costs of all, times of the latest."""
+
+    minutes: float
+    spending: Spending = field(default_factory=Spending)
+    latencies: dict[bytes, list[float]] = field(default_factory=lambda: defaultdict(list))
+    since: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.since = (time.time() - self.minutes * 60) * _MICROSECONDS
+
+    def count(self, annotation: Annotation) -> None:
+        self.spending.count([annotation])
+        if annotation.annotated_at >= self.since and annotation.verdict is not None:
+            seconds = (annotation.annotated_at - annotation.observed_at) / _MICROSECONDS
+            self.latencies[annotation.spec_id].append(seconds)
+
+    def specs(self, specs: Mapping[bytes, AnnotationSpec], labels: LabelTable) -> list[SpecStatus]:
+        found = []
+        for spec_id in [*specs, *(i for i in labels.specs() if i not in specs)]:
+            lately = self.latencies.get(spec_id)
+            p50, p99 = np.quantile(lately, [0.5, 0.99]).tolist() if lately else (None, None)
+            rate = len(lately or ()) / self.minutes
+            name = _name(specs, spec_id)
+            found.append(SpecStatus(name, spec_id.hex(), labels.count(spec_id), rate, p50, p99))
+        return found
+
+
+def _decoded(settings: Settings, codec: Codec, topic: str, kind: type[R]) -> Iterator[R]:
+    for records in clients.read_all(settings, topic):
+        for record in records:
+            try:
+                yield codec.decode(kind, record.value)
+            except DecodeError:
+                continue  # readers of the topic count and tell these
+
+
+def _labels(settings: Settings, codec: Codec, topic: str) -> LabelTable:
+    table = LabelTable(codec, topic)
+    for records in clients.read_all(settings, topic):
+        table.apply([r.key for r in records], [r.value for r in records])
+    return table
+
+
+def _groups(settings: Settings, captions: str) -> list[GroupStatus]:
+    """Groups under our prefix that read captions."""
+    reader = clients.consumer(settings)
+    try:
+        partitions = [
+            TopicPartition(captions, n) for n in sorted(reader.partitions_for_topic(captions) or ())
+        ]
+        starts, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
+    finally:
+        reader.close()
+    try:
+        with clients.admin(settings) as client:
+            listed = [g["group_id"] for g in client.list_groups()]
+            ours = sorted(g for g in listed if g.startswith(settings.topic_prefix))
+            described: dict[str, Any] = client.describe_groups(ours) if ours else {}
+            committed = client.list_group_offsets(ours) if ours else {}
+    except KafkaError as error:
+        raise OnibusError(f"the cluster does not tell of its groups: {error}; check its ACLs") from error
+    found = []
+    for group in ours:
+        at = {tp: offset.offset for tp, offset in committed.get(group, {}).items() if tp.topic == captions}
+        lag = {tp.partition: max(0, ends[tp] - max(starts[tp], at.get(tp, 0))) for tp in partitions}
+        state = described[group]
+        found.append(GroupStatus(group, str(state["group_state"]), len(state["members"]), lag))
+    return found
+
+
+def _cost(
+    specs: Mapping[bytes, AnnotationSpec], asked: Asked, cost: Cost, prices: Prices | None
+) -> CostStatus:
+    return CostStatus(
+        spec=_name(specs, asked.spec_id),
+        annotator=asked.annotator,
+        model=asked.model,
+        model_revision=asked.model_revision,
+        answers=cost.answers,
+        unreadable=cost.unreadable,
+        tokens_in=cost.tokens_in,
+        tokens_out=cost.tokens_out,
+        model_seconds=round(cost.seconds, 3),
+        usd=(prices or Prices()).usd(cost),
+    )
+
+
+def _name(specs: Mapping[bytes, AnnotationSpec], spec_id: bytes) -> str:
+    return specs[spec_id].name if spec_id in specs else spec_id.hex()

@@ -1,0 +1,182 @@
+"""A whole annotating system to be hurt: a model server, a load of captions, annotators as processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra import clients
+from infra.settings import Settings, environment_of, load_settings
+from infra.topic_admin import create_topics
+from infra.topics import TopicNames
+from learner.benchmarks.model_server import ModelServer
+from schemas import codec, ids
+from schemas.records import CaptionObserved
+from tests.chaos import checker
+from tests.ports import free_port
+from tests.waiting import wait_until
+
+SESSION_SECONDS = 6.0
+"""The least that brokers allow if nobody tells them otherwise."""
+REQUEST_SECONDS = 4.0
+CONCURRENCY = 32
+_GROUP = "chaos"
+_BURST = 250
+
+
+class System:
+    """Annotators by name, and what they work on.
+
+    Args:
+        settings: for the cluster, with a prefix of its own; the topics exist.
+        folder: for the annotators' logs.
+        captions: how many distinct ones are published, at about ``rate`` a second.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, captions: int, rate: float) -> None:
+        self.settings, self._folder, self._rate = settings, folder, rate
+        self.model = ModelServer(free_port())
+        self.kills = 0
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._texts = [
+            f"You see here {n} arrows, and kill the newt number {n % 977}." for n in range(captions)
+        ]
+        self._load_error: BaseException | None = None
+        self._load = threading.Thread(target=self._publish_all, name="load")
+        self._load.start()
+
+    # --- annotators -----------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> list[str]:
+        """The annotators that run."""
+        return list(self._running)
+
+    def start(self, name: str, *flags: str, program: Sequence[str] = ("-m", "infra.cli")) -> None:
+        """Start an annotator; ``flags`` on top of the usual ones."""
+        command = [
+            sys.executable, *program, "annotate", "--llm", "openai", "--model", "m", "--group", _GROUP,
+            "--base-url", self.model.url, "--name", name, "--concurrency", str(CONCURRENCY),
+            "--session-timeout", str(SESSION_SECONDS), "--request-timeout", str(REQUEST_SECONDS), *flags,
+        ]  # fmt: skip
+        environment = os.environ | environment_of(self.settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        with self._log(name).open("ab") as log:
+            self._running[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def kill(self, name: str) -> None:
+        """kill -9."""
+        self.kills += 1
+        process = self._running.pop(name)
+        process.kill()
+        process.wait()
+
+    def stop(self, name: str) -> None:
+        """SIGTERM, after which it must end cleanly within ten seconds."""
+        process = self._running.pop(name)
+        process.terminate()
+        try:
+            code = process.wait(timeout=12)  # two for a busy machine
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            code = None
+        assert code == 0, f"annotator {name} ended with {code}:\n{self._log(name).read_text()[-2000:]}"
+
+    def signal(self, name: str, number: int) -> None:
+        """Send any signal."""
+        self._running[name].send_signal(number)
+
+    def revive(self) -> None:
+        """Start those anew that ended by themselves (a zombie that was fenced may)."""
+        for name, process in list(self._running.items()):
+            if process.poll() is not None:
+                del self._running[name]
+                self.start(name)
+
+    # --- the end ----------------------------------------------------------------------------------------
+
+    def finish(self, timeout: float) -> checker.Findings:
+        """Wait until nothing is left to do, stop everything, and look at what is on the topics."""
+        self._load.join(timeout)
+        assert not self._load.is_alive(), "the load could not be published"
+        if self._load_error is not None:
+            raise self._load_error
+        servers, prefix, group = self._names()
+
+        def is_done() -> bool:
+            self.revive()
+            return checker.lag(servers, prefix, group) == 0
+
+        wait_until(is_done, timeout, "every caption to be done", interval=1.0)
+        for name in self.names:
+            self.stop(name)
+        return checker.check(servers, prefix, group)
+
+    def labels_so_far(self) -> int:
+        """Labels committed by now, roughly: the model's answers, less what is under way."""
+        return len(self.model.answered)
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for process in self._running.values():
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+        self._load.join(30)
+        self.model.stop()
+
+    def _names(self) -> tuple[str, str, str]:
+        prefix = self.settings.topic_prefix
+        return self.settings.bootstrap_servers, prefix, f"{prefix}{_GROUP}"
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def _publish_all(self) -> None:
+        try:
+            producer = clients.producer(self.settings)
+            topic = TopicNames(self.settings.topic_prefix).captions
+            started = time.monotonic()
+            for first in range(0, len(self._texts), _BURST):
+                for text in self._texts[first : first + _BURST]:
+                    self._publish(producer, topic, text)
+                self._publish(producer, topic, self._texts[first // 2])  # seen again
+                producer.flush(timeout=120)
+                time.sleep(max(0.0, started + first / self._rate - time.monotonic()))
+            producer.close()
+        except BaseException as error:
+            self._load_error = error
+
+    def _publish(self, producer: object, topic: str, text: str) -> None:
+        caption_id = ids.caption_id(text)
+        observed = CaptionObserved(text, "score", "run", 0, 0, 0, 1, -1, time.time_ns() // 1000)
+        partition = int.from_bytes(caption_id[8:16], "little") % self.settings.partitions
+        producer.send(topic, key=caption_id, value=codec.encode(observed), partition=partition)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def running_system(
+    client_settings: dict[str, object], folder: Path, captions: int, rate: float, copies: int
+) -> Iterator[System]:
+    """A system on new topics; everything is ended at the end."""
+    settings = load_settings(
+        **client_settings,
+        topic_prefix=f"chaos-{uuid.uuid4().hex[:8]}.",
+        partitions=16,
+        replication=copies,
+        runs_dir=folder,
+    )
+    create_topics(settings)
+    system = System(settings, folder, captions, rate)
+    try:
+        yield system
+    finally:
+        system.close()

@@ -1,0 +1,134 @@
+"""Several annotators: as workers of one command, as static members, under two specs side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from consumers.annotation_service import AnnotateOptions
+from consumers.annotation_specs import load_spec_file
+from consumers.annotator_workers import worker_options
+from infra.settings import Settings, environment_of
+from infra.topic_admin import crowded_groups
+from tests.command import run_onibus
+from tests.consumers.annotating import (
+    HeldModel,
+    annotator,
+    assert_each_exactly_once,
+    expected_keys,
+    label_keys,
+    publish,
+    records,
+    rules_specs,
+    wait_for_labels,
+)
+from tests.consumers.test_annotator_process import COMMAND, child_environment
+from tests.waiting import wait_until
+
+TEXTS = [f"You see here {n} arrows." for n in range(120)]
+
+
+def test_workers_get_names_and_ports_of_their_own() -> None:
+    two = worker_options(AnnotateOptions(name="gpu", metrics_port=9400), 2)
+    assert [(o.name, o.metrics_port) for o in two] == [("gpu-0", 9400), ("gpu-1", 9401)]
+    assert [o.metrics_port for o in worker_options(AnnotateOptions(), 2)] == [None, None]
+
+
+@pytest.mark.slow
+def test_workers_share_the_work_are_started_again_and_leave_no_orphan(settings: Settings) -> None:
+    specs, _ = rules_specs()
+    publish(settings, TEXTS)
+    parent = subprocess.Popen(
+        [*COMMAND, "--workers", "2", "--name", "w"],
+        env=child_environment(settings),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children: list[int] = []
+    try:
+        wait_for_labels(settings, len(TEXTS))
+        children = workers_of(parent.pid)
+        assert len(children) == 2
+        os.kill(children[0], signal.SIGKILL)
+        wait_until(lambda: len(set(workers_of(parent.pid)) - {children[0]}) == 2, 30, "a new worker")
+        children = workers_of(parent.pid)
+        parent.send_signal(signal.SIGTERM)
+        _, log = parent.communicate(timeout=15)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert parent.returncode == 0, log
+    assert "died (-9); starting it again" in log
+    assert "Traceback" not in log
+    wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 15, "no orphans")
+    assert_each_exactly_once(settings, specs, TEXTS)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Children that annotate; multiprocessing has one more for its own book-keeping."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(c) for c in found if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+
+
+@pytest.mark.slow
+def test_a_static_member_has_its_partitions_again_after_a_restart_and_others_notice_nothing(
+    settings: Settings,
+) -> None:
+    specs, _ = rules_specs()
+    with annotator(settings, "a2", is_static=True) as other:
+        with annotator(settings, "a1", is_static=True) as one:
+            wait_until(lambda: len(one.partitions) == len(other.partitions) == 2, 30, "two partitions each")
+            theirs, member = other.partitions, other.process._member
+            assert member is not None
+            before = member.stable_metadata()
+            one.stop()
+        with annotator(settings, "a1", is_static=True) as again:
+            wait_until(lambda: len(again.partitions) == 2, 30, "its partitions")
+            publish(settings, TEXTS)
+            wait_for_labels(settings, len(TEXTS))
+            assert (other.partitions, member.stable_metadata()) == (theirs, before), "there was a rebalance"
+    assert_each_exactly_once(settings, specs, TEXTS)
+
+
+def test_two_specs_side_by_side_in_separate_groups_label_the_same_captions(settings: Settings) -> None:
+    """A changed prompt is another spec: its labels stand beside the old ones."""
+    file = load_spec_file("goals")
+    changed = file.model_copy(update={"name": "goals-2", "goal": "Find the stairs."})
+    goals, rules = rules_specs("goals")
+    publish(settings, TEXTS)
+    with annotator(settings, "a1", goals, rules):
+        wait_for_labels(settings, len(TEXTS))
+        from consumers.rules import RulesModel
+        from schemas import ids
+
+        assert changed.rules is not None
+        other_id = ids.spec_id(changed.for_rules())
+        counting = HeldModel(RulesModel({other_id: changed.rules}))
+        counting.open.set()
+        other = {other_id: changed.for_rules()}
+        with annotator(settings, "b1", other, counting, group="annotators.other"):
+            more = [f"The door opens {n} times." for n in range(30)]
+            publish(settings, more)
+            wait_for_labels(settings, 2 * (len(TEXTS) + len(more)))
+    both = expected_keys([*goals, *other], TEXTS + more)
+    assert label_keys(settings) == Counter(both)
+    assert set(counting.asked.values()) == {1}
+    assert len({r.key for r in records(settings, "annotation-specs")}) == 2
+
+
+@pytest.mark.slow
+def test_more_members_than_partitions_are_told(settings: Settings, tmp_path: Path) -> None:
+    assert crowded_groups(settings) == []
+    narrow = settings.model_copy(update={"partitions": 1})  # as if the topics had one
+    with annotator(settings, "a1"), annotator(settings, "a2") as two:
+        wait_until(lambda: two.partitions, 30, "partitions")
+        (line,) = crowded_groups(narrow)
+        assert "2 members for 1 partitions: 1 have nothing to do" in line
+        done = run_onibus("topics", "check", "--json", folder=tmp_path, environment=environment_of(settings))
+        assert json.loads(done.stdout) == {"differences": [], "warnings": []}
