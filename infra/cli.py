@@ -19,6 +19,7 @@ _COMMANDS: tuple[str, ...] = (
     "rollout",
     "annotate",
     "train_reward",
+    "labels",
     "report",
     "bench",
 )
@@ -26,7 +27,8 @@ _COMMANDS: tuple[str, ...] = (
 
 
 _EXTRAS = {name: name for name in ("annotate", "rollout", "learn", "broker", "report")} | {
-    "train-reward": "train"
+    "train-reward": "train",
+    "labels": "replay",
 }
 """What to install for a command; whatever is not here needs ``demo``, which is everything."""
 
