@@ -143,7 +143,7 @@ def test_a_round_trip_loses_nothing_and_twice_changes_nothing(settings: Settings
     for row in rows[1] + rows[2]:
         del row["offset"]
     assert rows[1] == rows[2]
-    labels = {r.key: r.value for r in records(elsewhere, "labels")}
+    labels = {r.key for r in records(elsewhere, "labels") if r.value is not None}
     assert ids.label_key(SPEC_ID, ids.caption_id(TEXTS[2])) not in labels
     assert len(labels) == len(TEXTS) - 1
     again = onibus_json(elsewhere, "labels", "import", path, "--yes")
