@@ -20,6 +20,7 @@ _COMMANDS: tuple[str, ...] = (
     "annotate",
     "train_reward",
     "labels",
+    "replay",
     "report",
     "bench",
 )
@@ -29,6 +30,7 @@ _COMMANDS: tuple[str, ...] = (
 _EXTRAS = {name: name for name in ("annotate", "rollout", "learn", "broker", "report")} | {
     "train-reward": "train",
     "labels": "replay",
+    "replay": "replay",
 }
 """What to install for a command; whatever is not here needs ``demo``, which is everything."""
 

@@ -43,10 +43,10 @@ def history_json(subject_id: bytes, logged: Sequence[LoggedAnnotation], specs: K
 
 def _prompt(annotation: Annotation, specs: KnownSpecs) -> str | None:
     spec = specs.get(annotation.spec_id)
-    if spec is None or not any(annotation.prompt_hash) or len(annotation.texts) != 1:
+    if spec is None or not any(annotation.prompt_hash):
         return None
     try:
-        text = Prompt(spec).text(annotation.texts[0])
+        text = Prompt(spec).text(*annotation.texts)
     except OnibusError:  # a template that this version does not understand
         return None
     return text if prompt_hash(text) == annotation.prompt_hash else None

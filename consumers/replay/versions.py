@@ -56,7 +56,12 @@ def trainings(updates: Iterable[RewardUpdate]) -> list[Training]:
                 found.append(Training(update.model, tuple(versions)))
             versions = open_ones[update.model] = []
         due = versions[-1].version + 1 if versions else 1
-        if update.version != due:
+        if update.version < due:
+            raise OnibusError(
+                f"version {update.version} of reward model {update.model} stands on reward-updates again: "
+                "two trainers wrote it, and what follows cannot be verified"
+            )
+        if update.version > due:
             raise OnibusError(
                 f"versions {due} to {update.version - 1} of reward model {update.model} are missing on "
                 "reward-updates, which is kept for ever: was the topic cut? What follows cannot be verified"

@@ -13,6 +13,13 @@ from infra.errors import OnibusError
 from infra.settings import Settings, environment_of
 
 
+def exit_code(settings: Settings, *arguments: object) -> int:
+    """Run the command; its exit code."""
+    return (
+        CliRunner().invoke(application(), list(map(str, arguments)), env=environment_of(settings)).exit_code
+    )
+
+
 def onibus(settings: Settings, *arguments: object) -> str:
     """Run the command; what it printed. A refusal is raised."""
     result = CliRunner().invoke(
