@@ -11,10 +11,11 @@ import torch
 
 from consumers.replay.annotation_reader import AnnotationReader, of_specs
 from consumers.replay.as_of import offsets_of
+from consumers.replay.model_training import feed, offline_weights, planned_trainer, take_steps
 from consumers.replay.specs import KnownSpecs
-from consumers.replay.versions import Training
+from consumers.replay.versions import OFFLINE, Training
 from consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
-from consumers.reward_models.trainer import RewardTrainer, TrainedVersion
+from consumers.reward_models.trainer import RewardTrainer
 from consumers.reward_models.version_writer import newest_version
 from infra.codecs import codec_for
 from infra.errors import OnibusError
@@ -90,7 +91,8 @@ def verify_training(
     """
     spec_id = _spec_of(training)
     first, last = training.versions[0], training.versions[-1]
-    trainer = RewardTrainer(training.model, spec_id, first.seed, kind=specs[spec_id].kind)
+    weights = offline_weights(first.metrics)
+    trainer = planned_trainer(training.model, spec_id, specs[spec_id], first.seed, weights)
     check = TrainingCheck(
         training.model,
         len(training.versions),
@@ -100,9 +102,7 @@ def verify_training(
     began, newest = time.monotonic(), None
     with AnnotationReader(settings, codec_for(settings), of_specs({spec_id})) as reader:
         for update in training.versions:
-            for one in reader.read(offsets_of(update)):
-                trainer.see(one.partition, one.offset, one.annotation)
-            newest = _made_again(trainer, update)
+            newest = _made_again(trainer, reader, update, spec_id)
             if sha256(newest.to_bytes()).digest() == update.weights_sha256:
                 check.identical += 1
             elif check.first_different is None:
@@ -114,15 +114,21 @@ def verify_training(
     return check
 
 
-def _made_again(trainer: RewardTrainer, update: RewardUpdate) -> ModelFile:
-    """The version that ``update`` tells of, named as it was: by the torch version that made it."""
+def _made_again(
+    trainer: RewardTrainer, reader: AnnotationReader, update: RewardUpdate, spec_id: bytes
+) -> ModelFile:
+    """The version that ``update`` tells of, with the torch version that made it for its own."""
+    if OFFLINE in update.metrics:
+        feed(trainer, reader, offsets_of(update), spec_id)
+    else:
+        for one in reader.read(offsets_of(update)):
+            trainer.see(one.partition, one.offset, one.annotation)
     if trainer.offsets != offsets_of(update) or not trainer.objective.can_teach:
         raise OnibusError(
             f"the annotation log up to the offsets of version {update.version} of {update.model} is not what "
             "that version learned from: was the topic created anew? Use the cluster that it was trained on"
         )
-    trained: TrainedVersion | None = trainer.train()
-    assert trained is not None
+    trained = take_steps(trainer, update.version - trainer.version)
     made = trained.file.provenance
     if (made.architecture, made.gradient_steps) != (update.architecture, update.gradient_steps):
         raise OnibusError(

@@ -13,6 +13,9 @@ from infra.topics import TopicNames
 from schemas.codec import DecodeError
 from schemas.records import RewardUpdate
 
+OFFLINE = "trained_offline"
+"""Metric of a version that was trained offline: none came before it, and it is made again in one go."""
+
 
 @dataclass(frozen=True, slots=True)
 class Training:
@@ -55,7 +58,7 @@ def trainings(updates: Iterable[RewardUpdate]) -> list[Training]:
             if versions:
                 found.append(Training(update.model, tuple(versions)))
             versions = open_ones[update.model] = []
-        due = versions[-1].version + 1 if versions else 1
+        due = versions[-1].version + 1 if versions else update.version if OFFLINE in update.metrics else 1
         if update.version < due:
             raise OnibusError(
                 f"version {update.version} of reward model {update.model} stands on reward-updates again: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,8 +25,82 @@ _SHOWN_DIFFERENCES = 10
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
     group = typer.Typer(help="Make reward models again from the annotation log.", no_args_is_help=True)
+    group.command()(with_settings(train))
     group.command()(with_settings(verify))
     app.add_typer(group, name="replay")
+
+
+def train(
+    settings: Settings,
+    out: Annotated[Path, typer.Argument(help="File to write, in safetensors; its cards come beside it.")],
+    spec: Annotated[str, typer.Option(help="Name of the spec (its newest), or the first digits of its id.")],
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Learn from what was written before: a time (2026-11-23T12:00), offsets (0:120,1:98,…) or a "
+            "version of a reward model (MODEL@12). [default: everything]"
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Learn from this file of onibus labels export; no broker is needed."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of initial weights and mini-batches.")] = 0,
+    steps: Annotated[int, typer.Option(min=32, help="Gradient steps, a multiple of 32.")] = 512,
+    threshold: Annotated[
+        float, typer.Option(help="Goes on the card: above which the model's judgement is to count.")
+    ] = 0.5,
+    helpful_weight: Annotated[
+        float | None, typer.Option(help="Weight of helpful captions in the loss; unhelpful ones have 1.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model. [default: the spec's, and -replayed]")
+    ] = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Put it on the bus, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a reward model on the annotation log, or on a file of it, all over again."""
+    _one_thread()
+    from consumers.replay.annotation_file import AnnotationFile
+    from consumers.replay.annotation_reader import AnnotationReader, of_specs
+    from consumers.replay.as_of import resolve_as_of
+    from consumers.replay.model_publishing import publish_model
+    from consumers.replay.model_training import TrainingPlan, write_model
+    from consumers.replay.model_training import train as train_model
+    from consumers.replay.specs import KnownSpecs
+    from infra.codecs import codec_for
+
+    if source is None:
+        specs = KnownSpecs.read(settings)
+        spec_id = specs.newest(spec)
+        read_from: Any = AnnotationReader(settings, codec_for(settings), of_specs({spec_id}))
+    else:
+        read_from = AnnotationFile(source)
+        specs = KnownSpecs(read_from.specs)
+        spec_id = specs.newest(spec)
+    with read_from as annotations:
+        plan = TrainingPlan(
+            name or f"{specs[spec_id].name}-replayed",
+            spec_id,
+            specs[spec_id],
+            resolve_as_of(settings, annotations, until),
+            seed,
+            steps,
+            threshold,
+            None if helpful_weight is None else (1.0, helpful_weight),
+        )
+        with progress("gradient steps", steps) as advance:
+            version = train_model(annotations, plan, advance)
+    data = f"the annotations of {source.name}" if source else "the annotation log"
+    card = write_model(out, version, plan, data)
+    published = publish_model(settings, version) if publish else False
+    if as_json:
+        typer.echo(json.dumps(asdict(card) | {"published": published}, indent=2))
+        return
+    typer.echo(
+        f"{card.model}: {card.gradient_steps:,} steps, loss {card.metrics['loss']:.3f}; SHA-256 {card.sha256}"
+    )
+    typer.echo(f"written to {out}; what it is: {out}.md" + ("; on the bus, too" if published else ""))
 
 
 def verify(
