@@ -52,12 +52,12 @@ _BLANK = bytes(ids.CAPTION_ID_BYTES)
 
 
 class Outgoing(NamedTuple):
-    """A record to write."""
+    """A record to write; without a value a tombstone."""
 
     topic: str
     partition: int
     key: bytes | None
-    value: bytes
+    value: bytes | None
 
 
 class WrittenLabel(NamedTuple):
@@ -411,14 +411,16 @@ class Annotator:
                 annotated_at=annotations[-1].annotated_at,
                 annotator=self._name,
             )
-            self._add(batch, self._topics.labels, caption.partition, key, label)
+            # A person may have answered while the question was under way: that label stays.
+            if not self._tables[caption.partition].contains(*subject.key):
+                self._add(batch, self._topics.labels, caption.partition, key, label)
+                batch.labels.append(WrittenLabel(subject.spec_id, answer.verdict, caption.observed_at))
             for annotation in annotations:
                 self._add(batch, self._topics.annotations, caption.partition, key, annotation)
             if answer.given_up:
                 source = (self._topics.captions, caption.partition, caption.offset, caption.caption_id)
                 given_up = _Unreadable(*source, caption.value, answer.given_up)
                 self._write_unreadable(batch, given_up, now, subject.spec_id, len(annotations))
-            batch.labels.append(WrittenLabel(subject.spec_id, answer.verdict, caption.observed_at))
         batch.answers.extend(answer for _, answer in work.answers)
 
     def _annotations(

@@ -118,16 +118,31 @@ class TransactionWriter:
             raise KafkaError("no member of the group any more")
         self._on_step("beginning")
         producer.begin_transaction()
-        sent = [producer.send(r.topic, key=r.key, value=r.value, partition=r.partition) for r in records]
         # The labels must be on the log before the broker looks whether we are still of the group: then
         # whoever owns the partition next finds them below the high watermark.
-        producer.flush(timeout=PATIENCE_SECONDS)
-        for future in sent:
-            future.get(timeout=0)
+        _send_all(producer, records)
         self._on_step("records sent")
         producer.send_offsets_to_transaction(offsets, member)
         self._on_step("offsets sent")
         producer.commit_transaction()
+
+
+def send_transaction(producer: KafkaProducer, records: Sequence[Outgoing]) -> None:
+    """Write records in one transaction, and wait until it is committed.
+
+    Raises:
+        KafkaError: it was not committed, or nobody knows.
+    """
+    producer.begin_transaction()
+    _send_all(producer, records)
+    producer.commit_transaction()
+
+
+def _send_all(producer: KafkaProducer, records: Sequence[Outgoing]) -> None:
+    sent = [producer.send(r.topic, key=r.key, value=r.value, partition=r.partition) for r in records]
+    producer.flush(timeout=PATIENCE_SECONDS)
+    for future in sent:
+        future.get(timeout=0)
 
 
 def give_up(producer: KafkaProducer) -> None:

@@ -22,6 +22,8 @@ _COMMANDS: tuple[str, ...] = (
     "train_reward",
     "dead_letters",
     "status",
+    "labels",
+    "replay",
     "report",
     "bench",
 )
@@ -29,7 +31,9 @@ _COMMANDS: tuple[str, ...] = (
 
 
 _EXTRAS = {name: name for name in ("annotate", "rollout", "learn", "broker", "report")} | {
-    "train-reward": "train"
+    "train-reward": "train",
+    "labels": "replay",
+    "replay": "replay",
 }
 """What to install for a command; whatever is not here needs ``demo``, which is everything."""
 

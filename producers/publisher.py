@@ -23,6 +23,7 @@ from infra.topics import TopicNames
 from producers.outbox import Outbox, Outgoing
 from schemas.codec import Codec
 from schemas.errors import RegistryError
+from schemas.ids import caption_partition
 from schemas.records import CaptionObserved
 
 if TYPE_CHECKING:
@@ -227,8 +228,3 @@ def _shut(producer: KafkaProducer, timeout: float) -> None:
         producer._sender.force_close()
         producer._sender.join(FORCED_CLOSE_SECONDS)
     producer.close(timeout=FORCED_CLOSE_SECONDS)
-
-
-def caption_partition(caption_id: bytes, partitions: int) -> int:
-    """Partition of a caption (and of its labels): the same whatever client a producer is written with."""
-    return int.from_bytes(caption_id[8:16], "little") % partitions

@@ -25,6 +25,11 @@ def caption_id(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=CAPTION_ID_BYTES).digest()
 
 
+def caption_partition(caption_id: bytes, partitions: int) -> int:
+    """Partition of a caption (and of its labels): the same whatever client a producer is written with."""
+    return int.from_bytes(caption_id[8:16], "little") % partitions
+
+
 def pair_id(first: bytes, second: bytes) -> bytes:
     """16-byte subject id of an ordered pair of caption ids.
 

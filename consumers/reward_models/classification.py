@@ -22,13 +22,17 @@ class Classification:
     """Cross-entropy over verdicts on single captions; ``unsure`` trains nothing.
 
     See :class:`~consumers.reward_models.objective.Objective`.
+
+    Args:
+        class_weights: of unhelpful and helpful captions in the loss; None: 1 each.
     """
 
     architecture = ARCHITECTURE
     gradient_norm: float | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, class_weights: tuple[float, float] | None = None) -> None:
         self._captions = LabelledCaptions()
+        self._weights = None if class_weights is None else torch.tensor(class_weights)
 
     def __len__(self) -> int:
         return len(self._captions)
@@ -51,7 +55,7 @@ class Classification:
         data = self._captions.rows(held_out=False)
         captions, classes = torch.tensor(data.captions), torch.tensor(data.helpful).long()
         for rows in mini_batches(data.helpful, steps, seed):
-            yield nn.functional.cross_entropy(network(captions[rows]), classes[rows])
+            yield nn.functional.cross_entropy(network(captions[rows]), classes[rows], weight=self._weights)
 
     def figures(self, network: CharacterCNN) -> dict[str, float]:
         told = {"labels": float(len(self._captions))}

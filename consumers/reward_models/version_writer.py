@@ -13,7 +13,7 @@ from kafka.errors import InvalidProducerEpochError, KafkaError, ProducerFencedEr
 from consumers.annotator import Outgoing
 from consumers.reward_models.chunks import Assembler, WholeFile, chunk_key, cut
 from consumers.reward_models.trainer import THREADS, TrainedVersion
-from consumers.transactions import TransactionFailedError, give_up, within_patience
+from consumers.transactions import TransactionFailedError, give_up, send_transaction, within_patience
 from infra import clients
 from infra.errors import OnibusError
 from infra.reachability import UnreachableError
@@ -25,7 +25,6 @@ from schemas.records import RewardModelChunk, RewardUpdate
 _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
-_SEND_SECONDS = 30.0
 _FENCED = (ProducerFencedError, InvalidProducerEpochError)
 
 
@@ -70,7 +69,9 @@ class VersionWriter:
         records = self._records(version, chunks)
         while not stopping.is_set():
             try:
-                within_patience(lambda: self._transact(records), stopping)
+                producer = self._producer
+                assert producer is not None
+                within_patience(lambda producer=producer: send_transaction(producer, records), stopping)
                 return True
             except TransactionFailedError as error:
                 if isinstance(error.cause, _FENCED):
@@ -91,17 +92,6 @@ class VersionWriter:
         producer = clients.transactional_producer(self._settings, transactional_id)
         producer.init_transactions()
         return producer
-
-    def _transact(self, records: Sequence[Outgoing]) -> None:
-        assert self._producer is not None
-        self._producer.begin_transaction()
-        sent = [
-            self._producer.send(r.topic, key=r.key, value=r.value, partition=r.partition) for r in records
-        ]
-        self._producer.flush(timeout=_SEND_SECONDS)
-        for future in sent:
-            future.get(timeout=0)
-        self._producer.commit_transaction()
 
     def _reopened_and_there(self, chunk: RewardModelChunk, stopping: threading.Event) -> bool:
         """A new connection, and whether the version stands on the bus after all."""

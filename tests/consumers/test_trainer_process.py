@@ -21,7 +21,7 @@ from infra.settings import Settings, environment_of, load_settings
 from infra.topic_admin import create_topics
 from infra.topics import TopicNames
 from schemas import codec
-from schemas.records import RewardModelChunk
+from schemas.records import Kind, RewardModelChunk
 from tests.consumers.reward_models import (
     MODEL,
     SPEC_ID,
@@ -36,13 +36,15 @@ from tests.waiting import wait_until
 
 
 @contextmanager
-def trainer_in_a_thread(settings: Settings) -> Iterator[list[OnibusError]]:
+def trainer_in_a_thread(
+    settings: Settings, name: str = SPEC_NAME, spec_id: bytes = SPEC_ID, kind: Kind = Kind.JUDGE_ONE
+) -> Iterator[list[OnibusError]]:
     """A trainer until the block ends; what it was refused stands in the list."""
     stopping, errors = threading.Event(), []
 
     def run() -> None:
         try:
-            TrainerProcess(settings, SPEC_NAME, SPEC_ID, seed=3).run(stopping)
+            TrainerProcess(settings, name, spec_id, 3, kind).run(stopping)
         except OnibusError as error:
             errors.append(error)
 

@@ -17,9 +17,8 @@ from infra.topics import TopicNames
 from producers.bus import AGAIN_SECONDS, RepeatFilter, RolloutBus, process_bus
 from producers.captions import MESSAGE_BYTES, Caption, CaptionTable
 from producers.environment import NetHackEnvironment
-from producers.publisher import caption_partition
 from schemas import codec
-from schemas.ids import caption_id
+from schemas.ids import caption_id, caption_partition
 from schemas.records import CaptionObserved, EpisodeFinished
 from tests.producers.playing import environment, play
 from tests.waiting import wait_until

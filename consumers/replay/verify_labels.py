@@ -1,0 +1,126 @@
+"""The label topic against the labels that the annotation log makes: they must be the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from consumers.label_table import VERDICT_CODES, LabelTable
+from consumers.replay.as_of import labels_as_of
+from infra.clients import read_all
+from infra.codecs import codec_for
+from infra.settings import Settings
+from infra.topics import TopicNames
+from schemas import ids
+from schemas.codec import DecodeError
+from schemas.records import Label, Verdict
+
+_CLOCKS_APART_MS = 1_000
+"""A label whose annotation was written since the reading began, or so shortly before, may be on its way."""
+
+
+@dataclass(slots=True)
+class Difference:
+    """A label on which topic and log are not at one; None: no label."""
+
+    spec_id: bytes
+    subject_id: bytes
+    on_topic: Verdict | None
+    by_log: Verdict | None
+
+
+@dataclass(slots=True)
+class LabelCheck:
+    """What came of comparing the label topic, and the label table, with the annotation log.
+
+    Attributes:
+        labels: in force by the log.
+        annotations: read.
+        changing: labels that differed, but were written while this was read.
+        table_differs: look-ups in a label table that do not give what the topic says.
+        unreadable: records on the label topic that are not labels.
+    """
+
+    labels: int = 0
+    annotations: int = 0
+    changing: int = 0
+    table_differs: int = 0
+    unreadable: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether all three agree."""
+        return not (self.differences or self.table_differs or self.unreadable)
+
+    @property
+    def line(self) -> str:
+        """The outcome for a person."""
+        if self.is_well:
+            return f"labels: all {self.labels:,} as {self.annotations:,} annotations make them"
+        return (
+            f"labels: {len(self.differences):,} of {self.labels:,} are not as {self.annotations:,} "
+            f"annotations make them, {self.table_differs:,} look-ups differ, {self.unreadable:,} records "
+            "cannot be read"
+        )
+
+
+def verify_labels(settings: Settings) -> LabelCheck:
+    """Read both topics whole and compare. Labels first: every label's annotation is then on the log.
+
+    Raises:
+        OnibusError: the annotation log is not whole, or the cluster is away.
+    """
+    began = time.time_ns() // 1_000_000
+    check, table = LabelCheck(), LabelTable(codec_for(settings))
+    on_topic = _read_topic(settings, table, check)
+    check.table_differs = _table_differs(table, on_topic)
+    fold = labels_as_of(settings, None)
+    check.annotations = fold.annotations
+    check.labels = sum(label.verdict is not None for label in fold)
+    for label in fold:
+        found = on_topic.pop(ids.label_key(label.spec_id, label.subject_id), None)
+        if found is label.verdict:
+            continue
+        if label.written_at >= began - _CLOCKS_APART_MS:
+            check.changing += 1
+        else:
+            check.differences.append(Difference(label.spec_id, label.subject_id, found, label.verdict))
+    for key, verdict in on_topic.items():  # of these the log knows nothing
+        check.differences.append(Difference(*ids.split_label_key(key), verdict, None))
+    return check
+
+
+def _read_topic(settings: Settings, table: LabelTable, check: LabelCheck) -> dict[bytes, Verdict]:
+    """The verdict of each key; the table gets the same records."""
+    codec, verdicts = codec_for(settings), dict[bytes, Verdict]()
+    for records in read_all(settings, TopicNames(settings.topic_prefix).labels):
+        table.apply([r.key for r in records], [r.value for r in records])
+        for record in records:
+            if record.key is None or len(record.key) != ids.LABEL_KEY_BYTES:
+                check.unreadable += 1
+            elif record.value is None:
+                verdicts.pop(record.key, None)
+            else:
+                try:
+                    verdicts[record.key] = codec.decode(Label, record.value).verdict
+                except DecodeError:
+                    check.unreadable += 1
+    return verdicts
+
+
+def _table_differs(table: LabelTable, on_topic: Mapping[bytes, Verdict]) -> int:
+    """Labels that a learner's look-up does not find as they stand on the topic."""
+    by_spec: dict[bytes, list[tuple[int, Verdict]]] = {}
+    for key, verdict in on_topic.items():
+        spec_id, subject_id = ids.split_label_key(key)
+        by_spec.setdefault(spec_id, []).append((ids.lookup_id(subject_id), verdict))
+    differing = abs(sum(table.count(spec_id) for spec_id in table.specs()) - len(on_topic))
+    for spec_id, labels in by_spec.items():
+        looked_up = np.array([lookup_id for lookup_id, _ in labels], np.int64)
+        expected = np.array([VERDICT_CODES[verdict] for _, verdict in labels], np.int8)
+        differing += int(np.count_nonzero(table.verdicts(spec_id, looked_up) != expected))
+    return differing

@@ -1,0 +1,45 @@
+"""What tests of replay share: the command in this process, and what it printed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from infra.cli import application
+from infra.errors import OnibusError
+from infra.settings import Settings, environment_of
+
+
+def exit_code(settings: Settings, *arguments: object) -> int:
+    """Run the command; its exit code."""
+    return (
+        CliRunner().invoke(application(), list(map(str, arguments)), env=environment_of(settings)).exit_code
+    )
+
+
+def onibus(settings: Settings, *arguments: object) -> str:
+    """Run the command; what it printed. A refusal is raised."""
+    result = CliRunner().invoke(
+        application(), list(map(str, arguments)), env=environment_of(settings) | {"COLUMNS": "200"}
+    )
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def onibus_json(settings: Settings, *arguments: object) -> Any:
+    """What it printed with ``--json``."""
+    return json.loads(onibus(settings, *arguments, "--json"))
+
+
+def refusal(settings: Settings, *arguments: object) -> str:
+    """The one line with which it refuses."""
+    with pytest.raises(OnibusError) as refused:
+        onibus(settings, *arguments)
+    line = str(refused.value)
+    assert "\n" not in line
+    return line
