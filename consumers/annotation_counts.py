@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from consumers.annotator import Batch
+from consumers.batches import Batch
 from consumers.language_model import Answer
 from consumers.spending import Cost, Prices
 from infra import metrics

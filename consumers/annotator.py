@@ -15,89 +15,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers.batches import Batch, BatchWriter, Subject, Unreadable
 from consumers.caption_pool import CaptionPool
 from consumers.label_table import NO_LABEL, LabelTable
-from consumers.language_model import Answer, Attempt, Question
+from consumers.language_model import Answer, Question
 from consumers.pending import OwedRange, Pending, PendingCaption
 from infra.topics import TopicNames
 from schemas import ids
 from schemas.codec import Codec, DecodeError
 from schemas.records import (
-    Annotation,
     AnnotationSpec,
     CaptionObserved,
     CaptionOffset,
-    DeadLetter,
     Kind,
-    Label,
     Origin,
-    Record,
-    Verdict,
 )
 
 LONGEST_CAPTION = 100_000
 """Bytes of a caption record; a longer one is no message of the game and goes to the dead letters."""
-LONGEST_RAW_ANSWER = 50_000
-"""Characters of a model's answer that are kept."""
-LARGEST_DEAD_LETTER = 700_000
-"""Bytes of a record kept in its dead letter; Kafka takes a megabyte. A larger one stays at its offset."""
-VALUE_LEFT_OUT = "(value left out, it is at its source)"
-"""End of the reason of a dead letter without its record's value."""
 SPARE_ANSWERS = 10_000
 """Answers kept of partitions that have gone; more push out the oldest."""
 COMPARISONS = 4
 """Comparisons that a caption leads to under each spec that compares two."""
-_COMPONENT = "annotator"
 _BLANK = bytes(ids.CAPTION_ID_BYTES)
-
-
-class Outgoing(NamedTuple):
-    """A record to write; without a value a tombstone."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-
-
-class WrittenLabel(NamedTuple):
-    """A label of a batch, for those who count."""
-
-    spec_id: bytes
-    verdict: Verdict
-    observed_at: int
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one transaction writes.
-
-    Attributes:
-        offsets: by partition of ``captions``, the next one to read.
-        captions: whose labels are in it; they are owed until it is committed.
-        assignments: by partition, the ownership in which it was put together.
-    """
-
-    records: list[Outgoing] = field(default_factory=list)
-    offsets: dict[int, int] = field(default_factory=dict)
-    captions: list[PendingCaption] = field(default_factory=list)
-    assignments: dict[int, int] = field(default_factory=dict)
-    labels: list[WrittenLabel] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-    dead_letters: int = 0
-
-
-class _Subject(NamedTuple):
-    """What gets a label: a caption, or a pair that it leads to, with where its captions stand."""
-
-    spec_id: bytes
-    subject_id: bytes
-    texts: tuple[str, ...]
-    sources: tuple[CaptionOffset, ...]
-
-    @property
-    def key(self) -> tuple[bytes, bytes]:
-        return self.spec_id, self.subject_id
 
 
 @dataclass(slots=True)
@@ -107,23 +47,14 @@ class _Work:
     caption: PendingCaption
     assignment: int
     missing: set[tuple[bytes, bytes]]
-    answers: list[tuple[_Subject, Answer]] = field(default_factory=list)
+    answers: list[tuple[Subject, Answer]] = field(default_factory=list)
 
 
 class _Ticket(NamedTuple):
     """What an answer belongs to."""
 
     work: _Work
-    subject: _Subject
-
-
-class _Unreadable(NamedTuple):
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    reason: str
+    subject: Subject
 
 
 class Annotator:
@@ -153,7 +84,8 @@ class Annotator:
         comparisons: int = COMPARISONS,
     ) -> None:
         self.pending = Pending() if pending is None else pending
-        self._specs, self._origin, self._name = dict(specs), origin, name
+        self._specs = dict(specs)
+        self._records = BatchWriter(specs, origin, name, codec, topics)
         self._judging = [i for i, spec in specs.items() if spec.kind is Kind.JUDGE_ONE]
         self._comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
         self._pool, self._comparisons = CaptionPool() if pool is None else pool, comparisons
@@ -164,7 +96,7 @@ class Annotator:
         self._committed: dict[int, int] = {}
         self._finished: list[_Work] = []
         self._writing: list[_Work] = []
-        self._unreadable: list[_Unreadable] = []
+        self._unreadable: list[Unreadable] = []
         self._spare: OrderedDict[tuple[bytes, bytes], Answer] = OrderedDict()
 
     def begin(self, partition: int, position: int, labels: LabelTable) -> None:
@@ -234,7 +166,7 @@ class Annotator:
         self, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None, reason: str
     ) -> None:
         """Make a dead letter of an unreadable record of a partition that is owned."""
-        self._unreadable.append(_Unreadable(topic, partition, offset, key, value, reason))
+        self._unreadable.append(Unreadable(topic, partition, offset, key, value, reason))
 
     def questions(self, most: int) -> list[Question]:
         """Questions about up to ``most`` further captions, newest first."""
@@ -279,7 +211,7 @@ class Annotator:
             self._write_work(batch, work, now)
             touched.add(work.caption.partition)
         for record in self._unreadable:
-            self._write_unreadable(batch, record, now)
+            self._records.unreadable(batch, record, now)
             touched.add(record.partition)
         self._unreadable = []
         # A partition that is written to always has its offset in the transaction, changed or not: that is
@@ -322,9 +254,9 @@ class Annotator:
             wanting |= self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
         return wanting
 
-    def _missing(self, captions: Sequence[PendingCaption]) -> list[list[_Subject]]:
+    def _missing(self, captions: Sequence[PendingCaption]) -> list[list[Subject]]:
         """What of each caption has no label."""
-        missing: list[list[_Subject]] = [[] for _ in captions]
+        missing: list[list[Subject]] = [[] for _ in captions]
         for partition in {caption.partition for caption in captions}:
             mine = [i for i, caption in enumerate(captions) if caption.partition == partition]
             subjects = _subjects([captions[i].caption_id for i in mine])
@@ -336,7 +268,7 @@ class Annotator:
                 missing[i] += self._missing_pairs(captions[i])
         return missing
 
-    def _missing_pairs(self, caption: PendingCaption) -> list[_Subject]:
+    def _missing_pairs(self, caption: PendingCaption) -> list[Subject]:
         pairs = self._pool.pairs(caption.caption_id, caption.text, caption.observed_at, self._comparisons)
         if not pairs:
             return []
@@ -347,7 +279,7 @@ class Annotator:
             for place in np.flatnonzero(table.verdicts(spec_id, looked_up) == NO_LABEL):
                 pair = pairs[place]
                 there = CaptionOffset(pair.partner.partition, pair.partner.offset)
-                missing.append(_Subject(spec_id, pair.subject_id, (pair.first, pair.second), (here, there)))
+                missing.append(Subject(spec_id, pair.subject_id, (pair.first, pair.second), (here, there)))
         return missing
 
     def _consider(
@@ -401,85 +333,15 @@ class Annotator:
     def _write_work(self, batch: Batch, work: _Work, now: int) -> None:
         caption = work.caption
         for subject, answer in work.answers:
-            key = ids.label_key(*subject.key)
-            annotations = self._annotations(caption, subject, answer, now)
-            label = Label(
-                verdict=answer.verdict,
-                caption_partition=caption.partition,
-                caption_offset=caption.offset,
-                observed_at=caption.observed_at,
-                annotated_at=annotations[-1].annotated_at,
-                annotator=self._name,
-            )
             # A person may have answered while the question was under way: that label stays.
-            if not self._tables[caption.partition].contains(*subject.key):
-                self._add(batch, self._topics.labels, caption.partition, key, label)
-                batch.labels.append(WrittenLabel(subject.spec_id, answer.verdict, caption.observed_at))
-            for annotation in annotations:
-                self._add(batch, self._topics.annotations, caption.partition, key, annotation)
-            if answer.given_up:
-                source = (self._topics.captions, caption.partition, caption.offset, caption.caption_id)
-                given_up = _Unreadable(*source, caption.value, answer.given_up)
-                self._write_unreadable(batch, given_up, now, subject.spec_id, len(annotations))
+            is_open = not self._tables[caption.partition].contains(*subject.key)
+            self._records.judged(batch, caption, subject, answer, now, with_label=is_open)
         batch.answers.extend(answer for _, answer in work.answers)
 
-    def _annotations(
-        self, caption: PendingCaption, subject: _Subject, answer: Answer, now: int
-    ) -> list[Annotation]:
-        """One for each attempt; one also where nothing at all came back."""
-        nothing = Attempt(None, "", answer.given_up, bytes(16), 0, 0, 0, now)
-        spec = self._specs[subject.spec_id]
-        return [
-            Annotation(
-                spec_id=subject.spec_id,
-                subject_id=subject.subject_id,
-                texts=subject.texts,
-                verdict=attempt.verdict or Verdict.UNSURE,
-                origin=self._origin,
-                sources=subject.sources,
-                prompt_hash=attempt.prompt_hash,
-                model=spec.model,
-                model_revision=spec.model_revision,
-                sampling=spec.sampling,
-                raw_answer=attempt.raw_answer[:LONGEST_RAW_ANSWER],
-                reason=attempt.reason[:LONGEST_RAW_ANSWER],
-                tokens_in=attempt.tokens_in,
-                tokens_out=attempt.tokens_out,
-                latency_us=attempt.latency_us,
-                attempt=number,
-                annotator=self._name,
-                observed_at=caption.observed_at,
-                annotated_at=attempt.answered_at,
-            )
-            for number, attempt in enumerate(answer.attempts or (nothing,), start=1)
-        ]
 
-    def _write_unreadable(
-        self, batch: Batch, source: _Unreadable, now: int, spec_id: bytes | None = None, attempts: int = 1
-    ) -> None:
-        fits = source.value is None or len(source.value) <= LARGEST_DEAD_LETTER
-        letter = DeadLetter(
-            source_topic=source.topic,
-            source_partition=source.partition,
-            source_offset=source.offset,
-            component=_COMPONENT,
-            reason=source.reason if fits else f"{source.reason} {VALUE_LEFT_OUT}",
-            attempts=attempts,
-            spec_id=spec_id,
-            original_key=source.key,
-            original_value=source.value if fits else None,
-            failed_at=now,
-        )
-        self._add(batch, self._topics.dead_letters, 0, source.key, letter)
-        batch.dead_letters += 1
-
-    def _add(self, batch: Batch, topic: str, partition: int, key: bytes | None, record: Record) -> None:
-        batch.records.append(Outgoing(topic, partition, key, self._codec.encode(topic, record)))
-
-
-def _single(spec_id: bytes, caption: PendingCaption) -> _Subject:
+def _single(spec_id: bytes, caption: PendingCaption) -> Subject:
     here = CaptionOffset(caption.partition, caption.offset)
-    return _Subject(spec_id, caption.caption_id, (caption.text,), (here,))
+    return Subject(spec_id, caption.caption_id, (caption.text,), (here,))
 
 
 def _ticket(answer: Answer) -> _Ticket:

@@ -23,8 +23,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, ProducerFencedError
 
 from consumers.annotation_counts import Counts, Summary
-from consumers.annotator import COMPARISONS, Annotator, Batch
+from consumers.annotator import COMPARISONS, Annotator
 from consumers.asking import Asking
+from consumers.batches import Batch
 from consumers.budget import GroupBudget, Limits
 from consumers.caption_pool import CaptionPool
 from consumers.group_member import GroupMember

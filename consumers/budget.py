@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from kafka import KafkaConsumer, TopicPartition
 
-from consumers.annotator import Batch
+from consumers.batches import Batch
 from consumers.spending import Cost, Prices, Spending
 from infra import clients
 from infra.settings import Settings

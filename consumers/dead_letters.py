@@ -22,7 +22,7 @@ import numpy as np
 from kafka import KafkaProducer
 from kafka.errors import ProducerFencedError
 
-from consumers.annotator import VALUE_LEFT_OUT
+from consumers.batches import VALUE_LEFT_OUT
 from consumers.label_table import VERDICTS, LabelTable
 from consumers.partition_logs import SENT_AGAIN
 from consumers.transactions import TransactionFailedError, give_up, within_patience

@@ -19,7 +19,7 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from consumers.annotator import Outgoing
+from consumers.batches import Outgoing
 from infra import clients
 from infra.settings import Settings
 

@@ -13,7 +13,7 @@ from itertools import islice
 from kafka import KafkaProducer
 from kafka.errors import InvalidProducerEpochError, ProducerFencedError
 
-from consumers.annotator import Outgoing
+from consumers.batches import Outgoing
 from consumers.transactions import TransactionFailedError, give_up, send_transaction, within_patience
 from infra import clients
 from infra.codecs import codec_for

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from kafka import KafkaProducer
 from kafka.errors import InvalidProducerEpochError, KafkaError, ProducerFencedError
 
-from consumers.annotator import Outgoing
+from consumers.batches import Outgoing
 from consumers.reward_models.chunks import Assembler, WholeFile, chunk_key, cut
 from consumers.reward_models.trainer import THREADS, TrainedVersion
 from consumers.transactions import TransactionFailedError, give_up, send_transaction, within_patience

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from consumers.annotation_specs import load_spec
-from consumers.annotator import Annotator, Batch
+from consumers.annotator import Annotator
+from consumers.batches import Batch
 from consumers.label_table import LabelTable
 from consumers.language_model import Answer, Attempt, Question
 from consumers.pending import Pending

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from consumers.annotation_specs import load_spec
-from consumers.annotator import Annotator, Batch
+from consumers.annotator import Annotator
+from consumers.batches import Batch
 from consumers.label_table import LabelTable
 from consumers.language_model import Answer, Attempt, Question
 from consumers.pending import Pending

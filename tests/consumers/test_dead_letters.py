@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from consumers.annotation_specs import load_spec
-from consumers.annotator import VALUE_LEFT_OUT
+from consumers.batches import VALUE_LEFT_OUT
 from consumers.dead_letters import REDRIVE, Entry, Fate, Selection, entries, fate, redrive, with_marks
 from consumers.language_model import Answer, Attempt, Question
 from infra.errors import OnibusError

@@ -8,7 +8,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import CommitFailedError, ProducerFencedError
 from kafka.structs import ConsumerGroupMetadata
 
-from consumers.annotator import Outgoing
+from consumers.batches import Outgoing
 from consumers.transactions import TransactionFailedError, TransactionWriter
 from infra import clients
 from infra.settings import Settings
