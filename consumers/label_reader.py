@@ -68,12 +68,7 @@ class LabelReader:
             OnibusError: the cluster cannot be reached, has no such topic, or does not go on.
         """
         self._consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
-        partitions = [
-            TopicPartition(self._topic, number)
-            for number in sorted(self._consumer.partitions_for_topic(self._topic))
-        ]
-        if not partitions:
-            raise OnibusError(f"topic {self._topic} does not exist; create it with: onibus topics create")
+        partitions = clients.partitions_of(self._consumer, self._topic)
         self._consumer.assign(partitions)
         self._consumer.seek_to_beginning(*partitions)
         starts = self._consumer.beginning_offsets(partitions)

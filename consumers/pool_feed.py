@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
 
 from consumers.caption_pool import LONGEST_PARTNER, CaptionPool, Partner
@@ -37,9 +37,7 @@ class PoolFeed:
         Raises:
             OnibusError: it took longer than five minutes.
         """
-        partitions = [
-            TopicPartition(self._topic, p) for p in self._consumer.partitions_for_topic(self._topic)
-        ]
+        partitions = clients.partitions_of(self._consumer, self._topic)
         self._consumer.assign(partitions)
         self._consumer.seek_to_beginning(*partitions)
         ends = self._consumer.end_offsets(partitions)

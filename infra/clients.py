@@ -112,9 +112,7 @@ def read_all(
     """
     reader = consumer(settings, max_poll_records=5_000, **overrides)
     try:
-        partitions = [TopicPartition(topic, number) for number in reader.partitions_for_topic(topic)]
-        if not partitions:
-            raise OnibusError(f"topic {topic} does not exist; create it with: onibus topics create")
+        partitions = partitions_of(reader, topic)
         reader.assign(partitions)
         reader.seek_to_beginning(*partitions)
         ends = reader.end_offsets(partitions)
@@ -131,6 +129,20 @@ def read_all(
                 )
     finally:
         reader.close()
+
+
+def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic, ascending, for those who read it without a group.
+
+    Raises:
+        OnibusError: there is no such topic.
+    """
+    partitions = [
+        TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())
+    ]
+    if not partitions:
+        raise OnibusError(f"topic {topic} does not exist; create it with: onibus topics create")
+    return partitions
 
 
 def security(settings: Settings) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from kafka.errors import KafkaError
 from consumers.reward_models.chunks import Assembler, WholeFile, split_model_name
 from infra import clients, metrics
 from infra.codecs import codec_for
-from infra.errors import OnibusError
 from infra.settings import Settings
 from infra.topics import TopicNames
 from learner.model_scores import ModelScores
@@ -75,7 +74,8 @@ class ModelSubscriber:
             OnibusError: the cluster cannot be reached or has no such topic.
         """
         self._consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
-        captions, models = (self._partitions(t) for t in (self._captions_topic, self._models_topic))
+        captions = clients.partitions_of(self._consumer, self._captions_topic)
+        models = clients.partitions_of(self._consumer, self._models_topic)
         self._consumer.assign([*captions, *models])
         self._consumer.seek_to_beginning(*models)
         since_ms = int((time.time() - CAPTIONS_BEFORE_SECONDS) * 1000)
@@ -96,13 +96,6 @@ class ModelSubscriber:
         if self._consumer is not None:
             self._consumer.close(timeout_ms=1_000)
             self._consumer = None
-
-    def _partitions(self, topic: str) -> list[TopicPartition]:
-        assert self._consumer is not None
-        numbers = self._consumer.partitions_for_topic(topic)
-        if not numbers:
-            raise OnibusError(f"topic {topic} does not exist; create it with: onibus topics create")
-        return [TopicPartition(topic, number) for number in sorted(numbers)]
 
     def _follow(self) -> None:
         try:

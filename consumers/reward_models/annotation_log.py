@@ -44,12 +44,7 @@ class AnnotationLog:
         self._codec, self._spec_id, self._restored = codec, spec_id, dict(restored)
         self._topic = TopicNames(settings.topic_prefix).annotations
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
-        self._partitions = [
-            TopicPartition(self._topic, number)
-            for number in sorted(self._consumer.partitions_for_topic(self._topic))
-        ]
-        if not self._partitions:
-            raise OnibusError(f"topic {self._topic} does not exist; create it with: onibus topics create")
+        self._partitions = clients.partitions_of(self._consumer, self._topic)
         self._consumer.assign(self._partitions)
         self._consumer.seek_to_beginning(*self._partitions)
         self._waiting: dict[TopicPartition, deque[ConsumerRecord]] = {p: deque() for p in self._partitions}
