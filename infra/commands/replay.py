@@ -1,4 +1,4 @@
-"""``onibus replay …``: models made again from the annotation log."""
+"""``onibus replay …``: models made again from the annotation log, and held against each other."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.commands import replay_episodes
 from infra.commands.evaluation_printing import agreement_json, print_agreement, print_evaluation
 from infra.commands.label_printing import progress
 from infra.commands.options import AsJson, with_settings
@@ -41,11 +42,14 @@ FromFile = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(help="Make reward models again from the annotation log.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Make again from the logs: reward models, labels, episodes.", no_args_is_help=True
+    )
     group.command()(with_settings(train))
     group.command()(with_settings(verify))
     group.command()(with_settings(evaluate))
     group.command()(with_settings(compare))
+    replay_episodes.register(group)
     app.add_typer(group, name="replay")
 
 
