@@ -53,7 +53,7 @@ def episode(
         Path | None, typer.Option(help="Write an asciicast (asciinema plays it) instead of showing it.")
     ] = None,
 ) -> None:
-    """Play a recorded episode again, captions and their rewards beside the map; tell if it is not the same."""
+    """Play a recorded episode again, captions and rewards beside the map; tell if it is not the same."""
     from rich.console import Console
 
     from producers.episodes import episode_key
