@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import InvalidProducerEpochError, KafkaError, KafkaTimeoutError, ProducerFencedError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from consumers.batches import Outgoing
@@ -30,6 +30,7 @@ PATIENCE_SECONDS = 12.0
 PATIENCE_WHEN_STOPPING = 3.0
 _LAST_SECONDS = 1.0
 _GENERATION_UNKNOWN = -1
+_FENCED = (ProducerFencedError, InvalidProducerEpochError)
 
 T = TypeVar("T")
 
@@ -40,6 +41,11 @@ class TransactionFailedError(Exception):
     def __init__(self, cause: KafkaError) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}")
         self.cause = cause
+
+    @property
+    def was_fenced(self) -> bool:
+        """Whether a later producer of the same transactional id took over: then nothing was committed."""
+        return any(isinstance(error, _FENCED) for error in (self.cause, *self.cause.args))
 
 
 class TransactionWriter:

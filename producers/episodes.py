@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import Iterator
 from typing import Any
+
+import gymnasium as gym
 
 from infra.errors import OnibusError
 from producers.endings import Ending
@@ -90,8 +93,12 @@ def verify(record: EpisodeFinished) -> None:
     Raises:
         OnibusError: it was not, with the likely reason; or the task is unknown.
     """
-    if replay(record) == record.checksum:
-        return
+    if replay(record) != record.checksum:
+        raise not_the_same(record)
+
+
+def not_the_same(record: EpisodeFinished) -> OnibusError:
+    """Why an episode may have gone another way when it was played again."""
     then, now = luck_at(record.started_at), luck_at(time.time_ns() // 1000)
     reason = (
         f"NetHack's luck follows the calendar, and it was recorded under {then}, played again under {now}; "
@@ -99,7 +106,7 @@ def verify(record: EpisodeFinished) -> None:
         if then != now
         else "the record is damaged or comes from other versions; use the NLE and MiniHack that recorded it"
     )
-    raise OnibusError(f"episode {episode_key(record).decode()} is not the same when played again: {reason}")
+    return OnibusError(f"episode {episode_key(record).decode()} is not the same when played again: {reason}")
 
 
 def replay(record: EpisodeFinished) -> int:
@@ -112,14 +119,21 @@ def replay(record: EpisodeFinished) -> int:
     """
     env: Any = make_task(record.task, max_episode_steps=record.max_episode_steps)
     try:
-        seeds = Seeds(record.seed_core, record.seed_disp, record.seed_level)
-        observation, _info = reset_with_seeds(env, seeds)
-        checksum = zlib.crc32(observation["blstats"])
-        for action in record.actions:
-            observation, _reward, terminated, truncated, _info = env.step(action)
+        checksum = 0
+        for observation, _reward in play_again(record, env):
             checksum = zlib.crc32(observation["blstats"], checksum)
-            if terminated or truncated:
-                break
         return checksum
     finally:
         env.close()
+
+
+def play_again(record: EpisodeFinished, env: gym.Env[Any, Any]) -> Iterator[tuple[dict[str, Any], float]]:
+    """Observation and reward of the reset (0), then of each recorded action; ``env`` is of its task."""
+    seeds = Seeds(record.seed_core, record.seed_disp, record.seed_level)
+    observation, _info = reset_with_seeds(env, seeds)
+    yield observation, 0.0
+    for action in record.actions:
+        observation, reward, terminated, truncated, _info = env.step(action)
+        yield observation, float(reward)
+        if terminated or truncated:
+            return

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError
 
 from infra import clients, metrics
 from infra.errors import OnibusError
@@ -129,7 +130,7 @@ class AnnotationReader:
         while short := [p for p in self._partitions if not self._has_reached(p, targets[p])]:
             self._consumer.pause(*(p for p in self._partitions if p not in short))
             self._consumer.resume(*short)
-            for partition, records in self._consumer.poll(timeout_ms=_POLL_MS).items():
+            for partition, records in self._poll().items():
                 if not self._beyond[partition] and records[-1].offset < targets[partition]:
                     yield from map(self._decoded, records)
                     continue
@@ -143,6 +144,13 @@ class AnnotationReader:
     def close(self) -> None:
         """Close the connection."""
         self._consumer.close(timeout_ms=1_000)
+
+    def _poll(self) -> dict[TopicPartition, list[ConsumerRecord]]:
+        try:
+            polled: dict[TopicPartition, list[ConsumerRecord]] = self._consumer.poll(timeout_ms=_POLL_MS)
+        except KafkaError as error:
+            raise OnibusError(f"reading {self._topic}: {error}; check the cluster and its ACLs") from error
+        return polled
 
     def _taken(self, partition: TopicPartition, target: int) -> Iterator[LoggedAnnotation]:
         records = self._beyond[partition]

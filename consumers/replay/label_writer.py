@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 from kafka import KafkaProducer
-from kafka.errors import InvalidProducerEpochError, ProducerFencedError
 
 from consumers.batches import Outgoing
 from consumers.transactions import TransactionFailedError, give_up, send_transaction, within_patience
@@ -28,7 +27,6 @@ _log = logging.getLogger(__name__)
 _CHANGES_PER_TRANSACTION = 500
 _MOST_TRIES = 20
 _LONGEST_PAUSE_SECONDS = 0.5
-_FENCED = (ProducerFencedError, InvalidProducerEpochError)
 NO_SOURCE = -1
 """Offset of the caption of a label that no caption record led to."""
 
@@ -100,7 +98,7 @@ class LabelWriter:
                 within_patience(lambda producer=producer: send_transaction(producer, records), self._stopping)
                 return
             except TransactionFailedError as error:
-                if not isinstance(error.cause, _FENCED):
+                if not error.was_fenced:
                     raise OnibusError(
                         f"the cluster did not confirm the change after {before:,} others ({error}); "
                         "look with: onibus labels show, and give the command again"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from kafka import KafkaProducer
-from kafka.errors import InvalidProducerEpochError, KafkaError, ProducerFencedError
+from kafka.errors import KafkaError
 
 from consumers.batches import Outgoing
 from consumers.reward_models.chunks import Assembler, WholeFile, chunk_key, cut
@@ -25,7 +25,6 @@ from schemas.records import RewardModelChunk, RewardUpdate
 _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
-_FENCED = (ProducerFencedError, InvalidProducerEpochError)
 
 
 class VersionWriter:
@@ -74,7 +73,7 @@ class VersionWriter:
                 within_patience(lambda producer=producer: send_transaction(producer, records), stopping)
                 return True
             except TransactionFailedError as error:
-                if isinstance(error.cause, _FENCED):
+                if error.was_fenced:
                     raise self._taken_over() from error
                 _log.warning("version not written: %s; trying again", error)
             if self._reopened_and_there(chunks[0], stopping):

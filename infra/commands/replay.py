@@ -1,32 +1,55 @@
-"""``onibus replay …``: models made again from the annotation log."""
+"""``onibus replay …``: models made again from the annotation log, and held against each other."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.commands import replay_episodes
+from infra.commands.evaluation_printing import agreement_json, print_agreement, print_evaluation
 from infra.commands.label_printing import progress
 from infra.commands.options import AsJson, with_settings
 from infra.errors import OnibusError
 from infra.settings import Settings
 
 if TYPE_CHECKING:
+    from consumers.replay.annotation_reader import AnnotationSource, LoggedAnnotation
+    from consumers.replay.specs import KnownSpecs
     from consumers.replay.verify_labels import LabelCheck
     from consumers.replay.versions import Training
 
 _SHOWN_DIFFERENCES = 10
+_WHOSE = {"labels": "in_force", "people": "people", "annotators": "annotators"}
+_JUDGE_HELP = (
+    "A model file or a model's name on the bus, or labels:SPEC (what is in force), people:SPEC (their word "
+    "alone), annotators:SPEC (what models and rules said, whatever people say)."
+)
+
+AsOf = Annotated[
+    str | None, typer.Option(help="Labels as they were: a time, offsets, or a version of a model (MODEL@12).")
+]
+FromFile = Annotated[
+    Path | None, typer.Option("--from", help="Read this file of onibus labels export instead of the log.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(help="Make reward models again from the annotation log.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Make again from the logs: reward models, labels, episodes.", no_args_is_help=True
+    )
     group.command()(with_settings(train))
     group.command()(with_settings(verify))
+    group.command()(with_settings(evaluate))
+    group.command()(with_settings(compare))
+    replay_episodes.register(group)
     app.add_typer(group, name="replay")
 
 
@@ -41,10 +64,7 @@ def train(
             "version of a reward model (MODEL@12). [default: everything]"
         ),
     ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--from", help="Learn from this file of onibus labels export; no broker is needed."),
-    ] = None,
+    source: FromFile = None,
     seed: Annotated[int, typer.Option(min=0, help="Of initial weights and mini-batches.")] = 0,
     steps: Annotated[int, typer.Option(min=32, help="Gradient steps, a multiple of 32.")] = 512,
     threshold: Annotated[
@@ -61,24 +81,13 @@ def train(
 ) -> None:
     """Train a reward model on the annotation log, or on a file of it, all over again."""
     _one_thread()
-    from consumers.replay.annotation_file import AnnotationFile
-    from consumers.replay.annotation_reader import AnnotationReader, of_specs
     from consumers.replay.as_of import resolve_as_of
     from consumers.replay.model_publishing import publish_model
     from consumers.replay.model_training import TrainingPlan, write_model
     from consumers.replay.model_training import train as train_model
-    from consumers.replay.specs import KnownSpecs
-    from infra.codecs import codec_for
 
-    if source is None:
-        specs = KnownSpecs.read(settings)
+    with _annotations(settings, source, spec) as (annotations, specs):
         spec_id = specs.newest(spec)
-        read_from: Any = AnnotationReader(settings, codec_for(settings), of_specs({spec_id}))
-    else:
-        read_from = AnnotationFile(source)
-        specs = KnownSpecs(read_from.specs)
-        spec_id = specs.newest(spec)
-    with read_from as annotations:
         plan = TrainingPlan(
             name or f"{specs[spec_id].name}-replayed",
             spec_id,
@@ -146,6 +155,81 @@ def verify(
         raise typer.Exit(1)
 
 
+def evaluate(
+    settings: Settings,
+    model: Annotated[str, typer.Argument(help="A model file, or the name of a model on the bus.")],
+    spec: Annotated[
+        str | None,
+        typer.Option(help="Hold it against the labels of this spec. [default: what it learned from]"),
+    ] = None,
+    people: Annotated[bool, typer.Option("--people", help="Against people's verdicts alone.")] = False,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Only the sixteenth of captions that no model learns from.")
+    ] = False,
+    threshold: Annotated[float, typer.Option(help="Probability above which it says yes.")] = 0.5,
+    worst: Annotated[
+        int, typer.Option(min=0, help="Show so many captions that it is most wrong about.")
+    ] = 10,
+    as_of: AsOf = None,
+    source: FromFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a reward model against labels: accuracy, ROC-AUC, Brier score, calibration, worst mistakes."""
+    _one_thread()
+    from consumers.replay import evaluation
+    from consumers.replay.judges import load_model, verdicts_of
+
+    loaded = load_model(settings, model)
+    with _annotations(settings, source) as (annotations, specs):
+        spec_id = specs.newest(spec) if spec else loaded.spec_id
+        verdicts = verdicts_of(_read(settings, annotations, as_of), spec_id)
+    truth = verdicts.people if people else verdicts.in_force
+    told = evaluation.evaluate(loaded, evaluation.held_out(truth) if held_out else truth, threshold, worst)
+    if as_json:
+        typer.echo(json.dumps(asdict(told) | {"model": model}, indent=2, default=bytes.hex))
+    else:
+        print_evaluation(told)
+
+
+def compare(
+    settings: Settings,
+    first: Annotated[str, typer.Argument(help=_JUDGE_HELP)],
+    second: Annotated[str, typer.Argument(help="The other one.")],
+    threshold: Annotated[float, typer.Option(help="Probability above which a model says yes.")] = 0.5,
+    show: Annotated[int, typer.Option(min=0, help="Show so many captions on which they differ.")] = 10,
+    as_of: AsOf = None,
+    source: FromFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold two judges against each other: agreement, Cohen's kappa, and where they differ."""
+    _one_thread()
+    from consumers.replay.evaluation import agree
+    from consumers.replay.judges import Judged, RewardModel, load_model, verdicts_of
+
+    with _annotations(settings, source) as (annotations, specs):
+        logged = list(_read(settings, annotations, as_of))
+    found: dict[str, dict[bytes, Judged] | RewardModel] = {}
+    for name in (first, second):
+        whose, colon, spec = name.partition(":")
+        if colon and whose in _WHOSE:
+            found[name] = getattr(verdicts_of(logged, specs.newest(spec)), _WHOSE[whose])
+        else:
+            found[name] = load_model(settings, name)
+    # A model judges what the other side did; two models, all that was judged under the first one's spec.
+    labels = [judge for judge in found.values() if isinstance(judge, dict)]
+    models = [judge for judge in found.values() if isinstance(judge, RewardModel)]
+    subjects = labels[0] if labels else verdicts_of(logged, models[0].spec_id).in_force
+    one, other = (
+        judge if isinstance(judge, dict) else judge.judge(subjects, threshold)
+        for judge in (found[first], found[second])
+    )
+    told = agree(one, other)
+    if as_json:
+        typer.echo(json.dumps(agreement_json(told, first, second), indent=2))
+    else:
+        print_agreement(told, first, second, show)
+
+
 def _matching(found: list[Training], model: str | None) -> list[Training]:
     if model is None:
         return found
@@ -154,6 +238,32 @@ def _matching(found: list[Training], model: str | None) -> list[Training]:
         names = ", ".join(sorted({training.model for training in found})) or "none yet"
         raise OnibusError(f"there is no reward model {model}; there are: {names}")
     return chosen
+
+
+@contextmanager
+def _annotations(
+    settings: Settings, file: Path | None, spec: str | None = None
+) -> Iterator[tuple[AnnotationSource, KnownSpecs]]:
+    """The log, of one spec if it is named, or a file of it; and the specs that are known there."""
+    from consumers.replay.annotation_file import AnnotationFile
+    from consumers.replay.annotation_reader import AnnotationReader, of_specs
+    from consumers.replay.specs import KnownSpecs
+    from infra.codecs import codec_for
+
+    if file is not None:
+        source = AnnotationFile(file)
+        yield source, KnownSpecs(source.specs)
+        return
+    specs = KnownSpecs.read(settings)
+    wanted = None if spec is None else of_specs({specs.newest(spec)})
+    with AnnotationReader(settings, codec_for(settings), wanted) as reader:
+        yield reader, specs
+
+
+def _read(settings: Settings, source: AnnotationSource, as_of: str | None) -> Iterator[LoggedAnnotation]:
+    from consumers.replay.as_of import resolve_as_of
+
+    return source.read(resolve_as_of(settings, source, as_of))
 
 
 def _label_check_json(check: LabelCheck) -> dict[str, Any]:

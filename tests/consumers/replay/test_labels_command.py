@@ -80,7 +80,7 @@ def test_a_persons_word_stands_on_log_and_topic_and_its_withdrawal_too(settings:
     told = onibus_json(settings, "labels", "show", ids.caption_id(KEY_FOUND).hex()[:8])
     assert [one["origin"] for one in told["history"]] == ["rules", "rules", "human"]  # by time of writing
     assert any(one["reason"] == "a trap" for one in told["history"])
-    assert onibus_json(settings, "labels", "withdraw", KEY_FOUND, "--yes") == {"withdrawn": 1}
+    assert onibus_json(settings, "labels", "withdraw", KEY_FOUND) == {"withdrawn": 1}
     assert in_force(settings, KEY_FOUND) is None
     assert newest_label(settings, KEY_FOUND) is None
 
@@ -186,6 +186,19 @@ def test_what_was_unsure_is_asked_again_and_a_persons_word_is_not(settings: Sett
     assert [one["origin"] for one in history[TEXTS[0]]] == ["rules", "withdrawal", "rules"]
     assert [one["origin"] for one in history[TEXTS[1]]] == ["rules", "human"]
     assert in_force(settings, TEXTS[1]) == "unsure"
+
+
+def test_captions_of_an_old_spec_are_judged_under_a_new_one(settings: Settings) -> None:
+    """Nothing of them is on the captions topic any more."""
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:5]])
+    new_specs, rules = rules_specs("goals")
+    (new_id,) = new_specs
+    with annotator(settings, specs=new_specs, model=rules):
+        arguments = ("labels", "annotate-again", "--spec", SPEC_NAME, "--under", "goals", "--yes")
+        assert onibus_json(settings, *arguments) == {"published": 5, "judged": 5}
+        assert onibus_json(settings, *arguments)["labels"] == 0, "all have a label there now"
+    assert set(label_keys(settings)) == {ids.label_key(new_id, ids.caption_id(text)) for text in TEXTS[:5]}
+    assert len(onibus_json(settings, "labels", "list", "--spec", SPEC_NAME)) == 5, "none was withdrawn"
 
 
 def test_a_person_who_is_faster_than_the_model_is_not_overruled_by_it(settings: Settings) -> None:

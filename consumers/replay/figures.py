@@ -1,0 +1,98 @@
+"""How good probabilities are against verdicts, and how far two judges agree: figures over plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Probabilities from ``low`` to below ``high``: how many, their mean, and the share that came true."""
+
+    low: float
+    high: float
+    count: int
+    mean_probability: float
+    share_true: float
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryFigures:
+    """How good probabilities are of a yes.
+
+    Attributes:
+        accuracy: share on the right side of the threshold, precision and recall as usual; None where there
+            is nothing to divide by.
+        roc_auc: probability that a yes is given more than a no, ties half; None with one class alone.
+        brier: mean squared distance from what came true.
+        calibration: bins of a tenth each, empty ones left out.
+    """
+
+    count: int
+    positive: int
+    accuracy: float
+    precision: float | None
+    recall: float | None
+    roc_auc: float | None
+    brier: float
+    calibration: tuple[CalibrationBin, ...]
+
+
+def binary_figures(
+    probability: NDArray[np.float64], true: NDArray[np.bool_], threshold: float
+) -> BinaryFigures:
+    """Figures of probabilities, float64 (n,), against what came true, bool (n,); n > 0."""
+    said = probability > threshold
+    hits = int(np.count_nonzero(said & true))
+    return BinaryFigures(
+        count=len(true),
+        positive=int(np.count_nonzero(true)),
+        accuracy=float(np.mean(said == true)),
+        precision=hits / said.sum() if said.any() else None,
+        recall=hits / true.sum() if true.any() else None,
+        roc_auc=roc_auc(probability, true),
+        brier=float(np.mean((probability - true) ** 2)),
+        calibration=tuple(_calibration(probability, true)),
+    )
+
+
+def roc_auc(score: NDArray[np.float64], true: NDArray[np.bool_]) -> float | None:
+    """Area under the ROC curve, by ranks (Mann-Whitney U); None with one class alone."""
+    positive, negative = int(np.count_nonzero(true)), int(np.count_nonzero(~true))
+    if not positive or not negative:
+        return None
+    _, group, sizes = np.unique(score, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(sizes) - (sizes - 1) / 2
+    ranks = float(mean_rank[group][true].sum())
+    return (ranks - positive * (positive + 1) / 2) / (positive * negative)
+
+
+def cohens_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
+    """Agreement of two judges beyond chance (Cohen 1960, doi 10.1177/001316446002000104).
+
+    None where chance alone makes them agree: both say the same one thing always.
+    """
+    one, other = np.array(first), np.array(second)
+    agreed = float(np.mean(one == other))
+    by_chance = sum(float(np.mean(one == word) * np.mean(other == word)) for word in {*first, *second})
+    return None if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
+
+
+def _calibration(probability: NDArray[np.float64], true: NDArray[np.bool_]) -> list[CalibrationBin]:
+    bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
+    return [
+        CalibrationBin(
+            number / _BINS,
+            (number + 1) / _BINS,
+            int(np.count_nonzero(bins == number)),
+            float(probability[bins == number].mean()),
+            float(true[bins == number].mean()),
+        )
+        for number in np.unique(bins)
+    ]

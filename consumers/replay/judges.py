@@ -1,0 +1,148 @@
+"""Judges that can be held against each other: labels, people, annotators, and reward models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.replay.annotation_reader import LoggedAnnotation
+from consumers.reward_models import classification, ranking
+from consumers.reward_models.character_cnn import (
+    CLASSES,
+    SCORE,
+    CharacterCNN,
+    caption_scores,
+    helpful_probability,
+    to_bytes,
+    to_rows,
+)
+from consumers.reward_models.model_file import ModelFileError, Provenance, read_model_file
+from consumers.reward_models.version_writer import newest_version
+from infra.codecs import codec_for
+from infra.errors import OnibusError
+from infra.settings import Settings
+from schemas.records import Kind, Origin, Verdict
+
+YES = {Kind.JUDGE_ONE: Verdict.HELPFUL, Kind.COMPARE_TWO: Verdict.FIRST}
+"""The verdict whose probability a model gives; :data:`NO` the other one. What is neither counts not."""
+NO = {Kind.JUDGE_ONE: Verdict.UNHELPFUL, Kind.COMPARE_TWO: Verdict.SECOND}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A subject's captions and what was said of them."""
+
+    texts: tuple[str, ...]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What was said of each subject: in force, by people alone, and by annotators whatever people said."""
+
+    in_force: dict[bytes, Judged]
+    people: dict[bytes, Judged]
+    annotators: dict[bytes, Judged]
+
+
+def verdicts_of(logged: Iterable[LoggedAnnotation], spec_id: bytes) -> Verdicts:
+    """The newest verdicts under one spec. A withdrawal takes back both a person's and an annotator's."""
+    people, annotators = dict[bytes, Judged](), dict[bytes, Judged]()
+    for one in logged:
+        annotation = one.annotation
+        if annotation is None or annotation.spec_id != spec_id:
+            continue
+        if annotation.origin is Origin.WITHDRAWAL or annotation.verdict is None:
+            people.pop(annotation.subject_id, None)
+            annotators.pop(annotation.subject_id, None)
+            continue
+        whose = people if annotation.origin is Origin.HUMAN else annotators
+        whose[annotation.subject_id] = Judged(annotation.texts, annotation.verdict)
+    return Verdicts(annotators | people, people, annotators)
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModel:
+    """A reward model that was read: what it is, and its network."""
+
+    name: str
+    provenance: Provenance
+    kind: Kind
+    network: CharacterCNN
+
+    @property
+    def spec_id(self) -> bytes:
+        """The specification that it learned from."""
+        return bytes.fromhex(self.provenance.spec_id)
+
+    def probability(self, subjects: Iterable[tuple[str, ...]]) -> NDArray[np.float64]:
+        """Probability of the verdict "helpful", or of "first", for n subjects: float64 (n,).
+
+        Raises:
+            OnibusError: they are comparisons and the model judges one caption, or the other way round.
+        """
+        given = list(subjects)
+        self.refuse_other_kind(given)
+        if not given:
+            return np.zeros(0)
+        different = sorted({text for texts in given for text in texts})
+        place = {text: number for number, text in enumerate(different)}
+        rows = to_rows([to_bytes(text) for text in different])
+        if self.kind is Kind.JUDGE_ONE:
+            judged = helpful_probability(self.network, rows).astype(np.float64)
+            return judged[[place[text] for (text,) in given]]
+        scores = caption_scores(self.network, rows).astype(np.float64)
+        pairs = np.array([[place[first], place[second]] for first, second in given])
+        margin: NDArray[np.float64] = scores[pairs[:, 0]] - scores[pairs[:, 1]]
+        return 1 / (1 + np.exp(-margin))
+
+    def refuse_other_kind(self, subjects: Iterable[tuple[str, ...]]) -> None:
+        """Raises OnibusError if they are comparisons and the model judges one caption, or vice versa."""
+        captions = 1 if self.kind is Kind.JUDGE_ONE else 2
+        if any(len(texts) != captions for texts in subjects):
+            what = "one caption" if captions == 1 else "two captions"
+            raise OnibusError(f"model {self.name} judges {what}; hold it against a spec that does so, too")
+
+    def judge(self, subjects: Mapping[bytes, Judged], threshold: float) -> dict[bytes, Judged]:
+        """Its verdicts on the subjects of others."""
+        probability = self.probability(judged.texts for judged in subjects.values())
+        return {
+            subject_id: Judged(judged.texts, YES[self.kind] if p > threshold else NO[self.kind])
+            for (subject_id, judged), p in zip(subjects.items(), probability, strict=True)
+        }
+
+
+def load_model(settings: Settings, name: str) -> RewardModel:
+    """A reward model from a file, or the newest version of a name on the bus.
+
+    Raises:
+        OnibusError: there is none, or it is none of this program's.
+    """
+    path = Path(name)
+    try:
+        if path.is_file():
+            data = path.read_bytes()
+        else:
+            whole = newest_version(settings, codec_for(settings), name)
+            if whole is None:
+                raise OnibusError(f"there is no file {name}, and no reward model of that name on the bus")
+            data = whole.data
+        file = read_model_file(data)
+    except (ModelFileError, OSError) as error:
+        raise OnibusError(f"{name} cannot be read as a reward model: {error}; give another file") from error
+    kinds = {
+        classification.ARCHITECTURE: (Kind.JUDGE_ONE, CLASSES),
+        ranking.ARCHITECTURE: (Kind.COMPARE_TWO, SCORE),
+    }
+    if file.provenance.architecture not in kinds:
+        raise OnibusError(
+            f"{name} has an architecture that this program does not know; use the onibus of its maker"
+        )
+    kind, outputs = kinds[file.provenance.architecture]
+    network = CharacterCNN(outputs)
+    network.load_state_dict(dict(file.weights))
+    return RewardModel(path.name, file.provenance, kind, network.eval())

@@ -1,0 +1,88 @@
+"""``onibus replay episode`` and ``rewards``: the same game again, with captions and what they are worth."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from consumers.replay.episode_rewards import CaptionReward
+from infra import clients
+from infra.settings import Settings
+from producers.episodes import episode_key
+from producers.playback import frames
+from schemas import codec
+from schemas.records import EpisodeFinished, Verdict
+from tests.consumers.replay.running import onibus, onibus_json, refusal
+from tests.consumers.reward_models import SPEC_NAME, annotation, publish_annotations
+from tests.producers.playing import Memory, environment, play
+
+
+@pytest.fixture(scope="module")
+def recorded() -> tuple[EpisodeFinished, Memory]:
+    memory = Memory()
+    env = environment("keyroom-s5", memory, max_episode_steps=120, run="some-run")
+    play(env)
+    env.close()
+    return memory.episodes[0], memory
+
+
+def publish(settings: Settings, *episodes: EpisodeFinished) -> None:
+    producer = clients.producer(settings)
+    for one in episodes:
+        producer.send(
+            f"{settings.topic_prefix}episodes", key=episode_key(one), value=codec.encode(one), partition=0
+        )
+    producer.flush()
+    producer.close()
+
+
+def test_frames_have_the_captions_that_the_workers_published(
+    recorded: tuple[EpisodeFinished, Memory],
+) -> None:
+    record, memory = recorded
+    shown = list(frames(record))
+    assert len(shown) == record.steps + 1
+    heard = [(caption.text, step) for caption, _, _, _, step, _ in memory.captions]
+    assert [(frame.caption, frame.step) for frame in shown if frame.caption is not None] == heard
+    assert heard
+    assert bytes(shown[0].characters.tobytes()).count(b"@") >= 1
+    assert sum(frame.extrinsic for frame in shown) == pytest.approx(record.extrinsic_return)
+
+
+def test_an_episode_is_shown_and_written_with_its_rewards(
+    settings: Settings, recorded: tuple[EpisodeFinished, Memory]
+) -> None:
+    record, memory = recorded
+    publish(settings, record)
+    text = memory.captions[0][0].text
+    times = sum(caption.text == text for caption, *_ in memory.captions)
+    publish_annotations(settings, [annotation(text, Verdict.HELPFUL)])
+    cast = settings.runs_dir / "episode.cast"
+    said = onibus(settings, "replay", "episode", "some-run/", "--spec", SPEC_NAME, "--beta", 0, "--to", cast)
+    assert "the same as recorded" in said
+    assert f"intrinsic {times:.3f}" in said
+    header, *events = [json.loads(line) for line in cast.read_text().splitlines()]
+    assert header["version"] == 2
+    assert len(events) == record.steps + 1
+    assert events[1][0] == pytest.approx(0.1)
+    assert any(text[:20] in event[2] for event in events)
+    (row,) = onibus_json(settings, "replay", "rewards", "some-run", "--spec", SPEC_NAME, "--coefficient", 0.5)
+    expected = sum(0.5 / n**3 for n in range(1, times + 1))
+    assert row["intrinsic_return"] == pytest.approx(expected)
+    assert row["rewarded_steps"] == times
+    assert "no recorded episode" in refusal(settings, "replay", "episode", "other")
+
+
+def test_another_episode_than_the_recorded_one_is_told(
+    settings: Settings, recorded: tuple[EpisodeFinished, Memory]
+) -> None:
+    from dataclasses import replace
+
+    publish(settings, replace(recorded[0], checksum=1))
+    assert "is not the same when played again" in refusal(settings, "replay", "episode", "", "--speed", 0)
+
+
+def test_a_caption_fades_with_its_count() -> None:
+    reward = CaptionReward(frozenset({"a"}), 0.4, 3)
+    assert [reward("a", 1), reward("a", 2), reward("b", 1), reward(None, 0)] == [0.4, 0.05, 0, 0]

@@ -1,0 +1,62 @@
+"""``onibus replay evaluate`` and ``compare``: models, labels, people and specs against each other."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from consumers.annotation_specs import load_spec_file, publish_specs
+from infra.settings import Settings
+from schemas import ids
+from schemas.records import Origin, Verdict
+from tests.consumers.replay.running import onibus, onibus_json, refusal
+from tests.consumers.reward_models import HELPFUL_TEXTS, SPEC_NAME, TEXTS, annotation, publish_annotations
+from tests.consumers.test_ranking import compared
+
+SPEC = ("--spec", SPEC_NAME)
+
+
+def test_a_model_against_labels_people_and_another_model(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS])
+    wrong = annotation(HELPFUL_TEXTS[0], Verdict.UNHELPFUL, Origin.HUMAN)
+    right = annotation(HELPFUL_TEXTS[1], Verdict.HELPFUL, Origin.HUMAN)
+    model, other = settings.runs_dir / "model.safetensors", settings.runs_dir / "other.safetensors"
+    onibus(settings, "replay", "train", model, *SPEC, "--steps", 160)
+    onibus(settings, "replay", "train", other, *SPEC, "--steps", 32, "--seed", 1)
+    publish_annotations(settings, [wrong, right])
+    told = onibus_json(settings, "replay", "evaluate", model, "--worst", 3)
+    assert told["figures"]["count"] == len(TEXTS)
+    assert told["figures"]["accuracy"] > 0.9
+    assert told["figures"]["roc_auc"] > 0.9
+    assert told["worst"][0]["texts"] == [HELPFUL_TEXTS[0]], "it learned that before a person said otherwise"
+    assert "most wrong about" in onibus(settings, "replay", "evaluate", model)
+    by_people = onibus_json(settings, "replay", "evaluate", model, "--people")
+    assert (by_people["figures"]["count"], by_people["figures"]["accuracy"]) == (2, 0.5)
+    as_it_was = onibus_json(settings, "labels", "list", "--limit", 0)
+    assert len(as_it_was) == len(TEXTS)
+
+    people = onibus_json(settings, "replay", "compare", f"annotators:{SPEC_NAME}", f"people:{SPEC_NAME}")
+    assert (people["count"], people["agreement"]) == (2, 0.5)
+    assert [row["texts"] for row in people["differ"]] == [[HELPFUL_TEXTS[0]]]
+    models = onibus_json(settings, "replay", "compare", model, other)
+    assert models["count"] == len(TEXTS)
+    assert models["agreement"] < 1
+    assert "Cohen's kappa" in onibus(settings, "replay", "compare", model, f"labels:{SPEC_NAME}")
+    assert "no file nobody" in refusal(settings, "replay", "evaluate", "nobody")
+
+
+def test_a_ranking_model_against_comparisons(settings: Settings) -> None:
+    from dataclasses import replace
+
+    spec = load_spec_file(f"{SPEC_NAME}-pairs").for_rules()
+    spec_id = ids.spec_id(spec)
+    publish_specs(settings, [spec])
+    pairs = [replace(compared(*pair), spec_id=spec_id) for pair in combinations(TEXTS[:8], 2)]
+    publish_annotations(settings, pairs)
+    model = settings.runs_dir / "ranking.safetensors"
+    onibus(settings, "replay", "train", model, "--spec", spec.name, "--steps", 96)
+    told = onibus_json(settings, "replay", "evaluate", model)
+    decided = sum(pair.verdict in (Verdict.FIRST, Verdict.SECOND) for pair in pairs)
+    assert (told["figures"]["count"], told["left_out"]) == (decided, len(pairs) - decided)
+    assert told["figures"]["accuracy"] > 0.9
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
+    assert "judges two captions" in refusal(settings, "replay", "evaluate", model, *SPEC)
