@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 ONIBUS := .venv/bin/onibus
 RUN := .venv/bin/python -m
-EXTRAS := annotate rollout learn train
+EXTRAS := annotate rollout learn train replay
 
 # make demo TASK=score REWARD=none LLM=openai BASE_URL=... MODEL=... MINUTES=10 EXTRA="--seed 3"
 DEMO_FLAGS = $(if $(TASK),--task "$(TASK)") $(if $(REWARD),--reward "$(REWARD)") $(if $(LLM),--llm "$(LLM)") \

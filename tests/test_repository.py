@@ -56,7 +56,7 @@ def test_no_file_names_a_package_index_or_a_folder_of_somebodys_machine() -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["dev", "annotate", "rollout", "learn", "train", "build", "uv", "vllm", "vllm-cuda"]
+    "name", ["dev", "annotate", "rollout", "learn", "train", "replay", "build", "uv", "vllm", "vllm-cuda"]
 )
 def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     text = (ROOT / "infra" / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")
@@ -67,7 +67,7 @@ def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
         assert "--hash=sha256:" in requirement, requirement
 
 
-@pytest.mark.parametrize("name", ["annotate", "rollout", "learn", "train"])
+@pytest.mark.parametrize("name", ["annotate", "rollout", "learn", "train", "replay"])
 def test_smaller_machines_get_the_versions_that_are_tested(name: str) -> None:
     assert _pins(name).items() <= _pins("dev").items()
 

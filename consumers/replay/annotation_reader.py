@@ -109,6 +109,11 @@ class AnnotationReader:
         """By partition the end of the log as it was when the reader was made."""
         return {p.partition: end for p, end in self._ends.items()}
 
+    def latest(self) -> dict[int, int]:
+        """By partition the end of the log as it is now, which :attr:`ends` is from then on."""
+        self._ends = self._consumer.end_offsets(self._partitions)
+        return self.ends
+
     def offsets_at(self, written_at: int) -> dict[int, int]:
         """By partition the first record of that time or later (milliseconds since the epoch), or the end."""
         found = self._consumer.offsets_for_times(dict.fromkeys(self._partitions, written_at))

@@ -21,6 +21,7 @@ class FoldedLabel:
         annotated_at: microseconds since the epoch, UTC, as is ``observed_at``.
         written_at: when it came on the log, milliseconds since the epoch, UTC.
         partition: of the annotation log, so of ``captions`` and ``labels`` too.
+        by_annotators: what models or rules said last, whatever a person said; None after a withdrawal.
         annotations: how many there are about this subject; tokens and latency (microseconds) are their sums.
     """
 
@@ -36,6 +37,7 @@ class FoldedLabel:
     written_at: int
     partition: int
     offset: int
+    by_annotators: Verdict | None = None
     annotations: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
@@ -90,8 +92,11 @@ class LabelFold:
             label = self._labels[key] = _folded(logged, annotation)
             if before is not None:
                 _add_cost(label, before.annotations, before.tokens_in, before.tokens_out, before.latency_us)
+                label.by_annotators = before.by_annotators
         else:
             label = before
+        if annotation.origin is not Origin.HUMAN:
+            label.by_annotators = None if annotation.origin is Origin.WITHDRAWAL else annotation.verdict
         _add_cost(label, 1, annotation.tokens_in, annotation.tokens_out, annotation.latency_us)
 
 

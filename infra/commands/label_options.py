@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from infra.errors import OnibusError
 
 if TYPE_CHECKING:
     from consumers.replay.label_filter import LabelFilter
@@ -81,3 +84,11 @@ def label_filter(
         since=parse_time(since, "--since") if since else None,
         before=parse_time(before, "--before") if before else None,
     )
+
+
+def user_name() -> str:
+    """Who corrects, where nobody said so."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise OnibusError("nobody knows who you are; say so with --person") from error

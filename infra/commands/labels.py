@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import time
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands import label_files
+from infra.commands import label_files, label_serving
 from infra.commands.label_options import (
     Annotator,
     AsOf,
@@ -27,6 +26,7 @@ from infra.commands.label_options import (
     Verdicts,
     Yes,
     label_filter,
+    user_name,
 )
 from infra.commands.label_printing import ID_DIGITS, print_history, print_labels, progress, say
 from infra.commands.options import AsJson, with_settings
@@ -49,6 +49,7 @@ def register(app: typer.Typer) -> None:
     group.command("withdraw")(with_settings(withdraw_labels))
     group.command("annotate-again")(with_settings(annotate_again))
     label_files.register(group)
+    label_serving.register(group)
     app.add_typer(group, name="labels")
 
 
@@ -141,7 +142,9 @@ def set_label(
     if verdict is Verdict.WITHDRAWN:
         raise OnibusError("withdrawn is no verdict; use: onibus labels withdraw")
     before = labels.get(spec_id, found.subject_id)
-    change = set_by_hand(found, spec_id, specs[spec_id], RecordVerdict(verdict), person or _user(), note, now)
+    change = set_by_hand(
+        found, spec_id, specs[spec_id], RecordVerdict(verdict), person or user_name(), note, now
+    )
     with LabelWriter(settings) as writer:
         writer.write([change])
     was = "no label" if before is None or before.verdict is None else before.verdict.value
@@ -188,7 +191,9 @@ def withdraw_labels(
         chosen = [label for label in chosen if label.subject_id == subject_id]
     if _is_dry_run("withdraw", chosen, specs, yes or subject is not None, as_json):
         return
-    written = _write(settings, withdraw(chosen, person or _user(), note, time.time_ns() // 1000), len(chosen))
+    written = _write(
+        settings, withdraw(chosen, person or user_name(), note, time.time_ns() // 1000), len(chosen)
+    )
     say({"withdrawn": written}, f"withdrew {written:,} labels", as_json)
 
 
@@ -251,7 +256,7 @@ def annotate_again(
         return
     if not under:
         in_force = [label for label in chosen if label.verdict is not None]
-        changes = withdraw(in_force, person or _user(), note, time.time_ns() // 1000)
+        changes = withdraw(in_force, person or user_name(), note, time.time_ns() // 1000)
         _write(settings, changes, len(in_force))
         time.sleep(FOLLOWED_SECONDS)
     again = AskingAgain(settings, chosen, target)
@@ -307,10 +312,3 @@ def _write(settings: Settings, changes: Iterable[Any], count: int) -> int:
 
     with LabelWriter(settings) as writer, progress("written", count) as advance:
         return writer.write(changes, advance)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise OnibusError("nobody knows who you are; say so with --person") from error
