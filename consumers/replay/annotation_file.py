@@ -21,8 +21,6 @@ from infra.errors import OnibusError
 from schemas import ids
 from schemas.records import AnnotationSpec, Kind
 
-FORMAT = "onibus-annotations/1"
-
 
 class SpecOfCard(BaseModel):
     """An annotation specification, whole."""
@@ -67,7 +65,7 @@ class DataCard(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal["onibus-annotations/1"] = FORMAT
+    format: Literal["onibus-annotations/1"] = "onibus-annotations/1"
     file: str
     size_bytes: int
     sha256: str

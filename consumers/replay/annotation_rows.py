@@ -57,7 +57,8 @@ def from_row(row: Row) -> LoggedAnnotation:
     values["origin"] = Origin(values["origin"])
     values["sources"] = tuple(CaptionOffset(s["partition"], s["offset"]) for s in values["sources"])
     values["sampling"] = dict(values["sampling"])
-    return LoggedAnnotation(*(int(row[name]) for name in _PLACE), Annotation(**values))
+    partition, offset, written_at = (int(row[name]) for name in _PLACE)
+    return LoggedAnnotation(partition, offset, written_at, Annotation(**values))
 
 
 class JsonLines:

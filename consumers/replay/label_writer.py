@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from kafka import KafkaProducer
@@ -95,7 +96,7 @@ class LabelWriter:
             producer = self._producer
             assert producer is not None
             try:
-                within_patience(lambda producer=producer: send_transaction(producer, records), self._stopping)
+                within_patience(partial(send_transaction, producer, records), self._stopping)
                 return
             except TransactionFailedError as error:
                 if not error.was_fenced:

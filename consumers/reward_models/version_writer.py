@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -70,7 +71,7 @@ class VersionWriter:
             try:
                 producer = self._producer
                 assert producer is not None
-                within_patience(lambda producer=producer: send_transaction(producer, records), stopping)
+                within_patience(partial(send_transaction, producer, records), stopping)
                 return True
             except TransactionFailedError as error:
                 if error.was_fenced:
