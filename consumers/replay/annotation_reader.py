@@ -184,16 +184,14 @@ class AnnotationReader:
         return LoggedAnnotation(record.partition, record.offset, record.timestamp, annotation)
 
     def _all_partitions(self, labels: str) -> list[TopicPartition]:
-        numbers = sorted(self._consumer.partitions_for_topic(self._topic))
-        if not numbers:
-            raise OnibusError(f"topic {self._topic} does not exist; create it with: onibus topics create")
-        partner = self._consumer.partitions_for_topic(labels)
-        if missing := sorted(set(partner) - set(numbers)):
+        partitions = clients.partitions_of(self._consumer, self._topic)
+        missing = [p.partition for p in clients.partitions_of(self._consumer, labels)[len(partitions) :]]
+        if missing:
             raise OnibusError(
-                f"{self._topic} has no partition {_list(missing)}, {labels} has: its offsets from 0 on are "
-                "missing; give it as many partitions, or use the cluster that has them"
+                f"{self._topic} has no partition {', '.join(map(str, missing))}, {labels} has: its "
+                "offsets from 0 on are missing; give it as many partitions, or use the cluster that has them"
             )
-        return [TopicPartition(self._topic, number) for number in numbers]
+        return partitions
 
     def _refuse_cut_log(self) -> None:
         starts: dict[TopicPartition, int] = self._consumer.beginning_offsets(self._partitions)
@@ -227,7 +225,3 @@ class AnnotationReader:
             f"{self._topic} could not be read to its end, nothing came for {_STALL_SECONDS:g} s ({missing}); "
             "check that every broker runs, and that no writer's transaction is open"
         )
-
-
-def _list(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers))

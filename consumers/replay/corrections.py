@@ -94,14 +94,11 @@ def new_caption(settings: Settings, text: str, now: int) -> Subject:
     Raises:
         OnibusError: the cluster or the topic is away.
     """
-    topic = TopicNames(settings.topic_prefix).captions
     reader = clients.consumer(settings)
     try:
-        partitions = len(reader.partitions_for_topic(topic))
+        partitions = len(clients.partitions_of(reader, TopicNames(settings.topic_prefix).captions))
     finally:
         reader.close()
-    if not partitions:
-        raise OnibusError(f"topic {topic} does not exist; create it with: onibus topics create")
     caption_id = ids.caption_id(text)
     return Subject(caption_id, (text,), ids.caption_partition(caption_id, partitions), now)
 

@@ -57,7 +57,10 @@ class TrainingCheck:
     @property
     def line(self) -> str:
         """The outcome for a person."""
-        told = f"{self.model}: {self.identical} of {self.versions} versions identical"
+        told = (
+            f"{self.model}: {self.identical} of {self.versions} versions identical, made again in "
+            f"{self.replay_seconds:.1f} s (online {self.online_seconds:.1f} s)"
+        )
         if self.first_different is None:
             return told
         told += f"; version {self.first_different} is the first that differs"

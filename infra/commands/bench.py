@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
     group.command("step-cost")(step_cost)
     group.command("size")(size)
     group.command("reward-models")(reward_models)
+    group.command("replay")(replay)
     group.command("learning")(learning)
     group.command("vllm")(vllm)
     group.command("all")(everything)
@@ -204,12 +205,28 @@ def vllm(
 
 
 @with_settings
+def replay(
+    settings: Settings,
+    annotations: Annotated[int, typer.Option(min=1_000, help="Annotations on the log.")] = 200_000,
+    labels: _Labels = 100_000,
+    as_json: AsJson = False,
+) -> None:
+    """Reading and folding the annotation log beside a bare consumer; the label page (about two minutes)."""
+    from learner.benchmarks import annotation_log as benchmark
+
+    figures = benchmark.measure_questions(labels)
+    with _broker(settings, "bench-replay.") as own:
+        figures += benchmark.measure_fold(own, annotations)
+    _report("replay", figures, as_json)
+
+
+@with_settings
 def everything(settings: Settings) -> None:
     """All of the above, one after the other (about an hour)."""
     from infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
-    parts = (reward_path, label_table, annotators, step_cost, size, reward_models, vllm, learning)
+    parts = (reward_path, label_table, annotators, step_cost, size, reward_models, replay, vllm, learning)
     for command in parts:
         command()
 

@@ -55,6 +55,7 @@ def test_runs_that_were_killed_and_labels_that_were_corrected_come_out_bit_for_b
     settings: Settings,
 ) -> None:
     compact_eagerly(settings, "labels", "reward-models")
+    texts = TEXTS[:14]
     specs, rules = rules_specs(SPEC_NAME, PAIRS_NAME)
     pairs_id = next(spec_id for spec_id, spec in specs.items() if spec.kind is Kind.COMPARE_TWO)
     pairs_model = model_name(PAIRS_NAME, pairs_id)
@@ -62,7 +63,7 @@ def test_runs_that_were_killed_and_labels_that_were_corrected_come_out_bit_for_b
         "trainer", ("train-reward", "--spec", SPEC_NAME, "--seed", "3"), settings.runs_dir / "log"
     )
     with annotator(settings, specs=specs, model=rules):
-        publish(settings, TEXTS[:16])
+        publish(settings, texts[:8])
         killed.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
         with trainer_in_a_thread(settings, PAIRS_NAME, pairs_id, Kind.COMPARE_TWO) as errors:
             wait_until(lambda: of_model(settings, MODEL), 100, "a version")
@@ -72,14 +73,14 @@ def test_runs_that_were_killed_and_labels_that_were_corrected_come_out_bit_for_b
             onibus(settings, "labels", "set", TEXTS[0], "unhelpful", "--spec", SPEC_NAME)
             onibus(settings, "labels", "withdraw", TEXTS[3], "--yes")
             wait_until(lambda: of_model(settings, pairs_model), 60, "a version of the ranking model")
-        publish(settings, TEXTS[16:])
+        publish(settings, texts[8:])
         with (
             trainer_in_a_thread(settings) as more_errors,
             trainer_in_a_thread(settings, PAIRS_NAME, pairs_id, Kind.COMPARE_TWO),
         ):
             before = len(of_model(settings, pairs_model))
             wait_until(
-                lambda: of_model(settings, MODEL)[-1].metrics["labels"] == len(TEXTS) - 1, 100, "all labels"
+                lambda: of_model(settings, MODEL)[-1].metrics["labels"] == len(texts) - 1, 100, "all labels"
             )
             wait_until(
                 lambda: len(of_model(settings, pairs_model)) > before, 60, "the ranking model to go on"
@@ -90,7 +91,7 @@ def test_runs_that_were_killed_and_labels_that_were_corrected_come_out_bit_for_b
         (model, len(of_model(settings, model))) for model in (MODEL, pairs_model)
     }
     assert told["labels"]["differences"] == []
-    assert told["labels"]["labels"] >= 2 * len(TEXTS) - 2
+    assert told["labels"]["labels"] >= 2 * len(texts) - 2
     assert f"{len(of_model(settings, MODEL))} of" in onibus(
         settings, "replay", "verify", MODEL, "--no-labels"
     )
