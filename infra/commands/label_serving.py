@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+import threading
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +15,13 @@ from infra.commands.label_options import Person, user_name
 from infra.commands.options import with_settings
 from infra.errors import OnibusError
 from infra.settings import Settings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_LOOK_SECONDS = 0.2
+_LAST_SECONDS = 5.0
+"""How long requests under way may take after a stop."""
 
 
 def register(group: typer.Typer) -> None:
@@ -39,6 +48,7 @@ def serve(
     from consumers.replay.label_board import BoardFeed, LabelBoard
     from consumers.replay.label_pages import PageOptions, is_loopback, label_site
     from consumers.replay.specs import KnownSpecs
+    from infra.shutdown import stop_event
 
     options = PageOptions(
         host,
@@ -46,21 +56,40 @@ def serve(
         None if is_loopback(host) else secrets.token_urlsafe(24),
         _score(settings, model),
     )
-    board = LabelBoard()
+    stopping, board = stop_event(), LabelBoard()
     feed = BoardFeed(settings, board)
     try:
         feed.load()
         feed.start()
         site = label_site(settings, board, KnownSpecs.read(settings), options)
-        config = uvicorn.Config(site, host=host, port=port, log_level="warning", access_log=False)
-        listening = config.bind_socket()
-        where = f"http://{host}:{listening.getsockname()[1]}/"
+        listening = _listening(host, port)
+        where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
         typer.echo(where if options.token is None else f"{where}?token={options.token}")
-        uvicorn.Server(config).run(sockets=[listening])
-    except SystemExit as error:  # uvicorn's way to say that it cannot listen there
-        raise OnibusError(f"cannot listen on {host}, port {port}; choose another --port") from error
+        _serve(
+            uvicorn.Server(uvicorn.Config(site, log_level="warning", access_log=False)), listening, stopping
+        )
     finally:
         feed.stop()
+
+
+def _serve(server: uvicorn.Server, listening: socket.socket, stopping: threading.Event) -> None:
+    """Serve until ``stopping`` is set. Not in the main thread: there uvicorn dies of the signal it was sent."""
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while thread.is_alive() and not stopping.wait(_LOOK_SECONDS):
+        pass
+    server.should_exit = True
+    thread.join(_LAST_SECONDS)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OnibusError(
+            f"cannot listen on {host}, port {port} ({error.strerror}); choose another --port or --host"
+        ) from error
 
 
 def _score(settings: Settings, name: str | None) -> Callable[[list[str]], list[float]] | None:

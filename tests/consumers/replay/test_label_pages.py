@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -15,9 +20,9 @@ from consumers.replay.label_board import BoardFeed, LabelBoard
 from consumers.replay.label_filter import LabelFilter
 from consumers.replay.label_pages import PageOptions, is_loopback, label_site
 from consumers.replay.specs import KnownSpecs
-from infra.settings import Settings, load_settings
+from infra.settings import Settings, environment_of, load_settings
 from schemas.records import Origin, Verdict
-from tests.consumers.replay.running import onibus_json
+from tests.consumers.replay.running import onibus_json, refusal
 from tests.consumers.reward_models import (
     HELPFUL_TEXTS,
     SPEC,
@@ -163,3 +168,29 @@ def test_a_filtered_page_of_very_many_labels_comes_soon() -> None:
     page = board.page(LabelFilter(text="99 gold"), 0, 50)
     assert page.total == 200
     assert time.perf_counter() - began < 2
+
+
+def test_the_command_serves_until_it_is_stopped(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(TEXTS[0])])
+    command = [sys.executable, "-m", "infra.cli", "labels", "serve", "--port", "0"]
+    environment = os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None
+        address = child.stdout.readline().strip()
+        assert httpx.get(f"{address}labels").json()["total"] == 1
+        assert "Read-only" in httpx.get(address).text
+    finally:
+        child.terminate()
+        _, errors = child.communicate(timeout=20)
+    assert "Traceback" not in errors
+    assert child.returncode == 0, errors
+
+
+def test_a_port_that_is_taken_is_one_line(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(TEXTS[0])])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        line = refusal(settings, "labels", "serve", "--port", taken.getsockname()[1])
+    assert "cannot listen on 127.0.0.1" in line
