@@ -73,7 +73,7 @@ def serve(
 
 
 def _serve(server: uvicorn.Server, listening: socket.socket, stopping: threading.Event) -> None:
-    """Serve until ``stopping`` is set. Not in the main thread: there uvicorn dies of the signal it was sent."""
+    """Serve until ``stopping`` is set. In the main thread uvicorn would die of the signal that ends it."""
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while thread.is_alive() and not stopping.wait(_LOOK_SECONDS):

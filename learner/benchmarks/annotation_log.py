@@ -7,6 +7,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import fastavro
 import psutil
@@ -65,9 +66,7 @@ def measure_questions(labels: int) -> list[Figure]:
     return [
         Figure.at_most(
             f"a page of {labels:,} labels by {name}",
-            statistics.median(
-                1000 * _seconds(lambda wanted=wanted: board.page(wanted, 0, 50)) for _ in range(5)
-            ),
+            statistics.median(1000 * _seconds(partial(board.page, wanted, 0, 50)) for _ in range(5)),
             "ms",
             200,
         )
