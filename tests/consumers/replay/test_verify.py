@@ -194,6 +194,30 @@ def test_a_log_that_was_cut_names_what_is_missing(settings: Settings) -> None:
         assert topic in line
 
 
+def test_a_partition_that_is_missing_is_named(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
+    with clients.admin(settings) as admin:
+        admin.create_partitions({f"{settings.topic_prefix}labels": settings.partitions + 1})
+    wait_until(lambda: "partition 4" in told_or_refused(settings), 20, "the new partition to be known")
+    assert "annotations has no partition 4" in refusal(settings, "labels", "list")
+
+
+def told_or_refused(settings: Settings) -> str:
+    try:
+        return onibus(settings, "labels", "list")
+    except OnibusError as error:
+        return str(error)
+
+
+def test_a_model_of_a_spec_that_nobody_announced_is_named(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
+    stranger = replace(update(1, "stranger-00"), spec_ids=(bytes(8),))
+    send(settings, "reward-updates", [(b"stranger-00", codec.encode(stranger))])
+    line = refusal(settings, "replay", "verify")
+    assert f"spec {bytes(8).hex()} was never announced" in line
+    assert f"{SPEC_NAME} (" in line
+
+
 def update(version: int, model: str = "m") -> RewardUpdate:
     return RewardUpdate(model, version, "", (), 0, {}, 0, 1, "", {}, {}, bytes(32), 0)
 
