@@ -17,7 +17,7 @@ from schemas import ids
 
 @dataclass(frozen=True, slots=True)
 class WrongJudgement:
-    """A subject on which a model is wrong, and the probability that it gave the verdict which is not."""
+    """A subject on which a model is wrong, and the probability of yes (helpful, first) that it gave."""
 
     subject_id: bytes
     texts: tuple[str, ...]
@@ -81,7 +81,7 @@ def evaluate(
         len(truth) - len(chosen),
         tuple(
             WrongJudgement(
-                subjects[i][0], subjects[i][1].texts, subjects[i][1].verdict.value, float(wrong[i])
+                subjects[i][0], subjects[i][1].texts, subjects[i][1].verdict.value, float(probability[i])
             )
             for i in order
             if wrong[i] > 0.5  # the others it has right

@@ -28,7 +28,7 @@ def print_evaluation(told: Evaluation) -> None:
     if told.worst:
         typer.echo("most wrong about:")
     for one in told.worst:
-        typer.echo(f"  {one.probability:.3f} against {one.verdict}: {' | '.join(one.texts)}")
+        typer.echo(f"  said {one.probability:.3f}, is {one.verdict}: {' | '.join(one.texts)}")
 
 
 def print_agreement(told: Agreement, first: str, second: str, show: int) -> None:

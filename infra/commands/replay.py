@@ -138,6 +138,8 @@ def verify(
             checks.append(verify_training(settings, training, specs, advance))
         if not as_json:
             typer.echo(checks[-1].line)
+    if not chosen and not as_json:
+        typer.echo("no reward model has a version yet")
     label_check = verify_labels(settings) if labels else None
     if as_json:
         typer.echo(
