@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 
 import httpx
 import numpy as np
+from kafka import KafkaProducer
 
 from consumers.annotation_specs import load_spec
 from consumers.prompts import Prompt
@@ -194,7 +195,7 @@ def _publish(settings: Settings, texts: Sequence[str]) -> None:
     sender.close()
 
 
-def _send(settings: Settings, sender: clients.KafkaProducer, text: str) -> None:
+def _send(settings: Settings, sender: KafkaProducer, text: str) -> None:
     caption_id = ids.caption_id(text)
     observed = CaptionObserved(text, "score", "bench", 0, 0, 0, 1, -1, time.time_ns() // 1000)
     partition = int.from_bytes(caption_id[8:16], "little") % settings.partitions

@@ -17,6 +17,7 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from consumers.transactions import give_up
 from infra import clients
 from infra.errors import OnibusError
 from infra.settings import Settings, environment_of, load_settings
@@ -169,10 +170,17 @@ class System:
             for first in range(0, len(self._texts), _BURST):
                 burst = [*self._texts[first : first + _BURST], self._texts[first // 2]]  # one seen again
                 while not self._is_taken(burst):
-                    self._producer = None  # after an outage kafka-python's may never send again
+                    self._drop_producer()  # after an outage kafka-python's may never send again
                 time.sleep(max(0.0, started + first / self._rate - time.monotonic()))
         except BaseException as error:
             self._load_error = error
+        finally:
+            self._drop_producer()
+
+    def _drop_producer(self) -> None:
+        if self._producer is not None:
+            give_up(self._producer)
+            self._producer = None
 
     def _is_taken(self, texts: Sequence[str]) -> bool:
         try:
