@@ -56,11 +56,13 @@ def measure_client(settings: Settings, captions: int) -> list[Figure]:
     with _server() as server:
         bare = asyncio.run(_ask_bare(server.url, texts))
         server.forget()
-        _publish(settings, texts)
         with _annotator(settings, "a1", server):
+            _wait(lambda: len(server.answered) > 0, "the annotator's question of the start")
+            server.forget()
+            _publish(settings, texts)
             _wait(lambda: len(server.answered) == captions, "every caption to be asked about")
             ours = server.last - server.first
-        calls = server.requests - 1  # one to check
+        calls = server.requests
     ideal = captions * LATENCY_SECONDS / CONCURRENCY
     return [
         Figure.at_most("calls to the model ÷ distinct captions, no faults", calls / captions, "ratio", 1.0),
