@@ -89,8 +89,8 @@ def measure_latency(settings: Settings) -> list[Figure]:
     names = TopicNames(settings.topic_prefix)
     with _server(latency=IDLE_LATENCY) as server, _annotator(settings, "a1", server):
         _publish(settings, ["The first one, which everything is warmed up by."])
-        _wait(lambda: len(server.answered) > 0, "the annotator")
         reader = clients.consumer(settings, names.labels, fetch_max_wait_ms=50)
+        _wait(lambda: bool(reader.poll(timeout_ms=50)), "the first label")
         sender = clients.producer(settings, linger_ms=0)
         sent: dict[bytes, float] = {}
         seen: dict[bytes, float] = {}
