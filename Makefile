@@ -14,12 +14,13 @@ export OMP_NUM_THREADS ?= 1
 # A GPU that happens to be there must not decide over a test.
 PYTEST = CUDA_VISIBLE_DEVICES= $(RUN) pytest
 
-.PHONY: help demo test test-fast chaos lint bench vllm lock clean
+.PHONY: help demo test test-fast test-vllm chaos lint bench vllm lock clean
 
 help:
 	@echo "make demo       play, judge and learn on this machine; TASK= REWARD= LLM= BASE_URL= MODEL= MINUTES= EXTRA="
 	@echo "make test       lint and every test"
 	@echo "make test-fast  the tests that take seconds"
+	@echo "make test-vllm  the tests against a real vLLM server, which it sets up (5 GB)"
 	@echo "make chaos      20,000 captions on three brokers, and everything that can go wrong; half an hour; ARGS="
 	@echo "make lint       ruff, mypy, import arrows"
 	@echo "make bench      every figure in the README"
@@ -30,8 +31,11 @@ help:
 demo: .venv/set-up $(if $(filter vllm,$(LLM)),.venv-vllm/set-up)
 	@$(ONIBUS) demo $(DEMO_FLAGS)
 
-test: lint .venv-vllm/set-up
-	@$(PYTEST) $(ARGS)
+test: lint
+	@$(PYTEST) --ignore=tests/consumers/vllm $(ARGS)
+
+test-vllm: .venv/set-up .venv-vllm/set-up
+	@$(PYTEST) tests/consumers/vllm $(ARGS)
 
 test-fast: .venv/set-up
 	@$(PYTEST) -m "not slow" $(ARGS)

@@ -35,6 +35,8 @@ _MODEL_WANTED = {
     "openai": "the name under which the server has the model",
     "vllm": "a folder with a model, or its name on the hub",
 }
+_AHEAD = 4
+"""One question for so many requests at a time waits for a free place, so that none stays free for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def run(settings: Settings, options: AnnotateOptions) -> None:
     membership = Membership(
         group=f"{settings.topic_prefix}{options.group}" if options.group else group_of(settings, specs),
         name=options.name or f"{socket.gethostname()}-{os.getpid()}",
-        most_under_way=_RULES_UNDER_WAY if options.llm == "rules" else options.concurrency,
+        most_under_way=captions_under_way(options),
         session_timeout_ms=round(options.session_seconds * 1000),
         is_static=options.static,
     )
@@ -114,6 +116,13 @@ def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[by
             spec = file.for_model(options.model, options.model_revision)
         specs[ids.spec_id(spec)] = spec
     return specs
+
+
+def captions_under_way(options: AnnotateOptions) -> int:
+    """How many captions to have asked about at a time."""
+    if options.llm == "rules":
+        return _RULES_UNDER_WAY
+    return options.concurrency + -(-options.concurrency // _AHEAD)
 
 
 def spending_limits(options: AnnotateOptions) -> Limits | None:

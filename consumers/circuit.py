@@ -32,7 +32,7 @@ def pause_seconds(failures: int, at_least: float = 0.0) -> float:
     Args:
         at_least: what the server asked for.
     """
-    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(failures, 30))
+    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 30))
     return max(at_least, longest * random.uniform(0.5, 1.0))
 
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from kafka import KafkaProducer
@@ -211,7 +212,7 @@ class _Redriver:
                 f"{sent_before} letters were sent again, then {why}; run it again, nothing is sent twice"
             ) from error
 
-    def _send_one(self, producer: KafkaProducer, entry: Entry) -> Iterable[object]:
+    def _send_one(self, producer: KafkaProducer, entry: Entry) -> Iterator[Any]:
         letter, now = entry.letter, time.time_ns() // 1000
         if self._is_unsure(letter):
             assert letter.spec_id is not None

@@ -71,7 +71,7 @@ class TinyLlama:
         options, rng = self._options, random.Random(self._options.seed)
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
         vectors = [p for p in self.model.parameters() if p.ndim == 1]
-        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(
             groups, lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=options.weight_decay
         )

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 
 import httpx
 import numpy as np
+from kafka import KafkaProducer
 
 from consumers.annotation_specs import load_spec
 from consumers.prompts import Prompt
@@ -55,11 +56,13 @@ def measure_client(settings: Settings, captions: int) -> list[Figure]:
     with _server() as server:
         bare = asyncio.run(_ask_bare(server.url, texts))
         server.forget()
-        _publish(settings, texts)
         with _annotator(settings, "a1", server):
+            _wait(lambda: len(server.answered) > 0, "the annotator's question of the start")
+            server.forget()
+            _publish(settings, texts)
             _wait(lambda: len(server.answered) == captions, "every caption to be asked about")
             ours = server.last - server.first
-        calls = server.requests - 1  # one to check
+        calls = server.requests
     ideal = captions * LATENCY_SECONDS / CONCURRENCY
     return [
         Figure.at_most("calls to the model ÷ distinct captions, no faults", calls / captions, "ratio", 1.0),
@@ -86,8 +89,8 @@ def measure_latency(settings: Settings) -> list[Figure]:
     names = TopicNames(settings.topic_prefix)
     with _server(latency=IDLE_LATENCY) as server, _annotator(settings, "a1", server):
         _publish(settings, ["The first one, which everything is warmed up by."])
-        _wait(lambda: len(server.answered) > 0, "the annotator")
         reader = clients.consumer(settings, names.labels, fetch_max_wait_ms=50)
+        _wait(lambda: bool(reader.poll(timeout_ms=50)), "the first label")
         sender = clients.producer(settings, linger_ms=0)
         sent: dict[bytes, float] = {}
         seen: dict[bytes, float] = {}
@@ -194,7 +197,7 @@ def _publish(settings: Settings, texts: Sequence[str]) -> None:
     sender.close()
 
 
-def _send(settings: Settings, sender: clients.KafkaProducer, text: str) -> None:
+def _send(settings: Settings, sender: KafkaProducer, text: str) -> None:
     caption_id = ids.caption_id(text)
     observed = CaptionObserved(text, "score", "bench", 0, 0, 0, 1, -1, time.time_ns() // 1000)
     partition = int.from_bytes(caption_id[8:16], "little") % settings.partitions

@@ -71,10 +71,6 @@ class ModelServer:
         self.answered.clear()
         self.requests, self.first, self.last = 0, 0.0, 0.0
 
-    def asked_twice(self) -> int:
-        """Answers beyond the first of each caption: paid for and of no use."""
-        return sum(count - 1 for count in self.answered.values())
-
     def _do(self, work: Any) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
 

@@ -12,8 +12,14 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from consumers.transactions import give_up
 from infra import clients
+from infra.errors import OnibusError
 from infra.settings import Settings, environment_of, load_settings
 from infra.topic_admin import create_topics
 from infra.topics import TopicNames
@@ -38,7 +44,7 @@ class System:
     Args:
         settings: for the cluster, with a prefix of its own; the topics exist.
         folder: for the annotators' logs.
-        captions: how many distinct ones are published, at about ``rate`` a second.
+        captions: how many distinct ones are published, at about ``rate`` a second, once told to.
     """
 
     def __init__(self, settings: Settings, folder: Path, captions: int, rate: float) -> None:
@@ -49,8 +55,12 @@ class System:
         self._texts = [
             f"You see here {n} arrows, and kill the newt number {n % 977}." for n in range(captions)
         ]
+        self._producer: KafkaProducer | None = None
         self._load_error: BaseException | None = None
         self._load = threading.Thread(target=self._publish_all, name="load")
+
+    def publish(self) -> None:
+        """Begin to publish the load."""
         self._load.start()
 
     # --- annotators -----------------------------------------------------------------------------------
@@ -70,6 +80,14 @@ class System:
         environment = os.environ | environment_of(self.settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
         with self._log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def wait_ready(self) -> None:
+        """Wait until every annotator has said that it is ready; they share the partitions out meanwhile."""
+        wait_until(
+            lambda: all("ready: " in self._log(name).read_text() for name in self.names),
+            90,
+            "annotators to be ready",
+        )
 
     def kill(self, name: str) -> None:
         """kill -9."""
@@ -124,13 +142,18 @@ class System:
         """Labels committed by now, roughly: the model's answers, less what is under way."""
         return len(self.model.answered)
 
+    def asked_twice(self) -> int:
+        """Answers beyond the first of each caption: paid for and of no use."""
+        return sum(max(0, self.model.answered[text] - 1) for text in self._texts)
+
     def close(self) -> None:
         """End whatever still runs."""
         for process in self._running.values():
             process.send_signal(signal.SIGCONT)
             process.kill()
             process.wait()
-        self._load.join(30)
+        if self._load.is_alive():
+            self._load.join(30)
         self.model.stop()
 
     def _names(self) -> tuple[str, str, str]:
@@ -141,25 +164,41 @@ class System:
         return self._folder / f"{name}.log"
 
     def _publish_all(self) -> None:
+        """Each burst until it has been taken: captions that are there twice are no harm."""
         try:
-            producer = clients.producer(self.settings)
-            topic = TopicNames(self.settings.topic_prefix).captions
             started = time.monotonic()
             for first in range(0, len(self._texts), _BURST):
-                for text in self._texts[first : first + _BURST]:
-                    self._publish(producer, topic, text)
-                self._publish(producer, topic, self._texts[first // 2])  # seen again
-                producer.flush(timeout=120)
+                burst = [*self._texts[first : first + _BURST], self._texts[first // 2]]  # one seen again
+                while not self._is_taken(burst):
+                    self._drop_producer()  # after an outage kafka-python's may never send again
                 time.sleep(max(0.0, started + first / self._rate - time.monotonic()))
-            producer.close()
         except BaseException as error:
             self._load_error = error
+        finally:
+            self._drop_producer()
 
-    def _publish(self, producer: object, topic: str, text: str) -> None:
+    def _drop_producer(self) -> None:
+        if self._producer is not None:
+            give_up(self._producer)
+            self._producer = None
+
+    def _is_taken(self, texts: Sequence[str]) -> bool:
+        try:
+            self._producer = self._producer or clients.producer(self.settings, enable_idempotence=False)
+            sent = [self._send(self._producer, text) for text in texts]
+            self._producer.flush(timeout=15)
+            for future in sent:
+                future.get(timeout=0)
+        except (KafkaError, OnibusError):
+            return False
+        return True
+
+    def _send(self, producer: KafkaProducer, text: str) -> Any:
         caption_id = ids.caption_id(text)
         observed = CaptionObserved(text, "score", "run", 0, 0, 0, 1, -1, time.time_ns() // 1000)
         partition = int.from_bytes(caption_id[8:16], "little") % self.settings.partitions
-        producer.send(topic, key=caption_id, value=codec.encode(observed), partition=partition)  # type: ignore[attr-defined]
+        topic = TopicNames(self.settings.topic_prefix).captions
+        return producer.send(topic, key=caption_id, value=codec.encode(observed), partition=partition)
 
 
 @contextmanager

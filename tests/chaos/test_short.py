@@ -12,7 +12,7 @@ from infra.broker import RunningBroker
 from tests.chaos.system import SESSION_SECONDS, running_system
 from tests.waiting import wait_until
 
-CAPTIONS = 3_000
+CAPTIONS = 2_000
 
 
 @pytest.mark.slow
@@ -22,6 +22,7 @@ def test_a_kill_a_freeze_and_a_model_that_fails_lose_nothing_and_judge_nothing_t
     with running_system(broker.client_settings(), tmp_path, CAPTIONS, rate=300, copies=1) as system:
         for name in ("a1", "a2", "a3"):
             system.start(name)
+        system.publish()
         wait_until(lambda: system.labels_so_far() > 300, 60, "the work to begin")
         system.kill("a1")
         system.signal("a2", signal.SIGSTOP)
@@ -35,6 +36,6 @@ def test_a_kill_a_freeze_and_a_model_that_fails_lose_nothing_and_judge_nothing_t
         system.signal("a2", signal.SIGCONT)
         system.model.behaviour.errors = system.model.behaviour.garbage = 0.0
         found = system.finish(timeout=90)
-        print(found.line(), f"; answers of no use: {system.model.asked_twice()}")
+        print(found.line(), f"; answers of no use: {system.asked_twice()}")
         assert found.problems == []
         assert found.captions == CAPTIONS

@@ -18,6 +18,7 @@ import pytest
 
 from infra.broker import BrokerOptions, RunningBroker, broker_status, start_broker, stop_broker
 from infra.clients import admin
+from infra.settings import load_settings
 from tests.chaos.system import SESSION_SECONDS, System, running_system
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -45,21 +46,16 @@ class Cluster:
         wait_until(lambda: self._status().pids[node] is None, 30, "a broker's death")
 
     def start_missing(self) -> None:
-        self.running = start_broker(self._options)
+        if not self._status().running:
+            self.running = start_broker(self._options)
 
     def leader_of_most(self, topic: str) -> int:
         """Place of the broker that leads most partitions of this topic."""
-        settings = self.settings()
-        with admin(settings) as client:
+        with admin(load_settings(**self.running.client_settings())) as client:
             (described,) = client.describe_topics([topic])
         leaders = [partition["leader_id"] for partition in described["partitions"]]
         ids = [node.id for node in self.running.nodes]
         return max(range(len(ids)), key=lambda place: leaders.count(ids[place]))
-
-    def settings(self):  # type: ignore[no-untyped-def]
-        from infra.settings import load_settings
-
-        return load_settings(**self.running.client_settings())
 
     def _status(self) -> RunningBroker:
         status = broker_status(self._options.data_dir)
@@ -82,17 +78,19 @@ def system(cluster: Cluster, tmp_path: Path) -> Iterator[System]:
         yield system
 
 
-def begin(system: System) -> None:
-    """Start the annotators and wait until they work."""
+def begin(system: System, *flags: str) -> None:
+    """Start the annotators and the load, and wait until they work."""
     for name in NAMES:
-        system.start(name)
+        system.start(name, *flags)
+    system.wait_ready()
+    system.publish()
     wait_until(lambda: system.labels_so_far() > min(500, CAPTIONS // 10), 90, "the work to begin")
 
 
 def survived(system: System, capsys: pytest.CaptureFixture[str], timeout: float = 600) -> None:
     """The end of every case."""
     found = system.finish(timeout)
-    of_no_use = system.model.asked_twice()
+    of_no_use = system.asked_twice()
     with capsys.disabled():
         print(f"\n    {found.line()}; {system.kills} kills; asked twice: {of_no_use:,}")
     assert found.problems == []
@@ -114,7 +112,7 @@ def test_without_faults_each_caption_is_asked_about_once(
 ) -> None:
     begin(system)
     survived(system, capsys)
-    assert system.model.asked_twice() == 0
+    assert system.asked_twice() == 0
     assert system.model.requests == CAPTIONS + len(NAMES), "one more for each annotator, to check"
 
 
@@ -123,9 +121,7 @@ def test_kill_9_of_annotators_again_and_again(
     system: System, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     luck = random.Random(7)
-    for name in NAMES:
-        system.start(name, *flags)
-    wait_until(lambda: system.labels_so_far() > min(500, CAPTIONS // 10), 90, "the work to begin")
+    begin(system, *flags)
 
     def kill_one() -> None:
         name = luck.choice(NAMES)
@@ -140,8 +136,7 @@ def test_kill_9_of_annotators_again_and_again(
 def test_a_rolling_restart(
     system: System, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in NAMES:
-        system.start(name, *flags)
+    begin(system, *flags)
     for name in NAMES * 2:
         before = system.labels_so_far()
         wait_until(lambda at=before: system.labels_so_far() > min(at + 500, CAPTIONS - 1), 120, "work")  # type: ignore[misc]
@@ -212,7 +207,7 @@ def test_the_model_fails_one_time_in_five(system: System, capsys: pytest.Capture
     system.model.behaviour.errors = 0.2
     begin(system)
     survived(system, capsys)
-    assert system.model.asked_twice() == 0
+    assert system.asked_twice() == 0
 
 
 def test_members_join_and_leave_every_few_seconds(system: System, capsys: pytest.CaptureFixture[str]) -> None:
