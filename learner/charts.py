@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -20,14 +20,27 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def line_chart(
-    curves: Mapping[str, Curve], x_label: str, y_label: str, y_range: tuple[float, float] | None = None
+    curves: Mapping[str, Curve],
+    x_label: str,
+    y_label: str,
+    y_range: tuple[float, float] | None = None,
+    group_of: Callable[[str], str] = lambda name: name,
 ) -> str:
-    """An SVG element with one line for each curve (x values, y values); an empty string without points."""
+    """An SVG element with one line for each curve (x values, y values); an empty string without points.
+
+    Args:
+        group_of: of a curve's name; curves of a group have one colour and one entry in the legend.
+    """
     if not any(len(x) for x, _ in curves.values()):
         return ""
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
-    for colour, (name, (x, y)) in zip(_COLOURS * len(curves), curves.items(), strict=False):
-        axes.plot(x, y, label=name, color=colour, linewidth=1.6)
+    groups = list(dict.fromkeys(group_of(name) for name in curves))
+    told: set[str] = set()
+    for name, (x, y) in curves.items():
+        group = group_of(name)
+        colour = _COLOURS[groups.index(group) % len(_COLOURS)]
+        axes.plot(x, y, label=None if group in told else group, color=colour, linewidth=1.6)
+        told.add(group)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if y_range:
@@ -35,7 +48,7 @@ def line_chart(
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_short))
-    if len(curves) > 1:
+    if len(groups) > 1:
         axes.legend(frameon=False)
     return _svg(figure)
 

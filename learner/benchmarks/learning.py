@@ -24,8 +24,11 @@ from learner.progress import read_history
 LEARNT, NOT_LEARNT = 0.8, 0.1
 ENOUGH = 0.9
 """Mean return at which a run ends early: the goal is passed by then, and the machine is free for the next."""
+LAST_SECOND, NEARLY_ALL = 0.02, 0.99
+"""What the mean return may gain between the last line of a run's history and its end, and the share of its
+steps that it has then taken."""
 
-_NAMES = {"retrieval": "judged messages", "none": "extrinsic reward alone"}
+_NAMES = {"retrieval": "labels (retrieval)", "none": "extrinsic reward alone"}
 CURVES_FILE = "learning.json"
 PICTURE_FILE = "learning.svg"
 NEVER = 24 * 3600.0
@@ -116,8 +119,8 @@ def _is_finished(plan: LearningPlan, rows: Sequence[Mapping[str, float]]) -> boo
     if not rows:
         return False
     last = rows[-1]
-    learnt = last["episodes_averaged"] >= 100 and last.get("return", -math.inf) >= ENOUGH
-    return learnt or last["env_steps"] >= plan.steps
+    learnt = last["episodes_averaged"] >= 100 and last.get("return", -math.inf) >= ENOUGH - LAST_SECOND
+    return learnt or last["env_steps"] >= NEARLY_ALL * plan.steps
 
 
 def _figure(reward: str, seed: int, rows: Sequence[Mapping[str, float]]) -> Figure:
@@ -139,6 +142,10 @@ def _keep(folder: Path, plan: LearningPlan, curves: Mapping[str, Mapping[int, Cu
     }
     (folder / CURVES_FILE).write_text(json.dumps(flat))
     picture = line_chart(
-        flat, f"environment steps of {plan.task}", "mean return of 100 episodes", (-1.05, 1.05)
+        flat,
+        f"environment steps of {plan.task}",
+        "mean return of 100 episodes",
+        (-1.05, 1.05),
+        group_of=lambda name: name.rpartition(", seed")[0],
     )
     (folder / PICTURE_FILE).write_text(picture)

@@ -19,8 +19,11 @@ def row(steps: float, mean: float, episodes: float = 100) -> dict[str, float]:
         ([], False),
         ([row(500_000, 0.85)], False),
         ([row(500_000, 0.9)], True),
+        ([row(500_000, 0.89)], True),
         ([row(2_000, 1.0, episodes=5)], False),
         ([row(1_000_448, -0.9)], True),
+        ([row(998_400, -0.9)], True),
+        ([row(900_000, -0.9)], False),
     ],
 )
 def test_a_run_is_finished_when_it_has_learnt_or_taken_all_its_steps(
