@@ -56,7 +56,7 @@ def demo(
             help="Model of --llm openai; for vllm a folder or a hub's name. [vllm: a stand-in, trained here]"
         ),
     ] = None,
-    minutes: Annotated[float, typer.Option(min=0.1, help="How long to watch.")] = 5.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long to watch.")] = 6.0,
     annotators: Annotated[int, typer.Option(min=1, max=16, help="Annotator processes.")] = 2,
     run: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     picture: Annotated[
