@@ -17,7 +17,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 
 from consumers.batches import Batch
 from consumers.spending import Cost, Prices, Spending
@@ -102,11 +102,11 @@ class GroupBudget:
         """Add up everything that is on the log, then follow it.
 
         Raises:
-            OnibusError: the cluster cannot be reached.
+            OnibusError: the cluster cannot be reached, or has no such topic.
             KafkaError: it does not answer.
         """
         consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
-        partitions = [TopicPartition(self._topic, p) for p in consumer.partitions_for_topic(self._topic)]
+        partitions = clients.partitions_of(consumer, self._topic)
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
         ends = consumer.end_offsets(partitions)

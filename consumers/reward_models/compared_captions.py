@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +9,9 @@ from numpy.typing import NDArray
 
 from consumers.reward_models.character_cnn import to_bytes, to_rows
 from consumers.reward_models.objective import is_held_out
+from consumers.reward_models.verdict_fold import Judged, VerdictFold
 from schemas.ids import caption_id
-from schemas.records import Annotation, Origin, Verdict
+from schemas.records import Annotation, Verdict
 
 _PREFERRED = {Verdict.FIRST: 1.0, Verdict.SECOND: 0.0, Verdict.TIE: 0.5}
 
@@ -34,50 +34,21 @@ class PairRows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Judged):
     first: bytes
     second: bytes
-    verdict: Verdict
-    by_human: bool
-    held_out: bool
 
 
-class ComparedCaptions:
-    """The newest verdict on each pair; a person's stands over a model's, a withdrawn one is out.
+class ComparedCaptions(VerdictFold[_Entry]):
+    """Pairs of captions and the verdicts on them; an annotation of a single caption is of no interest.
 
     A pair is held out if either of its captions is, so a held-out caption never trains. Memory: two
     references to up to 256 bytes and a dictionary entry a pair, the bytes once a caption.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[bytes, _Entry] = {}
-        self._counts: Counter[tuple[bool, Verdict]] = Counter()
+        super().__init__()
         self._shared: dict[bytes, bytes] = {}
-        self.newest_annotated_at = 0
-
-    def __len__(self) -> int:
-        """Number of pairs with a verdict, unsure ones included."""
-        return len(self._entries)
-
-    def apply(self, annotation: Annotation) -> None:
-        """Take over one annotation of a pair; one of a single caption changes nothing."""
-        self.newest_annotated_at = max(self.newest_annotated_at, annotation.annotated_at)
-        subject = annotation.subject_id
-        before = self._entries.get(subject)
-        if annotation.origin is Origin.WITHDRAWAL or annotation.verdict is None:
-            self._put(subject, before, None)
-            return
-        by_human = annotation.origin is Origin.HUMAN
-        if len(annotation.texts) != 2 or (before is not None and before.by_human and not by_human):
-            return
-        first, second = annotation.texts
-        held_out = is_held_out(caption_id(first)) or is_held_out(caption_id(second))
-        entry = _Entry(self._bytes(first), self._bytes(second), annotation.verdict, by_human, held_out)
-        self._put(subject, before, entry)
-
-    def count(self, verdict: Verdict, *, held_out: bool) -> int:
-        """Number of pairs with this verdict in one part of the data."""
-        return self._counts[held_out, verdict]
 
     @property
     def can_teach(self) -> bool:
@@ -100,15 +71,13 @@ class ComparedCaptions:
             np.array([_PREFERRED[entry.verdict] for entry in chosen], np.float32),
         )
 
+    def _entry(self, annotation: Annotation, verdict: Verdict, by_human: bool) -> _Entry | None:
+        if len(annotation.texts) != 2:
+            return None
+        first, second = annotation.texts
+        held_out = is_held_out(caption_id(first)) or is_held_out(caption_id(second))
+        return _Entry(verdict, by_human, held_out, self._bytes(first), self._bytes(second))
+
     def _bytes(self, text: str) -> bytes:
         data = to_bytes(text)
         return self._shared.setdefault(data, data)
-
-    def _put(self, subject: bytes, before: _Entry | None, entry: _Entry | None) -> None:
-        if before is not None:
-            self._counts[before.held_out, before.verdict] -= 1
-        if entry is None:
-            self._entries.pop(subject, None)
-        else:
-            self._entries[subject] = entry
-            self._counts[entry.held_out, entry.verdict] += 1

@@ -200,7 +200,7 @@ def _publish(settings: Settings, texts: Sequence[str]) -> None:
 def _send(settings: Settings, sender: KafkaProducer, text: str) -> None:
     caption_id = ids.caption_id(text)
     observed = CaptionObserved(text, "score", "bench", 0, 0, 0, 1, -1, time.time_ns() // 1000)
-    partition = int.from_bytes(caption_id[8:16], "little") % settings.partitions
+    partition = ids.caption_partition(caption_id, settings.partitions)
     topic = TopicNames(settings.topic_prefix).captions
     sender.send(topic, key=caption_id, value=codec.encode(observed), partition=partition)
 

@@ -75,7 +75,7 @@ def publish(settings: Settings, texts: Iterable[str], value: Callable[[str], byt
             topic,
             key=caption_id,
             value=value(text) if value else codec.encode(observed),
-            partition=int.from_bytes(caption_id[8:16], "little") % settings.partitions,
+            partition=ids.caption_partition(caption_id, settings.partitions),
         )
     producer.flush()
     producer.close()

@@ -64,7 +64,7 @@ def publish_annotations(settings: Settings, annotations: Sequence[Annotation]) -
             TopicNames(settings.topic_prefix).annotations,
             key=ids.label_key(one.spec_id, one.subject_id),
             value=codec.encode(one),
-            partition=int.from_bytes(one.subject_id[8:16], "little") % settings.partitions,
+            partition=ids.caption_partition(one.subject_id, settings.partitions),
             timestamp_ms=1_700_000_000_000 + number,  # the order in which a trainer takes them
         )
     producer.flush()

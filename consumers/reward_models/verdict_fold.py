@@ -1,0 +1,73 @@
+"""The annotation log folded to one verdict a subject: what every reward model's data set is made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from schemas.records import Annotation, Origin, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict in force; data sets add what was judged."""
+
+    verdict: Verdict
+    by_human: bool
+    held_out: bool
+
+
+Entry = TypeVar("Entry", bound=Judged)
+
+
+class VerdictFold(Generic[Entry]):
+    """The newest verdict on each subject; a person's stands over a model's, a withdrawn one is out.
+
+    Annotations of a subject must be applied in the order of its partition; that of different partitions
+    makes no difference. A data set says by :meth:`_entry` what it keeps of an annotation.
+
+    Attributes:
+        newest_annotated_at: of the annotations applied, microseconds since the epoch; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[bytes, Entry] = {}
+        self._counts: Counter[tuple[bool, Verdict]] = Counter()
+        self.newest_annotated_at = 0
+
+    def __len__(self) -> int:
+        """Number of subjects with a verdict, unsure ones included."""
+        return len(self._entries)
+
+    def apply(self, annotation: Annotation) -> None:
+        """Take over one annotation; one that is no answer to what is learned changes nothing."""
+        self.newest_annotated_at = max(self.newest_annotated_at, annotation.annotated_at)
+        subject = annotation.subject_id
+        before = self._entries.get(subject)
+        if annotation.origin is Origin.WITHDRAWAL or annotation.verdict is None:
+            self._put(subject, before, None)
+            return
+        by_human = annotation.origin is Origin.HUMAN
+        if before is not None and before.by_human and not by_human:
+            return
+        entry = self._entry(annotation, annotation.verdict, by_human)
+        if entry is not None:
+            self._put(subject, before, entry)
+
+    def count(self, verdict: Verdict, *, held_out: bool) -> int:
+        """Number of subjects with this verdict in one part of the data."""
+        return self._counts[held_out, verdict]
+
+    def _entry(self, annotation: Annotation, verdict: Verdict, by_human: bool) -> Entry | None:
+        """What is kept of an annotation; None if it is of another kind."""
+        raise NotImplementedError
+
+    def _put(self, subject: bytes, before: Entry | None, entry: Entry | None) -> None:
+        if before is not None:
+            self._counts[before.held_out, before.verdict] -= 1
+        if entry is None:
+            self._entries.pop(subject, None)
+        else:
+            self._entries[subject] = entry
+            self._counts[entry.held_out, entry.verdict] += 1
