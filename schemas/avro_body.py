@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from enum import StrEnum
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
@@ -49,6 +49,18 @@ SCHEMA_FILES: Mapping[type[Record], str] = {
 }
 
 
+class Writer(NamedTuple):
+    """A schema that values were written with, parsed.
+
+    Attributes:
+        schema: to resolve against the reader's.
+        guarded: the same, in which a negative index is an error; it is read with first.
+    """
+
+    schema: Any
+    guarded: Any
+
+
 class RecordBody:
     """How one record type is written and read with one schema; made once and kept.
 
@@ -60,9 +72,9 @@ class RecordBody:
         self.type = record_type
         self.document = document or schema_document(record_type)
         self._schema = parse(self.document)
+        self._guarded = _with_choices(parse(self.document))
         self._names = tuple(f.name for f in fields(record_type))
         self._revive = _REVIVERS.get(self.document["name"], {})
-        self._indexed = _chooses(self.document)
 
     def encode(self, record: Record) -> bytes:
         """The Avro body of ``record``."""
@@ -70,8 +82,8 @@ class RecordBody:
         fastavro.schemaless_writer(out, self._schema, {n: _plain(getattr(record, n)) for n in self._names})
         return out.getvalue()
 
-    def decode(self, body: bytes, writer: Any = None) -> Record:
-        """A record from a body written with the parsed schema ``writer`` (None: our own).
+    def decode(self, body: bytes, writer: Writer | None = None) -> Record:
+        """A record from a body written with another schema, ``writer`` (None: with our own).
 
         Raises:
             DecodeError: the body is cut short or too long, or a value does not fit its schema.
@@ -84,19 +96,19 @@ class RecordBody:
         except Exception as error:  # fastavro raises a dozen kinds on bad bytes; all mean the same here
             raise self.error(f"{type(error).__name__}: {error}") from error
 
-    def _read(self, body: bytes, writer: Any) -> dict[str, Any]:
+    def _read(self, body: bytes, writer: Writer | None) -> dict[str, Any]:
         stream = io.BytesIO(body)
-        raw: Any = fastavro.schemaless_reader(stream, writer or self._schema, None)
+        raw: Any = fastavro.schemaless_reader(
+            stream, self._guarded if writer is None else writer.guarded, None
+        )
         if stream.tell() != len(body):
             raise ValueError(f"{len(body) - stream.tell()} bytes left over")
-        if self._indexed:
-            _refuse_negative_index(writer or self._schema, raw, body)
         if writer is not None:
-            raw = fastavro.schemaless_reader(io.BytesIO(body), writer, self._schema)
+            raw = fastavro.schemaless_reader(io.BytesIO(body), writer.schema, self._schema)
         assert isinstance(raw, dict)
         return raw
 
-    def writer(self, document: Document) -> Any:
+    def writer(self, document: Document) -> Writer:
         """Another version of this schema, parsed, for :meth:`decode`.
 
         Raises:
@@ -106,7 +118,7 @@ class RecordBody:
         if name != self.document["name"]:
             raise self.error(f"written as {name or document}, which is something else")
         try:
-            return parse(document)
+            return Writer(parse(document), _with_choices(parse(document)))
         except Exception as error:  # from outside: a registry or a file; fastavro raises several kinds
             raise self.error(f"its schema cannot be read: {error}") from error
 
@@ -146,27 +158,24 @@ def parse(document: Document) -> Any:
     return fastavro.parse_schema(_without_logical_types(document), named_schemas={})
 
 
-def _refuse_negative_index(schema: Any, raw: dict[str, Any], body: bytes) -> None:
-    """Refuse a body that Avro would not have written.
+class _Choices(list[Any]):
+    """Enum symbols or union branches, which stand on the wire as an index.
 
-    fastavro looks enum symbols and union branches up in Python lists, so a broken -1 quietly means the
-    last one; written back it becomes another number.
+    fastavro looks them up in lists, where a broken -1 would quietly mean the last one: a sequence that is
+    given a negative index asks for its own length, and this one has none to tell.
     """
-    out = io.BytesIO()
-    fastavro.schemaless_writer(out, schema, raw)
-    if out.getvalue() != body:
-        raise ValueError("an index out of range or a number in more bytes than it needs")
+
+    def __len__(self) -> int:
+        raise ValueError("a negative index of an enum or a union")
 
 
-def _chooses(node: Any) -> bool:
-    """Whether a schema has an enum or a union in it, which stand on the wire as an index."""
-    if isinstance(node, Mapping):
-        return node.get("type") == "enum" or any(
-            _chooses(node.get(key)) for key in ("type", "items", "fields")
-        )
-    if isinstance(node, list):
-        return any(isinstance(v, str) for v in node) or any(_chooses(v) for v in node)
-    return False
+def _with_choices(node: Any) -> Any:
+    """A parsed schema, changed in place, whose enums and unions refuse negative indices."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            node[key] = [_with_choices(f) for f in value] if key == "fields" else _with_choices(value)
+        return node
+    return _Choices(map(_with_choices, node)) if isinstance(node, list) else node
 
 
 def _without_logical_types(node: Any) -> Any:

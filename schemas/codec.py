@@ -16,6 +16,7 @@ from schemas.avro_body import (
     SCHEMA_FILES,
     Document,
     RecordBody,
+    Writer,
     archived_documents,
     schema_document,
     schema_fingerprint,
@@ -126,7 +127,7 @@ class _Form:
         self._body = body
         self.header = _header(body.document)
         own_name = body.document["name"]
-        self._writers: dict[bytes, Any] = {
+        self._writers: dict[bytes, Writer | None] = {
             _header(document): body.writer(document) for document in others if document["name"] == own_name
         }
         self._writers[self.header] = None

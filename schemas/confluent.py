@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
-from schemas.avro_body import SCHEMA_FILES, Document, RecordBody
+from schemas.avro_body import SCHEMA_FILES, Document, RecordBody, Writer
 from schemas.errors import RegistryError
 from schemas.records import Record
 
@@ -82,7 +82,7 @@ class ConfluentCodec:
             self._headers[key] = MAGIC + schema_id.to_bytes(HEADER_BYTES - 1, "big")
         return self._headers[key]
 
-    def _writer(self, record_type: type[Any], schema_id: int) -> Any:
+    def _writer(self, record_type: type[Any], schema_id: int) -> Writer:
         known, body = self._writers[record_type], self._bodies[record_type]
         if (writer := known.get(schema_id)) is None:
             document = self._registry.schema(schema_id)
@@ -90,6 +90,7 @@ class ConfluentCodec:
             known.put(schema_id, writer)
         if writer is _UNKNOWN:
             raise body.error(f"the schema registry knows no schema {schema_id}")
+        assert isinstance(writer, Writer)
         return writer
 
 

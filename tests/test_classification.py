@@ -24,7 +24,8 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-LOCKED = lookup_id(caption_id("This door is locked."))
+LOCKED_TEXT = "This door is locked."
+LOCKED = lookup_id(caption_id(LOCKED_TEXT))
 KEYS = [lookup_id(caption_id(text)) for text in HELPFUL_TEXTS]
 
 

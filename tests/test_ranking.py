@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from consumers.replay.judges import load_model
 from infra.errors import OnibusError
 from infra.processes import Component
 from infra.settings import Settings, environment_of
@@ -14,8 +15,9 @@ from learner.caption_tally import CaptionTally
 from learner.fixed_judges import check_judges
 from learner.options import SpecShare, make_options
 from learner.scored_captions import kept_scores
+from tests.consumers.reward_models import HELPFUL_TEXTS, updates
 from tests.learner.runs import checkpoint_of, learn_to_the_end, start_learner, stop, wait_ready
-from tests.test_classification import KEYS, LOCKED, start_trainer
+from tests.test_classification import KEYS, LOCKED, LOCKED_TEXT, start_trainer
 from tests.test_end_to_end import newest, stopping_at_the_end
 from tests.waiting import wait_until
 
@@ -34,6 +36,17 @@ def start_comparing(settings: Settings) -> Component:
     return annotator
 
 
+def prefers_keys(settings: Settings) -> bool:
+    """Whether the newest version on the bus puts every message about keys before that of a locked door."""
+    (update, *_) = updates(settings)
+    model = load_model(settings, update.model)
+    return bool((model.probability((text, LOCKED_TEXT) for text in HELPFUL_TEXTS) > 0.5).all())
+
+
+def versions(settings: Settings) -> int:
+    return max(update.version for update in updates(settings))
+
+
 def scores(folder: Path) -> dict[int, float]:
     return {caption: scored.score for caption, scored in kept_scores(folder).items()}
 
@@ -47,6 +60,9 @@ def test_a_ranking_that_arrives_over_the_bus_rewards_what_comparisons_prefer(set
         trainer = start_trainer(settings, SPEC)
         with stopping_at_the_end(trainer):
             wait_until(lambda: newest(folder).get("model_version", 0) > 1, 120, "a version above 1")
+            wait_until(lambda: prefers_keys(settings), 120, "a version that prefers keys")
+            learned = versions(settings)
+            wait_until(lambda: newest(folder)["model_version"] >= learned, 60, "it at the learner")
             wait_until(lambda: newest(folder).get("intrinsic_return", 0) > 0, 120, "captions it rewards")
             wait_until(lambda: "label_to_reward_p50" in newest(folder), 60, "the time to a first reward")
         assert "pairs" in trainer.log_path.read_text()

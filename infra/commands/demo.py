@@ -56,7 +56,13 @@ def demo(
             help="Model of --llm openai; for vllm a folder or a hub's name. [vllm: a stand-in, trained here]"
         ),
     ] = None,
-    minutes: Annotated[float, typer.Option(min=0.1, help="How long to watch.")] = 6.0,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="How long to watch. [4; what can be learnt is watched until it is, 10 at most]",
+        ),
+    ] = None,
     annotators: Annotated[int, typer.Option(min=1, max=16, help="Annotator processes.")] = 2,
     run: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     picture: Annotated[
@@ -71,6 +77,7 @@ def demo(
     from rich.console import Console
 
     from infra.demo.session import ANNOTATED, DemoOptions, one_at_a_time
+    from infra.demo.watch import watch_for
     from learner.options import COMPARED, default_specs
     from producers.tasks import make_task
 
@@ -92,7 +99,7 @@ def demo(
         judge_name=_judge_name(reward, llm, model),
         judge=_judge_flags(llm, base_url, model),
         learner=tuple(learner),
-        seconds=minutes * 60,
+        watch=watch_for(minutes, task, reward),
         annotators=annotators,
         broker_port=broker_port,
     )

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.demo.snapshot import UNKNOWN, Snapshot
+from infra.demo.watch import Watch
 
 HEADLINE_LINES, FIGURE_LINES = 3, 10
 
@@ -29,7 +30,7 @@ class Heading:
     task: str
     reward: str
     judge: str
-    seconds: float
+    watch: Watch
 
 
 def render(
@@ -75,7 +76,8 @@ def one_line(now: Snapshot) -> str:
 
 def _headline(heading: Heading, now: Snapshot) -> RenderableType:
     elapsed = now.seconds
-    bar = ProgressBar(total=heading.seconds, completed=min(elapsed, heading.seconds))
+    expected = heading.watch.expected
+    bar = ProgressBar(total=expected, completed=min(elapsed, expected))
     grid = Table.grid(expand=True, padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
@@ -90,7 +92,7 @@ def _headline(heading: Heading, now: Snapshot) -> RenderableType:
             heading.judge,
         ),
         bar,
-        f"{_clock(elapsed)} / {_clock(heading.seconds)}",
+        f"{_clock(elapsed)} / {heading.watch.until}",
     )
     return Panel(grid, border_style="dim", subtitle="Ctrl-C stops cleanly", subtitle_align="right")
 

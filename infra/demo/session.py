@@ -22,6 +22,7 @@ from infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
 from infra.consumer_lag import ConsumerLag
 from infra.demo.live_view import CURVE_POINTS, Heading, one_line, render
 from infra.demo.snapshot import Snapshot, take_snapshot
+from infra.demo.watch import Watch
 from infra.errors import OnibusError
 from infra.processes import Component, Supervisor
 from infra.scraping import scrape
@@ -57,7 +58,7 @@ class DemoOptions:
     judge_name: str
     judge: tuple[str, ...]
     learner: tuple[str, ...]
-    seconds: float
+    watch: Watch
     annotators: int
     broker_port: int
     server: VllmServer | None = None
@@ -107,7 +108,7 @@ class Demo:
         self.close()
 
     def watch(self) -> None:
-        """Show the view until the time is over, the learner has finished, or a stop was asked for.
+        """Show the view until enough was seen, the learner has finished, or a stop was asked for.
 
         Raises:
             ComponentDiedError: one of the components did.
@@ -126,7 +127,8 @@ class Demo:
                     )
                 elif number % LINE_EVERY == 0:
                     self._console.print(one_line(snapshot), highlight=False)
-                if self._stopping.is_set() or seconds >= self.options.seconds or self._learner_finished():
+                enough = self.options.watch.is_over(seconds, snapshot.episode_return)
+                if enough or self._stopping.is_set() or self._learner_finished():
                     return
                 self._supervisor.check()
                 self._stopping.wait(SNAPSHOT_SECONDS)
@@ -240,7 +242,7 @@ class Demo:
 
     def _heading(self) -> Heading:
         options = self.options
-        return Heading(options.task, options.reward, options.judge_name, options.seconds)
+        return Heading(options.task, options.reward, options.judge_name, options.watch)
 
     def _snapshot(self, seconds: float) -> Snapshot:
         lag = None if self._lag is None else self._lag.total()

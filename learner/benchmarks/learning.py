@@ -13,6 +13,7 @@ from rich.console import Console
 
 from consumers.annotation_specs import load_spec
 from infra.demo.session import Demo, DemoOptions
+from infra.demo.watch import Watch
 from infra.errors import OnibusError
 from infra.settings import DEFAULT_PORT, Settings
 from infra.vllm_server import VllmServer
@@ -97,7 +98,7 @@ def _run(
         judge_name=plan.server.name if plan.server else "rules",
         judge=tuple(plan.server.judge_flags()) if plan.server else ("--llm", "rules"),
         learner=("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH), *share),
-        seconds=NEVER,
+        watch=Watch(NEVER),
         annotators=2,
         broker_port=DEFAULT_PORT,
         server=plan.server,

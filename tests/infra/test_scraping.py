@@ -11,6 +11,7 @@ from rich.console import Console
 
 from infra.demo.live_view import Heading, one_line, render
 from infra.demo.snapshot import UNKNOWN, take_snapshot
+from infra.demo.watch import Watch
 from infra.scraping import Scrape, scrape
 from tests.ports import free_port
 
@@ -65,7 +66,7 @@ def test_before_the_learner_has_stepped_its_figures_are_unknown_not_zero(ports: 
 
 
 def test_the_view_is_drawn_from_the_first_moment_on(ports: list[int]) -> None:
-    heading = Heading("keyroom-s5", "retrieval", "rules", 240.0)
+    heading = Heading("keyroom-s5", "retrieval", "rules", Watch(240.0))
     snapshot = take_snapshot(2.0, scrape(ports[:1]), scrape(ports), Scrape(), lag=3)
     for history in ([], [snapshot], [snapshot] * 5):
         console = Console(width=120, height=30, record=True)

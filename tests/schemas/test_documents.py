@@ -113,7 +113,7 @@ def test_what_was_ever_written_resolves_to_the_schema_of_today(record_type: type
         if document["name"] == record_type.__name__:
             writer = body.writer(document)
             written = io.BytesIO()
-            fastavro.schemaless_writer(written, writer, generate_one(writer))
+            fastavro.schemaless_writer(written, writer.schema, generate_one(writer.schema))
             assert isinstance(body.decode(written.getvalue(), writer), record_type)
 
 

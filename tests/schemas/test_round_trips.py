@@ -109,11 +109,16 @@ def test_random_values_are_refused(record_type: type[Record], value: bytes | Non
         codec.decode(record_type, value)
 
 
-@pytest.mark.parametrize("index", [b"\x01", b"\x03", b"\x0b", b"\x0c", b"\x80\x00"])
+@pytest.mark.parametrize("index", [b"\x01", b"\x03", b"\x0b", b"\x0c", b"\x80\x01"])
 def test_an_enum_index_out_of_range_is_no_verdict(index: bytes) -> None:
     value = codec.encode(LABEL)
     with pytest.raises(DecodeError):
         codec.decode(Label, value[:10] + index + value[11:])
+
+
+def test_a_number_in_more_bytes_than_it_needs_is_read_as_any_avro_reader_does() -> None:
+    value = codec.encode(LABEL)
+    assert codec.decode(Label, value[:10] + b"\x82\x00" + value[11:]) == LABEL
 
 
 def test_a_union_index_out_of_range_is_refused() -> None:

@@ -174,6 +174,8 @@ def test_a_label_that_the_log_does_not_explain_is_told(settings: Settings) -> No
     producer.close()
     from consumers.replay.verify_labels import verify_labels
 
+    # An annotation of the last second may still be on its way to the label topic, so it takes so long.
+    wait_until(lambda: verify_labels(settings).differences, 10, "the difference")
     (difference,) = verify_labels(settings).differences
     assert (difference.subject_id, difference.on_topic) == (key[8:], None)
     assert difference.by_log is Verdict.HELPFUL
