@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from consumers.reward_models import classification, ranking
 from consumers.reward_models.character_cnn import (
     CLASSES,
     SCORE,
     CharacterCNN,
+    architecture,
     caption_scores,
     helpful_probability,
+    sizes_of,
     to_bytes,
     to_rows,
 )
@@ -82,7 +83,7 @@ class ModelScores:
 
     def __init__(self, *, ranks: bool, device: str = "cpu") -> None:
         self._ranks, self._device = ranks, device
-        self._architecture = ranking.ARCHITECTURE if ranks else classification.ARCHITECTURE
+        self._outputs = SCORE if ranks else CLASSES
         self._captions: OrderedDict[int, bytes] = OrderedDict()
         self._judged: dict[bytes, _Judged] = {}
 
@@ -147,10 +148,11 @@ class ModelScores:
         except ModelFileError as error:
             return self._refuse("unreadable", file, str(error))
         made = contents.provenance
-        if made.architecture != self._architecture:
-            why = f"it is {made.architecture}, not {self._architecture}"
+        sizes = sizes_of(made.architecture, self._outputs)
+        if sizes is None:
+            why = f"it is {made.architecture}, not {architecture(self._outputs)} or of other known sizes"
             return self._refuse("architecture", file, why)
-        network = CharacterCNN(SCORE if self._ranks else CLASSES)
+        network = CharacterCNN(self._outputs, sizes)
         try:
             network.load_state_dict(dict(contents.weights))
         except RuntimeError as error:

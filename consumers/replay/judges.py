@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.replay.annotation_reader import LoggedAnnotation
-from consumers.reward_models import classification, ranking
 from consumers.reward_models.character_cnn import (
     CLASSES,
     SCORE,
     CharacterCNN,
     caption_scores,
     helpful_probability,
+    sizes_of,
     to_bytes,
     to_rows,
 )
@@ -134,15 +134,12 @@ def load_model(settings: Settings, name: str) -> RewardModel:
         file = read_model_file(data)
     except (ModelFileError, OSError) as error:
         raise OnibusError(f"{name} cannot be read as a reward model: {error}; give another file") from error
-    kinds = {
-        classification.ARCHITECTURE: (Kind.JUDGE_ONE, CLASSES),
-        ranking.ARCHITECTURE: (Kind.COMPARE_TWO, SCORE),
-    }
-    if file.provenance.architecture not in kinds:
-        raise OnibusError(
-            f"{name} has an architecture that this program does not know; use the onibus of its maker"
-        )
-    kind, outputs = kinds[file.provenance.architecture]
-    network = CharacterCNN(outputs)
-    network.load_state_dict(dict(file.weights))
-    return RewardModel(path.name, file.provenance, kind, network.eval())
+    for kind, outputs in ((Kind.JUDGE_ONE, CLASSES), (Kind.COMPARE_TWO, SCORE)):
+        sizes = sizes_of(file.provenance.architecture, outputs)
+        if sizes is not None:
+            network = CharacterCNN(outputs, sizes)
+            network.load_state_dict(dict(file.weights))
+            return RewardModel(path.name, file.provenance, kind, network.eval())
+    raise OnibusError(
+        f"{name} has an architecture that this program does not know; use the onibus of its maker"
+    )

@@ -16,8 +16,11 @@ import torch
 from consumers.replay.annotation_reader import AnnotationSource
 from consumers.replay.as_of import offsets_text
 from consumers.replay.versions import OFFLINE
+from consumers.reward_models.character_cnn import NETWORKS, Sizes
 from consumers.reward_models.chunks import model_name
 from consumers.reward_models.classification import Classification
+from consumers.reward_models.objective import Objective
+from consumers.reward_models.ranking import Ranking
 from consumers.reward_models.trainer import STEPS_PER_VERSION, THREADS, RewardTrainer, TrainedVersion
 from infra.errors import OnibusError
 from schemas.records import AnnotationSpec, Kind
@@ -35,6 +38,7 @@ class TrainingPlan:
         steps: gradient steps, a multiple of 32.
         threshold: above which the model's judgement is to count; it goes on the card.
         class_weights: of unhelpful and helpful captions in the loss; None: 1 each.
+        network: a name in :data:`~consumers.reward_models.character_cnn.NETWORKS`.
     """
 
     name: str
@@ -45,12 +49,15 @@ class TrainingPlan:
     steps: int = 512
     threshold: float = 0.5
     class_weights: tuple[float, float] | None = None
+    network: str = "published"
 
     def __post_init__(self) -> None:
         if self.steps < STEPS_PER_VERSION or self.steps % STEPS_PER_VERSION:
             raise OnibusError(
                 f"--steps {self.steps} is no multiple of {STEPS_PER_VERSION}; give another number"
             )
+        if self.network not in NETWORKS:
+            raise OnibusError(f"there is no network {self.network}; choose one of {', '.join(NETWORKS)}")
         if self.class_weights is not None:
             if self.spec.kind is not Kind.JUDGE_ONE:
                 raise OnibusError(
@@ -117,25 +124,21 @@ def train(
     Raises:
         OnibusError: there is nothing to learn, or annotations are missing.
     """
-    trainer = planned_trainer(plan.model, plan.spec_id, plan.spec, plan.seed, plan.class_weights)
+    objective = planned_objective(plan.spec, plan.class_weights, NETWORKS[plan.network])
+    trainer = RewardTrainer(plan.model, plan.spec_id, plan.seed, objective=objective)
     feed(trainer, source, plan.until, plan.spec_id)
     version = take_steps(trainer, plan.steps // STEPS_PER_VERSION, advance)
     told = {OFFLINE: 1.0} | dict(zip(_WEIGHTS, plan.class_weights or (), strict=False))
     return replace(version, metrics=version.metrics | told)
 
 
-def planned_trainer(
-    model: str,
-    spec_id: bytes,
-    spec: AnnotationSpec,
-    seed: int,
-    class_weights: tuple[float, float] | None = None,
-) -> RewardTrainer:
-    """A trainer that has seen nothing yet."""
-    trainer = RewardTrainer(model, spec_id, seed, kind=spec.kind)
-    if class_weights is not None:
-        trainer.objective = Classification(class_weights)  # the network does not depend on them
-    return trainer
+def planned_objective(
+    spec: AnnotationSpec, class_weights: tuple[float, float] | None, sizes: Sizes
+) -> Objective:
+    """What is learned, with no data yet; class weights count where one caption is judged."""
+    if spec.kind is Kind.JUDGE_ONE:
+        return Classification(class_weights, sizes)
+    return Ranking(sizes)
 
 
 def feed(trainer: RewardTrainer, source: AnnotationSource, until: Mapping[int, int], spec_id: bytes) -> None:

@@ -11,16 +11,17 @@ import torch
 
 from consumers.replay.annotation_reader import AnnotationReader, of_specs
 from consumers.replay.as_of import offsets_of
-from consumers.replay.model_training import feed, offline_weights, planned_trainer, take_steps
+from consumers.replay.model_training import feed, offline_weights, planned_objective, take_steps
 from consumers.replay.specs import KnownSpecs
 from consumers.replay.versions import OFFLINE, Training
+from consumers.reward_models.character_cnn import CLASSES, PUBLISHED, SCORE, sizes_of
 from consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
 from consumers.reward_models.trainer import RewardTrainer
 from consumers.reward_models.version_writer import newest_version
 from infra.codecs import codec_for
 from infra.errors import OnibusError
 from infra.settings import Settings
-from schemas.records import RewardUpdate
+from schemas.records import Kind, RewardUpdate
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,10 @@ def verify_training(
     spec_id = _spec_of(training)
     first, last = training.versions[0], training.versions[-1]
     weights = offline_weights(first.metrics)
-    trainer = planned_trainer(training.model, spec_id, specs[spec_id], first.seed, weights)
+    spec = specs[spec_id]
+    sizes = sizes_of(first.architecture, CLASSES if spec.kind is Kind.JUDGE_ONE else SCORE) or PUBLISHED
+    objective = planned_objective(spec, weights, sizes)  # another architecture is told of when it differs
+    trainer = RewardTrainer(training.model, spec_id, first.seed, objective=objective)
     check = TrainingCheck(
         training.model,
         len(training.versions),

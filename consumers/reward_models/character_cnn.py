@@ -1,4 +1,4 @@
-"""The character CNN that judges a caption by its bytes; sizes as published with ONI (arXiv 2410.23022).
+"""The character CNN that judges a caption by its bytes; usual sizes as published with ONI (arXiv 2410.23022).
 
 With two outputs it tells helpful from unhelpful captions, with one it scores them (Bradley-Terry).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -23,52 +24,64 @@ CLASSES = 2
 SCORE = 1
 """Outputs of a network that tells classes apart, and of one that scores."""
 
-_EMBEDDING, _CHANNELS, _HIDDEN, _POOL = 32, 64, 128, 3
-_KERNELS = (7, 7, 3, 3, 3, 3)
-_POOLED_AFTER = (0, 1, 5)
-"""Convolutions that a max-pool follows."""
 _CAPTIONS_AT_A_TIME = 256
 
 
-def architecture(outputs: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of a character CNN; ``pooled_after`` names the convolutions that a max-pool of ``pool`` follows."""
+
+    embedding: int
+    channels: int
+    kernels: tuple[int, ...]
+    pooled_after: tuple[int, ...]
+    hidden: int
+    pool: int = 3
+
+
+PUBLISHED = Sizes(32, 64, (7, 7, 3, 3, 3, 3), (0, 1, 5), 128)
+NETWORKS = {
+    "published": PUBLISHED,
+    "small": Sizes(16, 32, (7, 5, 3), (0, 1, 2), 64),
+    "large": Sizes(64, 128, (7, 7, 3, 3, 3, 3), (0, 1, 5), 256),
+}
+"""Networks by the name that a user gives; online trainers use the published one."""
+
+
+def architecture(outputs: int, sizes: Sizes = PUBLISHED) -> str:
     """Everything that weights must agree with to be loaded into :class:`CharacterCNN`, as JSON."""
-    sizes = {
-        "name": "character-cnn",
-        "caption_bytes": CAPTION_BYTES,
-        "embedding": _EMBEDDING,
-        "channels": _CHANNELS,
-        "kernels": _KERNELS,
-        "pooled_after": _POOLED_AFTER,
-        "pool": _POOL,
-        "hidden": _HIDDEN,
-        "outputs": outputs,
-    }
-    return json.dumps(sizes, sort_keys=True)
+    told = asdict(sizes) | {"name": "character-cnn", "caption_bytes": CAPTION_BYTES, "outputs": outputs}
+    return json.dumps(told, sort_keys=True)
+
+
+def sizes_of(told: str, outputs: int) -> Sizes | None:
+    """Sizes of the network with that many outputs whose :func:`architecture` is told; None: not ours."""
+    return next((sizes for sizes in NETWORKS.values() if architecture(outputs, sizes) == told), None)
 
 
 class CharacterCNN(nn.Module):
-    """Bytes (n, 256) uint8 to outputs (n, ``outputs``) float32. 142,082 parameters with two outputs.
+    """Bytes (n, 256) uint8 to outputs (n, ``outputs``) float32. 142,082 parameters as published, two outputs.
 
     Two outputs are the logits of unhelpful and helpful; one is a score whose differences count.
     """
 
-    def __init__(self, outputs: int = CLASSES) -> None:
+    def __init__(self, outputs: int = CLASSES, sizes: Sizes = PUBLISHED) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(256, _EMBEDDING)
+        self.embedding = nn.Embedding(256, sizes.embedding)
         layers: list[nn.Module] = []
-        channels, length = _EMBEDDING, CAPTION_BYTES
-        for place, kernel in enumerate(_KERNELS):
-            layers += [nn.Conv1d(channels, _CHANNELS, kernel), nn.ReLU()]
-            channels, length = _CHANNELS, length - kernel + 1
-            if place in _POOLED_AFTER:
-                layers.append(nn.MaxPool1d(_POOL))
-                length //= _POOL
+        channels, length = sizes.embedding, CAPTION_BYTES
+        for place, kernel in enumerate(sizes.kernels):
+            layers += [nn.Conv1d(channels, sizes.channels, kernel), nn.ReLU()]
+            channels, length = sizes.channels, length - kernel + 1
+            if place in sizes.pooled_after:
+                layers.append(nn.MaxPool1d(sizes.pool))
+                length //= sizes.pool
         self.convolutions = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(channels * length, _HIDDEN),
+            nn.Linear(channels * length, sizes.hidden),
             nn.ReLU(),
-            nn.Linear(_HIDDEN, outputs),
+            nn.Linear(sizes.hidden, outputs),
         )
 
     def forward(self, captions: Tensor) -> Tensor:

@@ -8,12 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from consumers.reward_models.character_cnn import CLASSES, CharacterCNN, architecture, helpful_probability
+from consumers.reward_models.character_cnn import (
+    CLASSES,
+    PUBLISHED,
+    CharacterCNN,
+    Sizes,
+    architecture,
+    helpful_probability,
+)
 from consumers.reward_models.labelled_captions import LabelledCaptions
 from consumers.reward_models.mini_batches import mini_batches
 from schemas.records import Annotation, Verdict
-
-ARCHITECTURE = architecture(CLASSES)
 
 _COUNTED = (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE)
 
@@ -25,17 +30,22 @@ class Classification:
 
     Args:
         class_weights: of unhelpful and helpful captions in the loss; None: 1 each.
+        sizes: of the network.
     """
 
-    architecture = ARCHITECTURE
     gradient_norm: float | None = None
 
-    def __init__(self, class_weights: tuple[float, float] | None = None) -> None:
+    def __init__(self, class_weights: tuple[float, float] | None = None, sizes: Sizes = PUBLISHED) -> None:
+        self._sizes = sizes
         self._captions = LabelledCaptions()
         self._weights = None if class_weights is None else torch.tensor(class_weights)
 
     def __len__(self) -> int:
         return len(self._captions)
+
+    @property
+    def architecture(self) -> str:
+        return architecture(CLASSES, self._sizes)
 
     @property
     def newest_annotated_at(self) -> int:
@@ -46,7 +56,7 @@ class Classification:
         return self._captions.can_teach
 
     def network(self) -> CharacterCNN:
-        return CharacterCNN(CLASSES)
+        return CharacterCNN(CLASSES, self._sizes)
 
     def apply(self, annotation: Annotation) -> None:
         self._captions.apply(annotation)

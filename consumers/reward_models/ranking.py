@@ -12,12 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from consumers.reward_models.character_cnn import SCORE, CharacterCNN, architecture, caption_scores
+from consumers.reward_models.character_cnn import (
+    PUBLISHED,
+    SCORE,
+    CharacterCNN,
+    Sizes,
+    architecture,
+    caption_scores,
+)
 from consumers.reward_models.compared_captions import ComparedCaptions
 from consumers.reward_models.mini_batches import mini_batches
 from schemas.records import Annotation, Verdict
 
-ARCHITECTURE = architecture(SCORE)
 TIE = 0.5
 
 _COUNTED = (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE)
@@ -27,16 +33,23 @@ class Ranking:
     """Cross-entropy of the Bradley-Terry model over compared pairs; ``unsure`` trains nothing.
 
     See :class:`~consumers.reward_models.objective.Objective`.
+
+    Args:
+        sizes: of the network.
     """
 
-    architecture = ARCHITECTURE
     gradient_norm: float | None = 10.0
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sizes = PUBLISHED) -> None:
+        self._sizes = sizes
         self._pairs = ComparedCaptions()
 
     def __len__(self) -> int:
         return len(self._pairs)
+
+    @property
+    def architecture(self) -> str:
+        return architecture(SCORE, self._sizes)
 
     @property
     def newest_annotated_at(self) -> int:
@@ -47,7 +60,7 @@ class Ranking:
         return self._pairs.can_teach
 
     def network(self) -> CharacterCNN:
-        return CharacterCNN(SCORE)
+        return CharacterCNN(SCORE, self._sizes)
 
     def apply(self, annotation: Annotation) -> None:
         self._pairs.apply(annotation)

@@ -63,6 +63,7 @@ class RewardTrainer:
         seed: of the initial weights and the mini-batches.
         resumed: the newest version, to go on from. Annotations below its offsets must be fed first.
         kind: what the specification asks for: verdicts on one caption, or comparisons of two.
+        objective: with no data yet, in place of the usual one for that kind.
 
     Raises:
         OnibusError: ``resumed`` has another seed, specification or architecture.
@@ -75,10 +76,11 @@ class RewardTrainer:
         seed: int,
         resumed: ModelFile | None = None,
         kind: Kind = Kind.JUDGE_ONE,
+        objective: Objective | None = None,
     ) -> None:
         make_deterministic()
         self._model, self._spec_id, self._seed = model, spec_id, seed
-        self.objective = objective_of(kind)
+        self.objective = objective_of(kind) if objective is None else objective
         self.version = self.gradient_steps = 0
         self._offsets: dict[int, int] = {}
         self._seen = self._new = 0

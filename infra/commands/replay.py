@@ -73,6 +73,9 @@ def train(
     helpful_weight: Annotated[
         float | None, typer.Option(help="Weight of helpful captions in the loss; unhelpful ones have 1.")
     ] = None,
+    network: Annotated[
+        str, typer.Option(help="published (the sizes that online trainers use), small or large.")
+    ] = "published",
     name: Annotated[
         str | None, typer.Option(help="Name of the model. [default: the spec's, and -replayed]")
     ] = None,
@@ -97,6 +100,7 @@ def train(
             steps,
             threshold,
             None if helpful_weight is None else (1.0, helpful_weight),
+            network,
         )
         with progress("gradient steps", steps) as advance:
             version = train_model(annotations, plan, advance)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from consumers.reward_models import ranking
-from consumers.reward_models.character_cnn import CharacterCNN
+from consumers.reward_models.character_cnn import CLASSES, NETWORKS, SCORE, CharacterCNN, architecture
 from consumers.reward_models.chunks import WholeFile
-from consumers.reward_models.classification import ARCHITECTURE
 from consumers.reward_models.model_file import ModelFile, Provenance
 from learner import model_scores
 from learner.model_scores import ModelInUse, ModelScores
 from schemas.ids import caption_id, lookup_id
 from tests.consumers.reward_models import MODEL, SPEC_ID
+
+ARCHITECTURE = architecture(CLASSES)
 
 TEXTS = {lookup_id(caption_id(text)): text for text in ("You find a key.", "It is dark.", "Ouch!")}
 MODEL_IN_USE = ModelInUse(MODEL, 1, "", 0, 0.0)
@@ -75,6 +75,16 @@ def test_a_new_version_scores_what_is_at_hand_and_what_comes_later() -> None:
     assert (model.version, model.labels, model.written_at) == (2, 5, 2.0)
 
 
+def test_a_model_of_other_sizes_judges_too() -> None:
+    small, scores = NETWORKS["small"], judging()
+    made = Provenance(MODEL, 1, architecture(CLASSES, small), SPEC_ID.hex(), 0, {}, 32, 5, torch.__version__)
+    scores.add(TEXTS)
+    assert scores.take(
+        SPEC_ID, whole(1, ModelFile(made, CharacterCNN(CLASSES, small).state_dict(), {}).to_bytes()), 1.0
+    )
+    assert None not in rewarding(scores, IDS[:, :3])
+
+
 def test_scores_have_the_shape_of_the_ids_and_belong_to_them() -> None:
     scores = judging()
     scores.use(SPEC_ID, lambda captions: np.array([len(c) for c in captions], np.float32), MODEL_IN_USE)
@@ -89,7 +99,7 @@ def test_scores_have_the_shape_of_the_ids_and_belong_to_them() -> None:
     [
         version_file(2, 9.0, architecture='{"name": "another"}'),
         version_file(2, 9.0, architecture=ARCHITECTURE.replace("256", "128")),
-        version_file(2, 9.0, architecture=ranking.ARCHITECTURE),
+        version_file(2, 9.0, architecture=architecture(SCORE)),
         whole(2, b"no safetensors at all"),
         whole(2, ModelFile(Provenance("m", 2, ARCHITECTURE, "", 0, {}, 0, 0, ""), {}, {}).to_bytes()),
     ],

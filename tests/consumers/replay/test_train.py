@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from consumers.reward_models.character_cnn import to_bytes, to_rows
+from consumers.reward_models.character_cnn import NETWORKS, to_bytes, to_rows
 from consumers.reward_models.chunks import model_name
 from consumers.reward_models.model_file import read_model_file
 from infra.settings import Settings
@@ -77,6 +77,21 @@ def test_a_published_model_has_a_name_of_its_own_and_can_be_verified(settings: S
     assert [(check["identical"], check["versions"]) for check in checks] == [(1, 1)]
 
 
+@pytest.mark.parametrize("network", ["small", "large"])
+def test_another_network_is_trained_judges_and_is_verified(settings: Settings, network: str) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:8]])
+    out = settings.runs_dir / "model.safetensors"
+    asked = ("--steps", 32, "--network", network, "--name", network, "--publish")
+    told = onibus_json(settings, "replay", "train", out, *SPEC, *asked)
+    sizes = NETWORKS[network]
+    assert told["architecture"]["channels"] == sizes.channels
+    weights = read_model_file(out.read_bytes()).weights
+    assert weights["embedding.weight"].shape == (256, sizes.embedding)
+    assert onibus_json(settings, "replay", "evaluate", out)["figures"]["count"] == 8
+    checks = onibus_json(settings, "replay", "verify", "--no-labels")["trainings"]
+    assert [(check["identical"], check["versions"]) for check in checks] == [(1, 1)]
+
+
 def test_weights_pull_the_judgement_to_their_class(settings: Settings) -> None:
     from consumers.reward_models.character_cnn import CharacterCNN, helpful_probability
 
@@ -98,6 +113,7 @@ def test_weights_pull_the_judgement_to_their_class(settings: Settings) -> None:
     ("arguments", "complaint"),
     [
         (["--spec", SPEC_NAME, "--steps", "33"], "no multiple of 32"),
+        (["--spec", SPEC_NAME, "--network", "huge"], "published, small, large"),
         (["--spec", "goals"], "there is no spec goals"),
         (["--spec", SPEC_NAME, "--until", "2024-01-01T00:00:00"], ""),
         (["--spec", SPEC_NAME, "--until", f"{MODEL}@7"], "there is no reward model"),
