@@ -16,7 +16,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 from consumers.tiny_llama.exercises import Exercise, SpecExercises
 from consumers.tiny_llama.tokenizer import LONGEST_PROMPT, VOCABULARY, train_tokenizer
 
-_IGNORED = -100  # cross_entropy's mark for positions that do not count
+_IGNORED = -100  # marks positions that are no answers
 _PROMPT_WEIGHT = 200  # how often prompts and answers are shown to the tokenizer, beside captions
 _EVALUATION_BATCH = 128
 _BUCKETS = 8  # batches of one spec that are drawn at a time and sorted by length
@@ -28,8 +28,8 @@ class TrainingOptions:
     """How it is trained."""
 
     steps: int = 900
-    batch: int = 64
-    learning_rate: float = 2e-3
+    batch: int = 32
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     warm_up: float = 0.15
     seed: int = 0
@@ -125,16 +125,17 @@ class TinyLlama:
     @torch.no_grad()
     def _hits(self, which: int, exercises: Sequence[Exercise]) -> list[bool]:
         """For each exercise whether every token of the answer is the likeliest one."""
-        encoded = [self._encode(exercise) for exercise in exercises]
-        logits, targets = self._answers(which, encoded)
-        return _all_right(logits.argmax(-1), targets)
+        answered = self._answers(which, [self._encode(exercise) for exercise in exercises])
+        wrong = answered.logits.argmax(-1) != answered.targets
+        missed = set(answered.rows[wrong].tolist())
+        return [row not in missed for row in range(len(exercises))]
 
     def _loss(self, which: int, encoded: Sequence[_Encoded]) -> torch.Tensor:
-        logits, targets = self._answers(which, encoded)
-        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=_IGNORED)
+        answered = self._answers(which, encoded)
+        return functional.cross_entropy(answered.logits, answered.targets)
 
-    def _answers(self, which: int, encoded: Sequence[_Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits float32 (B, L, V) and targets int64 (B, L) of the tokens after the prefix.
+    def _answers(self, which: int, encoded: Sequence[_Encoded]) -> _Answered:
+        """What the model says where answers stand.
 
         What all prompts of a spec begin with goes through the model once a batch, not once an exercise.
         Padding stands on the right, where causal attention never looks from an answer.
@@ -156,7 +157,9 @@ class TinyLlama:
         hidden = self.model.model(
             input_ids=inputs, past_key_values=cache, use_cache=True, position_ids=places
         ).last_hidden_state
-        return self.model.lm_head(hidden).float(), targets
+        counted = targets != _IGNORED
+        logits = self.model.lm_head(hidden[counted]).float()
+        return _Answered(logits, targets[counted], counted.nonzero()[:, 0])
 
     def _encode(self, exercise: Exercise) -> _Encoded:
         messages = [{"role": "user", "content": exercise.prompt}]
@@ -165,6 +168,14 @@ class TinyLlama:
         word = self.tokenizer.encode(exercise.word, add_special_tokens=False)
         answer = [*word, self.tokenizer.eos_token_id]
         return _Encoded(_fitting(prompt, LONGEST_PROMPT - len(answer)) + answer, len(answer))
+
+
+class _Answered(NamedTuple):
+    """Logits float32 (T, V), tokens int64 (T,) and rows of the batch int64 (T,) of all answers' tokens."""
+
+    logits: torch.Tensor
+    targets: torch.Tensor
+    rows: torch.Tensor
 
 
 class _Encoded(NamedTuple):
@@ -178,11 +189,11 @@ def _shape() -> LlamaConfig:
     """Heads of 32, for vLLM's attention on a CPU wants multiples of that."""
     return LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=3,
-        num_attention_heads=6,
-        num_key_value_heads=6,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
         head_dim=32,
         max_position_embeddings=LONGEST_PROMPT,
         tie_word_embeddings=True,
@@ -212,9 +223,3 @@ def _common_prefix(encoded: Iterable[_Encoded]) -> list[int]:
 def _fitting(prompt: list[int], room: int) -> list[int]:
     """A caption too long for the model loses its middle; the words of the chat template stay."""
     return prompt if len(prompt) <= room else prompt[: room - 4] + prompt[-4:]
-
-
-def _all_right(predicted: torch.Tensor, targets: torch.Tensor) -> list[bool]:
-    counted = targets != _IGNORED
-    right = ((predicted == targets) | ~counted).all(-1)
-    return [bool(x) for x in right]
