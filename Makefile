@@ -20,7 +20,7 @@ help:
 	@echo "make demo       play, judge and learn on this machine; TASK= REWARD= LLM= BASE_URL= MODEL= MINUTES= EXTRA="
 	@echo "make test       lint and every test"
 	@echo "make test-fast  the tests that take seconds"
-	@echo "make test-vllm  the tests against a real vLLM server, which it sets up (5 GB)"
+	@echo "make test-vllm  of these the ones against a real vLLM server, which both set up (5 GB)"
 	@echo "make chaos      20,000 captions on three brokers, and everything that can go wrong; half an hour; ARGS="
 	@echo "make lint       ruff, mypy, import arrows"
 	@echo "make bench      every figure in the README"
@@ -31,8 +31,8 @@ help:
 demo: .venv/set-up $(if $(filter vllm,$(LLM)),.venv-vllm/set-up)
 	@$(ONIBUS) demo $(DEMO_FLAGS)
 
-test: lint
-	@$(PYTEST) --ignore=tests/consumers/vllm $(ARGS)
+test: lint .venv-vllm/set-up
+	@$(PYTEST) $(ARGS)
 
 test-vllm: .venv/set-up .venv-vllm/set-up
 	@$(PYTEST) tests/consumers/vllm $(ARGS)

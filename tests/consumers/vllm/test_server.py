@@ -9,7 +9,7 @@ import pytest
 
 from consumers.annotation_specs import load_spec_file
 from consumers.openai_model import OpenAIModel
-from infra.settings import Settings
+from infra.settings import Settings, environment_of
 from schemas import ids
 from schemas.records import AnnotationSpec, Origin
 from tests.command import run_onibus, the_one_line
@@ -88,10 +88,7 @@ def test_a_model_that_the_server_has_not_is_said_in_one_line(
         "--model",
         "no-such-model",
     ]
-    environment = {
-        "ONIBUS_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "ONIBUS_TOPIC_PREFIX": settings.topic_prefix,
-    }
+    environment = environment_of(settings)
     said = run_onibus(*annotate, "--spec", SPEC, folder=settings.runs_dir, environment=environment)
     assert "no model no-such-model" in the_one_line(said)
     assert not records(settings, "labels")
@@ -106,7 +103,7 @@ def test_a_server_killed_in_the_middle_and_back_again_costs_nothing(
         wait_until(lambda: len(label_keys(settings)) > 50, 60, "the first labels")
         server.kill()
         server.stop()
-        assert not server.processes()  # no engine outlives its server
+        wait_until(lambda: not server.processes(), 10, "no engine that outlives its server")
         before = len(label_keys(settings))
         assert before < len(texts), "the server was too fast to be killed in the middle"
         server.start()
