@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -34,6 +36,8 @@ COMPARISONS = 8
 SEED = 0
 TRANSITIONS = 1_024
 LONGEST_DELAY_MS = 5.0
+_PAUSE_SECONDS = 0.001
+"""Between two batches: the learner does other things, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,11 @@ def measure_trainer(settings: Settings, count: int) -> list[Figure]:
 
 
 def measure_swap(captions: int, versions: int) -> list[Figure]:
-    """How long a batch of 1,024 transitions takes at most, with versions swapped in and without."""
+    """How much longer a batch of 1,024 transitions takes while a version is swapped in.
+
+    The longest batch of each swap counts, and of these the median: what a swap costs comes up in every
+    one, what the machine does besides (in as long a time without swaps, too) in some.
+    """
     figures = []
     for ranks in (False, True):
         scores, files = ModelScores(ranks=ranks), _two_versions(ranks)
@@ -106,20 +114,30 @@ def measure_swap(captions: int, versions: int) -> list[Figure]:
         reward = ModelReward(scores, shape, count_beta=3.0)
         reward.specs = (SpecReward(_SPEC_ID, 0.5),)
         name = "ranking" if ranks else "classification"
-        quiet = _batches(reward, list(known), threading.Event(), 400)
-        done = threading.Event()
-        thread = threading.Thread(target=_swap, args=(scores, files, versions, done))
-        thread.start()
-        swapped = _batches(reward, list(known), done, 10**9)
-        thread.join()
-        delay = np.max(swapped) - np.median(quiet)
+        swaps = [
+            _batches_during(partial(scores.take, _SPEC_ID, files[n % 2], 0.0), reward, [*known])
+            for n in range(versions)
+        ]
+        quiet = [_batches_during(partial(time.sleep, _total_seconds(swap)), reward, [*known])
+                 for swap in swaps]  # fmt: skip
+        usual = float(np.median(np.concatenate(quiet)))
+        longest, longest_quiet = ([float(np.max(batches)) for batches in all_of] for all_of in (swaps, quiet))
+        delay = statistics.median(longest) - usual
         figures += [
-            Figure(f"{name}: a batch, no swap: median", float(np.median(quiet)), "ms"),
-            Figure(f"{name}: a batch, no swap: longest", float(np.max(quiet)), "ms"),
-            Figure(f"{name}: a batch while versions come: median", float(np.median(swapped)), "ms"),
-            Figure.at_most(
-                f"{name}: longest delay of a batch in {versions} swaps", float(delay), "ms", LONGEST_DELAY_MS
+            Figure(f"{name}: a batch, median", usual, "ms"),
+            Figure(
+                f"{name}: a batch while a version comes, median",
+                float(np.median(np.concatenate(swaps))),
+                "ms",
             ),
+            Figure.at_most(
+                f"{name}: longest delay of a batch by a swap, median of {versions}",
+                delay,
+                "ms",
+                LONGEST_DELAY_MS,
+            ),
+            Figure(f"{name}: longest batch in all swaps", max(longest), "ms"),
+            Figure(f"{name}: longest batch in as long without", max(longest_quiet), "ms"),
         ]
     return figures
 
@@ -127,10 +145,18 @@ def measure_swap(captions: int, versions: int) -> list[Figure]:
 _SPEC_ID = b"benchmrk"
 
 
-def _swap(scores: ModelScores, files: Sequence[WholeFile], versions: int, done: threading.Event) -> None:
-    for number in range(versions):
-        scores.take(_SPEC_ID, files[number % 2], float(number))
-    done.set()
+def _batches_during(
+    work: Callable[[], object], reward: ModelReward, captions: Sequence[int]
+) -> NDArray[np.float64]:
+    """Milliseconds of each batch, one after the other until ``work`` is done in another thread."""
+    with ThreadPoolExecutor(1) as elsewhere:
+        done = elsewhere.submit(work)
+        return _batches(reward, captions, done.done)
+
+
+def _total_seconds(batches: NDArray[np.float64]) -> float:
+    """About how long it took to make them."""
+    return float(np.sum(batches) / 1000 + _PAUSE_SECONDS * batches.size)
 
 
 def _verdicts(captions: Sequence[str]) -> _Log:
@@ -238,16 +264,15 @@ def _two_versions(ranks: bool) -> list[WholeFile]:
 
 
 def _batches(
-    reward: ModelReward, captions: Sequence[int], done: threading.Event, most: int
+    reward: ModelReward, captions: Sequence[int], is_done: Callable[[], bool]
 ) -> NDArray[np.float64]:
-    """Milliseconds of each batch, one after the other until ``done`` or ``most`` of them."""
     rng = np.random.default_rng(SEED)
     batches = [rng.choice(captions, (TRANSITIONS // 32, 32)) for _ in range(16)]
     counts = rng.integers(1, 9, (TRANSITIONS // 32, 32))
     milliseconds: list[float] = []
-    while not done.is_set() and len(milliseconds) < most:
+    while not is_done():
         began = time.perf_counter_ns()
         reward(batches[len(milliseconds) % 16], counts)
         milliseconds.append((time.perf_counter_ns() - began) / 1e6)
-        time.sleep(0.001)  # the learner does other things, too
+        time.sleep(_PAUSE_SECONDS)
     return np.array(milliseconds)
