@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ CAPTIONS = int(os.environ.get("CHAOS_CAPTIONS", "20000"))
 RATE = float(os.environ.get("CHAOS_RATE", "500"))
 FAULTS_SECONDS = 40.0
 OUTAGE_SECONDS = 30.0
+LARGEST_FILE = 4_096
+"""Bytes; a write beyond it fails. Files on a full disk fail the same way, but the disk is everybody's."""
 NAMES = ("a1", "a2", "a3")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
@@ -44,6 +47,13 @@ class Cluster:
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: self._status().pids[node] is None, 30, "a broker's death")
+
+    def fill_disk(self, node: int) -> None:
+        """Let no file of this broker grow any further, as on a full disk: Kafka then gives up its folder."""
+        pid = self._status().pids[node]
+        assert pid is not None
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
+        wait_until(lambda: self._status().pids[node] is None, 60, "a broker's giving up")
 
     def start_missing(self) -> None:
         if not self._status().running:
@@ -150,6 +160,17 @@ def test_the_leader_of_most_partitions_is_killed_and_comes_back(
 ) -> None:
     begin(system)
     cluster.kill(cluster.leader_of_most(f"{system.settings.topic_prefix}labels"))
+    before = system.labels_so_far()
+    wait_until(lambda: system.labels_so_far() > min(before + 300, CAPTIONS - 1), 120, "work with two brokers")
+    cluster.start_missing()
+    survived(system, capsys)
+
+
+def test_the_disk_of_one_broker_is_full_until_there_is_room_again(
+    cluster: Cluster, system: System, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(system)
+    cluster.fill_disk(cluster.leader_of_most(f"{system.settings.topic_prefix}labels"))
     before = system.labels_so_far()
     wait_until(lambda: system.labels_so_far() > min(before + 300, CAPTIONS - 1), 120, "work with two brokers")
     cluster.start_missing()
