@@ -197,11 +197,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
+_VERDICTS: Mapping[str | None, Verdict | None] = {verdict.value: verdict for verdict in Verdict} | {
+    None: None
+}
+_ORIGINS = {origin.value: origin for origin in Origin}
+"""Looked up for every record, which is several times faster than the enum's own search."""
+
 _REVIVERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
-    "Label": {"verdict": Verdict},
+    "Label": {"verdict": _VERDICTS.__getitem__},
     "Annotation": {
-        "verdict": lambda v: None if v is None else Verdict(v),
-        "origin": Origin,
+        "verdict": _VERDICTS.__getitem__,
+        "origin": _ORIGINS.__getitem__,
         "texts": tuple,
         "sources": lambda v: tuple(CaptionOffset(**o) for o in v),
     },
