@@ -15,17 +15,16 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import openai
 from openai.types.chat import ChatCompletion
 
-from consumers.annotation_specs import AnswerFormat
-from consumers.answers import read_answer
+from consumers.asked_spec import AskedSpec, Reply, answer_to, sampling_value
 from consumers.circuit import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
-from consumers.language_model import Answer, Attempt, ModelRefusedError, Question, verdict_of
-from consumers.prompts import Prompt, prompt_hash
+from consumers.language_model import Answer, ModelRefusedError, Question
 from infra import metrics
 from infra.errors import OnibusError
 from schemas.records import AnnotationSpec, Origin
@@ -36,8 +35,6 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 KEY_FILE_VARIABLE = "ONIBUS_OPENAI_API_KEY_FILE"
 _NO_KEY = "none"  # local servers want some key and accept any
 
-READABLE_TRIES = 3
-"""How often a caption is asked about until an answer can be read."""
 STRIKES = 10
 """How often a caption may fail while others succeed. A server that fails on one request in five gives up one
 caption in ten million by mistake."""
@@ -142,30 +139,13 @@ class OpenAIModel:
     async def answer(self, question: Question) -> Answer:
         """See :meth:`consumers.language_model.LanguageModel.answer`."""
         asked = self._asked[question.spec_id]
-        prompt = asked.prompt.text(question.text, question.second)
-        attempts: list[Attempt] = []
-        while len(attempts) < READABLE_TRIES:
-            reply = await self._reply(asked, prompt)
-            if isinstance(reply, str):
-                return Answer(question, verdict_of(()), tuple(attempts), given_up=reply)
-            attempts.append(reply.attempt)
-            if reply.attempt.verdict is not None:
-                return Answer(question, reply.attempt.verdict, tuple(attempts))
-            if reply.is_refusal:
-                why = f"the model refuses the content: {reply.attempt.raw_answer[:200]!r}"
-                return Answer(question, verdict_of(attempts), tuple(attempts), given_up=why)
-        return Answer(
-            question,
-            verdict_of(attempts),
-            tuple(attempts),
-            given_up=f"no verdict in {len(attempts)} answers, last: {attempts[-1].raw_answer[:200]!r}",
-        )
+        return await answer_to(question, asked, partial(self._reply, asked))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
-    async def _reply(self, asked: _Asked, prompt: str) -> _Reply | str:
+    async def _reply(self, asked: _Asked, prompt: str) -> Reply | str:
         """One answer; or, in one line, why this prompt will never get one."""
         failures, strikes, successes = 0, 0, self._successes
         while True:
@@ -212,7 +192,7 @@ class OpenAIModel:
             self._successes += 1
             return True
 
-    async def _send(self, asked: _Asked, prompt: str) -> _Reply:
+    async def _send(self, asked: _Asked, prompt: str) -> Reply:
         """One request; trouble that may pass is a :class:`_MayPassError`."""
         started = time.perf_counter_ns()
         try:
@@ -259,50 +239,38 @@ class _TooLargeError(Exception):
     """The request is larger than the server takes."""
 
 
-class _Reply(NamedTuple):
-    """An answer, and whether the model (or a filter before it) would not touch the content."""
-
-    attempt: Attempt
-    is_refusal: bool
-
-
-class _Asked:
-    """How one spec is asked: prompt, parameters, parser."""
+class _Asked(AskedSpec):
+    """How one spec is asked, the request's parameters included."""
 
     def __init__(self, spec: AnnotationSpec) -> None:
+        super().__init__(spec)
         self.model = spec.model
-        self.prompt = Prompt(spec)
-        self._format = AnswerFormat.model_validate_json(spec.parser)
         extra: dict[str, Any] = {}
         self.parameters: dict[str, Any] = {}
         for name, value in spec.sampling.items():
             if name in _NAMED_PARAMETERS:
                 self.parameters[name] = _number(spec, name, value)
             else:
-                extra[name] = _plain(value)
-        if self._format.constrained:
+                extra[name] = sampling_value(value)
+        if self.format.constrained:
             # vLLM's name for it; the older guided_choice is ignored without a word.
-            extra["structured_outputs"] = {"choice": list(self._format.words.values())}
+            extra["structured_outputs"] = {"choice": list(self.format.words.values())}
         if extra:
             self.parameters["extra_body"] = extra
 
-    def reply(self, completion: ChatCompletion, prompt: str, latency_us: int) -> _Reply:
+    def reply(self, completion: ChatCompletion, prompt: str, latency_us: int) -> Reply:
         choice = completion.choices[0]
         refusal = getattr(choice.message, "refusal", None) or ""
         text = choice.message.content or refusal
-        reading = read_answer(self._format, text)
         usage = completion.usage
-        attempt = Attempt(
-            verdict=reading.verdict,
-            raw_answer=text,
-            reason=reading.reason,
-            prompt_hash=prompt_hash(prompt),
+        attempt = self.attempt(
+            text,
+            prompt,
             tokens_in=usage.prompt_tokens if usage else 0,
             tokens_out=usage.completion_tokens if usage else 0,
             latency_us=latency_us,
-            answered_at=time.time_ns() // 1000,
         )
-        return _Reply(attempt, bool(refusal) or choice.finish_reason == "content_filter")
+        return Reply(attempt, bool(refusal) or choice.finish_reason == "content_filter")
 
 
 def _number(spec: AnnotationSpec, name: str, value: str) -> float | int:
@@ -310,13 +278,6 @@ def _number(spec: AnnotationSpec, name: str, value: str) -> float | int:
         return _NAMED_PARAMETERS[name](value)
     except ValueError as error:
         raise OnibusError(f"spec {spec.name}: sampling {name} = {value!r} is no number; mend it") from error
-
-
-def _plain(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import os
 import queue
@@ -18,20 +17,17 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
-from consumers.annotation_specs import AnswerFormat
-from consumers.answers import read_answer
-from consumers.language_model import Answer, Attempt, ModelRefusedError, Question, verdict_of
-from consumers.prompts import Prompt, prompt_hash
+from consumers.asked_spec import AskedSpec, Reply, answer_to, sampling_value
+from consumers.language_model import Answer, ModelRefusedError, Question
 from infra.errors import OnibusError
 from infra.model_folder import is_folder, model_folder
 from schemas.records import AnnotationSpec, Origin
 
 _log = logging.getLogger(__name__)
 
-READABLE_TRIES = 3
-"""How often a caption is asked about until an answer can be read."""
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process: no engine is left behind, however this one ends
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -94,25 +90,28 @@ class VllmModel:
     async def answer(self, question: Question) -> Answer:
         """See :meth:`consumers.language_model.LanguageModel.answer`."""
         asked = self._asked[question.spec_id]
-        prompt = asked.prompt.text(question.text, question.second)
-        attempts: list[Attempt] = []
-        while len(attempts) < READABLE_TRIES:
-            started = time.perf_counter_ns()
-            try:
-                written = await self._engine.generate(prompt, asked.sampling)
-            except _RefusedPromptError as error:
-                given_up = f"the model does not take the prompt: {error}"
-                return Answer(question, verdict_of(()), tuple(attempts), given_up=given_up)
-            attempts.append(asked.attempt(written, prompt, (time.perf_counter_ns() - started) // 1000))
-            if attempts[-1].verdict is not None:
-                return Answer(question, verdict_of(attempts), tuple(attempts))
-        last = attempts[-1].raw_answer[:200]
-        given_up = f"no verdict in {len(attempts)} answers, last: {last!r}"
-        return Answer(question, verdict_of(attempts), tuple(attempts), given_up=given_up)
+        return await answer_to(question, asked, partial(self._ask_once, asked))
 
     async def close(self) -> None:
         """Give the model's memory back."""
         await asyncio.get_running_loop().run_in_executor(None, self._engine.stop)
+
+    async def _ask_once(self, asked: _Asked, prompt: str) -> Reply | str:
+        started = time.perf_counter_ns()
+        try:
+            written = await self._engine.generate(prompt, asked.sampling)
+        except _RefusedPromptError as error:
+            return f"the model does not take the prompt: {error}"
+        latency_us = (time.perf_counter_ns() - started) // 1000
+        return Reply(
+            asked.attempt(
+                written.text,
+                prompt,
+                tokens_in=written.tokens_in,
+                tokens_out=written.tokens_out,
+                latency_us=latency_us,
+            )
+        )
 
 
 class _Written(NamedTuple):
@@ -127,38 +126,24 @@ class _RefusedPromptError(Exception):
     """This prompt will never be answered, others will; the message says why."""
 
 
-class _Asked:
-    """How one spec is asked: prompt, sampling, parser."""
+class _Asked(AskedSpec):
+    """How one spec is asked, sampling included."""
 
     def __init__(self, spec: AnnotationSpec) -> None:
         from vllm import SamplingParams
         from vllm.exceptions import VLLMError
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        self.prompt = Prompt(spec)
-        self._format = AnswerFormat.model_validate_json(spec.parser)
-        given: dict[str, Any] = {name: _plain(value) for name, value in spec.sampling.items()}
-        if self._format.constrained:
-            given["structured_outputs"] = StructuredOutputsParams(choice=list(self._format.words.values()))
+        super().__init__(spec)
+        given: dict[str, Any] = {name: sampling_value(value) for name, value in spec.sampling.items()}
+        if self.format.constrained:
+            given["structured_outputs"] = StructuredOutputsParams(choice=list(self.format.words.values()))
         try:
             self.sampling = SamplingParams(**given, output_kind=RequestOutputKind.FINAL_ONLY)
         except (TypeError, ValueError, VLLMError) as error:
             raise OnibusError(
                 f"spec {spec.name}: [sampling] is not for vLLM: {_line(error)}; mend it"
             ) from error
-
-    def attempt(self, written: _Written, prompt: str, latency_us: int) -> Attempt:
-        reading = read_answer(self._format, written.text)
-        return Attempt(
-            verdict=reading.verdict,
-            raw_answer=written.text,
-            reason=reading.reason,
-            prompt_hash=prompt_hash(prompt),
-            tokens_in=written.tokens_in,
-            tokens_out=written.tokens_out,
-            latency_us=latency_us,
-            answered_at=time.time_ns() // 1000,
-        )
 
 
 @dataclass(slots=True)
@@ -328,13 +313,6 @@ def _rendered(engine: Any, prompt: str) -> Any:
     message = {"role": "user", "content": prompt}
     _, (tokens,) = renderer.render_chat([[message]], chat, renderer.default_chat_tok_params)
     return tokens
-
-
-def _plain(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value
 
 
 def _line(error: Exception) -> str:

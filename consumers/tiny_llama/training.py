@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from consumers.tiny_llama.exercises import Exercise, SpecExercises
 from consumers.tiny_llama.tokenizer import LONGEST_PROMPT, VOCABULARY, train_tokenizer
@@ -54,6 +55,7 @@ class TinyLlama:
     """
 
     def __init__(self, exercises: Sequence[SpecExercises], options: TrainingOptions) -> None:
+        transformers_logging.disable_progress_bar()  # of writing a file of a megabyte
         torch.manual_seed(options.seed)
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         self._exercises, self._options = exercises, options

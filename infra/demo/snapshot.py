@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from infra.scraping import Scrape
@@ -52,6 +53,13 @@ class Snapshot:
 
 UNKNOWN = Snapshot(**dict.fromkeys(Snapshot.__dataclass_fields__, math.nan) | {"time": 0.0, "seconds": 0.0})
 """Before anything was scraped."""
+
+
+def labels_at_start(history: Iterable[Snapshot]) -> float:
+    """Labels that were on the bus before the demo's annotators wrote any; NaN if the learner never said."""
+    known = (s.labels_known - s.labels_written for s in history if not math.isnan(s.labels_known))
+    first = next(known, math.nan)
+    return first if math.isnan(first) else max(0.0, first)
 
 
 def take_snapshot(

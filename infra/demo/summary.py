@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.demo.session import Demo
-from infra.demo.snapshot import Snapshot
+from infra.demo.snapshot import Snapshot, labels_at_start
 
 LISTED = 10
 LONGEST = 120
@@ -51,7 +51,6 @@ def _figures(demo: Demo, last: Snapshot | None) -> Table:
     table.add_column("how much", justify="right")
     if last is None:
         return table
-    at_start = next((s.labels_known for s in demo.history if not math.isnan(s.labels_known)), math.nan)
     rows = [
         ("time watched", f"{last.seconds / 60:.1f} min"),
         ("environment steps", _number(last.env_steps)),
@@ -60,7 +59,7 @@ def _figures(demo: Demo, last: Snapshot | None) -> Table:
         ("captions published", _number(last.captions_published)),
         ("  of them new to their worker", _number(last.captions_new)),
         ("  dropped", _number(last.captions_dropped)),
-        ("labels on the bus at the start", _number(at_start)),
+        ("labels on the bus at the start", _number(labels_at_start(demo.history))),
         ("labels paid for in this run", _number(last.labels_written)),
         ("captions not asked again (label there or on its way)", _number(last.captions_known)),
         *_model(last),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from rich.console import Console
 
 from infra.demo.live_view import Heading, one_line, render
-from infra.demo.snapshot import UNKNOWN, take_snapshot
+from infra.demo.snapshot import UNKNOWN, labels_at_start, take_snapshot
 from infra.demo.watch import Watch
 from infra.scraping import Scrape, scrape
 from tests.ports import free_port
@@ -63,6 +64,14 @@ def test_before_the_learner_has_stepped_its_figures_are_unknown_not_zero(ports: 
     assert math.isnan(snapshot.consumer_lag)
     assert "episode_return" not in snapshot.to_json()
     assert snapshot.labels_written == 9
+
+
+def test_labels_that_are_written_before_the_first_look_are_not_there_at_the_start() -> None:
+    first = replace(UNKNOWN, labels_known=18.0, labels_written=18.0)
+    assert labels_at_start([UNKNOWN, first]) == 0
+    assert labels_at_start([replace(first, labels_written=1.0), first]) == 17
+    assert labels_at_start([replace(first, labels_written=19.0)]) == 0, "the learner lags behind"
+    assert math.isnan(labels_at_start([UNKNOWN]))
 
 
 def test_the_view_is_drawn_from_the_first_moment_on(ports: list[int]) -> None:
