@@ -142,7 +142,7 @@ async def _ask_bare(url: str, texts: Sequence[str]) -> float:
         for text in texts
     ]
     free = asyncio.Semaphore(CONCURRENCY)
-    limits = httpx.Limits(max_connections=CONCURRENCY)
+    limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
     async with httpx.AsyncClient(limits=limits, timeout=30, trust_env=False) as client:
 
         async def ask(body: object) -> None:
