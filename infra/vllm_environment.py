@@ -19,7 +19,8 @@ def vllm_python() -> Path:
     Raises:
         OnibusError: there is none.
     """
-    if find_spec("vllm") is not None:
+    found = find_spec("vllm")
+    if found is not None and found.origin is not None:  # not just some folder of that name
         return Path(sys.executable)
     folder = Path(os.environ.get(VARIABLE) or Path(__file__).parents[1] / ".venv-vllm")
     python = folder / "bin" / "python"
