@@ -233,7 +233,7 @@ class AnnotatorProcess:
                 place = (record.topic, record.partition, record.offset)
                 self._annotator.give_up(*place, record.key, record.value, "unreadable label")
             if not len(self._annotator.pending):
-                self._read_back()
+                self._read_back(stopping)
         except (KafkaError, RegistryError, TimeoutError, UnreachableError) as error:
             self._start_over(error, stopping)
             return False
@@ -246,12 +246,12 @@ class AnnotatorProcess:
             )
             self._counts.consumed(len(batch), known)
 
-    def _read_back(self) -> None:
+    def _read_back(self, stopping: threading.Event) -> None:
         owed = self._annotator.pending.next_range(_READ_BACK_OFFSETS)
         if owed is None:
             return
         assert self._caption_log is not None
-        for batch in self._caption_log.read(owed, timeout=5.0):
+        for batch in self._caption_log.read(owed, 5.0, stopping):
             self._annotator.see(
                 owed.partition,
                 [r.offset for r in batch],
@@ -259,7 +259,8 @@ class AnnotatorProcess:
                 [r.value for r in batch],
                 read_back=owed,
             )
-        self._annotator.pending.was_read_back(owed)
+        if not stopping.is_set():  # else it may not have been read whole, and stays owed
+            self._annotator.pending.was_read_back(owed)
 
     def _ask(self) -> None:
         room = min(self._membership.most_under_way - self._annotator.under_way, self._affordable())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Container, Iterator
 
@@ -103,8 +104,10 @@ class CaptionLog:
         self._topic = TopicNames(settings.topic_prefix).captions
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
 
-    def read(self, owed: OwedRange, timeout: float) -> Iterator[list[ConsumerRecord]]:
-        """The records that are left of a range, in batches.
+    def read(
+        self, owed: OwedRange, timeout: float, stopping: threading.Event
+    ) -> Iterator[list[ConsumerRecord]]:
+        """The records that are left of a range, in batches; not to its end if ``stopping`` is set meanwhile.
 
         Raises:
             TimeoutError: the end was not reached within ``timeout`` seconds.
@@ -113,7 +116,7 @@ class CaptionLog:
         self._consumer.assign([tp])
         self._consumer.seek(tp, owed.start)
         deadline = time.monotonic() + timeout
-        while (self._consumer.position(tp, timeout_ms=500) or 0) < owed.end:
+        while not stopping.is_set() and (self._consumer.position(tp, timeout_ms=500) or 0) < owed.end:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self._topic} {owed} not read in {timeout:g} s")
             for records in self._consumer.poll(timeout_ms=200).values():
