@@ -24,7 +24,6 @@ from infra.model_folder import is_folder, model_folder, revision_of
 from infra.settings import Settings
 from infra.shutdown import stop_event
 from infra.topic_admin import require_topics
-from infra.topics import TopicNames
 from schemas import ids
 from schemas.records import AnnotationSpec
 
@@ -78,11 +77,7 @@ def run(settings: Settings, options: AnnotateOptions) -> None:
     specs = annotation_specs(files, options)
     model = language_model(files, specs, options)
     metrics.expose(options.metrics_port, settings.metrics_host)
-    names = TopicNames(settings.topic_prefix)
-    require_topics(
-        settings,
-        [names.captions, names.labels, names.annotations, names.annotation_specs, names.dead_letters],
-    )
+    require_topics(settings, role="annotator")
     publish_specs(settings, list(specs.values()))
     membership = Membership(
         group=f"{settings.topic_prefix}{options.group}" if options.group else group_of(settings, specs),

@@ -15,6 +15,7 @@ _COMMANDS: tuple[str, ...] = (
     "demo",
     "broker",
     "topics",
+    "access",
     "learn",
     "rollout",
     "annotate",

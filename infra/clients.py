@@ -141,7 +141,10 @@ def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
         TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())
     ]
     if not partitions:
-        raise OnibusError(f"topic {topic} does not exist; create it with: onibus topics create")
+        raise OnibusError(
+            f"topic {topic} does not exist, or this user may not look at it; create it with: onibus topics "
+            "create, or have a role granted: onibus access grant"
+        )
     return partitions
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from kafka.errors import (
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
+from infra.access import Operation, Resource, Right, rights_of, role_of
 from infra.clients import admin
 from infra.errors import OnibusError
 from infra.settings import Settings
@@ -18,11 +25,19 @@ from infra.topics import Topic, topic_table
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as it is on the cluster."""
+    """A topic as it is on the cluster.
+
+    Attributes:
+        operations: what this user may do with it, in Kafka's words; empty if the cluster does not tell.
+    """
 
     partitions: int
     replication: int
     config: Mapping[str, str]
+    operations: frozenset[str] = field(default_factory=frozenset)
+
+    def allows(self, operation: Operation) -> bool:
+        return not self.operations or operation.value in self.operations
 
 
 def create_topics(settings: Settings) -> list[str]:
@@ -35,7 +50,7 @@ def create_topics(settings: Settings) -> list[str]:
         OnibusError: the cluster cannot be reached or refuses.
     """
     with admin(settings) as client:
-        there = _existing(client, [topic.name for topic in topic_table(settings)])
+        there = _existing(client, settings, [topic.name for topic in topic_table(settings)])
         missing = [topic for topic in topic_table(settings) if topic.name not in there]
         return _create(client, missing) if missing else []
 
@@ -72,16 +87,20 @@ def crowded_groups(settings: Settings) -> list[str]:
     ]
 
 
-def require_topics(settings: Settings, names: Iterable[str] | None = None) -> None:
-    """Refuse to go on if topics are missing or different.
+def require_topics(settings: Settings, role: str | None = None) -> None:
+    """Refuse to go on if topics are missing or different, or this user may not do its work with them.
 
-    Looks at the whole table, or at those of ``names`` (full names).
+    Args:
+        role: of :mod:`infra.access`: its topics are looked at, and its rights; None: the whole table.
 
     Raises:
-        OnibusError: naming every difference, or the cluster cannot be reached.
+        OnibusError: naming every difference or missing right, or the cluster cannot be reached.
     """
-    wanted = None if names is None else set(names)
-    table = [topic for topic in topic_table(settings) if wanted is None or topic.name in wanted]
+    table = topic_table(settings)
+    rights: list[Right] = []
+    if role is not None:
+        rights = [r for r in rights_of(role_of(role), settings) if r.resource is Resource.TOPIC]
+        table = [topic for topic in table if topic.name in {right.name for right in rights}]
     states = describe_topics(settings, table)
     found = [line for topic in table for line in differences(topic, states.get(topic.name))]
     if found:
@@ -89,6 +108,9 @@ def require_topics(settings: Settings, names: Iterable[str] | None = None) -> No
             f"topics are not as they must be: {'; '.join(found)}; create missing ones "
             "with: onibus topics create, and for others change the setting or the topic"
         )
+    denied = [r for r in rights if r.name in states and not states[r.name].allows(r.operation)]
+    if denied:
+        raise _denied(settings, [f"{r.operation.value.lower()} {r.name}" for r in denied], role or "ROLE")
 
 
 def describe_topics(settings: Settings, table: Iterable[Topic]) -> dict[str, TopicState]:
@@ -99,13 +121,14 @@ def describe_topics(settings: Settings, table: Iterable[Topic]) -> dict[str, Top
     """
     table = list(table)
     with admin(settings) as client:
-        there = _existing(client, [topic.name for topic in table])
+        there = _existing(client, settings, [topic.name for topic in table])
         configs = _configs(client, [topic for topic in table if topic.name in there])
     return {
         name: TopicState(
             partitions=len(description["partitions"]),
             replication=min(len(partition["replica_nodes"]) for partition in description["partitions"]),
             config=configs[name],
+            operations=frozenset(description.get("authorized_operations") or ()),
         )
         for name, description in there.items()
     }
@@ -149,13 +172,24 @@ def _create(client: KafkaAdminClient, missing: list[Topic]) -> list[str]:
     return [topic.name for topic in missing if topic.name in created]
 
 
-def _existing(client: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, Any]]:
+def _existing(client: KafkaAdminClient, settings: Settings, names: list[str]) -> dict[str, dict[str, Any]]:
     """kafka-python's description of each topic of ``names`` that exists."""
     try:
         described = client.describe_topics(names)
     except KafkaError as error:
         raise OnibusError(f"the cluster does not describe its topics: {error}; try again") from error
+    hidden = sorted(t["name"] for t in described if t["error_code"] == TopicAuthorizationFailedError.errno)
+    if hidden:
+        raise _denied(settings, [f"look at {', '.join(hidden)}"], "ROLE")
     return {topic["name"]: topic for topic in described if topic["error_code"] == 0}
+
+
+def _denied(settings: Settings, what: Iterable[str], role: str) -> OnibusError:
+    user = settings.sasl_username or "this client"
+    return OnibusError(
+        f"{user} may not {', '.join(what)}; have a super user grant it: "
+        f"onibus access grant {role} --user {settings.sasl_username or 'NAME'}"
+    )
 
 
 def _configs(client: KafkaAdminClient, topics: list[Topic]) -> dict[str, dict[str, str]]:

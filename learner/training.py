@@ -38,7 +38,7 @@ def run(settings: Settings, options: LearnOptions, *, resume: bool, metrics_port
     folder = settings.runs_dir / options.run
     make_task(options.task, max_episode_steps=options.max_episode_steps).close()  # type: ignore[no-untyped-call]
     if options.captions:
-        require_topics(settings)
+        require_topics(settings, role="learner")
         check_judges(settings, options)
     session = _open_run(options, folder, resume)
     os.environ.update(environment_of(settings))

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from infra.errors import OnibusError
 from infra.settings import Settings
 from infra.topic_admin import require_topics
-from infra.topics import TopicNames
 from producers.bus import CLOSE_SECONDS, FLUSH_SECONDS, RolloutBus, process_bus
 from producers.environment import NetHackEnvironment
 from producers.publisher import STOP_GRACE_SECONDS
@@ -117,8 +116,7 @@ def run(
         OnibusError: unknown task, cluster out of reach, topics missing, or a worker that died.
     """
     check_task(options.task)
-    names = TopicNames(settings.topic_prefix)
-    require_topics(settings, [names.captions, names.episodes])
+    require_topics(settings, role="rollout")
     crew = _Crew(settings, options, load_policy)
     try:
         crew.wait_until_ready(stopping)

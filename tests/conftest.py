@@ -37,6 +37,14 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
     stop_broker(folder)
 
 
+@pytest.fixture(scope="session")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+    """A real broker with TLS, logins and rights, as long as the session. Tests must not stop it."""
+    folder = tmp_path_factory.mktemp("secure-broker")
+    yield start_broker(BrokerOptions(folder, port=free_port(), secure=True, heap="256m"))
+    stop_broker(folder)
+
+
 @pytest.fixture
 def settings(broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """Settings for the session's broker with this test's own topics, which exist until the test ends."""

@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from infra.processes import Component
-from infra.settings import Settings, environment_of
+from infra.settings import Settings
 from learner.caption_tally import CaptionTally
 from schemas.ids import caption_id, lookup_id
 from tests.consumers.reward_models import (
@@ -19,7 +18,7 @@ from tests.consumers.reward_models import (
     updates,
 )
 from tests.learner.runs import checkpoint_of, start_learner, stop, wait_ready
-from tests.test_end_to_end import newest, start_annotator, stopping_at_the_end
+from tests.test_end_to_end import newest, start_annotator, start_trainer, stopping_at_the_end
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -27,12 +26,6 @@ pytestmark = pytest.mark.slow
 LOCKED_TEXT = "This door is locked."
 LOCKED = lookup_id(caption_id(LOCKED_TEXT))
 KEYS = [lookup_id(caption_id(text)) for text in HELPFUL_TEXTS]
-
-
-def start_trainer(settings: Settings, spec: str = "keys-and-doors") -> Component:
-    trainer = Component("trainer", ("train-reward", "--spec", spec), settings.runs_dir / "trainer.log")
-    trainer.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
-    return trainer
 
 
 def test_versions_over_the_bus_reward_captions_and_the_trainer_may_be_away(settings: Settings) -> None:

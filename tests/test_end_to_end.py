@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from infra.access import role_of
+from infra.access_admin import add_user, grant
 from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
 from infra.processes import Component
 from infra.settings import Settings, environment_of, load_settings
 from infra.topic_admin import create_topics
 from learner.progress import read_history
+from tests.consumers.replay.running import onibus, refusal
 from tests.learner.runs import descendants, start_learner, wait_ready
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -29,6 +33,12 @@ def start_annotator(settings: Settings, name: str = "judge") -> Component:
     )
     annotator.start(environment_of(settings))
     return annotator
+
+
+def start_trainer(settings: Settings, spec: str = "keys-and-doors") -> Component:
+    trainer = Component("trainer", ("train-reward", "--spec", spec), settings.runs_dir / "trainer.log")
+    trainer.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
+    return trainer
 
 
 @contextmanager
@@ -68,26 +78,48 @@ def test_labels_that_arrive_over_the_bus_raise_the_intrinsic_reward(settings: Se
         assert "0 dead letters" in annotator.log_path.read_text()
 
 
-def test_every_component_works_over_tls_and_scram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def as_user(settings: Settings, role: str) -> Settings:
+    """The same cluster for a user who has this role and no other right."""
+    user, file = f"{role}-{settings.topic_prefix}", settings.runs_dir / f"{role}.password"
+    file.write_text(password := secrets.token_urlsafe(16))
+    add_user(settings, user, password)
+    grant(settings, user, role_of(role))
+    return settings.model_copy(update={"sasl_username": user, "sasl_password_file": file})
+
+
+def test_every_component_works_over_tls_and_scram_with_no_right_but_its_role(
+    secure: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    running = start_broker(BrokerOptions(tmp_path / "broker", port=free_port(), secure=True))
-    try:
-        settings = load_settings(
-            **running.client_settings(), partitions=4, runs_dir=tmp_path, topic_prefix="secure."
-        )
-        create_topics(settings)
-        annotator, learner = start_annotator(settings), start_learner(settings, "secure")
-        with stopping_at_the_end(annotator, learner):
-            wait_ready(learner)
-            wait_until(lambda: newest(tmp_path / "secure").get("labels_known", 0) > 0, 60, "labels over TLS")
-        password = settings.password()
-        assert password
-        logs = annotator.log_path.read_text() + learner.log_path.read_text()
-        assert password not in logs
-        assert password not in (tmp_path / "secure" / "options.json").read_text()
-        assert password not in (tmp_path / "secure" / "config.json").read_text()
-    finally:
-        stop_broker(tmp_path / "broker")
+    administrator = load_settings(
+        **secure.client_settings(), partitions=4, runs_dir=tmp_path, topic_prefix="every-role."
+    )
+    create_topics(as_user(administrator, "operator"))
+    annotator = start_annotator(as_user(administrator, "annotator"))
+    trainer = start_trainer(as_user(administrator, "trainer"))
+    learner = start_learner(as_user(administrator, "learner"), "secure", "--reward", "classification")
+    folder = tmp_path / "secure"
+    with stopping_at_the_end(annotator, trainer, learner):
+        wait_ready(learner)
+        wait_until(lambda: newest(folder).get("labels_known", 0) > 0, 60, "labels over TLS")
+        wait_until(lambda: newest(folder).get("model_version", 0) > 0, 120, "a reward model over TLS")
+        onibus(as_user(administrator, "rollout"), "rollout", "--task", "keyroom-s5", "--steps", "200")
+        person = as_user(administrator, "person")
+        onibus(person, "labels", "withdraw", "--verdict", "unhelpful", "--yes")
+        onibus(person, "dead-letters", "redrive", "--yes")
+    for component in (annotator, trainer, learner):
+        assert stop_code(component) == 0, component.log_path.read_text()
+    reader = as_user(administrator, "reader")
+    onibus(reader, "status")
+    onibus(reader, "report", "secure")
+    assert "identical" in onibus(reader, "replay", "verify")
+    assert "ACL" in refusal(reader, "labels", "set", "This door is locked.", "helpful")
+
+    passwords = [file.read_text() for file in tmp_path.glob("*.password")]
+    assert len(passwords) == 7
+    kept = [file.read_text(errors="ignore") for file in (*tmp_path.glob("*.log"), *folder.glob("*.json*"))]
+    assert len(kept) > 4
+    assert not [password for password in passwords for text in kept if password in text]
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from learner.options import SpecShare, make_options
 from learner.scored_captions import kept_scores
 from tests.consumers.reward_models import HELPFUL_TEXTS, updates
 from tests.learner.runs import checkpoint_of, learn_to_the_end, start_learner, stop, wait_ready
-from tests.test_classification import KEYS, LOCKED, LOCKED_TEXT, start_trainer
-from tests.test_end_to_end import newest, stopping_at_the_end
+from tests.test_classification import KEYS, LOCKED, LOCKED_TEXT
+from tests.test_end_to_end import newest, start_trainer, stopping_at_the_end
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,6 @@ from infra.logs import set_up_logging
 from infra.settings import Settings
 from infra.shutdown import stop_event
 from infra.topic_admin import require_topics
-from infra.topics import TopicNames
 from schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)
@@ -40,10 +39,7 @@ def run(settings: Settings, options: TrainOptions) -> None:
     set_up_logging(options.verbose)
     stopping = stop_event()
     metrics.expose(options.metrics_port, settings.metrics_host)
-    names = TopicNames(settings.topic_prefix)
-    require_topics(
-        settings, [names.annotations, names.annotation_specs, names.reward_models, names.reward_updates]
-    )
+    require_topics(settings, role="trainer")
     found = _announced(settings, options.spec, stopping)
     if found is not None:
         spec_id, spec = found

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _VALID_FOR = dt.timedelta(days=3650)
 CLIENT_USER = "onibus"
 BROKER_USER = "broker"
+_BROKER_NAME = "onibus local broker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ class Credentials:
     @property
     def client_password(self) -> str:
         return self.client_password_file.read_text().strip()
+
+    @property
+    def super_users(self) -> tuple[str, ...]:
+        """May do everything: the first user; the brokers among each other, by login and by certificate."""
+        return self.client_user, self.broker_user, f"CN={_BROKER_NAME}"
 
     @property
     def broker_password(self) -> str:
@@ -121,7 +127,7 @@ def _broker_certificate(
 
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     return (
-        _builder(_name("onibus local broker"), ca.subject, key)
+        _builder(_name(_BROKER_NAME), ca.subject, key)
         .add_extension(x509.SubjectAlternativeName(_alternative_names(host)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)

@@ -75,4 +75,6 @@ def _security(credentials: Credentials | None) -> dict[str, str]:
         "ssl.keystore.location": str(credentials.key_and_certificate),
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(credentials.ca),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": ";".join(f"User:{name}" for name in credentials.super_users),
     }

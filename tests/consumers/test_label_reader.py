@@ -142,7 +142,7 @@ def test_a_table_from_the_compacted_log_equals_the_one_that_saw_everything(setti
 
 def test_a_missing_topic_is_one_clear_line(settings: Settings) -> None:
     elsewhere = settings.model_copy(update={"topic_prefix": "nothing-there."})
-    with pytest.raises(OnibusError, match=r"nothing-there.labels does not exist; .* onibus topics create"):
+    with pytest.raises(OnibusError, match=r"nothing-there.labels does not exist, .* onibus topics create"):
         LabelReader(elsewhere, LabelTable()).load(timeout=5)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
+from infra.broker import RunningBroker
 from infra.broker.credentials import Credentials, credentials_in
 from infra.clients import admin, consumer, producer, read_all, transactional_producer
 from infra.errors import OnibusError
@@ -16,13 +16,6 @@ from infra.settings import load_settings
 from infra.topic_admin import check_topics, create_topics
 from tests.command import run_onibus, the_one_line
 from tests.ports import free_port
-
-
-@pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
-    folder = tmp_path_factory.mktemp("secure-broker")
-    yield start_broker(BrokerOptions(folder, port=free_port(), secure=True, heap="256m"))
-    stop_broker(folder)
 
 
 def test_everything_works_with_the_right_settings(secure: RunningBroker) -> None:
