@@ -109,11 +109,11 @@ def test_every_component_works_over_tls_and_scram_with_no_right_but_its_role(
         onibus(person, "dead-letters", "redrive", "--yes")
     for component in (annotator, trainer, learner):
         assert stop_code(component) == 0, component.log_path.read_text()
-    reader = as_user(administrator, "reader")
+    reader, spec = as_user(administrator, "reader"), ("--spec", "keys-and-doors")
     onibus(reader, "status")
     onibus(reader, "report", "secure")
     assert "identical" in onibus(reader, "replay", "verify")
-    assert "ACL" in refusal(reader, "labels", "set", "This door is locked.", "helpful")
+    assert "ACL" in refusal(reader, "labels", "set", "This door is locked.", "helpful", *spec)
 
     passwords = [file.read_text() for file in tmp_path.glob("*.password")]
     assert len(passwords) == 7

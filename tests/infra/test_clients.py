@@ -100,7 +100,7 @@ def test_read_all_stops_at_the_end_that_held_when_it_began(settings: Settings) -
 
 
 def test_read_all_names_a_missing_topic(settings: Settings) -> None:
-    with pytest.raises(OnibusError, match="topic no-such-topic does not exist, .* create it with"):
+    with pytest.raises(OnibusError, match=r"topic no-such-topic does not exist, .* create it with"):
         list(read_all(settings, "no-such-topic"))
 
 
