@@ -21,7 +21,7 @@ from consumers.reward_models.character_cnn import (
     architecture,
     caption_scores,
     helpful_probability,
-    sizes_of,
+    network_of,
     to_bytes,
     to_rows,
 )
@@ -148,11 +148,11 @@ class ModelScores:
         except ModelFileError as error:
             return self._refuse("unreadable", file, str(error))
         made = contents.provenance
-        sizes = sizes_of(made.architecture, self._outputs)
-        if sizes is None:
-            why = f"it is {made.architecture}, not {architecture(self._outputs)} or of other known sizes"
+        known = network_of(made.architecture, self._outputs)
+        if known is None:
+            why = f"it is {made.architecture}, not {architecture(self._outputs)} or another that is known"
             return self._refuse("architecture", file, why)
-        network = CharacterCNN(self._outputs, sizes)
+        network = CharacterCNN(self._outputs, known)
         try:
             network.load_state_dict(dict(contents.weights))
         except RuntimeError as error:

@@ -16,7 +16,7 @@ from consumers.reward_models.character_cnn import (
     CharacterCNN,
     caption_scores,
     helpful_probability,
-    sizes_of,
+    network_of,
     to_bytes,
     to_rows,
 )
@@ -135,9 +135,9 @@ def load_model(settings: Settings, name: str) -> RewardModel:
     except (ModelFileError, OSError) as error:
         raise OnibusError(f"{name} cannot be read as a reward model: {error}; give another file") from error
     for kind, outputs in ((Kind.JUDGE_ONE, CLASSES), (Kind.COMPARE_TWO, SCORE)):
-        sizes = sizes_of(file.provenance.architecture, outputs)
-        if sizes is not None:
-            network = CharacterCNN(outputs, sizes)
+        made = network_of(file.provenance.architecture, outputs)
+        if made is not None:
+            network = CharacterCNN(outputs, made)
             network.load_state_dict(dict(file.weights))
             return RewardModel(path.name, file.provenance, kind, network.eval())
     raise OnibusError(

@@ -16,7 +16,7 @@ import torch
 from consumers.replay.annotation_reader import AnnotationSource
 from consumers.replay.as_of import offsets_text
 from consumers.replay.versions import OFFLINE
-from consumers.reward_models.character_cnn import NETWORKS, Sizes
+from consumers.reward_models.character_cnn import USUAL, Network, network_named
 from consumers.reward_models.chunks import model_name
 from consumers.reward_models.classification import Classification
 from consumers.reward_models.objective import Objective
@@ -49,15 +49,14 @@ class TrainingPlan:
     steps: int = 512
     threshold: float = 0.5
     class_weights: tuple[float, float] | None = None
-    network: str = "published"
+    network: str = USUAL
 
     def __post_init__(self) -> None:
         if self.steps < STEPS_PER_VERSION or self.steps % STEPS_PER_VERSION:
             raise OnibusError(
                 f"--steps {self.steps} is no multiple of {STEPS_PER_VERSION}; give another number"
             )
-        if self.network not in NETWORKS:
-            raise OnibusError(f"there is no network {self.network}; choose one of {', '.join(NETWORKS)}")
+        network_named(self.network)
         if self.class_weights is not None:
             if self.spec.kind is not Kind.JUDGE_ONE:
                 raise OnibusError(
@@ -124,7 +123,7 @@ def train(
     Raises:
         OnibusError: there is nothing to learn, or annotations are missing.
     """
-    objective = planned_objective(plan.spec, plan.class_weights, NETWORKS[plan.network])
+    objective = planned_objective(plan.spec, plan.class_weights, network_named(plan.network))
     trainer = RewardTrainer(plan.model, plan.spec_id, plan.seed, objective=objective)
     feed(trainer, source, plan.until, plan.spec_id)
     version = take_steps(trainer, plan.steps // STEPS_PER_VERSION, advance)
@@ -133,12 +132,12 @@ def train(
 
 
 def planned_objective(
-    spec: AnnotationSpec, class_weights: tuple[float, float] | None, sizes: Sizes
+    spec: AnnotationSpec, class_weights: tuple[float, float] | None, network: Network
 ) -> Objective:
     """What is learned, with no data yet; class weights count where one caption is judged."""
     if spec.kind is Kind.JUDGE_ONE:
-        return Classification(class_weights, sizes)
-    return Ranking(sizes)
+        return Classification(class_weights, network)
+    return Ranking(network)
 
 
 def feed(trainer: RewardTrainer, source: AnnotationSource, until: Mapping[int, int], spec_id: bytes) -> None:

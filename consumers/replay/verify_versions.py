@@ -14,7 +14,7 @@ from consumers.replay.as_of import offsets_of
 from consumers.replay.model_training import feed, offline_weights, planned_objective, take_steps
 from consumers.replay.specs import KnownSpecs
 from consumers.replay.versions import OFFLINE, Training
-from consumers.reward_models.character_cnn import CLASSES, PUBLISHED, SCORE, sizes_of
+from consumers.reward_models.character_cnn import CLASSES, MAX_OVER_TIME, SCORE, network_of
 from consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
 from consumers.reward_models.trainer import RewardTrainer
 from consumers.reward_models.version_writer import newest_version
@@ -97,8 +97,9 @@ def verify_training(
     first, last = training.versions[0], training.versions[-1]
     weights = offline_weights(first.metrics)
     spec = specs[spec_id]
-    sizes = sizes_of(first.architecture, CLASSES if spec.kind is Kind.JUDGE_ONE else SCORE) or PUBLISHED
-    objective = planned_objective(spec, weights, sizes)  # another architecture is told of when it differs
+    outputs = CLASSES if spec.kind is Kind.JUDGE_ONE else SCORE
+    network = network_of(first.architecture, outputs) or MAX_OVER_TIME
+    objective = planned_objective(spec, weights, network)  # another architecture is told of when it differs
     trainer = RewardTrainer(training.model, spec_id, first.seed, objective=objective)
     check = TrainingCheck(
         training.model,

@@ -1,4 +1,4 @@
-"""The character CNN that judges a caption by its bytes; usual sizes as published with ONI (arXiv 2410.23022).
+"""The character CNN that judges a caption by its bytes, as published with ONI (arXiv 2410.23022) or better.
 
 With two outputs it tells helpful from unhelpful captions, with one it scores them (Bradley-Terry).
 """
@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from infra.errors import OnibusError
+
 CAPTION_BYTES = 256
 """Bytes of a caption that the network sees. What is longer is cut off there, in training and in judging
 alike, so two captions that differ only later get the same reward. (A byte 0 fills up shorter ones.)"""
@@ -28,8 +30,15 @@ _CAPTIONS_AT_A_TIME = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
-    """Of a character CNN; ``pooled_after`` names the convolutions that a max-pool of ``pool`` follows."""
+class Network:
+    """What a character CNN is made like, and trained with.
+
+    Attributes:
+        pooled_after: the convolutions that a max-pool of ``pool`` follows.
+        max_over_time: whether each channel's largest value is all that goes on, wherever in the caption it
+            stands (Kim, arXiv 1408.5882); otherwise all places go on.
+        learning_rate: of Adam.
+    """
 
     embedding: int
     channels: int
@@ -37,51 +46,76 @@ class Sizes:
     pooled_after: tuple[int, ...]
     hidden: int
     pool: int = 3
+    max_over_time: bool = False
+    learning_rate: float = 1e-4
 
 
-PUBLISHED = Sizes(32, 64, (7, 7, 3, 3, 3, 3), (0, 1, 5), 128)
+PUBLISHED = Network(32, 64, (7, 7, 3, 3, 3, 3), (0, 1, 5), 128)
+MAX_OVER_TIME = Network(32, 64, (7, 5, 3), (0,), 128, max_over_time=True, learning_rate=5e-4)
 NETWORKS = {
+    "max-over-time": MAX_OVER_TIME,
     "published": PUBLISHED,
-    "small": Sizes(16, 32, (7, 5, 3), (0, 1, 2), 64),
-    "large": Sizes(64, 128, (7, 7, 3, 3, 3, 3), (0, 1, 5), 256),
+    "small": Network(16, 32, (7, 5, 3), (0, 1, 2), 64),
+    "large": Network(64, 128, (7, 7, 3, 3, 3, 3), (0, 1, 5), 256),
 }
-"""Networks by the name that a user gives; online trainers use the published one."""
+"""Networks by the name that a user gives."""
+USUAL = "max-over-time"
+"""Captions are several messages in a row, and what makes one helpful may stand anywhere. A network that looks
+for it everywhere alike learns from fewer labels and errs less on captions that it has not seen than the
+published one, which must learn each place anew (``onibus bench reward-models`` has both)."""
 
 
-def architecture(outputs: int, sizes: Sizes = PUBLISHED) -> str:
-    """Everything that weights must agree with to be loaded into :class:`CharacterCNN`, as JSON."""
-    told = asdict(sizes) | {"name": "character-cnn", "caption_bytes": CAPTION_BYTES, "outputs": outputs}
+def architecture(outputs: int, network: Network = MAX_OVER_TIME) -> str:
+    """Everything that weights must agree with to be loaded and trained further, as JSON."""
+    made = asdict(network)
+    if not network.max_over_time:  # older than these two fields, and told without them
+        del made["max_over_time"], made["learning_rate"]
+    told = made | {"name": "character-cnn", "caption_bytes": CAPTION_BYTES, "outputs": outputs}
     return json.dumps(told, sort_keys=True)
 
 
-def sizes_of(told: str, outputs: int) -> Sizes | None:
-    """Sizes of the network with that many outputs whose :func:`architecture` is told; None: not ours."""
-    return next((sizes for sizes in NETWORKS.values() if architecture(outputs, sizes) == told), None)
+def network_named(name: str) -> Network:
+    """One of :data:`NETWORKS`.
+
+    Raises:
+        OnibusError: there is none of that name.
+    """
+    if name not in NETWORKS:
+        raise OnibusError(f"there is no network {name}; choose one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def network_of(told: str, outputs: int) -> Network | None:
+    """The network with that many outputs whose :func:`architecture` is told; None: not ours."""
+    return next((network for network in NETWORKS.values() if architecture(outputs, network) == told), None)
 
 
 class CharacterCNN(nn.Module):
-    """Bytes (n, 256) uint8 to outputs (n, ``outputs``) float32. 142,082 parameters as published, two outputs.
+    """Bytes (n, 256) uint8 to outputs (n, ``outputs``) float32; of the usual network 64,066 parameters.
 
     Two outputs are the logits of unhelpful and helpful; one is a score whose differences count.
     """
 
-    def __init__(self, outputs: int = CLASSES, sizes: Sizes = PUBLISHED) -> None:
+    def __init__(self, outputs: int = CLASSES, network: Network = MAX_OVER_TIME) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(256, sizes.embedding)
+        self.embedding = nn.Embedding(256, network.embedding)
         layers: list[nn.Module] = []
-        channels, length = sizes.embedding, CAPTION_BYTES
-        for place, kernel in enumerate(sizes.kernels):
-            layers += [nn.Conv1d(channels, sizes.channels, kernel), nn.ReLU()]
-            channels, length = sizes.channels, length - kernel + 1
-            if place in sizes.pooled_after:
-                layers.append(nn.MaxPool1d(sizes.pool))
-                length //= sizes.pool
+        channels, length = network.embedding, CAPTION_BYTES
+        for place, kernel in enumerate(network.kernels):
+            layers += [nn.Conv1d(channels, network.channels, kernel), nn.ReLU()]
+            channels, length = network.channels, length - kernel + 1
+            if place in network.pooled_after:
+                layers.append(nn.MaxPool1d(network.pool))
+                length //= network.pool
+        if network.max_over_time:
+            layers.append(nn.MaxPool1d(length))
+            length = 1
         self.convolutions = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(channels * length, sizes.hidden),
+            nn.Linear(channels * length, network.hidden),
             nn.ReLU(),
-            nn.Linear(sizes.hidden, outputs),
+            nn.Linear(network.hidden, outputs),
         )
 
     def forward(self, captions: Tensor) -> Tensor:

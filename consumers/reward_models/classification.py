@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from consumers.reward_models.character_cnn import (
     CLASSES,
-    PUBLISHED,
+    MAX_OVER_TIME,
     CharacterCNN,
-    Sizes,
+    Network,
     architecture,
     helpful_probability,
 )
@@ -30,13 +30,15 @@ class Classification:
 
     Args:
         class_weights: of unhelpful and helpful captions in the loss; None: 1 each.
-        sizes: of the network.
+        network: which one learns it.
     """
 
     gradient_norm: float | None = None
 
-    def __init__(self, class_weights: tuple[float, float] | None = None, sizes: Sizes = PUBLISHED) -> None:
-        self._sizes = sizes
+    def __init__(
+        self, class_weights: tuple[float, float] | None = None, network: Network = MAX_OVER_TIME
+    ) -> None:
+        self._network = network
         self._captions = LabelledCaptions()
         self._weights = None if class_weights is None else torch.tensor(class_weights)
 
@@ -45,7 +47,11 @@ class Classification:
 
     @property
     def architecture(self) -> str:
-        return architecture(CLASSES, self._sizes)
+        return architecture(CLASSES, self._network)
+
+    @property
+    def learning_rate(self) -> float:
+        return self._network.learning_rate
 
     @property
     def newest_annotated_at(self) -> int:
@@ -56,7 +62,7 @@ class Classification:
         return self._captions.can_teach
 
     def network(self) -> CharacterCNN:
-        return CharacterCNN(CLASSES, self._sizes)
+        return CharacterCNN(CLASSES, self._network)
 
     def apply(self, annotation: Annotation) -> None:
         self._captions.apply(annotation)

@@ -31,6 +31,10 @@ class Objective(Protocol):
         """Of the network, as JSON."""
 
     @property
+    def learning_rate(self) -> float:
+        """Of Adam, for this network."""
+
+    @property
     def gradient_norm(self) -> float | None:
         """To which gradients are clipped; None for not at all."""
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from consumers.reward_models.character_cnn import (
-    PUBLISHED,
+    MAX_OVER_TIME,
     SCORE,
     CharacterCNN,
-    Sizes,
+    Network,
     architecture,
     caption_scores,
 )
@@ -35,13 +35,13 @@ class Ranking:
     See :class:`~consumers.reward_models.objective.Objective`.
 
     Args:
-        sizes: of the network.
+        network: which one learns it.
     """
 
     gradient_norm: float | None = 10.0
 
-    def __init__(self, sizes: Sizes = PUBLISHED) -> None:
-        self._sizes = sizes
+    def __init__(self, network: Network = MAX_OVER_TIME) -> None:
+        self._network = network
         self._pairs = ComparedCaptions()
 
     def __len__(self) -> int:
@@ -49,7 +49,11 @@ class Ranking:
 
     @property
     def architecture(self) -> str:
-        return architecture(SCORE, self._sizes)
+        return architecture(SCORE, self._network)
+
+    @property
+    def learning_rate(self) -> float:
+        return self._network.learning_rate
 
     @property
     def newest_annotated_at(self) -> int:
@@ -60,7 +64,7 @@ class Ranking:
         return self._pairs.can_teach
 
     def network(self) -> CharacterCNN:
-        return CharacterCNN(SCORE, self._sizes)
+        return CharacterCNN(SCORE, self._network)
 
     def apply(self, annotation: Annotation) -> None:
         self._pairs.apply(annotation)

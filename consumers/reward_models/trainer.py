@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
 from consumers.reward_models.classification import Classification
 from consumers.reward_models.model_file import ModelFile, Provenance
 from consumers.reward_models.objective import Objective
@@ -24,7 +25,6 @@ from infra.errors import OnibusError
 from schemas.records import Annotation, Kind
 
 STEPS_PER_VERSION = 32
-LEARNING_RATE = 1e-4
 THREADS = 1
 """Torch threads: the bits depend on their number, and on a shared machine one is the fastest."""
 
@@ -86,7 +86,9 @@ class RewardTrainer:
         self._seen = self._new = 0
         torch.manual_seed(seed)
         self.network = self.objective.network()
-        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=LEARNING_RATE, foreach=False)
+        self._optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=self.objective.learning_rate, foreach=False
+        )
         if resumed is not None:
             self._resume(resumed)
 
@@ -178,7 +180,7 @@ class RewardTrainer:
             if had != has:
                 raise OnibusError(
                     f"reward model {self._model} was begun with {what} {had}, this trainer has {has}; "
-                    "start it as it was, or use another --topic-prefix"
+                    "start it as it was (--network, --seed), or use another --topic-prefix"
                 )
         self.network.load_state_dict(dict(file.weights))
         for name, parameter in self.network.named_parameters():
@@ -191,9 +193,9 @@ class RewardTrainer:
         self._offsets = {int(p): offset for p, offset in was.annotation_offsets.items()}
 
 
-def objective_of(kind: Kind) -> Objective:
+def objective_of(kind: Kind, network: Network = MAX_OVER_TIME) -> Objective:
     """What is learned from annotations of this kind, with no data yet."""
-    return Classification() if kind is Kind.JUDGE_ONE else Ranking()
+    return Classification(network=network) if kind is Kind.JUDGE_ONE else Ranking(network)
 
 
 def make_deterministic() -> None:

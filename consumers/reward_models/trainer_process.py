@@ -11,9 +11,10 @@ import torch
 from kafka.errors import KafkaError
 
 from consumers.reward_models.annotation_log import AnnotationLog
+from consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
 from consumers.reward_models.chunks import model_name
 from consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
-from consumers.reward_models.trainer import STEPS_PER_VERSION, RewardTrainer, TrainedVersion
+from consumers.reward_models.trainer import STEPS_PER_VERSION, RewardTrainer, TrainedVersion, objective_of
 from consumers.reward_models.version_writer import VersionWriter
 from infra import metrics
 from infra.codecs import codec_for
@@ -62,9 +63,16 @@ class TrainerProcess:
     """
 
     def __init__(
-        self, settings: Settings, spec_name: str, spec_id: bytes, seed: int, kind: Kind = Kind.JUDGE_ONE
+        self,
+        settings: Settings,
+        spec_name: str,
+        spec_id: bytes,
+        seed: int,
+        kind: Kind = Kind.JUDGE_ONE,
+        network: Network = MAX_OVER_TIME,
     ) -> None:
-        self._settings, self._spec_id, self._seed, self._kind = settings, spec_id, seed, kind
+        self._settings, self._spec_id, self._seed = settings, spec_id, seed
+        self._kind, self._network = kind, network
         self._model = model_name(spec_name, spec_id)
         self._codec = codec_for(settings)
         self._writer = VersionWriter(settings, self._codec, self._model)
@@ -80,7 +88,10 @@ class TrainerProcess:
         log: AnnotationLog | None = None
         try:
             self._writer.open(stopping)  # from here on nobody else writes this model's versions
-            trainer = RewardTrainer(self._model, self._spec_id, self._seed, self._newest(), self._kind)
+            objective = objective_of(self._kind, self._network)
+            trainer = RewardTrainer(
+                self._model, self._spec_id, self._seed, self._newest(), objective=objective
+            )
             self.summary.version, self.summary.gradient_steps = trainer.version, trainer.gradient_steps
             log = AnnotationLog(self._settings, self._codec, self._spec_id, trainer.offsets)
             _log.info("ready: trainer of reward model %s at version %d", self._model, trainer.version)

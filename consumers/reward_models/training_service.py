@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 
 from consumers.annotation_specs import read_specs
+from consumers.reward_models.character_cnn import USUAL, network_named
 from consumers.reward_models.trainer_process import TrainerProcess
 from infra import metrics
 from infra.logs import set_up_logging
@@ -26,6 +27,7 @@ class TrainOptions:
 
     spec: str = "goals"
     seed: int = 0
+    network: str = USUAL
     metrics_port: int | None = None
     verbose: bool = False
 
@@ -36,6 +38,7 @@ def run(settings: Settings, options: TrainOptions) -> None:
     Raises:
         OnibusError: something that the user can put right, in one line.
     """
+    network = network_named(options.network)
     set_up_logging(options.verbose)
     stopping = stop_event()
     metrics.expose(options.metrics_port, settings.metrics_host)
@@ -43,7 +46,7 @@ def run(settings: Settings, options: TrainOptions) -> None:
     found = _announced(settings, options.spec, stopping)
     if found is not None:
         spec_id, spec = found
-        process = TrainerProcess(settings, options.spec, spec_id, options.seed, spec.kind)
+        process = TrainerProcess(settings, options.spec, spec_id, options.seed, spec.kind, network)
         _log.info("%s", process.run(stopping).line())
 
 

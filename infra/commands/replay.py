@@ -74,8 +74,8 @@ def train(
         float | None, typer.Option(help="Weight of helpful captions in the loss; unhelpful ones have 1.")
     ] = None,
     network: Annotated[
-        str, typer.Option(help="published (the sizes that online trainers use), small or large.")
-    ] = "published",
+        str, typer.Option(help="max-over-time (which online trainers use), published, small or large.")
+    ] = "max-over-time",
     name: Annotated[
         str | None, typer.Option(help="Name of the model. [default: the spec's, and -replayed]")
     ] = None,

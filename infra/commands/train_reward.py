@@ -21,6 +21,10 @@ def train_reward(
     settings: Settings,
     spec: Annotated[str, typer.Option(help="Name of the annotation spec to learn from.")] = "goals",
     seed: Annotated[int, typer.Option(min=0, help="Of initial weights and mini-batches.")] = 0,
+    network: Annotated[
+        str,
+        typer.Option(help="max-over-time, published (the sizes that came with ONI), small or large."),
+    ] = "max-over-time",
     metrics_port: MetricsPort = None,
     verbose: Verbose = False,
 ) -> None:
@@ -31,4 +35,4 @@ def train_reward(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the weights' bits depend on it
     from consumers.reward_models.training_service import TrainOptions, run
 
-    run(settings, TrainOptions(spec, seed, metrics_port, verbose))
+    run(settings, TrainOptions(spec, seed, network, metrics_port, verbose))

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from consumers.annotation_specs import load_spec_file, publish_specs
 from consumers.caption_pool import CaptionPool, Partner
+from consumers.reward_models.character_cnn import MAX_OVER_TIME, PUBLISHED, Network
 from consumers.reward_models.chunks import WholeFile, model_name
-from consumers.reward_models.trainer import RewardTrainer
+from consumers.reward_models.trainer import RewardTrainer, objective_of
 from consumers.reward_models.trainer_process import TrainerProcess
 from consumers.rules import Judge
 from infra import clients
@@ -61,17 +62,20 @@ def measure_accuracy(play_steps: int, versions: int) -> list[Figure]:
     """
     captions = random_captions([TASK], play_steps, SEED)
     figures = [Figure(f"different captions in {play_steps:,} random steps", len(captions), "captions")]
-    goals = {"classification": 0.97, "ranking": 0.95}
-    for name, log in (("classification", _verdicts(captions)), ("ranking", _comparisons(captions))):
-        told = _trained(log, versions)
-        what = "captions judged" if name == "classification" else "pairs ordered"
-        figures.append(
-            Figure.at_least(
-                f"{name}: held-out {what} as the rules do", told["held_out_accuracy"], "share", goals[name]
-            )
-        )
-        figures.append(Figure(f"{name}: Brier score", told["held_out_brier"], ""))
-    return figures
+    verdicts, comparisons = _verdicts(captions), _comparisons(captions)
+    told, published = _trained(verdicts, versions), _trained(verdicts, versions, PUBLISHED)
+    ranked = _trained(comparisons, versions)
+    judged, ordered = "held-out captions judged as the rules do", "held-out pairs ordered as the rules do"
+    return [
+        *figures,
+        Figure("held-out captions", told["held_out_helpful"] + told["held_out_unhelpful"], "captions"),
+        Figure.at_least(f"classification: {judged}", told["held_out_accuracy"], "share", 0.97),
+        Figure("classification: Brier score", told["held_out_brier"], ""),
+        Figure(f"the published network: {judged}", published["held_out_accuracy"], "share"),
+        Figure("the published network: Brier score", published["held_out_brier"], ""),
+        Figure.at_least(f"ranking: {ordered}", ranked["held_out_accuracy"], "share", 0.95),
+        Figure("ranking: Brier score", ranked["held_out_brier"], ""),
+    ]
 
 
 def measure_trainer(settings: Settings, count: int) -> list[Figure]:
@@ -199,8 +203,9 @@ def _annotation(
     )  # fmt: skip
 
 
-def _trained(log: _Log, versions: int) -> dict[str, float]:
-    trainer = RewardTrainer("bench", log.spec_id, SEED, kind=log.spec.kind)
+def _trained(log: _Log, versions: int, network: Network = MAX_OVER_TIME) -> dict[str, float]:
+    objective = objective_of(log.spec.kind, network)
+    trainer = RewardTrainer("bench", log.spec_id, SEED, objective=objective)
     for offset, annotation in enumerate(log.annotations):
         trainer.see(0, offset, annotation)
     told: dict[str, float] = {}

@@ -75,7 +75,7 @@ def test_a_new_version_scores_what_is_at_hand_and_what_comes_later() -> None:
     assert (model.version, model.labels, model.written_at) == (2, 5, 2.0)
 
 
-def test_a_model_of_other_sizes_judges_too() -> None:
+def test_another_network_judges_too() -> None:
     small, scores = NETWORKS["small"], judging()
     made = Provenance(MODEL, 1, architecture(CLASSES, small), SPEC_ID.hex(), 0, {}, 32, 5, torch.__version__)
     scores.add(TEXTS)

@@ -77,16 +77,16 @@ def test_a_published_model_has_a_name_of_its_own_and_can_be_verified(settings: S
     assert [(check["identical"], check["versions"]) for check in checks] == [(1, 1)]
 
 
-@pytest.mark.parametrize("network", ["small", "large"])
+@pytest.mark.parametrize("network", ["published", "small", "large"])
 def test_another_network_is_trained_judges_and_is_verified(settings: Settings, network: str) -> None:
     publish_annotations(settings, [annotation(text) for text in TEXTS[:8]])
     out = settings.runs_dir / "model.safetensors"
     asked = ("--steps", 32, "--network", network, "--name", network, "--publish")
     told = onibus_json(settings, "replay", "train", out, *SPEC, *asked)
-    sizes = NETWORKS[network]
-    assert told["architecture"]["channels"] == sizes.channels
+    made = NETWORKS[network]
+    assert told["architecture"]["channels"] == made.channels
     weights = read_model_file(out.read_bytes()).weights
-    assert weights["embedding.weight"].shape == (256, sizes.embedding)
+    assert weights["embedding.weight"].shape == (256, made.embedding)
     assert onibus_json(settings, "replay", "evaluate", out)["figures"]["count"] == 8
     checks = onibus_json(settings, "replay", "verify", "--no-labels")["trainings"]
     assert [(check["identical"], check["versions"]) for check in checks] == [(1, 1)]

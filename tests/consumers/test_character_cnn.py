@@ -1,0 +1,59 @@
+"""The networks behind reward models: what they see, and what they are called."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from consumers.reward_models.character_cnn import (
+    CLASSES,
+    NETWORKS,
+    PUBLISHED,
+    SCORE,
+    USUAL,
+    CharacterCNN,
+    architecture,
+    caption_scores,
+    network_named,
+    network_of,
+    to_bytes,
+    to_rows,
+)
+from infra.errors import OnibusError
+
+PLACES = [to_bytes(f"{'.' * start}You find a key.{'.' * (120 - start)}") for start in (30, 60, 90)]
+"""The same words in the middle of others, at places that are apart by a multiple of the pool."""
+
+
+def judged(name: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    torch.manual_seed(3)
+    return caption_scores(CharacterCNN(SCORE, NETWORKS[name]), to_rows(PLACES))
+
+
+def test_words_are_worth_the_same_wherever_they_stand_under_the_usual_network_alone() -> None:
+    assert np.ptp(judged(USUAL)) < 1e-6
+    assert np.ptp(judged("published")) > 1e-4
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("outputs", [CLASSES, SCORE])
+def test_a_network_is_known_again_by_its_architecture(name: str, outputs: int) -> None:
+    assert network_of(architecture(outputs, NETWORKS[name]), outputs) == NETWORKS[name]
+    assert network_of(architecture(outputs, NETWORKS[name]), 3 - outputs) is None
+    out = CharacterCNN(outputs, NETWORKS[name])(torch.zeros((2, 256), dtype=torch.uint8))
+    assert out.shape == (2, outputs)
+
+
+def test_models_made_before_there_were_others_are_known_again() -> None:
+    told = json.loads(architecture(CLASSES, PUBLISHED))
+    assert "max_over_time" not in told
+    assert "learning_rate" not in told
+    assert told["kernels"] == [7, 7, 3, 3, 3, 3]
+
+
+def test_an_unknown_network_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(OnibusError, match="no network huge; choose one of max-over-time, published"):
+        network_named("huge")
