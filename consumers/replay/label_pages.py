@@ -217,7 +217,8 @@ def _token_check(token: str) -> Callable[..., Awaitable[Response]]:
         given = request.query_params.get("token")
         if given is not None and secrets.compare_digest(given, token):
             answer: Response = RedirectResponse(str(request.url.remove_query_params("token")), 303)
-            answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+            # Not "strict": that is not sent after a click on the address in a mail. No GET changes anything.
+            answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
             return answer
         if secrets.compare_digest(request.cookies.get(COOKIE, ""), token):
             return await go_on(request)
