@@ -25,15 +25,17 @@ def line_chart(
     y_label: str,
     y_range: tuple[float, float] | None = None,
     group_of: Callable[[str], str] = lambda name: name,
+    size: tuple[float, float] = (WIDTH_INCHES, HEIGHT_INCHES),
 ) -> str:
     """An SVG element with one line for each curve (x values, y values); an empty string without points.
 
     Args:
         group_of: of a curve's name; curves of a group have one colour and one entry in the legend.
+        size: width and height in inches; letters stay as they are, so they are larger in a smaller chart.
     """
     if not any(len(x) for x, _ in curves.values()):
         return ""
-    figure, axes = plt.subplots(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
     groups = list(dict.fromkeys(group_of(name) for name in curves))
     told: set[str] = set()
     for name, (x, y) in curves.items():
@@ -47,7 +49,8 @@ def line_chart(
         axes.set_ylim(*y_range)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_short))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(matplotlib.ticker.FuncFormatter(_short))
     if len(groups) > 1:
         axes.legend(frameon=False)
     return _svg(figure)

@@ -7,13 +7,15 @@ import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from infra.errors import OnibusError
-from learner.charts import curve_of, line_chart
+from learner import charts
+from learner.charts import curve_of
 from learner.judged_captions import JudgedCaption
 from learner.model_versions import kept_versions
 from learner.options import LearnOptions, load_options
@@ -22,6 +24,9 @@ from learner.progress import read_history
 REPORT_FILE = "report.html"
 SYSTEM_FILE = "system.jsonl"
 LISTED = 15
+
+_CHART_INCHES = (5.6, 2.8)
+"""Letters of such a chart can still be read where it is as narrow as a telephone."""
 
 _PACKAGES = (
     "onibus", "kafka-python", "fastavro", "torch", "sample-factory", "nle", "minihack", "gymnasium", "numpy",
@@ -35,6 +40,9 @@ _EPISODE_CHARTS = {
     "gold": "gold",
     "turns": "game turns",
 }
+
+
+_line_chart = partial(charts.line_chart, size=_CHART_INCHES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +68,19 @@ def write_report(folder: Path, captions: Sequence[JudgedCaption] | None) -> Path
     if not history:
         raise OnibusError(f"run {options.run} has no history yet; let it learn for a few seconds first")
     versions = kept_versions(folder)
-    charts = _charts(history, _read_lines(folder / SYSTEM_FILE), versions)
+    drawn = _charts(history, _read_lines(folder / SYSTEM_FILE), versions)
+    most, least = _most_and_least(captions or ())
     page = (
         _environment()
         .get_template("report.html.j2")
         .render(
             options=options,
             headline=_headline(options, history, versions),
-            charts=[c for c in charts if c.svg],
-            best=None if captions is None else captions[:LISTED],
-            worst=None if captions is None else _worst(captions),
+            charts=[c for c in drawn if c.svg],
+            captions_known=captions is not None,
+            most=most,
+            least=least,
+            largest=max((abs(c.reward) for c in (*most, *least)), default=0) or 1,
             settings=sorted(options.model_dump(mode="json").items()),
             versions=_versions(),
             made_at=time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -124,19 +135,19 @@ def _charts(
         return curve_of(history, "env_steps", y)
 
     yield Chart(
-        "Extrinsic return", line_chart({"extrinsic": by_steps("return")}, steps, "mean of 100 episodes")
+        "Extrinsic return", _line_chart({"extrinsic": by_steps("return")}, steps, "mean of 100 episodes")
     )
     yield Chart(
-        "Intrinsic return", line_chart({"intrinsic": by_steps("intrinsic_return")}, steps, "mean an episode")
+        "Intrinsic return", _line_chart({"intrinsic": by_steps("intrinsic_return")}, steps, "mean an episode")
     )
     for name, title in _changing(history).items():
-        yield Chart(title.capitalize(), line_chart({title: by_steps(name)}, steps, "mean of 100 episodes"))
+        yield Chart(title.capitalize(), _line_chart({title: by_steps(name)}, steps, "mean of 100 episodes"))
     yield Chart(
-        "Captions with a label", line_chart({"share": by_steps("label_coverage")}, steps, "share", (0, 1.05))
+        "Captions with a label", _line_chart({"share": by_steps("label_coverage")}, steps, "share", (0, 1.05))
     )
     yield Chart(
         "Captions and labels",
-        line_chart(
+        _line_chart(
             {
                 "captions published": curve_of(history, "seconds", "captions_published"),
                 "new captions": curve_of(history, "seconds", "captions_new"),
@@ -148,7 +159,7 @@ def _charts(
     )
     yield Chart(
         "Held-out accuracy of the reward model",
-        line_chart(
+        _line_chart(
             {
                 "accuracy": curve_of(versions, "version", "held_out_accuracy"),
                 "Brier score": curve_of(versions, "version", "held_out_brier"),
@@ -160,16 +171,16 @@ def _charts(
     )
     yield Chart(
         "Age of the reward model in use",
-        line_chart(
+        _line_chart(
             {"age": curve_of(history, "seconds", "model_age_seconds")},
             seconds,
             "seconds since it was written",
         ),
     )
-    yield Chart("Speed", line_chart({"speed": by_steps("steps_per_second")}, steps, "steps a second"))
+    yield Chart("Speed", _line_chart({"speed": by_steps("steps_per_second")}, steps, "steps a second"))
     yield Chart(
         "Label latency",
-        line_chart(
+        _line_chart(
             {
                 "median": curve_of(system, "seconds", "latency_p50"),
                 "95 %": curve_of(system, "seconds", "latency_p95"),
@@ -180,7 +191,7 @@ def _charts(
     )
     yield Chart(
         "Latency of the language model",
-        line_chart(
+        _line_chart(
             {
                 "median": curve_of(system, "seconds", "model_latency_p50"),
                 "95 %": curve_of(system, "seconds", "model_latency_p95"),
@@ -191,7 +202,7 @@ def _charts(
     )
     yield Chart(
         "From the first sight of a caption to its first reward",
-        line_chart(
+        _line_chart(
             {
                 "median": curve_of(history, "seconds", "label_to_reward_p50"),
                 "95 %": curve_of(history, "seconds", "label_to_reward_p95"),
@@ -201,7 +212,7 @@ def _charts(
         ),
     )
     yield Chart(
-        "Consumer lag", line_chart({"lag": curve_of(system, "seconds", "consumer_lag")}, seconds, "records")
+        "Consumer lag", _line_chart({"lag": curve_of(system, "seconds", "consumer_lag")}, seconds, "records")
     )
 
 
@@ -211,10 +222,13 @@ def _changing(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
     return {name: title for name, title in _EPISODE_CHARTS.items() if len(values[name]) > 1}
 
 
-def _worst(captions: Sequence[JudgedCaption]) -> list[JudgedCaption]:
-    """The most frequent captions that earned nothing."""
-    nothing = [c for c in captions if c.reward == 0]
-    return sorted(nothing, key=lambda c: c.steps, reverse=True)[:LISTED]
+def _most_and_least(
+    captions: Sequence[JudgedCaption],
+) -> tuple[list[JudgedCaption], list[JudgedCaption]]:
+    """Captions that earned most, and of the others those that earned least, the most frequent first."""
+    most = sorted((c for c in captions if c.reward > 0), key=lambda c: (-c.reward, -c.steps))[:LISTED]
+    others = [c for c in captions if c not in most]
+    return most, sorted(others, key=lambda c: (c.reward, -c.steps))[:LISTED]
 
 
 def _read_lines(path: Path) -> list[dict[str, float]]:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from playwright.sync_api import Browser
 
 from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
 from infra.clients import admin
 from infra.settings import Settings, load_settings
 from infra.topic_admin import create_topics
 from producers.bus import close_process_buses
+from tests.browser import headless_browser
 from tests.ports import free_port
 
 FAST_BROKER = {
@@ -63,6 +65,13 @@ def settings(broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         own = [name for name in client.list_topics() if name.startswith(settings.topic_prefix)]
         if own:
             client.delete_topics(own, raise_errors=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium for the tests of one file: its event loop must be gone when others run theirs."""
+    with headless_browser() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

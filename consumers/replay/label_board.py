@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
 from consumers.replay.annotation_reader import AnnotationReader, LoggedAnnotation
 from consumers.replay.figures import cohens_kappa
-from consumers.replay.label_filter import LabelFilter
+from consumers.replay.label_filter import LabelFilter, verdict_name, verdict_names
 from consumers.replay.label_fold import FoldedLabel, LabelFold
 from infra.codecs import codec_for
 from infra.errors import OnibusError
@@ -24,10 +25,16 @@ _RECORDS_AT_A_TIME = 1_000
 
 @dataclass(frozen=True, slots=True)
 class LabelPage:
-    """Some labels of those that fit a filter, the newest first; ``total`` is the number of them all."""
+    """Some labels of those that fit a filter, the newest first.
+
+    Attributes:
+        total: the number of all that fit.
+        verdicts: how many of them have which verdict; what none has is left out.
+    """
 
     labels: list[FoldedLabel]
     total: int
+    verdicts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,9 @@ class LabelBoard:
     def page(self, wanted: LabelFilter, start: int, most: int) -> LabelPage:
         """Up to ``most`` labels that fit, from the ``start``-th on."""
         fitting = [label for label in self._newest_first() if wanted.matches(label)]
-        return LabelPage(fitting[start : start + most], len(fitting))
+        found = Counter(map(verdict_name, fitting))
+        verdicts = {name: found[name] for name in verdict_names() if name in found}
+        return LabelPage(fitting[start : start + most], len(fitting), verdicts)
 
     def get(self, spec_id: bytes, subject_id: bytes) -> FoldedLabel | None:
         """One label."""

@@ -104,6 +104,7 @@ class _Site:
             origins=[origin.value for origin in Origin],
             editable=self._options.person is not None,
             scored=self._options.score is not None,
+            page_size=PAGE_SIZE,
             nonce=nonce,
         )
         policy = (
@@ -128,15 +129,14 @@ class _Site:
         except ValueError as error:
             raise HTTPException(400, f"not understood: {error}") from error
         page = self._board.page(wanted, start, PAGE_SIZE)
-        rows = [self._row(label) for label in page.labels]
-        if self._options.score is not None:
-            singles = [
-                (row, label) for row, label in zip(rows, page.labels, strict=True) if len(label.texts) == 1
-            ]
-            scores = self._options.score([label.texts[0] for _, label in singles])
-            for (row, _), score in zip(singles, scores, strict=True):
-                row["score"] = round(score, 4)
-        return JSONResponse({"total": page.total, "start": start, "labels": rows})
+        return JSONResponse(
+            {
+                "total": page.total,
+                "verdicts": page.verdicts,
+                "start": start,
+                "labels": self._rows(page.labels),
+            }
+        )
 
     def agreement(self, request: Request) -> Response:
         told = self._board.agreement()
@@ -179,7 +179,7 @@ class _Site:
             raise HTTPException(400, f"{word} is no verdict")
         with LabelWriter(self._settings) as writer:
             writer.write([change])
-        return JSONResponse(self._row(self._shown(spec_id, subject_id, now)))
+        return JSONResponse(self._rows([self._shown(spec_id, subject_id, now)])[0])
 
     def _shown(self, spec_id: bytes, subject_id: bytes, now: int) -> FoldedLabel:
         """The label once the board has the change, so that the page shows it."""
@@ -190,6 +190,15 @@ class _Site:
             if label.annotated_at >= now or time.monotonic() > deadline:
                 return label
             time.sleep(0.02)
+
+    def _rows(self, labels: list[FoldedLabel]) -> list[dict[str, Any]]:
+        rows = [self._row(label) for label in labels]
+        if self._options.score is not None:
+            singles = [(row, label) for row, label in zip(rows, labels, strict=True) if len(label.texts) == 1]
+            scores = self._options.score([label.texts[0] for _, label in singles])
+            for (row, _), score in zip(singles, scores, strict=True):
+                row["score"] = round(score, 4)
+        return rows
 
     def _row(self, label: FoldedLabel) -> dict[str, Any]:
         spec = self._specs.get(label.spec_id)
@@ -208,7 +217,8 @@ def _token_check(token: str) -> Callable[..., Awaitable[Response]]:
         given = request.query_params.get("token")
         if given is not None and secrets.compare_digest(given, token):
             answer: Response = RedirectResponse(str(request.url.remove_query_params("token")), 303)
-            answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+            # Not "strict": that is not sent after a click on the address in a mail. No GET changes anything.
+            answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
             return answer
         if secrets.compare_digest(request.cookies.get(COOKIE, ""), token):
             return await go_on(request)

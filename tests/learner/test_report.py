@@ -10,30 +10,13 @@ import pytest
 
 from infra.errors import OnibusError
 from learner.judged_captions import JudgedCaption
-from learner.options import make_options, save_options
-from learner.report import write_report
+from learner.report import LISTED, write_report
+from tests.learner.recorded_run import recorded_run
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "a-run"
-    save_options(make_options("keyroom-s5", run="a-run"), folder)
-    rows = [
-        {
-            "time": 1e9 + n,
-            "seconds": float(n),
-            "env_steps": 1000.0 * n,
-            "return": n / 10 - 1,
-            "intrinsic_return": n / 20,
-            "gold": 0.0,
-            "turns": float(n),
-            "episodes_averaged": 100.0,
-        }
-        for n in range(20)
-    ]
-    lines = [json.dumps(row) for row in rows]
-    (folder / "history.jsonl").write_text("\n".join(lines) + '\n{"cut sho')
-    return folder
+    return recorded_run(tmp_path / "a-run")
 
 
 CAPTIONS = [
@@ -51,9 +34,23 @@ def test_the_page_needs_nothing_from_anywhere(run: Path) -> None:
 
 def test_captions_and_their_verdicts_are_listed_and_escaped(run: Path) -> None:
     page = write_report(run, CAPTIONS).read_text()
-    assert "g - a key" in page
+    assert page.count("g - a key") == 1, "what earned most is not among what earned least, too"
     assert "&lt;b&gt;odd &amp; bold&lt;/b&gt;" in page
     assert "<b>odd" not in page
+
+
+def test_captions_are_plotted_from_both_ends(run: Path) -> None:
+    many = [JudgedCaption(f"caption {n}", "helpful", "", 10 + n, n / 2) for n in range(2 * LISTED)]
+    many.append(JudgedCaption("harmful", "score -1.00", "", 5, -3.0))
+    page = write_report(run, many).read_text()
+    top, bottom = (re.findall(r'class="caption">([^<]*)', table) for table in page.split("<table")[1:3])
+    assert top == [f"caption {n}" for n in range(2 * LISTED - 1, LISTED - 1, -1)]
+    assert bottom == ["harmful", *(f"caption {n}" for n in range(LISTED - 1))]
+    widths = [float(width) for width in re.findall(r'style="width: ([\d.]+)%"', page)]
+    assert len(widths) == 2 * LISTED
+    assert widths[:2] == [100.0, pytest.approx(100 * 28 / 29, abs=0.1)]
+    assert widths[LISTED : LISTED + 2] == [pytest.approx(100 * 6 / 29, abs=0.1), 0.0]
+    assert page.count('class="below"') == 1
 
 
 def test_figures_are_the_last_ones_of_the_history(run: Path) -> None:

@@ -1,8 +1,13 @@
-"""What tests of replay share: the command in this process, and what it printed."""
+"""What tests of replay share: the command in this process and what it printed, the label page as another."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -43,3 +48,23 @@ def refusal(settings: Settings, *arguments: object) -> str:
     line = str(refused.value)
     assert "\n" not in line
     return line
+
+
+@contextmanager
+def served_labels(settings: Settings, *flags: str) -> Iterator[str]:
+    """``onibus labels serve`` as a process of its own; the address that it prints. It must end well."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "infra.cli", "labels", "serve", "--port", "0", *flags],
+        env=os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        yield child.stdout.readline().strip()
+    finally:
+        child.terminate()
+        _, errors = child.communicate(timeout=20)
+    assert "Traceback" not in errors
+    assert child.returncode == 0, errors

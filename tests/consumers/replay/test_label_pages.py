@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +17,9 @@ from consumers.replay.label_board import BoardFeed, LabelBoard
 from consumers.replay.label_filter import LabelFilter
 from consumers.replay.label_pages import PageOptions, is_loopback, label_site
 from consumers.replay.specs import KnownSpecs
-from infra.settings import Settings, environment_of, load_settings
+from infra.settings import Settings, load_settings
 from schemas.records import Origin, Verdict
-from tests.consumers.replay.running import onibus_json, refusal
+from tests.consumers.replay.running import onibus_json, refusal, served_labels
 from tests.consumers.reward_models import (
     HELPFUL_TEXTS,
     SPEC,
@@ -69,8 +66,10 @@ def test_labels_are_filtered_newest_first() -> None:
     seen = visitor(board_of(*[Verdict.HELPFUL, Verdict.UNHELPFUL] * 3, Verdict.UNSURE))
     told = seen.get("/labels", params={"verdict": "unhelpful"}).json()
     assert told["total"] == 3
+    assert told["verdicts"] == {"unhelpful": 3}
     assert [row["texts"][0] for row in told["labels"]] == [TEXTS[5], TEXTS[3], TEXTS[1]]
     assert seen.get("/labels", params={"text": TEXTS[2].upper(), "spec": SPEC_ID.hex()}).json()["total"] == 1
+    assert seen.get("/labels").json()["verdicts"] == {"unhelpful": 3, "helpful": 3, "unsure": 1}
     assert seen.get("/labels", params={"spec": "no hex"}).status_code == 400
     assert seen.get("/labels", params={"origin": "nobody"}).status_code == 400
 
@@ -172,21 +171,9 @@ def test_a_filtered_page_of_very_many_labels_comes_soon() -> None:
 
 def test_the_command_serves_until_it_is_stopped(settings: Settings) -> None:
     publish_annotations(settings, [annotation(TEXTS[0])])
-    command = [sys.executable, "-m", "infra.cli", "labels", "serve", "--port", "0"]
-    environment = os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    child = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert child.stdout is not None
-        address = child.stdout.readline().strip()
+    with served_labels(settings) as address:
         assert httpx.get(f"{address}labels").json()["total"] == 1
         assert "Read-only" in httpx.get(address).text
-    finally:
-        child.terminate()
-        _, errors = child.communicate(timeout=20)
-    assert "Traceback" not in errors
-    assert child.returncode == 0, errors
 
 
 def test_a_port_that_is_taken_is_one_line(settings: Settings) -> None:
