@@ -131,7 +131,9 @@ class AnnotatorProcess:
         """
         self._started = time.monotonic()
         try:
-            self._asking.start()
+            self._asking.start(stopping)
+            if stopping.is_set():
+                return self.summary
             self._connect(stopping)
             while not stopping.is_set() and not self._is_budget_spent():
                 self._turn(stopping)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -74,7 +75,7 @@ def _ours(server: VllmServer, captions: Sequence[str], concurrency: int) -> floa
     spec = load_spec_file(SPEC).for_model(server.name, server.revision)
     spec_id = ids.spec_id(spec)
     asking = Asking(OpenAIModel({spec_id: spec}, server.base_url, api_key(), concurrency))
-    asking.start()
+    asking.start(threading.Event())
     try:
         began = time.perf_counter()
         left = iter(captions)
