@@ -202,10 +202,13 @@ class Annotator:
 
         Args:
             now: time in microseconds since the epoch.
+
+        Raises:
+            RegistryError: records cannot be encoded now; nothing has changed.
         """
         batch = Batch()
-        works, self._finished = self._finished[:most], self._finished[most:]
-        self._writing, batch.captions = works, [work.caption for work in works]
+        works = self._finished[:most]
+        batch.captions = [work.caption for work in works]
         touched = set()
         for work in works:
             self._write_work(batch, work, now)
@@ -213,7 +216,8 @@ class Annotator:
         for record in self._unreadable:
             self._records.unreadable(batch, record, now)
             touched.add(record.partition)
-        self._unreadable = []
+        # Only now: a schema registry that is away has let nothing be encoded, and the answers are paid for.
+        self._writing, self._finished, self._unreadable = works, self._finished[most:], []
         # A partition that is written to always has its offset in the transaction, changed or not: that is
         # what makes the broker check that it is still ours, and the next owner wait for this transaction.
         batch.offsets = {

@@ -31,6 +31,7 @@ from consumers.caption_pool import CaptionPool
 from consumers.group_member import GroupMember
 from consumers.language_model import LanguageModel, ModelRefusedError
 from consumers.membership import Membership
+from consumers.pacing import Pacing
 from consumers.partition_logs import CaptionLog
 from consumers.pending import Pending
 from consumers.pool_feed import PoolFeed
@@ -56,6 +57,8 @@ _READ_BACK_OFFSETS = 5_000
 _ANSWER_WAIT_SECONDS = 0.02
 _OFFSETS_EVERY_SECONDS = 1.0
 """How often offsets are committed when there is nothing else to write."""
+_POLL_EVERY_SECONDS = 0.02
+"""How often captions are polled for while answers come one by one."""
 _RETRY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 5.0
 _LAST_ANSWERS_SECONDS = 2.5
@@ -115,7 +118,8 @@ class AnnotatorProcess:
         if limits is not None and limits.are_given:
             self._budget = GroupBudget(settings, self._codec, limits, self._specs, membership.name)
         self._fencings = self._failures = 0
-        self._offsets_due = 0.0
+        self._offsets_due = self._poll_due = 0.0
+        self._pacing = Pacing()
         self._is_ready = False
 
     @property
@@ -131,7 +135,9 @@ class AnnotatorProcess:
         """
         self._started = time.monotonic()
         try:
-            self._asking.start()
+            self._asking.start(stopping)
+            if stopping.is_set():
+                return self.summary
             self._connect(stopping)
             while not stopping.is_set() and not self._is_budget_spent():
                 self._turn(stopping)
@@ -207,20 +213,29 @@ class AnnotatorProcess:
         has_read = self._read(stopping) if self._may_poll() else False
         self._note_ready()
         self._ask()
-        waits = self._writing is not None or (self._asked and not self._annotator.has_finished)
+        is_owing = self._asked or self._annotator.has_finished
+        waits = self._writing is not None or (is_owing and not self._is_worth_writing())
         self._take_answers(_ANSWER_WAIT_SECONDS if waits and not has_read else 0.0)
         if self._writing is not None and self._writing.transaction.is_over:
             self._end_writing(stopping)
-        if self._writing is None and (self._annotator.has_finished or time.monotonic() > self._offsets_due):
+        if self._writing is None and (self._is_worth_writing() or time.monotonic() > self._offsets_due):
             self._begin_to_write(stopping)
         self._report()
 
     def _may_poll(self) -> bool:
-        return self._writing is None or self._writing.transaction.seconds > _POLL_AGAIN_SECONDS
+        if self._writing is not None:
+            return self._writing.transaction.seconds > _POLL_AGAIN_SECONDS
+        return not self._asked or time.monotonic() > self._poll_due
+
+    def _is_worth_writing(self) -> bool:
+        """Whether there is something to write and the last transaction is long enough ago for it."""
+        finished = self._annotator.finished
+        return self._annotator.has_finished and self._pacing.is_due(finished, time.monotonic())
 
     def _read(self, stopping: threading.Event) -> bool:
         """Poll once; whether there were captions."""
         assert self._member is not None
+        self._poll_due = time.monotonic() + _POLL_EVERY_SECONDS
         busy = self._asked or self._annotator.has_finished or len(self._annotator.pending) or self._writing
         try:
             records = self._member.poll(timeout_ms=0 if busy else _IDLE_POLL_MS)
@@ -309,6 +324,7 @@ class AnnotatorProcess:
             return False
         if batch is None:
             return False
+        self._pacing.began(len(batch.captions), time.monotonic())
         offsets = {TopicPartition(self._topics.captions, p): o for p, o in batch.offsets.items()}
         transaction = self._writer.write(batch.records, offsets, metadata, self._asking.wake)
         self._writing = _Writing(batch, transaction)

@@ -7,8 +7,11 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterable
+from concurrent import futures
 
 from consumers.language_model import Answer, LanguageModel, Question
+
+_LOOK_SECONDS = 0.1
 
 
 class Asking:
@@ -25,14 +28,19 @@ class Asking:
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="asking", daemon=True)
 
-    def start(self) -> None:
-        """Check the model, then be ready for questions.
+    def start(self, stopping: threading.Event) -> None:
+        """Check the model, then be ready for questions; not to the end of it, once ``stopping`` is set.
 
         Raises:
             ModelRefusedError: it can answer no question.
         """
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._model.check(), self._loop).result()
+        checked = asyncio.run_coroutine_threadsafe(self._model.check(), self._loop)
+        while not futures.wait([checked], timeout=_LOOK_SECONDS).done:
+            if stopping.is_set():  # a server that takes a minute to load its model, say
+                checked.cancel()
+                return
+        checked.result()
 
     def ask(self, questions: Iterable[Question]) -> None:
         """Put questions; returns at once."""

@@ -19,19 +19,21 @@ from dataclasses import dataclass, field
 
 from kafka import KafkaConsumer
 
+from consumers.asked_spec import READABLE_TRIES
 from consumers.batches import Batch
 from consumers.spending import Cost, Prices, Spending
 from infra import clients
 from infra.settings import Settings
 from infra.topics import TopicNames
 from schemas.codec import Codec, DecodeError
-from schemas.records import Annotation, AnnotationSpec
+from schemas.records import Annotation, AnnotationSpec, Kind
 
 _log = logging.getLogger(__name__)
 
 _MOST_TOKENS_OUT = 1_024
 """Reckoned for a spec that sets no max_tokens."""
 _CAPTION_BYTES = 512
+_CAPTIONS = {Kind.JUDGE_ONE: 1, Kind.COMPARE_TWO: 2}
 _RECORDS_PER_POLL = 5_000
 
 
@@ -68,11 +70,13 @@ class Limits:
 
 
 def dearest_question(specs: Collection[AnnotationSpec]) -> Cost:
-    """At most what one question costs: a token is a byte or more, and an answer ends at max_tokens."""
-    return Cost(
-        tokens_in=max(len((s.template + s.goal).encode()) for s in specs) + _CAPTION_BYTES,
-        tokens_out=max(int(s.sampling.get("max_tokens", _MOST_TOKENS_OUT)) for s in specs),
-    )
+    """At most what one question costs.
+
+    A token is a byte or more, an answer ends at max_tokens, and one that cannot be read is asked for again.
+    """
+    tokens_in = max(len((s.template + s.goal).encode()) + _CAPTION_BYTES * _CAPTIONS[s.kind] for s in specs)
+    tokens_out = max(int(s.sampling.get("max_tokens", _MOST_TOKENS_OUT)) for s in specs)
+    return Cost(tokens_in=READABLE_TRIES * tokens_in, tokens_out=READABLE_TRIES * tokens_out)
 
 
 class GroupBudget:

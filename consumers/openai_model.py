@@ -10,7 +10,6 @@ the annotator.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import time
@@ -19,9 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import openai
-
 from consumers.asked_spec import AskedSpec, Reply, answer_to, sampling_value
+from consumers.chat_client import (
+    ChatClient,
+    ChatError,
+    KeyRefusedError,
+    MayPassError,
+    ModelUnknownError,
+    NotTakenError,
+    TooLargeError,
+    storable,
+)
 from consumers.circuit import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
 from consumers.language_model import Answer, ModelRefusedError, Question
 from infra import metrics
@@ -37,17 +44,14 @@ _NO_KEY = "none"  # local servers want some key and accept any
 STRIKES = 10
 """How often a caption may fail while others succeed. A server that fails on one request in five gives up one
 caption in ten million by mistake."""
-LONGEST_RETRY_AFTER_SECONDS = 120.0
 REQUEST_SECONDS = 120.0
-CONNECT_SECONDS = 5.0
 CHECK_SECONDS = 10.0
 """How long the start waits for a server where nobody listens."""
 
-_REFUSALS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
-_NOT_TAKEN = (openai.BadRequestError, openai.UnprocessableEntityError)
-_MALFORMED = (json.JSONDecodeError, LookupError, TypeError, AttributeError)
+_REFUSALS = (KeyRefusedError, ModelUnknownError)
+_MALFORMED = (LookupError, TypeError, AttributeError)
 """What a body of another shape than a completion's leads to."""
-_TOO_LARGE, _TOO_MANY = 413, 429
+_MOST_TOKENS = 2**31 - 1
 _NAMED_PARAMETERS: dict[str, type[float] | type[int]] = {
     "temperature": float,
     "top_p": float,
@@ -101,15 +105,11 @@ class OpenAIModel:
         self._asked = {spec_id: _Asked(spec) for spec_id, spec in specs.items()}
         self._url, self._sleep = base_url, sleep
         self._free = asyncio.Semaphore(concurrency)
-        timeout = openai.Timeout(request_seconds, connect=CONNECT_SECONDS)
-        try:
-            self._client = openai.AsyncOpenAI(base_url=base_url, api_key=key, timeout=timeout, max_retries=0)
-        except (openai.OpenAIError, ValueError, TypeError) as error:
-            raise OnibusError(f"--base-url {base_url}: {error}; give http(s)://host:port/v1") from error
+        self._client = ChatClient(base_url, key, request_seconds)
         self._circuit = Circuit(
             f"language model at {base_url}",
-            (_MayPassError,),
-            lambda error: _retry_after(error.__cause__),
+            (MayPassError,),
+            lambda error: error.retry_after if isinstance(error, ChatError) else 0.0,
             sleep=sleep,
         )
         self._successes = 0
@@ -126,12 +126,12 @@ class OpenAIModel:
                 return
             except _REFUSALS as error:
                 raise self._refused(error, asked) from error
-            except _NOT_TAKEN as error:
+            except NotTakenError as error:
                 raise self._takes_nothing(error) from error
-            except (openai.OpenAIError, *_MALFORMED) as error:
+            except ChatError as error:
                 if time.monotonic() > deadline:
                     raise ModelRefusedError(
-                        f"no answer from {self._url}: {_reason(error)}; is the server up, --base-url right?"
+                        f"no answer from {self._url}: {error}; is the server up, --base-url right?"
                     ) from error
                 await self._sleep(FIRST_PAUSE_SECONDS)
 
@@ -156,17 +156,17 @@ class OpenAIModel:
                 return reply
             except _REFUSALS as error:
                 raise self._refused(error, asked) from error
-            except (*_NOT_TAKEN, _TooLargeError) as error:
+            except (NotTakenError, TooLargeError) as error:
                 if self._successes > before or await self._is_answered(asked, before):
-                    return f"the server refuses the request: {_reason(error)}"
+                    return f"the server refuses the request: {error}"
                 pause = pause_seconds(failures)
-            except _MayPassError as error:
+            except MayPassError as error:
                 if self._successes > successes:  # the server works for others
                     strikes, successes = strikes + 1, self._successes
                 if strikes >= STRIKES:
                     return f"failed {failures + 1} times while others succeeded: {error}"
                 self._warn(error)
-                pause = pause_seconds(failures, _retry_after(error.__cause__))
+                pause = pause_seconds(failures, error.retry_after)
             failures += 1
             await self._sleep(pause)
 
@@ -184,57 +184,47 @@ class OpenAIModel:
                     await self._request(asked, asked.prompt.example())
             except _REFUSALS as error:
                 raise self._refused(error, asked) from error
-            except _NOT_TAKEN as error:
+            except NotTakenError as error:
                 raise self._takes_nothing(error) from error
-            except (openai.OpenAIError, *_MALFORMED):
+            except ChatError:
                 return False
             self._successes += 1
             return True
 
     async def _send(self, asked: _Asked, prompt: str) -> Reply:
-        """One request; trouble that may pass is a :class:`_MayPassError`."""
+        """One request; an answer of another shape than a completion is trouble that may pass, too."""
         started = time.perf_counter_ns()
         try:
             completion = await self._request(asked, prompt)
             return asked.reply(completion, prompt, (time.perf_counter_ns() - started) // 1000)
-        except (*_REFUSALS, *_NOT_TAKEN):
+        except MayPassError as error:
+            metrics.MODEL_FAILURES.labels(reason=error.reason).inc()
             raise
-        except (openai.OpenAIError, *_MALFORMED) as error:
-            if isinstance(error, openai.APIStatusError) and error.status_code == _TOO_LARGE:
-                raise _TooLargeError(_reason(error)) from error
-            metrics.MODEL_FAILURES.labels(reason=_kind(error)).inc()
-            raise _MayPassError(_reason(error)) from error
+        except _MALFORMED as error:
+            metrics.MODEL_FAILURES.labels(reason="no completion").inc()
+            raise MayPassError(f"the answer is no completion: {type(error).__name__}: {error}") from error
 
     async def _request(self, asked: _Asked, prompt: str) -> Any:
-        """The completion as parsed JSON: building the library's objects would cost a third more CPU time."""
         body = {"model": asked.model, "messages": [{"role": "user", "content": prompt}], **asked.parameters}
-        return await self._client.post("/chat/completions", cast_to=object, body=body)
+        return await self._client.complete(body)
 
-    def _refused(self, error: openai.OpenAIError, asked: _Asked) -> ModelRefusedError:
-        if isinstance(error, openai.NotFoundError):
-            what = f"{self._url} has no model {asked.model} (or the address is wrong): {_reason(error)}"
+    def _refused(self, error: ChatError, asked: _Asked) -> ModelRefusedError:
+        if isinstance(error, ModelUnknownError):
+            what = f"{self._url} has no model {asked.model} (or the address is wrong): {error}"
             return ModelRefusedError(f"{what}; correct --model or --base-url")
         return ModelRefusedError(
-            f"{self._url} refuses the key: {_reason(error)}; set {KEY_VARIABLE} or {KEY_FILE_VARIABLE}"
+            f"{self._url} refuses the key: {error}; set {KEY_VARIABLE} or {KEY_FILE_VARIABLE}"
         )
 
-    def _takes_nothing(self, error: openai.OpenAIError) -> ModelRefusedError:
+    def _takes_nothing(self, error: ChatError) -> ModelRefusedError:
         return ModelRefusedError(
-            f"{self._url} does not take the request: {_reason(error)}; check the spec's [sampling]"
+            f"{self._url} does not take the request: {error}; check the spec's [sampling]"
         )
 
-    def _warn(self, error: _MayPassError) -> None:
+    def _warn(self, error: MayPassError) -> None:
         if time.monotonic() > self._warn_at and not self._circuit.is_open:
             self._warn_at = time.monotonic() + _WARN_EVERY_SECONDS
             _log.warning("language model at %s: %s; trying again", self._url, error)
-
-
-class _MayPassError(Exception):
-    """The server did not answer, or not in a way that says anything about the question; the cause is why."""
-
-
-class _TooLargeError(Exception):
-    """The request is larger than the server takes."""
 
 
 class _Asked(AskedSpec):
@@ -261,15 +251,21 @@ class _Asked(AskedSpec):
         message = choice["message"]
         refusal = message.get("refusal") or ""
         text = message.get("content") or refusal
-        usage = completion.get("usage") or {}
+        usage = completion.get("usage")
         attempt = self.attempt(
-            text,
+            storable(text),
             prompt,
-            tokens_in=usage.get("prompt_tokens") or 0,
-            tokens_out=usage.get("completion_tokens") or 0,
+            tokens_in=_tokens(usage, "prompt_tokens"),
+            tokens_out=_tokens(usage, "completion_tokens"),
             latency_us=latency_us,
         )
         return Reply(attempt, bool(refusal) or choice.get("finish_reason") == "content_filter")
+
+
+def _tokens(usage: Any, name: str) -> int:
+    """What was counted, if it can be a count: an answer is none the worse for a server that miscounts."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and 0 <= count <= _MOST_TOKENS else 0
 
 
 def _number(spec: AnnotationSpec, name: str, value: str) -> float | int:
@@ -277,34 +273,3 @@ def _number(spec: AnnotationSpec, name: str, value: str) -> float | int:
         return _NAMED_PARAMETERS[name](value)
     except ValueError as error:
         raise OnibusError(f"spec {spec.name}: sampling {name} = {value!r} is no number; mend it") from error
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    cause = error.__cause__
-    if cause is not None and str(cause):
-        text += f" ({' '.join(str(cause).split())})"
-    return text[:300]
-
-
-def _kind(error: Exception) -> str:
-    """The failure in a word, for the metric."""
-    if isinstance(error, openai.APITimeoutError):
-        return "time-out"
-    if isinstance(error, openai.APIConnectionError):
-        return "no connection"
-    if isinstance(error, openai.APIStatusError):
-        return (
-            "too many requests" if error.status_code == _TOO_MANY else f"status {error.status_code // 100}xx"
-        )
-    return "no completion"
-
-
-def _retry_after(error: BaseException | None) -> float:
-    """Seconds that the server asks to be left alone; 0 if it does not say."""
-    if not isinstance(error, openai.APIStatusError):
-        return 0.0
-    try:
-        return min(LONGEST_RETRY_AFTER_SECONDS, float(error.response.headers.get("retry-after", "0")))
-    except ValueError:  # a date, which nobody sends
-        return 0.0

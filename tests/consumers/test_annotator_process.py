@@ -1,9 +1,12 @@
 """An annotator on a real broker: what it skips, gives up, remembers, and how it ends."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -257,3 +260,24 @@ def test_bad_input_ends_with_one_clear_line(settings: Settings, flags: list[str]
     assert done.returncode == 2
     assert complaint in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_model_that_takes_for_ever_to_start_keeps_no_annotator_from_stopping(settings: Settings) -> None:
+    class Loading(HeldModel):
+        begun = threading.Event()
+
+        async def check(self) -> None:
+            self.begun.set()
+            while not self.open.is_set():
+                await asyncio.sleep(0.01)
+
+    _, rules = rules_specs()
+    loading = Loading(rules)
+    with annotator(settings, model=loading) as one:
+        try:
+            assert loading.begun.wait(timeout=20)
+            began = time.monotonic()
+            assert one.stop().labels == 0
+            assert time.monotonic() - began < 5
+        finally:
+            loading.open.set()

@@ -20,7 +20,7 @@ from schemas import codec, ids
 from schemas.records import Annotation
 from tests.command import run_onibus
 from tests.consumers.annotating import annotator, publish, records
-from tests.consumers.chat_server import chat_server
+from tests.consumers.chat_server import chat_server, completion
 from tests.waiting import wait_until
 
 DEAREST = Cost(tokens_in=900, tokens_out=100)
@@ -53,6 +53,23 @@ def test_a_budget_in_dollars_needs_prices() -> None:
     only_prices = spending_limits(AnnotateOptions(price_in=1.0))
     assert only_prices is not None
     assert not only_prices.are_given
+
+
+def test_answers_that_cannot_be_read_are_within_the_budget_too(settings: Settings) -> None:
+    spec = load_spec("goals", "m")
+    specs = {ids.spec_id(spec): spec}
+    once = len((spec.template + spec.goal).encode()) + 512 + int(spec.sampling["max_tokens"])
+    usage = {"prompt_tokens": once - 100, "completion_tokens": 100}
+    limits = Limits(tokens=7 * once)
+    publish(settings, [f"You kill {n} newts." for n in range(20)])
+    with chat_server(lambda _: (200, completion("It depends.") | {"usage": usage})) as server:
+        model = OpenAIModel(specs, server.url, "k", 8)
+        with annotator(settings, "a1", specs, model, most_under_way=8, limits=limits) as running:
+            wait_until(lambda: running.summary is not None, 60, "it to stop by itself")
+    answers = [codec.decode(Annotation, r.value) for r in records(settings, "annotations")]
+    assert limits.tokens is not None
+    assert 0 < sum(a.tokens_in + a.tokens_out for a in answers) <= limits.tokens
+    assert len(server.requests) == 1 + len(answers), "none was paid for and lost"
 
 
 def test_two_annotators_stop_by_themselves_before_the_group_has_spent_more_and_stay_stopped(

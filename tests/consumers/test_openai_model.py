@@ -25,7 +25,7 @@ from tests.consumers.annotating import (
     records,
     wait_for_labels,
 )
-from tests.consumers.chat_server import ChatServer, Reply, chat_server
+from tests.consumers.chat_server import ChatServer, Reply, chat_server, completion
 from tests.waiting import wait_until
 
 SPEC = b"testspec"
@@ -55,6 +55,16 @@ def ask(asked: OpenAIModel, *texts: str) -> list[Answer]:
         return list(answers)
 
     return asyncio.run(all_of_them())
+
+
+def check(asked: OpenAIModel) -> None:
+    async def checked() -> None:
+        try:
+            await asked.check()
+        finally:
+            await asked.close()
+
+    asyncio.run(checked())
 
 
 def caption_in(request: dict[str, Any]) -> str:
@@ -118,6 +128,15 @@ def test_an_answer_of_another_shape_is_waited_out_too(body: dict[str, Any]) -> N
     with chat_server(lambda _: next(replies)) as server:
         (answer,) = ask(model(server.url), "x")
     assert answer.verdict is Verdict.HELPFUL
+
+
+@pytest.mark.parametrize(
+    "usage", [None, [], {"prompt_tokens": "11"}, {"prompt_tokens": -1}, {"prompt_tokens": 2**31}]
+)
+def test_a_server_that_miscounts_is_reckoned_not_to_have_counted(usage: Any) -> None:
+    with chat_server(lambda _: (200, completion(GOOD) | {"usage": usage})) as server:
+        (answer,) = ask(model(server.url), "x")
+    assert (answer.verdict, answer.attempts[0].tokens_in) == (Verdict.HELPFUL, 0)
 
 
 def test_a_server_that_never_answers_is_given_up_on_after_the_time_out_and_asked_again() -> None:
@@ -236,7 +255,7 @@ def test_what_no_question_gets_past_ends_it_before_the_first(status: int, compla
     with chat_server(lambda _: (status, {"error": {"message": "no"}})) as server:
         asked = model(server.url)
         with pytest.raises(ModelRefusedError, match=complaint) as caught:
-            asyncio.run(asked.check())
+            check(asked)
     assert "\n" not in str(caught.value)
     assert len(server.requests) == 1
     assert "secret-key" not in str(caught.value)
@@ -247,7 +266,7 @@ def test_where_nobody_listens_the_start_says_so(monkeypatch: pytest.MonkeyPatch)
     with chat_server(lambda _: (200, GOOD)) as server:
         url = server.url
     with pytest.raises(ModelRefusedError, match=r"no answer from http://127.0.0.1.*--base-url"):
-        asyncio.run(model(url).check())
+        check(model(url))
 
 
 def test_no_more_requests_at_a_time_than_allowed_and_no_fewer() -> None:
@@ -282,7 +301,7 @@ def test_the_key_comes_from_the_environment_or_a_file(
 def test_an_address_that_is_none_is_one_clear_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.openai_model.CHECK_SECONDS", 0.2)
     with pytest.raises((OnibusError, ModelRefusedError), match="--base-url"):
-        asyncio.run(model(url).check())
+        check(model(url))
 
 
 # --- over the bus -----------------------------------------------------------------------------------
@@ -301,9 +320,16 @@ def test_over_the_bus_with_answers_good_unreadable_and_refused(settings: Setting
             return 200, "no idea what you mean"
         if "too long" in caption:
             return 400, {"error": {"message": "prompt too long"}}
+        if "smile" in caption:
+            return 200, "analysis: half a smile \ud83d.\nverdict: unhelpful"
         return 200, GOOD if "kill" in caption else "analysis: -\nverdict: unhelpful"
 
-    texts = [f"You kill {n} newts." for n in range(30)] + ["You see garbage.", "too long", "It's a wall."]
+    texts = [f"You kill {n} newts." for n in range(30)] + [
+        "You see garbage.",
+        "too long",
+        "It's a wall.",
+        "A smile.",
+    ]
     publish(settings, texts)
     with chat_server(reply) as server:
         specs, asked = on_the_bus(server)

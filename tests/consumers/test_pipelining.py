@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
 import pytest
 
 from consumers.annotation_specs import load_spec
+from consumers.language_model import Answer, Question
 from consumers.openai_model import OpenAIModel
 from infra.settings import Settings
 from schemas import ids
@@ -54,6 +56,25 @@ def test_the_next_questions_are_asked_and_captions_read_while_the_last_answers_a
             assert one.stop().failed_transactions == 0
         assert_each_exactly_once(settings, specs, texts + late)
         assert len(server.requests) == 1 + len(texts) + len(late), "one to check, then one a caption"
+
+
+def test_answers_that_come_one_by_one_and_fast_are_committed_in_few_transactions(settings: Settings) -> None:
+    class Steady(HeldModel):
+        """Answers one question every four milliseconds."""
+
+        async def answer(self, question: Question) -> Answer:
+            self.asked[question.text] += 1
+            await asyncio.sleep(0.004 * len(self.asked))
+            return await self._inner.answer(question)
+
+    specs, rules = rules_specs()
+    texts = [f"You see here {n} arrows." for n in range(600)]
+    with annotator(settings, model=Steady(rules), most_under_way=len(texts)) as one:
+        wait_until(lambda: len(one.partitions) == settings.partitions, 30, "partitions")
+        publish(settings, texts)
+        wait_for_labels(settings, len(texts))
+        assert one.stop().transactions <= 20
+    assert_each_exactly_once(settings, specs, texts)
 
 
 @pytest.mark.slow

