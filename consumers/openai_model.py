@@ -250,7 +250,7 @@ class _Asked(AskedSpec):
         choice = completion["choices"][0]
         message = choice["message"]
         refusal = message.get("refusal") or ""
-        text = message.get("content") or refusal
+        text = _text(message.get("content")) or refusal
         usage = completion.get("usage")
         attempt = self.attempt(
             storable(text),
@@ -260,6 +260,13 @@ class _Asked(AskedSpec):
             latency_us=latency_us,
         )
         return Reply(attempt, bool(refusal) or choice.get("finish_reason") == "content_filter")
+
+
+def _text(content: Any) -> str:
+    """The words of a message: some servers send them in parts, of which thoughts are another kind."""
+    if not isinstance(content, list):
+        return content or ""
+    return "".join(part["text"] for part in content if part.get("type") == "text")
 
 
 def _tokens(usage: Any, name: str) -> int:

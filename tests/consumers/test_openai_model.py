@@ -122,6 +122,19 @@ def test_trouble_that_may_pass_is_waited_out_with_growing_pauses(status: int) ->
     assert pauses[0] < 0.5 < 3 < pauses[-1] <= LONGEST_PAUSE_SECONDS
 
 
+def test_an_answer_in_parts_is_read_without_its_thoughts() -> None:
+    body = completion("")
+    body["choices"][0]["message"]["content"] = [
+        {"type": "thinking", "thinking": "helpful?"},
+        {"type": "text", "text": "analysis: a wall.\nverdict: "},
+        {"type": "text", "text": "unhelpful"},
+    ]
+    with chat_server(lambda request: (200, body)) as server:
+        (answer,) = ask(model(server.url), "It's a wall.")
+    assert answer.verdict is Verdict.UNHELPFUL
+    assert answer.attempts[0].raw_answer == "analysis: a wall.\nverdict: unhelpful"
+
+
 @pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": None}, {"no": "completion"}])
 def test_an_answer_of_another_shape_is_waited_out_too(body: dict[str, Any]) -> None:
     replies = itertools.chain([(200, body)] * 3, itertools.repeat((200, GOOD)))
