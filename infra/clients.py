@@ -16,6 +16,7 @@ from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 
 from infra.errors import OnibusError
+from infra.mended_consumer import MendedConsumer
 from infra.reachability import server_address, why_unreachable
 from infra.settings import Settings
 
@@ -86,7 +87,7 @@ def consumer(
         "auto_offset_reset": "earliest",
         "check_crcs": True,
     }
-    return _connect(KafkaConsumer, settings, arguments | _NO_SURPRISES | overrides, *topics)
+    return _connect(MendedConsumer, settings, arguments | _NO_SURPRISES | overrides, *topics)
 
 
 def admin(settings: Settings, **overrides: Any) -> KafkaAdminClient:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from schemas.assembling import assembler
 from schemas.errors import DecodeError
 from schemas.records import (
     Annotation,
@@ -74,7 +75,8 @@ class RecordBody:
         self._schema = parse(self.document)
         self._guarded = _with_choices(parse(self.document))
         self._names = tuple(f.name for f in fields(record_type))
-        self._revive = _REVIVERS.get(self.document["name"], {})
+        self._revive = tuple(_REVIVERS.get(self.document["name"], {}).items())
+        self._assemble: Callable[[dict[str, Any]], Record] = assembler(record_type)
 
     def encode(self, record: Record) -> bytes:
         """The Avro body of ``record``."""
@@ -89,24 +91,17 @@ class RecordBody:
             DecodeError: the body is cut short or too long, or a value does not fit its schema.
         """
         try:
-            raw = self._read(body, writer)
-            for name, revive in self._revive.items():
+            stream, guarded = io.BytesIO(body), self._guarded if writer is None else writer.guarded
+            raw: Any = fastavro.schemaless_reader(stream, guarded, None)
+            if stream.tell() != len(body):
+                raise ValueError(f"{len(body) - stream.tell()} bytes left over")
+            if writer is not None:
+                raw = fastavro.schemaless_reader(io.BytesIO(body), writer.schema, self._schema)
+            for name, revive in self._revive:
                 raw[name] = revive(raw[name])
-            return self.type(**raw)
+            return self._assemble(raw)
         except Exception as error:  # fastavro raises a dozen kinds on bad bytes; all mean the same here
             raise self.error(f"{type(error).__name__}: {error}") from error
-
-    def _read(self, body: bytes, writer: Writer | None) -> dict[str, Any]:
-        stream = io.BytesIO(body)
-        raw: Any = fastavro.schemaless_reader(
-            stream, self._guarded if writer is None else writer.guarded, None
-        )
-        if stream.tell() != len(body):
-            raise ValueError(f"{len(body) - stream.tell()} bytes left over")
-        if writer is not None:
-            raw = fastavro.schemaless_reader(io.BytesIO(body), writer.schema, self._schema)
-        assert isinstance(raw, dict)
-        return raw
 
     def writer(self, document: Document) -> Writer:
         """Another version of this schema, parsed, for :meth:`decode`.
@@ -203,13 +198,15 @@ _VERDICTS: Mapping[str | None, Verdict | None] = {verdict.value: verdict for ver
 _ORIGINS = {origin.value: origin for origin in Origin}
 """Looked up for every record, which is several times faster than the enum's own search."""
 
+_caption_offset = assembler(CaptionOffset)
+
 _REVIVERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "Label": {"verdict": _VERDICTS.__getitem__},
     "Annotation": {
         "verdict": _VERDICTS.__getitem__,
         "origin": _ORIGINS.__getitem__,
         "texts": tuple,
-        "sources": lambda v: tuple(CaptionOffset(**o) for o in v),
+        "sources": lambda v: tuple(map(_caption_offset, v)),
     },
     "AnnotationSpec": {"kind": Kind},
     "RewardUpdate": {"spec_ids": tuple},

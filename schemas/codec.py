@@ -138,10 +138,10 @@ class _Form:
     def decode(self, data: bytes | None) -> Record:
         if data is None:
             raise self._body.error("no value")
-        start = bytes(data[:HEADER_BYTES])
-        if len(start) < HEADER_BYTES or start[:2] != MARKER:
-            raise self._body.error("not Avro single-object encoding")
+        start = data[:HEADER_BYTES]
         if start not in self._writers:
+            if len(start) < HEADER_BYTES or start[:2] != MARKER:
+                raise self._body.error("not Avro single-object encoding")
             raise self._body.error(f"unknown schema fingerprint {start[2:].hex()}")
         return self._body.decode(data[HEADER_BYTES:], self._writers[start])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from sys import intern
 from typing import Any
 
 from consumers.replay.annotation_reader import LoggedAnnotation
@@ -89,15 +90,13 @@ class LabelFold:
         key = annotation.spec_id + annotation.subject_id
         before = self._labels.get(key)
         if before is None or overrides(annotation, before.by_person):
-            label = self._labels[key] = _folded(logged, annotation)
-            if before is not None:
-                _add_cost(label, before.annotations, before.tokens_in, before.tokens_out, before.latency_us)
-                label.by_annotators = before.by_annotators
-        else:
-            label = before
-        if annotation.origin is not Origin.HUMAN:
-            label.by_annotators = None if annotation.origin is Origin.WITHDRAWAL else annotation.verdict
-        _add_cost(label, 1, annotation.tokens_in, annotation.tokens_out, annotation.latency_us)
+            self._labels[key] = _folded(logged, annotation, before)
+            return
+        before.by_annotators = annotation.verdict  # a model's or a rule's: anything else overrides
+        before.annotations += 1
+        before.tokens_in += annotation.tokens_in
+        before.tokens_out += annotation.tokens_out
+        before.latency_us += annotation.latency_us
 
 
 def overrides(annotation: Annotation, by_person: bool) -> bool:
@@ -105,29 +104,36 @@ def overrides(annotation: Annotation, by_person: bool) -> bool:
     return not by_person or annotation.origin in (Origin.HUMAN, Origin.WITHDRAWAL)
 
 
-def _folded(logged: LoggedAnnotation, annotation: Annotation) -> FoldedLabel:
-    withdrawn = annotation.origin is Origin.WITHDRAWAL
+def _folded(logged: LoggedAnnotation, annotation: Annotation, before: FoldedLabel | None) -> FoldedLabel:
+    """The label that ``annotation`` decides; arguments by place are taken in twice as fast as by name."""
+    origin = annotation.origin
+    verdict = None if origin is Origin.WITHDRAWAL else annotation.verdict
+    if before is None:
+        spec_id, subject_id, texts = annotation.spec_id, annotation.subject_id, annotation.texts
+        by_annotators, annotations, tokens_in, tokens_out, latency_us = None, 1, 0, 0, 0
+    else:
+        spec_id, subject_id, texts = before.spec_id, before.subject_id, annotation.texts
+        by_annotators, annotations = before.by_annotators, before.annotations + 1
+        tokens_in, tokens_out, latency_us = before.tokens_in, before.tokens_out, before.latency_us
     return FoldedLabel(
-        spec_id=annotation.spec_id,
-        subject_id=annotation.subject_id,
-        texts=annotation.texts,
-        verdict=None if withdrawn else annotation.verdict,
-        origin=annotation.origin,
-        annotator=annotation.annotator,
-        reason=annotation.reason,
-        observed_at=annotation.observed_at,
-        annotated_at=annotation.annotated_at,
-        written_at=logged.written_at,
-        partition=logged.partition,
-        offset=logged.offset,
+        spec_id,
+        subject_id,
+        texts,
+        verdict,
+        origin,
+        intern(annotation.annotator),
+        annotation.reason,
+        annotation.observed_at,
+        annotation.annotated_at,
+        logged.written_at,
+        logged.partition,
+        logged.offset,
+        by_annotators if origin is Origin.HUMAN else verdict,
+        annotations,
+        tokens_in + annotation.tokens_in,
+        tokens_out + annotation.tokens_out,
+        latency_us + annotation.latency_us,
     )
-
-
-def _add_cost(label: FoldedLabel, annotations: int, tokens_in: int, tokens_out: int, latency_us: int) -> None:
-    label.annotations += annotations
-    label.tokens_in += tokens_in
-    label.tokens_out += tokens_out
-    label.latency_us += latency_us
 
 
 def label_json(label: FoldedLabel, spec_name: str) -> dict[str, Any]:

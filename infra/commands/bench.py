@@ -209,15 +209,19 @@ def vllm(
 def replay(
     settings: Settings,
     annotations: Annotated[int, typer.Option(min=1_000, help="Annotations on the log.")] = 200_000,
-    labels: _Labels = 100_000,
+    labels: Annotated[int, typer.Option(min=1_000, help="Labels that the page shows.")] = 100_000,
+    seconds: Annotated[
+        float, typer.Option(min=20, help="Length of the online run whose versions are made again.")
+    ] = 90,
     as_json: AsJson = False,
 ) -> None:
-    """Reading and folding the annotation log beside a bare consumer; the label page (about two minutes)."""
-    from learner.benchmarks import annotation_log as benchmark
+    """Reading and folding the annotation log, its memory; the label page; versions made again (5 minutes)."""
+    from learner.benchmarks import annotation_log, label_page, rebuilding
 
-    figures = benchmark.measure_questions(labels)
     with _broker(settings, "bench-replay.") as own:
-        figures += benchmark.measure_fold(own, annotations)
+        figures = annotation_log.measure_fold(own, annotations)
+        figures += label_page.measure(own, labels)
+        figures += rebuilding.measure(own, seconds)
     _report("replay", figures, as_json)
 
 

@@ -105,7 +105,9 @@ _MADE: dict[type[Any], type[Any]] = {}
 
 def _made(record_type: type[Any], own: tuple[tuple[str, Any], ...]) -> type[Any]:
     if record_type not in _MADE:
-        _MADE[record_type] = make_dataclass(record_type.__name__, [*own, ("added", "str")], frozen=True)
+        _MADE[record_type] = make_dataclass(
+            record_type.__name__, [*own, ("added", "str")], frozen=True, slots=True
+        )
     return _MADE[record_type]
 
 

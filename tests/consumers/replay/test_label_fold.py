@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,3 +69,39 @@ def test_costs_add_up_whoever_is_in_force() -> None:
     fold = fold_of([dear, annotation(TEXTS[0], UNHELPFUL, HUMAN), dear])
     (label,) = fold
     assert (label.verdict, label.tokens_in, label.tokens_out, label.latency_us) == (UNHELPFUL, 200, 14, 10)
+
+
+@given(st.lists(st.tuples(answers, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), min_size=1))
+def test_a_label_has_its_deciding_annotations_fields_and_the_sums_of_all(
+    log: list[tuple[Answer, int, int, int]],
+) -> None:
+    logged = [
+        LoggedAnnotation(
+            n % 3, n, 1_000 + n,
+            replace(
+                annotation(TEXTS[0], verdict, origin, at=2_000 + n), observed_at=n, reason=f"reason {n}",
+                annotator=f"annotator {n}", tokens_in=tokens_in, tokens_out=tokens_out, latency_us=latency_us,
+            ),
+        )
+        for n, ((verdict, origin), tokens_in, tokens_out, latency_us) in enumerate(log)
+    ]  # fmt: skip
+    fold = LabelFold(logged)
+    (label,) = fold
+    origins = [origin for (_, origin), *_ in log]
+    withdrawn = max((n for n, origin in enumerate(origins) if origin is WITHDRAWAL), default=-1)
+    by_people = [n for n, origin in enumerate(origins) if origin is HUMAN and n > withdrawn]
+    decides = by_people[-1] if by_people else len(log) - 1
+    said = [(None if o is WITHDRAWAL else v) for (v, o), *_ in log if o is not HUMAN]
+    one, annotation_of = logged[decides], logged[decides].annotation
+    assert annotation_of is not None
+    assert fold.annotations == label.annotations == len(log)
+    assert [label.tokens_in, label.tokens_out, label.latency_us] == [
+        sum(x[n] for x in log) for n in (1, 2, 3)
+    ]
+    assert label.by_annotators is (said[-1] if said else None)
+    assert label.verdict is (None if annotation_of.origin is WITHDRAWAL else annotation_of.verdict)
+    assert (label.partition, label.offset, label.written_at) == (one.partition, one.offset, one.written_at)
+    for name in (
+        "spec_id", "subject_id", "texts", "origin", "annotator", "reason", "observed_at", "annotated_at"
+    ):  # fmt: skip
+        assert getattr(label, name) == getattr(annotation_of, name), name
