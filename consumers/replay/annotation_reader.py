@@ -70,8 +70,9 @@ def of_specs(spec_ids: Container[bytes]) -> Callable[[bytes], bool]:
 class AnnotationReader:
     """Group-less read_committed reader of all partitions from offset 0; :meth:`read` goes on where it was.
 
-    Records of a partition come in order; how partitions interleave means nothing. Memory is bounded: what
-    one answer of the broker brings (50 MiB at most), and polls of 5,000 records beyond the offsets asked for.
+    Records of a partition come in order; how partitions interleave means nothing. Memory is bounded, however
+    long the log: what one answer of the broker brings (50 MiB at most), the batches of it that are being
+    unpacked, and polls of 5,000 records beyond the offsets asked for (``onibus bench replay``).
 
     Args:
         wanted: whether a record of this key is decoded; None: all are.

@@ -210,9 +210,8 @@ def replay(
     settings: Settings,
     annotations: Annotated[int, typer.Option(min=1_000, help="Annotations on the log.")] = 200_000,
     labels: Annotated[int, typer.Option(min=1_000, help="Labels that the page shows.")] = 100_000,
-    seconds: Annotated[
-        float, typer.Option(min=20, help="Length of the online run whose versions are made again.")
-    ] = 90,
+    task: Annotated[str, typer.Option(help="Task of an online run whose versions are made again.")] = "score",
+    seconds: Annotated[float, typer.Option(min=20, help="Length of that run.")] = 90,
     as_json: AsJson = False,
 ) -> None:
     """Reading and folding the annotation log, its memory; the label page; versions made again (5 minutes)."""
@@ -221,7 +220,7 @@ def replay(
     with _broker(settings, "bench-replay.") as own:
         figures = annotation_log.measure_fold(own, annotations)
         figures += label_page.measure(own, labels)
-        figures += rebuilding.measure(own, seconds)
+        figures += rebuilding.measure(own, task, seconds)
     _report("replay", figures, as_json)
 
 

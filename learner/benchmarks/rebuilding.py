@@ -15,24 +15,27 @@ from infra.settings import Settings, environment_of
 from infra.shutdown import stop_event
 from infra.topic_admin import create_topics
 from learner.benchmarks.result import Figure
+from learner.options import default_specs
 
-TASK, SPEC = "score", "goals"
 READY_SECONDS = 120.0
 
 
-def measure(settings: Settings, seconds: float) -> list[Figure]:
+def measure(settings: Settings, task: str, seconds: float) -> list[Figure]:
     """Wall time of ``onibus replay verify`` ÷ that of the run whose versions it makes again.
 
-    The run: rollout workers that play the full game at random, an annotator that judges by rules, and the
-    reward trainer, each a process of its own, for ``seconds`` from when all are ready. Both times are those
-    of whole processes, the trainer's and the command's, with their starts.
+    The run: rollout workers that play ``task`` at random, an annotator that judges by rules, and the reward
+    trainer, each a process of its own, for ``seconds`` from when all are ready. Both times are those of whole
+    processes, the trainer's and the command's, with their starts.
+
+    Both take the same gradient steps, one after the other, so the ratio is the share of the run in which the
+    trainer is busy. In the full game new captions keep it so for the first minutes.
 
     Raises:
         OnibusError: a component ended early, no version was made, or verify ended without telling.
     """
     own = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}run."})
     create_topics(own)
-    online = _run_online(own, seconds, stop_event())
+    online = _run_online(own, task, seconds, stop_event())
     began = time.monotonic()
     finished = subprocess.run(
         [sys.executable, "-m", "infra.cli", "replay", "verify", "--no-labels", "--json"],
@@ -50,7 +53,7 @@ def measure(settings: Settings, seconds: float) -> list[Figure]:
     (check,) = trainings
     share = check["identical"] / check["versions"]
     return [
-        Figure("versions of an online run", check["versions"], "versions"),
+        Figure(f"versions of an online run of {task}", check["versions"], "versions"),
         Figure.at_least("of them identical when made again", share, "share", 1.0),
         Figure("wall time of the online run's trainer", online, "s"),
         Figure("wall time of making all versions again", replayed, "s"),
@@ -58,15 +61,16 @@ def measure(settings: Settings, seconds: float) -> list[Figure]:
     ]
 
 
-def _run_online(settings: Settings, seconds: float, stopping: threading.Event) -> float:
+def _run_online(settings: Settings, task: str, seconds: float, stopping: threading.Event) -> float:
     """Seconds from the trainer's start to its end."""
+    spec = default_specs(task, "classification")[0].name
     supervisor = Supervisor(environment_of(settings))
     try:
-        supervisor.start([_component(settings, "annotate", "--llm", "rules", "--spec", SPEC)])
+        supervisor.start([_component(settings, "annotate", "--llm", "rules", "--spec", spec)])
         supervisor.wait_ready(READY_SECONDS, stopping)
         began = time.monotonic()
-        trainer = _component(settings, "train-reward", "--spec", SPEC)
-        supervisor.start([trainer, _component(settings, "rollout", "--task", TASK)])
+        trainer = _component(settings, "train-reward", "--spec", spec)
+        supervisor.start([trainer, _component(settings, "rollout", "--task", task)])
         supervisor.wait_ready(READY_SECONDS, stopping)
         stopping.wait(seconds)
         supervisor.check()

@@ -21,7 +21,7 @@ def test_a_model_against_labels_people_and_another_model(settings: Settings) -> 
     right = annotation(HELPFUL_TEXTS[1], Verdict.HELPFUL, Origin.HUMAN)
     model, other = settings.runs_dir / "model.safetensors", settings.runs_dir / "other.safetensors"
     onibus(settings, "replay", "train", model, *SPEC, "--steps", 160)
-    onibus(settings, "replay", "train", other, *SPEC, "--steps", 32, "--seed", 1)
+    onibus(settings, "replay", "train", other, *SPEC, "--steps", 32, "--seed", 1, "--network", "published")
     publish_annotations(settings, [wrong, right])
     told = onibus_json(settings, "replay", "evaluate", model, "--worst", 3)
     assert told["figures"]["count"] == len(TEXTS)

@@ -17,6 +17,7 @@ from consumers.replay.label_board import BoardFeed, LabelBoard
 from consumers.replay.label_filter import LabelFilter
 from consumers.replay.label_pages import PageOptions, is_loopback, label_site
 from consumers.replay.specs import KnownSpecs
+from infra.commands.label_serving import _listening
 from infra.settings import Settings, load_settings
 from schemas.records import Origin, Verdict
 from tests.consumers.replay.running import onibus_json, refusal, served_labels
@@ -181,3 +182,10 @@ def test_a_port_that_is_taken_is_one_line(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         line = refusal(settings, "labels", "serve", "--port", taken.getsockname()[1])
     assert "cannot listen on 127.0.0.1" in line
+
+
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head() -> None:
+    with _listening("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
