@@ -81,7 +81,10 @@ class Player:
         self._put(outgoing)
 
     def play(self, seconds: float, new_captions: int) -> None:
-        """Play for a time and say ``new_captions``, evenly; keep the longest time between two steps."""
+        """Play for a time and say ``new_captions``, evenly; keep the longest time that one call took.
+
+        Not that between two steps: after a pause of the machine's own, many captions are said at once.
+        """
         began = last = time.monotonic()
         target = self.said + new_captions
         while (elapsed := last - began) < seconds or self.said < target:
@@ -91,12 +94,16 @@ class Player:
                 text = f"caption {self.said} {'x' * 180}".encode().ljust(MESSAGE_BYTES, b"\0")
                 self.bus.observe(TABLE.caption([text]), 0, 0, 0, 0, 0)
                 self.said += 1
+                last = self._returned(last)
             _observation, _reward, terminated, truncated, _info = self.env.step(self.said % 23)
             if terminated or truncated:
                 self.env.reset()
-            now = time.monotonic()
-            self.longest_gap = max(self.longest_gap, now - last)
-            last = now
+            last = self._returned(last)
+
+    def _returned(self, last: float) -> float:
+        now = time.monotonic()
+        self.longest_gap = max(self.longest_gap, now - last)
+        return now
 
 
 def settled(bus: RolloutBus) -> int:

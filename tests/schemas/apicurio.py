@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +25,7 @@ HEAP = "-Xmx256m"
 @contextmanager
 def running_registry(folder: Path) -> Iterator[str]:
     """A registry that runs in ``folder``; yields the address of its Confluent-compatible interface."""
-    with tarfile.open(_fetched()) as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(_fetched(), folder)
     port = free_port()
     address = f"http://127.0.0.1:{port}/apis/ccompat/v7"
     options = [f"-Dquarkus.{part}.host=127.0.0.1" for part in ("http", "management")]
