@@ -61,7 +61,7 @@ class LabelFold:
     That is the rule of :class:`~consumers.reward_models.labelled_captions.LabelledCaptions`, of which it
     differs in keeping who, when and how much. Annotations of a subject are applied in the order of their
     partition; that of different partitions makes no difference. Memory grows with subjects, not annotations:
-    about 1.1 KB each, words and reasons of the usual length included (``onibus bench replay``).
+    1.1 to 1.4 KB each, words and reasons of the usual length included (``onibus bench replay``).
     """
 
     def __init__(self, logged: Iterable[LoggedAnnotation] = ()) -> None:
