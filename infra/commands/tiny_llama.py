@@ -23,7 +23,7 @@ PLAYED = ("keyroom-s5", "lockeddoor", "corridor-r3", "room-monster-5x5", "stairc
 _Specs = Annotated[
     list[str] | None, typer.Option("--spec", help="Spec that it learns to answer; several may be given.")
 ]
-_Steps = Annotated[int, typer.Option(min=1, help="Steps of training.")]
+_Steps = Annotated[int, typer.Option(min=1, help="Steps of training, at most.")]
 _PlaySteps = Annotated[int, typer.Option(min=1, help="Random steps in each task.")]
 _Seed = Annotated[int, typer.Option(min=0, help="Of the play, the weights and the exercises.")]
 
@@ -47,7 +47,7 @@ def make(
         Path | None, typer.Option(help="Folder. [default: models/tiny-llama under --runs-dir]")
     ] = None,
     spec: _Specs = None,
-    steps: _Steps = 900,
+    steps: _Steps = 2_000,
     play_steps: _PlaySteps = 40_000,
     seed: _Seed = 0,
 ) -> None:
@@ -97,7 +97,7 @@ def train(
     captions: Annotated[Path, typer.Option(help="The file of captions.")],
     out: Annotated[Path, typer.Option(help="Folder for the model; what is there is replaced.")],
     spec: _Specs = None,
-    steps: _Steps = 900,
+    steps: _Steps = 2_000,
     seed: _Seed = 0,
 ) -> None:
     """Train on captions; runs in vLLM's environment."""
