@@ -2,7 +2,8 @@
 
 A batch is everything that one transaction writes: labels, annotations, dead letters, and the offset to
 commit for each partition. Partitions come and go (:meth:`Annotator.begin`, :meth:`Annotator.end`); an
-answer for a partition that has gone is kept for when its caption comes back, for it has been paid for.
+answer for a partition that has gone is kept for when its caption comes back, for it has been paid for. And
+who comes back while the question is still under way waits for that answer, and does not ask again.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ class Annotator:
         self._finished: list[_Work] = []
         self._writing: list[_Work] = []
         self._unreadable: list[Unreadable] = []
+        self._waiting: dict[tuple[bytes, bytes], list[_Ticket]] = {}  # by what is asked: one answer for all
         self._spare: OrderedDict[tuple[bytes, bytes], Answer] = OrderedDict()
 
     def begin(self, partition: int, position: int, labels: LabelTable) -> None:
@@ -109,11 +111,11 @@ class Annotator:
 
     def end(self, partition: int) -> None:
         """Own a partition no longer: nothing of it is written any more."""
-        del self._assignments[partition], self._tables[partition], self._committed[partition]
-        self.pending.revoke(partition)
-        for work in self._finished:
+        for work in [*self._finished, *self._half_answered()]:
             if work.caption.partition == partition:
                 self._keep([answer for _, answer in work.answers])
+        del self._assignments[partition], self._tables[partition], self._committed[partition]
+        self.pending.revoke(partition)
         self._finished = [work for work in self._finished if work.caption.partition != partition]
         self._writing = [work for work in self._writing if work.caption.partition != partition]
         self._unreadable = [record for record in self._unreadable if record.partition != partition]
@@ -127,6 +129,11 @@ class Annotator:
     def under_way(self) -> int:
         """Captions that are asked about and not answered in full yet."""
         return self.pending.taken - self.finished - len(self._writing)
+
+    @property
+    def strays(self) -> int:
+        """Questions under way whose partition went and has not come back to them."""
+        return sum(not any(self._is_current(t.work) for t in tickets) for tickets in self._waiting.values())
 
     @property
     def finished(self) -> int:
@@ -178,21 +185,16 @@ class Annotator:
                 continue
             assignment = self._assignments[caption.partition]
             work = _Work(caption, assignment, {subject.key for subject in missing})
-            for subject in missing:
-                ticket = _Ticket(work, subject)
-                if (spare := self._spare.pop(subject.key, None)) is not None:
-                    self._accept(ticket, spare)
-                else:
-                    questions.append(Question(subject.spec_id, subject.texts[0], ticket, *subject.texts[1:]))
+            asked = [self._question(_Ticket(work, subject)) for subject in missing]
+            questions += [question for question in asked if question is not None]
         return questions
 
     def answered(self, answer: Answer) -> None:
         """Take over an answer to one of :meth:`questions`."""
-        ticket = _ticket(answer)
-        caption = ticket.work.caption
-        if self._assignments.get(caption.partition) == ticket.work.assignment:
+        waiting = [t for t in self._waiting.pop(_ticket(answer).subject.key) if self._is_current(t.work)]
+        for ticket in waiting:
             self._accept(ticket, answer)
-        else:
+        if not waiting:
             self._keep([answer])
 
     def batch(self, most: int, now: int) -> Batch | None:
@@ -320,6 +322,26 @@ class Annotator:
         if key != ids.caption_id(caption.text):
             raise DecodeError("the key is not the id of the caption")
         return caption
+
+    def _question(self, ticket: _Ticket) -> Question | None:
+        """What to ask for this; None if it has been answered, or is under way, since an earlier ownership."""
+        subject = ticket.subject
+        if (spare := self._spare.pop(subject.key, None)) is not None:
+            self._accept(ticket, spare)
+            return None
+        is_under_way = subject.key in self._waiting
+        others = [other for other in self._waiting.get(subject.key, ()) if self._is_current(other.work)]
+        self._waiting[subject.key] = [*others, ticket]
+        if is_under_way:
+            return None
+        return Question(subject.spec_id, subject.texts[0], ticket, *subject.texts[1:])
+
+    def _half_answered(self) -> list[_Work]:
+        works = [ticket.work for tickets in self._waiting.values() for ticket in tickets]
+        return list({id(work): work for work in works if work.answers and self._is_current(work)}.values())
+
+    def _is_current(self, work: _Work) -> bool:
+        return self._assignments.get(work.caption.partition) == work.assignment
 
     def _accept(self, ticket: _Ticket, answer: Answer) -> None:
         work = ticket.work

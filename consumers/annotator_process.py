@@ -289,7 +289,7 @@ class AnnotatorProcess:
         if self._budget is None:
             return self._membership.most_under_way
         share = len(self._annotator.partitions) / self._settings.partitions
-        unpaid = self._annotator.pending.taken * len(self._specs)
+        unpaid = self._annotator.pending.taken * len(self._specs) + self._annotator.strays
         return self._budget.questions(share, unpaid) // len(self._specs)
 
     def _is_budget_spent(self) -> bool:

@@ -16,12 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from infra.errors import OnibusError
 
 READY_MARK = "ready: "
 """Every component logs one line with this when it is up."""
 
 STOP_SECONDS = 10.0
+_KILLED_SECONDS = 5.0
+"""How long a killed process may take to go: it has gigabytes to give back, and the machine may be busy."""
 SHOWN_LINES = 6
 
 
@@ -107,7 +111,10 @@ class Component:
             self.process.terminate()
 
     def wait_stopped(self, seconds: float = STOP_SECONDS) -> bool:
-        """Wait for its end and kill what is left of its session; False if it had to be killed."""
+        """Wait for its end and kill what is left of its session; False if it had to be killed.
+
+        When this returns, nothing of it runs any more.
+        """
         if self.process is None:
             return True
         clean = True
@@ -118,12 +125,24 @@ class Component:
         with contextlib.suppress(ProcessLookupError):  # the whole session is gone, as it should be
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        deadline = time.monotonic() + _KILLED_SECONDS
+        while _is_any_left(self.process.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
         return clean
 
     def last_lines(self, count: int = SHOWN_LINES) -> str:
         """The end of its log, indented."""
         lines = self.log_path.read_text(errors="replace").splitlines() if self.log_path.exists() else []
         return "\n".join(f"    {line}" for line in lines[-count:])
+
+
+def _is_any_left(group: int) -> bool:
+    """Whether a process of this group runs; a zombie, which its parent has yet to look at, does not."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 class Supervisor:

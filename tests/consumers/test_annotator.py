@@ -168,6 +168,36 @@ def test_an_answer_for_a_partition_that_went_is_not_written_but_is_not_paid_for_
     assert len(written(batch, NAMES.labels)) == 1
 
 
+def test_a_caption_that_comes_back_waits_for_the_answer_that_is_under_way() -> None:
+    who = annotator()
+    who.begin(0, 0, LabelTable())
+    see(who, ["x"])
+    (question,) = who.questions(10)
+    for _ in range(2):
+        who.end(0)
+        assert who.strays == 1
+        who.begin(0, 0, LabelTable())
+        see(who, ["x"])
+        assert not who.questions(10), "it is being paid for"
+        assert who.strays == 0
+    who.answered(answer(question))
+    assert len(written(who.batch(10, NOW), NAMES.labels)) == 1
+
+
+def test_what_one_spec_has_answered_is_not_asked_again_when_the_partition_comes_back() -> None:
+    who = annotator(GOALS_ID, COMBAT_ID)
+    who.begin(0, 0, LabelTable())
+    see(who, ["x"])
+    first, second = who.questions(10)
+    who.answered(answer(first))
+    who.end(0)
+    who.begin(0, 0, LabelTable())
+    see(who, ["x"])
+    assert not who.questions(10), "one is paid for, the other under way"
+    who.answered(answer(second))
+    assert len(written(who.batch(10, NOW), NAMES.labels)) == 2
+
+
 def test_a_failed_batch_keeps_its_answers_for_when_the_captions_come_back() -> None:
     who = annotator()
     who.begin(0, 0, LabelTable())

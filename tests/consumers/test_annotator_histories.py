@@ -59,6 +59,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.who = Annotator({SPEC: GOALS}, Origin.LLM, "a1", SingleObjectCodec(), NAMES, pending)
         self.position: dict[int, int] = {}
         self.questions: list[Question] = []
+        self.asked = Counter[str]()
         self.writing: Batch | None = None
 
     @rule(partition=st.sampled_from(PARTITIONS), names=st.lists(st.integers(0, 12), min_size=1, max_size=6))
@@ -81,7 +82,10 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(most=st.integers(1, 5))
     def ask(self, most: int) -> None:
-        self.questions += self.who.questions(most)
+        questions = self.who.questions(most)
+        self.questions += questions
+        self.asked.update(question.text for question in questions)
+        assert max(self.asked.values(), default=1) == 1, "paid for twice by one annotator"
 
     @rule(place=st.integers(0, 100))
     def answer(self, place: int) -> None:
@@ -125,6 +129,12 @@ class AnyHistory(RuleBasedStateMachine):
         table.apply([key for key, _ in log.labels], [value for _, value in log.labels])
         self.who.begin(partition, log.committed, table)
         self.position[partition] = log.committed
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def go_and_come_back(self, partition: int) -> None:
+        self.lose(partition)
+        self.gain(partition)
+        self.read(partition, 8)
 
     @rule(partition=st.sampled_from(PARTITIONS), most=st.integers(1, 4))
     def another_works(self, partition: int, most: int) -> None:
