@@ -19,13 +19,13 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from consumers.label_table import LabelTable
 from consumers.partition_logs import SENT_AGAIN, LabelFeed
 from infra import clients
+from infra.mended_consumer import MendedAssignor
 from infra.settings import Settings
 from infra.topics import TopicNames
 from schemas.codec import Codec
@@ -152,11 +152,12 @@ class GroupMember:
     # --- membership -----------------------------------------------------------------------------------
 
     def _join(self) -> tuple[KafkaConsumer, _Ownership]:
-        consumer = clients.consumer(
+        assignor = MendedAssignor()
+        assignor.consumer = consumer = clients.consumer(
             self._settings,
             group_id=self._group,
             group_instance_id=self._static_name,
-            partition_assignment_strategy=[CooperativeStickyAssignor()],
+            partition_assignment_strategy=[assignor],
             max_poll_records=_RECORDS_PER_POLL,
             max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
             session_timeout_ms=self._session_timeout_ms,

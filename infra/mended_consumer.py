@@ -1,10 +1,15 @@
-"""kafka-python's consumer with what version 3.0.12 lacks: a partition that is resumed is read on."""
+"""kafka-python's consumer with what version 3.0.12 lacks.
+
+A partition that is resumed is read on, and a member that was thrown out of its group claims nothing there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from kafka import KafkaConsumer
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 
 class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is not typed
@@ -21,3 +26,21 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
         if not self._fetcher._next_partition_records:  # given out to its end, or None
             self._fetcher._next_partition_records = None
         return super().poll(*arguments, **named)
+
+
+class MendedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]  # kafka-python is not typed
+    """Says that a member owns what it owns; kafka-python's says what it was last given.
+
+    The two differ when the group has thrown the member out. Its leader then withholds from the others what
+    this member seems to own and is to hand over; but this member has nothing to hand over, so it does not
+    join again, and nobody ever gets these partitions.
+    """
+
+    consumer: KafkaConsumer | None = None
+    """Whose partitions are claimed; set before it subscribes."""
+
+    def metadata(self, topics: Iterable[str]) -> Any:
+        """As CooperativeStickyAssignor's."""
+        assert self.consumer is not None
+        self.member_assignment = sorted(self.consumer.assignment())
+        return super().metadata(topics)

@@ -1,9 +1,13 @@
 """A partition is worked on only when every label that was ever committed for it is in the table."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from kafka import KafkaConsumer
+from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from consumers.group_member import GroupMember
 from consumers.label_table import LabelTable
@@ -54,6 +58,67 @@ def test_it_waits_for_the_end_of_a_transaction_that_is_still_open(settings: Sett
         wait_until(lambda: one.poll(timeout_ms=50) or 2 in tables, 30, "the last partition")
         assert tables[2].contains(b"testspec", key[8:]) is commits
     producer.close()
+
+
+@contextmanager
+def bystander(settings: Settings) -> Iterator[KafkaConsumer]:
+    """A member that wants none of the captions, and holds every rebalance up until it is polled."""
+    other = clients.consumer(
+        settings,
+        group_id=settings.topic_prefix + GROUP,
+        partition_assignment_strategy=[CooperativeStickyAssignor()],
+    )
+    other.topics()  # may be the leader, and share out a topic that it does not read
+    other.subscribe([TopicNames(settings.topic_prefix).episodes])
+    yield other
+    other.close()
+
+
+@contextmanager
+def polled(*members: GroupMember | KafkaConsumer) -> Iterator[None]:
+    """Members that poll, each in a thread of its own."""
+    stopping = threading.Event()
+
+    def poll(one: GroupMember | KafkaConsumer) -> None:
+        patience_ms = 50 if isinstance(one, GroupMember) else 2_000  # of a whole join: kafka-python needs it
+        while not stopping.is_set():
+            one.poll(timeout_ms=patience_ms)
+
+    threads = [threading.Thread(target=poll, args=(one,)) for one in members]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join(30)
+
+
+def state_of(admin: KafkaAdminClient, group: str) -> str:
+    return str(admin.describe_groups([group])[group]["group_state"])
+
+
+def test_a_member_that_was_thrown_out_leaves_no_partition_with_nobody(settings: Settings) -> None:
+    """It joins a rebalance together with a new member, which must get what the other had too much of."""
+    with (
+        member(settings) as (one, ones),
+        bystander(settings) as other,
+        member(settings) as (new, news),
+        clients.admin(settings) as admin,
+    ):
+        with polled(one, other):
+            wait_until(lambda: len(ones) == 4 and other.assignment(), 30, "the first two to share out")
+        with polled(new):
+            group = settings.topic_prefix + GROUP
+            wait_until(lambda: state_of(admin, group) == "PreparingRebalance", 30, "the rebalance to begin")
+            thrown_out = one._consumer.group_metadata().member_id
+            admin.remove_group_members(settings.topic_prefix + GROUP, [MemberToRemove(member_id=thrown_out)])
+            with polled(one):
+                wait_until(lambda: not ones, 30, "the first one to notice")
+                with polled(other):
+                    wait_until(lambda: len(ones) == len(news) == 2, 15, "every partition to have an owner")
+        assert not set(ones) & set(news)
 
 
 def test_an_annotator_that_is_new_to_a_long_history_asks_for_none_of_it(settings: Settings) -> None:
