@@ -27,6 +27,9 @@ SCORE = 1
 """Outputs of a network that tells classes apart, and of one that scores."""
 
 _CAPTIONS_AT_A_TIME = 256
+_LENGTHS = (64, 96, 128, 192, CAPTION_BYTES)
+"""Bytes that captions are cut to where the zeros after them make no difference; of few lengths, for small
+groups of captions take longer than large ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,11 @@ class CharacterCNN(nn.Module):
     """Bytes (n, 256) uint8 to outputs (n, ``outputs``) float32; of the usual network 64,066 parameters.
 
     Two outputs are the logits of unhelpful and helpful; one is a score whose differences count.
+
+    Most captions are much shorter than 256 bytes. Where only each channel's largest value goes on, one place
+    that sees nothing but the zeros after a caption stands for all such places. So on a CPU captions are
+    taken in groups of like length and cut off there: the same function, and less than half the work. (On a
+    GPU the whole is faster than looking at the lengths.)
     """
 
     def __init__(self, outputs: int = CLASSES, network: Network = MAX_OVER_TIME) -> None:
@@ -101,28 +109,53 @@ class CharacterCNN(nn.Module):
         self.embedding = nn.Embedding(256, network.embedding)
         layers: list[nn.Module] = []
         channels, length = network.embedding, CAPTION_BYTES
+        stride = seen = 1  # bytes from one place to the next, and that one place sees
         for place, kernel in enumerate(network.kernels):
             layers += [nn.Conv1d(channels, network.channels, kernel), nn.ReLU()]
             channels, length = network.channels, length - kernel + 1
+            seen += (kernel - 1) * stride
             if place in network.pooled_after:
                 layers.append(nn.MaxPool1d(network.pool))
                 length //= network.pool
-        if network.max_over_time:
-            layers.append(nn.MaxPool1d(length))
-            length = 1
+                seen += (network.pool - 1) * stride
+                stride *= network.pool
         self.convolutions = nn.Sequential(*layers)
+        self._max_over_time = network.max_over_time
+        self._zeros_after = seen + stride - 1
         self.head = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(channels * length, network.hidden),
+            nn.Linear(channels * (1 if network.max_over_time else length), network.hidden),
             nn.ReLU(),
             nn.Linear(network.hidden, outputs),
         )
 
     def forward(self, captions: Tensor) -> Tensor:
         """Outputs (n, outputs) of captions (n, 256) uint8."""
-        embedded = self.embedding(captions.long()).transpose(1, 2)
-        logits: Tensor = self.head(self.convolutions(embedded))
-        return logits
+        if not self._max_over_time or captions.device.type != "cpu" or not len(captions):
+            return self._whole(captions)
+        needed = _used_bytes(captions) + self._zeros_after
+        group = torch.bucketize(needed.clamp(max=CAPTION_BYTES), torch.tensor(_LENGTHS))
+        order = torch.argsort(group, stable=True)
+        sizes = torch.bincount(group, minlength=len(_LENGTHS)).tolist()
+        parts = [
+            self._whole(captions[rows, :length])
+            for length, rows in zip(_LENGTHS, torch.split(order, sizes), strict=True)
+            if len(rows)
+        ]
+        return torch.cat(parts)[torch.argsort(order)]
+
+    def _whole(self, captions: Tensor) -> Tensor:
+        """Outputs (n, outputs) of captions (n, length) uint8."""
+        places = self.convolutions(self.embedding(captions.long()).transpose(1, 2))
+        if self._max_over_time:
+            places = nn.functional.max_pool1d(places, places.shape[2])
+        outputs: Tensor = self.head(places)
+        return outputs
+
+
+def _used_bytes(captions: Tensor) -> Tensor:
+    """How many bytes of each caption (n, 256) come before the zeros that fill it up: int64 (n,)."""
+    return ((captions != 0) * torch.arange(1, captions.shape[1] + 1)).amax(dim=1)
 
 
 def to_bytes(caption: str) -> bytes:

@@ -54,6 +54,25 @@ def test_models_made_before_there_were_others_are_known_again() -> None:
     assert told["kernels"] == [7, 7, 3, 3, 3, 3]
 
 
+def test_captions_cut_to_their_length_have_the_outputs_and_gradients_of_whole_ones() -> None:
+    torch.manual_seed(5)
+    network = CharacterCNN(CLASSES)
+    rows = torch.tensor(to_rows([random_bytes(length) for length in range(257)]))
+    rows[40, 10] = 0  # a zero within a caption does not end it
+    cut, whole = network(rows), network._whole(rows)
+    torch.testing.assert_close(cut, whole, rtol=0, atol=1e-6)
+    gradients = [
+        torch.autograd.grad(outputs.square().sum(), list(network.parameters())) for outputs in (cut, whole)
+    ]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert network(rows[:0]).shape == (0, CLASSES)
+
+
+def random_bytes(length: int) -> bytes:
+    return bytes(torch.randint(1, 256, (length,), dtype=torch.uint8).tolist())
+
+
 def test_an_unknown_network_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(OnibusError, match="no network huge; choose one of max-over-time, published"):
         network_named("huge")
