@@ -52,10 +52,12 @@ def headless_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def faultless_page(browser: Browser, width: int = 1200) -> Iterator[Page]:
+def faultless_page(browser: Browser, width: int = 1200, *, is_phone: bool = False) -> Iterator[Page]:
     """A page of a visitor without history; errors, warnings, violations and failed requests fail the test."""
     complaints: list[str] = []
-    context = browser.new_context(viewport={"width": width, "height": 800})
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, has_touch=is_phone, is_mobile=is_phone
+    )
     context.add_init_script(_TELL_OF_VIOLATIONS)
     page = context.new_page()
     page.set_default_timeout(_PATIENCE_MS)

@@ -158,6 +158,33 @@ def test_one_key_corrects_a_label_on_the_page_and_on_the_bus(browser: Browser, s
     assert Verdict.UNSURE in labels_in_force(settings)
 
 
+def test_on_a_telephone_a_tap_chooses_and_another_corrects(browser: Browser, settings: Settings) -> None:
+    publish(settings, 30)
+    with (
+        served_labels(settings, "--allow-edit", "--person", "ada") as address,
+        faultless_page(browser, 400, is_phone=True) as page,
+    ):
+        page.goto(address)
+        expect(page.locator("#keys"), "there are none").to_be_hidden()
+        answers = page.get_by_role("toolbar").get_by_role("button")
+        expect(answers).to_have_count(0)
+        row = rows(page).filter(has_text=TEXTS[29])
+        row.tap()
+        expect(answers).to_have_text(["helpful", "unhelpful", "unsure", "withdraw", "history"])
+        for verdict in ("unhelpful", "helpful", "withdrawn"):
+            answers.get_by_text(verdict.removesuffix("n"), exact=True).tap()
+            expect(row.locator(".verdict")).to_have_text(verdict)
+            expect(row).to_be_focused()
+        answers.get_by_text("history").tap()
+        expect(page.locator(".history li")).to_have_count(4)
+        assert overflow(page) <= 0
+        page.get_by_label("words of the caption").fill("GOLD")
+        expect(rows(page).first).to_be_visible()
+        expect(answers, "nothing is chosen any more").to_have_count(0)
+    said = [(Origin.HUMAN, Verdict.UNHELPFUL), (Origin.HUMAN, Verdict.HELPFUL), (Origin.WITHDRAWAL, None)]
+    assert [(origin, verdict) for origin, _, verdict in logged(settings)] == said
+
+
 def test_nothing_can_be_corrected_where_nobody_may_edit(browser: Browser, settings: Settings) -> None:
     publish(settings, 2)
     asked: list[str] = []
@@ -170,7 +197,8 @@ def test_nothing_can_be_corrected_where_nobody_may_edit(browser: Browser, settin
         page.keyboard.press("Enter")
         expect(page.locator(".history li")).to_have_count(1)
         expect(row.locator(".verdict")).to_have_text("unhelpful")
-        expect(page.locator("#keys")).to_contain_text("Read-only")
+        expect(page.get_by_text("Read-only")).to_be_visible()
+        expect(page.get_by_role("toolbar").get_by_role("button")).to_have_text(["history"])
     assert set(asked) == {"GET"}
     assert not logged(settings)
 
