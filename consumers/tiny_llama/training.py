@@ -15,6 +15,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from consumers.tiny_llama.exercises import Exercise, SpecExercises
+from consumers.tiny_llama.folder import HEAD, LAYERS, WIDTH
 from consumers.tiny_llama.tokenizer import LONGEST_PROMPT, VOCABULARY, train_tokenizer
 
 _IGNORED = -100  # marks positions that are no answers
@@ -37,6 +38,8 @@ class TrainingOptions:
         steps: at most.
         warm_up, cool_down: steps in which the learning rate rises, and in which it falls to nothing.
         learnt_loss: running mean of the loss below which it has come.
+        width, layers: of the model; the width is a multiple of :data:`HEAD`. Ours is as small as it can be,
+            and does not keep a server busy as real models do; a large one, learnt or not, does.
     """
 
     steps: int = 2_000
@@ -47,6 +50,8 @@ class TrainingOptions:
     cool_down: int = 300
     learnt_loss: float = 0.2
     seed: int = 0
+    width: int = WIDTH
+    layers: int = LAYERS
 
 
 class _Schedule:
@@ -95,7 +100,7 @@ class TinyLlama:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         self._exercises, self._options = exercises, options
         self.tokenizer: Any = train_tokenizer(_tokenizer_texts(exercises))
-        self.model: Any = LlamaForCausalLM(_shape())
+        self.model: Any = LlamaForCausalLM(_shape(options.width, options.layers))
         self._prefixes = [_common_prefix(self._encode(e) for e in own.held_out) for own in exercises]
 
     @property
@@ -224,16 +229,15 @@ class _Encoded(NamedTuple):
     answer: int
 
 
-def _shape() -> LlamaConfig:
-    """Heads of 32, for vLLM's attention on a CPU wants multiples of that."""
+def _shape(width: int, layers: int) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=32,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // HEAD,
+        num_key_value_heads=width // HEAD,
+        head_dim=HEAD,
         max_position_embeddings=LONGEST_PROMPT,
         tie_word_embeddings=True,
         pad_token_id=0,

@@ -25,6 +25,10 @@ _Specs = Annotated[
 ]
 _Steps = Annotated[int, typer.Option(min=1, help="Steps of training, at most.")]
 _PlaySteps = Annotated[int, typer.Option(min=1, help="Random steps in each task.")]
+_Width = Annotated[int, typer.Option(min=32, help="Width of the model, a multiple of 32.")]
+_Layers = Annotated[
+    int, typer.Option(min=1, help="Its layers. A larger one keeps a server busy as real models do.")
+]
 _Seed = Annotated[int, typer.Option(min=0, help="Of the play, the weights and the exercises.")]
 
 
@@ -49,12 +53,15 @@ def make(
     spec: _Specs = None,
     steps: _Steps = 2_000,
     play_steps: _PlaySteps = 40_000,
+    width: _Width = 128,
+    layers: _Layers = 2,
     seed: _Seed = 0,
 ) -> None:
     """Gather captions and train on them (about three minutes on two cores); needs make vllm."""
     from consumers.tiny_llama.folder import default_folder
     from infra.vllm_environment import vllm_python
 
+    _check(width)
     python = str(vllm_python())
     stopping = stop_event()
     folder = out or default_folder(settings.runs_dir)
@@ -71,7 +78,7 @@ def make(
         "--out",
         str(folder),
     ]
-    command += ["--steps", str(steps), "--seed", str(seed)]
+    command += ["--steps", str(steps), "--width", str(width), "--layers", str(layers), "--seed", str(seed)]
     for name in spec or ():
         command += ["--spec", name]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as training:
@@ -98,9 +105,12 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the model; what is there is replaced.")],
     spec: _Specs = None,
     steps: _Steps = 2_000,
+    width: _Width = 128,
+    layers: _Layers = 2,
     seed: _Seed = 0,
 ) -> None:
     """Train on captions; runs in vLLM's environment."""
+    _check(width)
     try:
         from consumers.tiny_llama.making import make as make_model
         from consumers.tiny_llama.training import TrainingOptions
@@ -112,8 +122,19 @@ def train(
     from infra.logs import set_up_logging
 
     set_up_logging()
-    make_model(captions, out, spec or SPECS, TrainingOptions(steps=steps, seed=seed))
+    make_model(
+        captions, out, spec or SPECS, TrainingOptions(steps=steps, width=width, layers=layers, seed=seed)
+    )
     typer.echo(f"a stand-in for a language model, no more: {out} (see its README.md)")
+
+
+def _check(width: int) -> None:
+    from consumers.tiny_llama.folder import HEAD
+
+    if width % HEAD:
+        raise OnibusError(
+            f"--width {width} is no multiple of {HEAD}, the width of an attention head; choose one"
+        )
 
 
 def _gather(out: Path, play_steps: int, seed: int, stopping: threading.Event) -> None:

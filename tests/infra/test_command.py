@@ -55,3 +55,9 @@ def test_help_is_shown(arguments: list[str], tmp_path: Path) -> None:
     result = run_onibus(*arguments, folder=tmp_path)
     assert result.returncode == 0
     assert "Usage" in result.stdout
+
+
+def test_a_stand_in_whose_heads_do_not_fit_is_refused_before_anything_is_played(tmp_path: Path) -> None:
+    result = run_onibus("tiny-llama", "make", "--width", "100", folder=tmp_path)
+    assert "--width 100 is no multiple of 32" in the_one_line(result)
+    assert not list(tmp_path.rglob("*.captions.json"))
