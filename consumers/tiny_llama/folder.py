@@ -13,7 +13,6 @@ from schemas import ids
 NAME = "tiny-llama"
 SPECS = ("keys-and-doors-one-word", "goals-one-word")
 """What it learns to answer, unless other specs are asked for."""
-WIDTH, LAYERS = 128, 2
 HEAD = 32
 """Width of an attention head: vLLM's attention on a CPU wants multiples of it."""
 _MADE_FOR = "made_for.json"

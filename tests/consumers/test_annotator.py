@@ -39,6 +39,21 @@ def answer(question: Question, verdict: Verdict = Verdict.HELPFUL) -> Answer:
     return Answer(question, verdict, (Attempt(verdict, "raw", "", bytes(16), 0, 0, 1, NOW),))
 
 
+def asked(texts: Sequence[str], *specs: bytes) -> tuple[Annotator, list[Question]]:
+    """An annotator of one partition that has asked about these captions."""
+    who = annotator(*specs)
+    who.begin(0, 0, LabelTable())
+    see(who, texts)
+    return who, who.questions(10)
+
+
+def come_back(who: Annotator, texts: Sequence[str]) -> None:
+    """The partition goes, and comes back with its captions."""
+    who.end(0)
+    who.begin(0, 0, LabelTable())
+    see(who, texts)
+
+
 def written(batch: Batch | None, topic: str) -> list[tuple[bytes | None, bytes]]:
     return [(r.key, r.value) for r in batch.records if r.topic == topic] if batch else []
 
@@ -134,10 +149,7 @@ def test_the_newest_caption_is_asked_about_first() -> None:
 
 
 def test_under_several_specs_a_caption_is_written_when_all_have_answered() -> None:
-    who = annotator(GOALS_ID, COMBAT_ID)
-    who.begin(0, 0, LabelTable())
-    see(who, ["x"])
-    first, second = who.questions(10)
+    who, (first, second) = asked(["x"], GOALS_ID, COMBAT_ID)
     who.answered(answer(first))
     assert not who.has_finished
     who.answered(answer(second, Verdict.UNHELPFUL))
@@ -169,10 +181,7 @@ def test_an_answer_for_a_partition_that_went_is_not_written_but_is_not_paid_for_
 
 
 def test_a_caption_that_comes_back_waits_for_the_answer_that_is_under_way() -> None:
-    who = annotator()
-    who.begin(0, 0, LabelTable())
-    see(who, ["x"])
-    (question,) = who.questions(10)
+    who, (question,) = asked(["x"])
     for _ in range(2):
         who.end(0)
         assert who.strays == 1
@@ -185,31 +194,22 @@ def test_a_caption_that_comes_back_waits_for_the_answer_that_is_under_way() -> N
 
 
 def test_what_one_spec_has_answered_is_not_asked_again_when_the_partition_comes_back() -> None:
-    who = annotator(GOALS_ID, COMBAT_ID)
-    who.begin(0, 0, LabelTable())
-    see(who, ["x"])
-    first, second = who.questions(10)
+    who, (first, second) = asked(["x"], GOALS_ID, COMBAT_ID)
     who.answered(answer(first))
-    who.end(0)
-    who.begin(0, 0, LabelTable())
-    see(who, ["x"])
+    come_back(who, ["x"])
     assert not who.questions(10), "one is paid for, the other under way"
     who.answered(answer(second))
     assert len(written(who.batch(10, NOW), NAMES.labels)) == 2
 
 
 def test_a_failed_batch_keeps_its_answers_for_when_the_captions_come_back() -> None:
-    who = annotator()
-    who.begin(0, 0, LabelTable())
-    see(who, ["x", "y"])
-    for question in who.questions(10):
+    who, questions = asked(["x", "y"])
+    for question in questions:
         who.answered(answer(question))
     batch = who.batch(10, NOW)
     assert batch is not None
     who.failed(batch)
-    who.end(0)
-    who.begin(0, 0, LabelTable())
-    see(who, ["x", "y"])
+    come_back(who, ["x", "y"])
     assert not who.questions(10)
     again = who.batch(10, NOW)
     assert sorted(written(again, NAMES.labels)) == sorted(written(batch, NAMES.labels))

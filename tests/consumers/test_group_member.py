@@ -113,7 +113,7 @@ def test_a_member_that_was_thrown_out_leaves_no_partition_with_nobody(settings: 
             group = settings.topic_prefix + GROUP
             wait_until(lambda: state_of(admin, group) == "PreparingRebalance", 30, "the rebalance to begin")
             thrown_out = one._consumer.group_metadata().member_id
-            admin.remove_group_members(settings.topic_prefix + GROUP, [MemberToRemove(member_id=thrown_out)])
+            admin.remove_group_members(group, [MemberToRemove(member_id=thrown_out)])
             with polled(one):
                 wait_until(lambda: not ones, 30, "the first one to notice")
                 with polled(other):
