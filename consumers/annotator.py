@@ -9,7 +9,7 @@ who comes back while the question is still under way waits for that answer, and 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -134,6 +134,11 @@ class Annotator:
     def strays(self) -> int:
         """Questions under way whose partition went and has not come back to them."""
         return sum(not any(self._is_current(t.work) for t in tickets) for tickets in self._waiting.values())
+
+    def is_asking_about(self, partitions: Collection[int]) -> bool:
+        """Whether there are questions under way about captions of these partitions."""
+        works = (ticket.work for tickets in self._waiting.values() for ticket in tickets)
+        return any(work.caption.partition in partitions and self._is_current(work) for work in works)
 
     @property
     def finished(self) -> int:

@@ -15,7 +15,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from kafka import TopicPartition
@@ -174,6 +175,7 @@ class AnnotatorProcess:
             self._membership.session_timeout_ms,
             self._annotator.begin,
             self._annotator.end,
+            partial(self._finish, stopping),
             static_name=self._membership.name if self._membership.is_static else None,
         )
 
@@ -320,18 +322,42 @@ class AnnotatorProcess:
 
     # --- writing --------------------------------------------------------------------------------------
 
+    def _finish(self, stopping: threading.Event, partitions: Collection[int]) -> None:
+        """Write what is paid for of partitions that go to others, also what is answered soon.
+
+        Called within a poll (see :class:`~consumers.group_member.GroupMember`). What fails here is seen to
+        after it: the answers are kept, and so is the failed transaction, or the model's refusal.
+        """
+        patience = self._membership.session_timeout_ms / 1000 / 4
+        deadline = time.monotonic() + patience
+        with contextlib.suppress(ModelRefusedError, RegistryError):
+            while self._annotator.is_asking_about(partitions) and not stopping.is_set():
+                if (left := deadline - time.monotonic()) <= 0:
+                    break
+                self._take_answers(left)
+            deadline = time.monotonic() + patience
+            while self._writing is not None or (self._annotator.has_finished and self._begin_batch()):
+                assert self._writing is not None
+                if not self._writing.transaction.succeeds_within(deadline - time.monotonic()):
+                    return
+                self._end_writing(stopping)
+
     def _begin_to_write(self, stopping: threading.Event) -> bool:
+        """As :meth:`_begin_batch`, and no error but one that does not pass."""
+        try:
+            return self._begin_batch()
+        except RegistryError as error:
+            self._start_over(error, stopping)
+            return False
+
+    def _begin_batch(self) -> bool:
         """Put a batch together and begin to write it; whether there is one."""
         assert self._member is not None
         metadata = self._member.stable_metadata()
         if metadata is None:
             return False  # in a rebalance; what is finished waits for its end
         self._offsets_due = time.monotonic() + _OFFSETS_EVERY_SECONDS
-        try:
-            batch = self._annotator.batch(_CAPTIONS_PER_TRANSACTION, time.time_ns() // 1000)
-        except RegistryError as error:
-            self._start_over(error, stopping)
-            return False
+        batch = self._annotator.batch(_CAPTIONS_PER_TRANSACTION, time.time_ns() // 1000)
         if batch is None:
             return False
         self._pacing.began(len(batch.captions), time.monotonic())

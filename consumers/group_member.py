@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from kafka import KafkaConsumer, TopicPartition
@@ -62,6 +62,9 @@ class GroupMember:
         begin: called when a partition may be worked on, with the position to read from and its labels,
             which go on being followed.
         end: called when a partition that was begun is lost.
+        finish: called before ``end`` with partitions that are to go to others, while these wait for us and
+            what is written for them still counts. In another thread, while :meth:`poll` waits; no sign of
+            life is given meanwhile, so it must not take longer than half the session time-out.
         static_name: a name unique in the group that a restarted member has again, for static membership.
     """
 
@@ -73,14 +76,16 @@ class GroupMember:
         session_timeout_ms: int,
         begin: Callable[[int, int, LabelTable], None],
         end: Callable[[int], None],
+        finish: Callable[[Collection[int]], None] = lambda _: None,
         static_name: str | None = None,
     ) -> None:
         self._settings, self._group, self._session_timeout_ms = settings, group, session_timeout_ms
-        self._begin, self._end, self._static_name = begin, end, static_name
+        self._begin, self._end, self._finish, self._static_name = begin, end, finish, static_name
         self._names = TopicNames(settings.topic_prefix)
         self._begun: set[int] = set()
         self._restoring: dict[int, _Restoring] = {}
         self._labels_due = 0.0
+        self._member_id = ""
         self._admin = clients.admin(settings)
         self._feed = LabelFeed(settings, codec)
         self._consumer, self._ownership = self._join()
@@ -121,6 +126,7 @@ class GroupMember:
             timeout_ms = 0 if self._restoring else timeout_ms
         polled = self._consumer.poll(timeout_ms=timeout_ms)
         self._follow_ownership()
+        self._follow_membership()
         self._restore()
         self._follow_labels()
         records = {tp.partition: batch for tp, batch in polled.items() if tp.partition in self._begun}
@@ -145,6 +151,7 @@ class GroupMember:
 
     def close(self) -> None:
         """Leave the group and close the connections."""
+        self._begun.clear()
         for part in (self._consumer, self._feed, self._admin):
             with contextlib.suppress(KafkaError):  # the broker may be away; the group will notice by itself
                 part.close(**({"timeout_ms": _CLOSE_MS} if part is self._consumer else {}))
@@ -163,7 +170,7 @@ class GroupMember:
             session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=self._session_timeout_ms // 4,
         )
-        ownership = _Ownership(consumer)
+        ownership = _Ownership(consumer, self._finish_before_they_go)
         consumer.subscribe([self._names.captions], listener=ownership)
         # Fetches the cluster's metadata now. A leader that learns of the topic only after its first join
         # joins at once again, which can get stuck: see _leave_if_stuck.
@@ -199,6 +206,22 @@ class GroupMember:
             else:
                 self._give_up(partition)
         self._ownership.events.clear()
+
+    def _follow_membership(self) -> None:
+        """Own nothing that we owned as another member, before the group threw that one out.
+
+        kafka-python tells of such a loss, but not when it learns of it from the answer to a JoinGroup.
+        """
+        metadata = self.stable_metadata()
+        if metadata is None:
+            return
+        if self._member_id not in ("", metadata.member_id):
+            self.restore_again()
+        self._member_id = metadata.member_id
+
+    def _finish_before_they_go(self, partitions: Collection[int]) -> None:
+        if going := self._begun.intersection(partitions):
+            self._finish(going)
 
     def _give_up(self, partition: int) -> None:
         self._feed.remove(partition)
@@ -257,10 +280,15 @@ class GroupMember:
 
 
 class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Notes what the group gave and took, in order. Runs in the consumer's thread while we wait in poll."""
+    """Notes what the group gave and took, in order. Runs in the consumer's thread while we wait in poll.
 
-    def __init__(self, consumer: KafkaConsumer) -> None:
-        self._consumer = consumer
+    A partition is taken in an assignment, and given to another only in the next one, for which the group
+    waits until we join again, at the end of that poll. So there is time to ``finish``. What is lost, to a
+    group that has thrown us out, is another's already.
+    """
+
+    def __init__(self, consumer: KafkaConsumer, finish: Callable[[Collection[int]], None]) -> None:
+        self._consumer, self._finish = consumer, finish
         self.events: list[tuple[bool, int]] = []
 
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
@@ -268,7 +296,8 @@ class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         self.events += [(True, tp.partition) for tp in sorted(assigned)]
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        self.events += [(False, tp.partition) for tp in sorted(revoked)]
+        self._finish([tp.partition for tp in revoked])
+        self.on_partitions_lost(revoked)
 
     def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
-        self.on_partitions_revoked(lost)
+        self.events += [(False, tp.partition) for tp in sorted(lost)]

@@ -191,6 +191,11 @@ class InThread(Generic[T]):
         """Whether it has ended, or nobody waits any more: :meth:`result` returns at once."""
         return bool(self._results or self._errors) or self.seconds > PATIENCE_SECONDS
 
+    def succeeds_within(self, seconds: float) -> bool:
+        """Whether the work ends well in that time."""
+        self._thread.join(seconds)
+        return bool(self._results)
+
     def result(self, stopping: threading.Event) -> T:
         """Wait for its end; not long, once ``stopping`` is set.
 

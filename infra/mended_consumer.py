@@ -11,6 +11,8 @@ from typing import Any
 from kafka import KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+_NO_GENERATION = -1
+
 
 class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is not typed
     """Takes parked records of a resumed partition up again, which kafka-python may leave parked for ever.
@@ -33,7 +35,8 @@ class MendedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]  # kafka-
 
     The two differ when the group has thrown the member out. Its leader then withholds from the others what
     this member seems to own and is to hand over; but this member has nothing to hand over, so it does not
-    join again, and nobody ever gets these partitions.
+    join again, and nobody ever gets these partitions. Who learns only from the answer to its JoinGroup that
+    it was thrown out joins again at once, with partitions in hand that are others' by now: it claims none.
     """
 
     consumer: KafkaConsumer | None = None
@@ -42,5 +45,6 @@ class MendedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]  # kafka-
     def metadata(self, topics: Iterable[str]) -> Any:
         """As CooperativeStickyAssignor's."""
         assert self.consumer is not None
-        self.member_assignment = sorted(self.consumer.assignment())
+        is_member = self.consumer.group_metadata().generation_id != _NO_GENERATION
+        self.member_assignment = sorted(self.consumer.assignment()) if is_member else []
         return super().metadata(topics)

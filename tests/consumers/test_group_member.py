@@ -121,6 +121,20 @@ def test_a_member_that_was_thrown_out_leaves_no_partition_with_nobody(settings: 
         assert not set(ones) & set(news)
 
 
+def test_a_member_that_learns_only_when_it_joins_that_it_was_thrown_out_restores_what_it_has(
+    settings: Settings,
+) -> None:
+    """Others may have worked on it meanwhile; kafka-python tells of no loss, and goes on as its owner."""
+    with member(settings) as (one, tables), clients.admin(settings) as admin:
+        wait_until(lambda: one.poll(timeout_ms=50) or len(tables) == 4, 30, "every partition")
+        before, member_id = dict(tables), one._consumer.group_metadata().member_id
+        admin.remove_group_members(settings.topic_prefix + GROUP, [MemberToRemove(member_id=member_id)])
+        one._consumer._coordinator.request_rejoin()  # before a heartbeat tells it
+        begun_again = lambda: len(tables) == 4 and all(tables[p] is not before[p] for p in tables)  # noqa: E731
+        wait_until(lambda: one.poll(timeout_ms=50) or begun_again(), 30, "every partition anew")
+        assert one._consumer.group_metadata().member_id != member_id
+
+
 def test_an_annotator_that_is_new_to_a_long_history_asks_for_none_of_it(settings: Settings) -> None:
     """Far more labels than one poll brings."""
     specs, rules = rules_specs()

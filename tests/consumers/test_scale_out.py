@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
+import threading
+import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ import pytest
 from consumers.annotation_service import AnnotateOptions
 from consumers.annotation_specs import load_spec_file
 from consumers.annotator_workers import worker_options
+from consumers.language_model import Answer, Question
 from infra.settings import Settings, environment_of
 from infra.topic_admin import crowded_groups
 from tests.command import run_onibus
@@ -74,6 +80,51 @@ def workers_of(pid: int) -> list[int]:
     """Children that annotate; multiprocessing has one more for its own book-keeping."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(c) for c in found if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+
+
+def test_what_is_under_way_for_a_partition_that_another_gets_is_written_first_and_not_asked_again(
+    settings: Settings,
+) -> None:
+    class Slow(HeldModel):
+        async def answer(self, question: Question) -> Answer:
+            self.asked[question.text] += 1
+            await asyncio.sleep(0.1)
+            return await self._inner.answer(question)
+
+    specs, rules = rules_specs()
+    model = Slow(rules)
+    texts = [f"You see here {n} arrows." for n in range(2_000)]
+    with (
+        publishing(settings, texts) as done,
+        annotator(settings, "a1", model=model, most_under_way=20) as one,
+    ):
+        wait_until(lambda: len(model.asked) > 100, 30, "the first one to be at work")
+        with annotator(settings, "a2", model=model, most_under_way=20) as two:
+            wait_until(lambda: len(one.partitions) == len(two.partitions) == 2, 15, "two partitions each")
+            assert not done.is_set(), "too few captions: nothing was under way when the partitions went"
+            wait_for_labels(settings, len(texts))
+            assert one.stop().failed_transactions == two.stop().failed_transactions == 0
+    assert set(model.asked.values()) == {1}
+    assert_each_exactly_once(settings, specs, texts)
+
+
+@contextmanager
+def publishing(settings: Settings, texts: Sequence[str]) -> Iterator[threading.Event]:
+    """Publish a few at a time, so that all partitions have captions under way; yields what tells the end."""
+    done = threading.Event()
+
+    def publish_all() -> None:
+        for start in range(0, len(texts), 20):
+            publish(settings, texts[start : start + 20])
+            time.sleep(0.05)
+        done.set()
+
+    thread = threading.Thread(target=publish_all)
+    thread.start()
+    try:
+        yield done
+    finally:
+        thread.join()
 
 
 @pytest.mark.slow
