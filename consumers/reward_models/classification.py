@@ -71,7 +71,9 @@ class Classification:
         data = self._captions.rows(held_out=False)
         captions, classes = torch.tensor(data.captions), torch.tensor(data.helpful).long()
         for rows in mini_batches(data.helpful, steps, seed):
-            yield nn.functional.cross_entropy(network(captions[rows]), classes[rows], weight=self._weights)
+            different, places = torch.unique(rows, return_inverse=True)  # the rarer class comes up often
+            outputs = network(captions[different])[places]
+            yield nn.functional.cross_entropy(outputs, classes[rows], weight=self._weights)
 
     def figures(self, network: CharacterCNN) -> dict[str, float]:
         told = {"labels": float(len(self._captions))}

@@ -88,12 +88,12 @@ def step_cost(
     task: Annotated[str, typer.Option(help="Task to play.")] = "keyroom-s5",
     rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval",
     seconds: Annotated[float, typer.Option(min=5, help="Length of each run after its warm-up.")] = 45,
-    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs at the same time.")] = 4,
     workers: Annotated[int, typer.Option(min=1)] = 2,
     environments: Annotated[int, typer.Option(min=1, help="Environments a worker.")] = 16,
     as_json: AsJson = False,
 ) -> None:
-    """CPU time of a step with captions and rewards, beside plain Sample Factory (8 minutes a reward)."""
+    """CPU time of a step with captions and rewards, beside plain Sample Factory (5 minutes a reward)."""
     from learner.benchmarks import step_cost as benchmark
 
     with _broker(settings, "bench-steps.") as own:

@@ -1,8 +1,10 @@
 """CPU time of an environment step with captions, publishing and rewards, beside plain Sample Factory.
 
-Both run the same tasks, network and sizes as whole processes, in turn; CPU time is that of the learner's
-process tree (runner, learner, policy worker, rollout workers) after a warm-up. Annotators and the broker
-run too, but are not counted: in production they are elsewhere.
+Both run the same tasks, network and sizes as whole processes, at the same time, each on its half of the
+cores, which they exchange from round to round: CPU time of the same work differs by a third from one minute
+to the next on a shared machine. It is that of the learner's process tree (runner, learner, policy worker,
+rollout workers) after a warm-up. Annotators, trainer and broker run too, but are not counted: in production
+they are elsewhere.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from infra.demo.session import TRAINED
 from infra.errors import OnibusError
@@ -40,7 +43,7 @@ def measure(
         task: task to play.
         reward: retrieval, classification or ranking.
         seconds: length of each run after its warm-up.
-        rounds: pairs of runs.
+        rounds: pairs of runs; an even number gives each side each half of the cores equally often.
         workers: rollout workers.
         environments: environments of each.
 
@@ -56,13 +59,12 @@ def measure(
         if reward in TRAINED:
             supervisor.start([_component(settings, "train-reward", spec.name)])
             supervisor.wait_ready(READY_SECONDS, stop_event())
-        plain, ours = [], []
-        for _ in range(rounds):
-            plain.append(_run(settings, (*size, "--no-captions"), seconds))
-            ours.append(_run(settings, (*size, "--reward", reward), seconds))
+        sides = ((*size, "--no-captions"), (*size, "--reward", reward))
+        pairs = [_side_by_side(settings, sides, seconds, number) for number in range(rounds)]
     finally:
         supervisor.stop()
-    ratio = statistics.median(o / p for o, p in zip(ours, plain, strict=True))
+    plain, ours = zip(*pairs, strict=True)
+    ratio = statistics.median(o / p for p, o in pairs)
     return [
         Figure("plain Sample Factory", statistics.median(plain), "µs of CPU a step"),
         Figure(f"with captions, publishing and {reward}", statistics.median(ours), "µs of CPU a step"),
@@ -74,8 +76,24 @@ def _component(settings: Settings, command: str, spec: str, *flags: str) -> Comp
     return Component(command, (command, "--spec", spec, *flags), settings.runs_dir / f"bench-{command}.log")
 
 
-def _run(settings: Settings, flags: Sequence[str], seconds: float) -> float:
-    """Microseconds of CPU a step of one run of ``onibus learn``."""
+def _side_by_side(
+    settings: Settings, sides: Sequence[Sequence[str]], seconds: float, number: int
+) -> tuple[float, ...]:
+    """Microseconds of CPU a step of each of two runs at the same time, the halves exchanged in odd rounds."""
+    cores = sorted(os.sched_getaffinity(0))
+    middle = len(cores) // 2
+    halves = (cores[:middle] or cores, cores[middle:])
+    with ThreadPoolExecutor(len(sides)) as pool:
+        runs = [
+            pool.submit(_run, settings, flags, seconds, halves[(number + place) % 2])
+            for place, flags in enumerate(sides)
+        ]
+        return tuple(run.result() for run in runs)
+
+
+def _run(settings: Settings, flags: Sequence[str], seconds: float, cores: Sequence[int]) -> float:
+    """Microseconds of CPU a step of one run of ``onibus learn`` on these cores."""
+    os.sched_setaffinity(0, cores)  # of this thread, and so of what it starts
     name = f"bench-{uuid.uuid4().hex[:8]}"
     command = [sys.executable, "-m", "infra.cli", "learn", "--run", name, *flags]
     finished = subprocess.run(
