@@ -17,26 +17,23 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import NamedTuple
 
-from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, ProducerFencedError
 
 from consumers.annotation_counts import Counts, Summary
 from consumers.annotator import COMPARISONS, Annotator
 from consumers.asking import Asking
-from consumers.batches import Batch
+from consumers.batch_writing import BatchWriting
 from consumers.budget import GroupBudget, Limits
 from consumers.caption_pool import CaptionPool
 from consumers.group_member import GroupMember
 from consumers.language_model import LanguageModel, ModelRefusedError
 from consumers.membership import Membership
-from consumers.pacing import Pacing
 from consumers.partition_logs import CaptionLog
 from consumers.pending import Pending
 from consumers.pool_feed import PoolFeed
-from consumers.transactions import InThread, TransactionFailedError, TransactionWriter
+from consumers.transactions import TransactionFailedError, TransactionWriter
 from infra import metrics
 from infra.codecs import codec_for
 from infra.errors import OnibusError
@@ -49,15 +46,12 @@ from schemas.records import AnnotationSpec, Kind
 _log = logging.getLogger(__name__)
 
 _IDLE_POLL_MS = 100
-_CAPTIONS_PER_TRANSACTION = 1_000
 _MOST_FINISHED = 2_000
 """Captions answered and not written at which asking pauses: what is paid for must fit into memory."""
 _POLL_AGAIN_SECONDS = 1.0
 """How long polling pauses for a transaction. A rebalance that begins meanwhile would cost the batch."""
 _READ_BACK_OFFSETS = 5_000
 _ANSWER_WAIT_SECONDS = 0.02
-_OFFSETS_EVERY_SECONDS = 1.0
-"""How often offsets are committed when there is nothing else to write."""
 _POLL_EVERY_SECONDS = 0.02
 """How often captions are polled for while answers come one by one."""
 _POLL_WHEN_FED_SECONDS = 0.2
@@ -71,13 +65,6 @@ _LAST_REBALANCE_SECONDS = 2.0
 _MOST_FENCINGS = 3
 _EMPTY_HANDED_SECONDS = 5.0
 """After how long an annotator without a partition (there are more annotators) counts as ready."""
-
-
-class _Writing(NamedTuple):
-    """A batch that is being written."""
-
-    batch: Batch
-    transaction: InThread[None]
 
 
 class AnnotatorProcess:
@@ -114,16 +101,15 @@ class AnnotatorProcess:
             specs, model.origin, membership.name, self._codec, self._topics, pending, self._pool, comparisons
         )
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
+        self._writing = BatchWriting(self._annotator, self._writer, self._topics.captions, self._asking.wake)
         self._started = time.monotonic()
         self._asked = 0
-        self._writing: _Writing | None = None
         self._budget: GroupBudget | None = None
         if limits is not None and limits.are_given:
             self._budget = GroupBudget(settings, self._codec, limits, self._specs, membership.name)
         self._fencings = self._failures = 0
-        self._offsets_due = self._polled_at = 0.0
+        self._polled_at = 0.0
         self._has_read = False
-        self._pacing = Pacing()
         self._is_ready = False
 
     @property
@@ -192,8 +178,8 @@ class AnnotatorProcess:
         if self._member is None:
             return
         deadline = time.monotonic() + _LAST_REBALANCE_SECONDS
-        while self._writing is not None or self._annotator.has_finished:
-            if self._writing is not None or self._begin_to_write(stopping):
+        while self._writing.is_under_way or self._annotator.has_finished:
+            if self._writing.is_under_way or self._begin_to_write(stopping):
                 if not self._end_writing(stopping):
                     return
             elif self._member.stable_metadata() is not None or time.monotonic() > deadline:
@@ -219,17 +205,17 @@ class AnnotatorProcess:
         self._note_ready()
         self._ask()
         is_owing = self._asked or self._annotator.has_finished
-        waits = self._writing is not None or (is_owing and not self._is_worth_writing())
+        waits = self._writing.is_under_way or (is_owing and not self._writing.is_worthwhile)
         self._take_answers(_ANSWER_WAIT_SECONDS if waits and not has_read else 0.0)
-        if self._writing is not None and self._writing.transaction.is_over:
+        if self._writing.is_over:
             self._end_writing(stopping)
-        if self._writing is None and (self._is_worth_writing() or time.monotonic() > self._offsets_due):
+        if self._writing.is_due:
             self._begin_to_write(stopping)
         self._report()
 
     def _may_poll(self) -> bool:
-        if self._writing is not None:
-            return self._writing.transaction.seconds > _POLL_AGAIN_SECONDS
+        if self._writing.is_under_way:
+            return self._writing.seconds > _POLL_AGAIN_SECONDS
         return not self._asked or time.monotonic() > self._polled_at + self._poll_every()
 
     def _poll_every(self) -> float:
@@ -238,18 +224,13 @@ class AnnotatorProcess:
         is_fed = not self._has_read and len(self._annotator.pending) > room
         return _POLL_WHEN_FED_SECONDS if is_fed else _POLL_EVERY_SECONDS
 
-    def _is_worth_writing(self) -> bool:
-        """Whether there is something to write and the last transaction is long enough ago for it."""
-        finished = self._annotator.finished
-        return self._annotator.has_finished and self._pacing.is_due(finished, time.monotonic())
-
     def _read(self, stopping: threading.Event) -> bool:
         """Poll once; whether there were captions."""
         assert self._member is not None
         self._polled_at = time.monotonic()
-        busy = self._asked or self._annotator.has_finished or len(self._annotator.pending) or self._writing
+        busy = self._asked or self._annotator.has_finished or len(self._annotator.pending)
         try:
-            records = self._member.poll(timeout_ms=0 if busy else _IDLE_POLL_MS)
+            records = self._member.poll(timeout_ms=0 if busy or self._writing.is_under_way else _IDLE_POLL_MS)
             self._see(records)
             if self._pool_feed is not None:
                 self._pool_feed.follow()
@@ -336,9 +317,8 @@ class AnnotatorProcess:
                     break
                 self._take_answers(left)
             deadline = time.monotonic() + patience
-            while self._writing is not None or (self._annotator.has_finished and self._begin_batch()):
-                assert self._writing is not None
-                if not self._writing.transaction.succeeds_within(deadline - time.monotonic()):
+            while self._writing.is_under_way or (self._annotator.has_finished and self._begin_batch()):
+                if not self._writing.ends_well_within(deadline - time.monotonic()):
                     return
                 self._end_writing(stopping)
 
@@ -351,32 +331,17 @@ class AnnotatorProcess:
             return False
 
     def _begin_batch(self) -> bool:
-        """Put a batch together and begin to write it; whether there is one."""
         assert self._member is not None
-        metadata = self._member.stable_metadata()
-        if metadata is None:
-            return False  # in a rebalance; what is finished waits for its end
-        self._offsets_due = time.monotonic() + _OFFSETS_EVERY_SECONDS
-        batch = self._annotator.batch(_CAPTIONS_PER_TRANSACTION, time.time_ns() // 1000)
-        if batch is None:
-            return False
-        self._pacing.began(len(batch.captions), time.monotonic())
-        offsets = {TopicPartition(self._topics.captions, p): o for p, o in batch.offsets.items()}
-        transaction = self._writer.write(batch.records, offsets, metadata, self._asking.wake)
-        self._writing = _Writing(batch, transaction)
-        return True
+        return self._writing.begin(self._member.stable_metadata())
 
     def _end_writing(self, stopping: threading.Event) -> bool:
         """Wait for the end of the transaction that is under way; whether it was committed."""
-        assert self._writing is not None
         try:
-            self._writing.transaction.result(stopping)
+            batch = self._writing.end(stopping)
         except TransactionFailedError as error:
             self._start_over(error.cause, stopping)
             return False
-        batch, self._writing = self._writing.batch, None
         self._fencings = self._failures = 0
-        self._annotator.committed(batch)
         self._counts.committed(batch)
         if self._budget is not None:
             self._budget.committed(batch)
@@ -397,10 +362,8 @@ class AnnotatorProcess:
             stopping.wait(min(_LONGEST_RETRY_SECONDS, 0.1 * 2**self._failures))
         self._failures += 1
         self._count_fencing(cause)
-        if self._writing is not None:
+        if self._writing.give_up():
             self._counts.failed()
-            self._annotator.failed(self._writing.batch)
-            self._writing = None
         assert self._member is not None
         self._member.restore_again()
         self._writer.close()

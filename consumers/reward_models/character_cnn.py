@@ -111,14 +111,15 @@ class CharacterCNN(nn.Module):
         channels, length = network.embedding, CAPTION_BYTES
         stride = seen = 1  # bytes from one place to the next, and that one place sees
         for place, kernel in enumerate(network.kernels):
-            layers += [nn.Conv1d(channels, network.channels, kernel), nn.ReLU()]
+            layers.append(nn.Conv1d(channels, network.channels, kernel))
             channels, length = network.channels, length - kernel + 1
             seen += (kernel - 1) * stride
             if place in network.pooled_after:
-                layers.append(nn.MaxPool1d(network.pool))
+                layers.append(nn.MaxPool1d(network.pool))  # before the ReLU: the same, and less to do for it
                 length //= network.pool
                 seen += (network.pool - 1) * stride
                 stride *= network.pool
+            layers.append(nn.ReLU())
         self.convolutions = nn.Sequential(*layers)
         self._max_over_time = network.max_over_time
         self._zeros_after = seen + stride - 1

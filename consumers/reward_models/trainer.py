@@ -28,18 +28,19 @@ STEPS_PER_VERSION = 32
 THREADS = 1
 """Torch threads: the bits depend on their number, and on a shared machine one is the fastest."""
 
-_FIRST_CUT, _FULL_CUT = 4, 256
-_MANY = 25_000
+_FIRST_CUT, _FULL_CUT = 4, 512
+_MANY, _CUT_OF_MANY = 25_000, 32 * 256
 
 
 def annotations_per_version(seen: int) -> int:
     """How many annotations the next version waits for, ``seen`` having come before.
 
     ONI takes 32 gradient steps for each 256 labels up to 25,000, then one. Here a version is 32 steps always
-    (so beyond 25,000 it waits for 32 times 256), and the first versions wait for less, an eighth of what
-    is there: a small game has a hundred captions, and the policy needs the first ones soon.
+    (so beyond 25,000 it waits for 32 times 256), and up to there it waits for an eighth of what is there: a
+    small game has a hundred captions, and the policy needs the first ones soon. At 25,000 that has come to as
+    many steps.
     """
-    return 32 * _FULL_CUT if seen >= _MANY else min(_FULL_CUT, max(_FIRST_CUT, seen // 8))
+    return _CUT_OF_MANY if seen >= _MANY else min(_FULL_CUT, max(_FIRST_CUT, seen // 8))
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def test_records_of_other_specifications_move_the_offsets_and_nothing_else() -> 
 
 
 @pytest.mark.parametrize(
-    ("seen", "wanted"), [(0, 4), (31, 4), (80, 10), (2_048, 256), (24_999, 256), (25_000, 8_192)]
+    ("seen", "wanted"), [(0, 4), (31, 4), (80, 10), (2_048, 256), (24_999, 512), (25_000, 8_192)]
 )
 def test_how_many_annotations_a_version_waits_for(seen: int, wanted: int) -> None:
     assert annotations_per_version(seen) == wanted
@@ -150,10 +150,13 @@ def test_what_is_no_model_file_is_named_so(data: bytes) -> None:
         read_model_file(data)
 
 
-@pytest.mark.parametrize(("helpful", "total"), [(1, 2), (1, 1_000), (500, 1_000), (999, 1_000)])
-def test_each_batch_has_its_share_of_the_rarer_class(helpful: int, total: int) -> None:
+@pytest.mark.parametrize(
+    ("helpful", "total", "size"),
+    [(1, 2, 2), (1, 1_000, 64), (500, 1_000, 64), (999, 1_000, 64), (30, 8_000, 125), (9_000, 20_000, 256)],
+)
+def test_each_batch_has_its_share_of_the_rarer_class(helpful: int, total: int, size: int) -> None:
     classes = np.arange(total) < helpful
     for rows in mini_batches(classes, steps=3, seed=5):
-        assert len(rows) == min(256, total)
+        assert len(rows) == size
         share = classes[rows.numpy()].mean()
         assert 0.25 <= share <= 0.75
