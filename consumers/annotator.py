@@ -101,13 +101,18 @@ class Annotator:
         self._waiting: dict[tuple[bytes, bytes], list[_Ticket]] = {}  # by what is asked: one answer for all
         self._spare: OrderedDict[tuple[bytes, bytes], Answer] = OrderedDict()
 
-    def begin(self, partition: int, position: int, labels: LabelTable) -> None:
-        """Own a partition from ``position`` on; ``labels`` holds every label that was written for it."""
+    def begin(self, partition: int, position: int, end: int, labels: LabelTable) -> int:
+        """Own a partition from ``position`` on; returns the offset to read from.
+
+        Args:
+            end: everything below it is on the log by now.
+            labels: holds every label that was written for this partition.
+        """
         self._assignment += 1
         self._assignments[partition] = self._assignment
         self._tables[partition] = labels
         self._committed[partition] = position
-        self.pending.assign(partition, position)
+        return self.pending.assign(partition, position, end)
 
     def end(self, partition: int) -> None:
         """Own a partition no longer: nothing of it is written any more."""
@@ -307,8 +312,8 @@ class Annotator:
         try:
             caption = self._read(key, value)
         except DecodeError as error:
-            if read_back is not None:  # a dead letter since it was first read
-                return False
+            if read_back is not None and self.pending.was_read(partition, offset):
+                return False  # a dead letter since then
             self.give_up(self._topics.captions, partition, offset, key, value, str(error))
             return True
         assert key is not None

@@ -239,7 +239,7 @@ class AnnotatorProcess:
             for record in self._member.take_unreadable_labels():
                 place = (record.topic, record.partition, record.offset)
                 self._annotator.give_up(*place, record.key, record.value, "unreadable label")
-            if not len(self._annotator.pending):
+            if not len(self._annotator.pending) and not self._member.is_behind:
                 self._read_back(stopping)
         except (KafkaError, RegistryError, TimeoutError, UnreachableError) as error:
             self._start_over(error, stopping)
@@ -260,13 +260,15 @@ class AnnotatorProcess:
             return
         assert self._caption_log is not None
         for batch in self._caption_log.read(owed, 5.0, stopping):
-            self._annotator.see(
+            known = self._annotator.see(
                 owed.partition,
                 [r.offset for r in batch],
                 [r.key for r in batch],
                 [r.value for r in batch],
                 read_back=owed,
             )
+            if not self._annotator.pending.was_read(owed.partition, batch[-1].offset):
+                self._counts.consumed(len(batch), known)
         if not stopping.is_set():  # else it may not have been read whole, and stays owed
             self._annotator.pending.was_read_back(owed)
 

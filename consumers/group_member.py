@@ -49,6 +49,7 @@ class _Restoring:
     """A partition on its way to be worked on; the fields fill in this order."""
 
     position: int | None = None
+    end: int = 0
     labels_end: int | None = None
     table: LabelTable | None = None
 
@@ -59,8 +60,8 @@ class GroupMember:
     Args:
         group: consumer group, full name.
         session_timeout_ms: after how long without a sign of life others take over.
-        begin: called when a partition may be worked on, with the position to read from and its labels,
-            which go on being followed.
+        begin: called when a partition may be worked on, with its committed offset, its end and its labels,
+            which go on being followed; returns the offset to read from.
         end: called when a partition that was begun is lost.
         finish: called before ``end`` with partitions that are to go to others, while these wait for us and
             what is written for them still counts. In another thread, while :meth:`poll` waits; no sign of
@@ -74,7 +75,7 @@ class GroupMember:
         codec: Codec,
         group: str,
         session_timeout_ms: int,
-        begin: Callable[[int, int, LabelTable], None],
+        begin: Callable[[int, int, int, LabelTable], int],
         end: Callable[[int], None],
         finish: Callable[[Collection[int]], None] = lambda _: None,
         static_name: str | None = None,
@@ -84,6 +85,7 @@ class GroupMember:
         self._names = TopicNames(settings.topic_prefix)
         self._begun: set[int] = set()
         self._restoring: dict[int, _Restoring] = {}
+        self._ahead: dict[int, int] = {}
         self._labels_due = 0.0
         self._member_id = ""
         self._admin = clients.admin(settings)
@@ -100,6 +102,15 @@ class GroupMember:
     def is_restoring(self) -> bool:
         """Whether there are partitions that are ours but not worked on yet."""
         return bool(self._restoring)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether of some partition the captions that stood there when it was begun are not all read."""
+        for partition, end in list(self._ahead.items()):
+            tp = TopicPartition(self._names.captions, partition)
+            if (self._consumer.position(tp, timeout_ms=100) or 0) >= end:
+                del self._ahead[partition]
+        return bool(self._ahead)
 
     def stable_metadata(self) -> ConsumerGroupMetadata | None:
         """Who we are to the group now; None while it is being rebalanced, when nothing may be written.
@@ -226,6 +237,7 @@ class GroupMember:
     def _give_up(self, partition: int) -> None:
         self._feed.remove(partition)
         self._restoring.pop(partition, None)
+        self._ahead.pop(partition, None)
         if partition in self._begun:
             self._begun.remove(partition)
             self._end(partition)
@@ -238,6 +250,8 @@ class GroupMember:
                 state.position = self._committed_or_first(partition)
                 if state.position is None:
                     break  # the others can wait as well: nothing here may take long
+                # Before that of the labels: who has a caption judged again withdraws its label first.
+                state.end = self._end_of(TopicPartition(self._names.captions, partition))
             if state.labels_end is None:
                 state.labels_end = self._high_watermark(partition)
                 state.table = self._feed.add(partition)
@@ -250,10 +264,10 @@ class GroupMember:
             assert state.table is not None
             del self._restoring[partition]
             self._begun.add(partition)
-            self._begin(partition, state.position, state.table)
             tp = TopicPartition(self._names.captions, partition)
-            self._consumer.seek(tp, state.position)
+            self._consumer.seek(tp, self._begin(partition, state.position, state.end, state.table))
             self._consumer.resume(tp)
+            self._ahead[partition] = state.end
 
     def _committed_or_first(self, partition: int) -> int | None:
         """Where to go on; None while an earlier owner's transaction with offsets is open (KIP-447)."""
@@ -270,7 +284,9 @@ class GroupMember:
 
     def _high_watermark(self, partition: int) -> int:
         """The end of a partition of ``labels``, uncommitted records included."""
-        tp = TopicPartition(self._names.labels, partition)
+        return self._end_of(TopicPartition(self._names.labels, partition))
+
+    def _end_of(self, tp: TopicPartition) -> int:
         return int(self._admin.list_partition_offsets({tp: OffsetSpec.LATEST}, timeout_ms=5_000)[tp].offset)
 
     def _follow_labels(self) -> None:

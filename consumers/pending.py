@@ -2,8 +2,9 @@
 
 The policy needs labels for what it sees now, but a log is read oldest first. So captions are pushed on
 a stack and taken from its top. What falls off the bottom is remembered as ranges of offsets only: the
-log itself is the overflow and is read back once the stack is empty. The low-water mark of a partition,
-the offset to commit, lies at or below everything still owed there.
+log itself is the overflow and is read back once the stack is empty. A long backlog is such a range from the
+start: reading begins near its end. The low-water mark of a partition, the offset to commit, lies at or below
+everything still owed there.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class OwedRange(NamedTuple):
 
 @dataclass(slots=True)
 class _Partition:
+    first: int  # to be read: what lies before and is owed has never been
     position: int
     starts: list[int]  # of the owed ranges, ascending, apart from each other
     ends: list[int]
@@ -55,14 +57,20 @@ class Pending:
         capacity_bytes: bytes of their records.
         ranges: owed ranges that are kept apart in one partition; with more, the two closest become
             one, which only means reading more offsets back.
+        newest: offsets at the end of a partition that are read before its backlog.
 
     Captions taken and not yet settled are not bounded here: the caller takes no more than it can work on.
     """
 
     def __init__(
-        self, capacity: int = 20_000, capacity_bytes: int = 64 * 1024 * 1024, ranges: int = 64
+        self,
+        capacity: int = 20_000,
+        capacity_bytes: int = 64 * 1024 * 1024,
+        ranges: int = 64,
+        newest: int = 50,
     ) -> None:
         self._capacity, self._capacity_bytes, self._ranges = capacity, capacity_bytes, ranges
+        self._newest = newest
         self._stack: OrderedDict[tuple[int, bytes], PendingCaption] = OrderedDict()  # newest last
         self._stack_bytes = 0
         self._taken: dict[tuple[int, bytes], PendingCaption] = {}
@@ -82,9 +90,22 @@ class Pending:
         """Offsets in owed ranges: at least as many as captions pushed off and not read back."""
         return sum(sum(p.ends) - sum(p.starts) for p in self._partitions.values())
 
-    def assign(self, partition: int, position: int) -> None:
-        """Begin with a partition; everything below ``position`` is settled."""
-        self._partitions[partition] = _Partition(position, [], [])
+    def assign(self, partition: int, position: int, end: int) -> int:
+        """Begin with a partition; returns the offset to read from.
+
+        Args:
+            position: everything below it is settled.
+            end: everything below it is on the log by now.
+        """
+        first = max(position, end - self._newest)
+        self._partitions[partition] = _Partition(first, first, [], [])
+        if first > position:
+            self._owe(partition, position, first)
+        return first
+
+    def was_read(self, partition: int, offset: int) -> bool:
+        """Whether this offset, one that is read back, has been read before."""
+        return offset >= self._partitions[partition].first
 
     def revoke(self, partition: int) -> None:
         """Forget a partition and all that was owed there."""

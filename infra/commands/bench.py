@@ -72,13 +72,16 @@ def label_table(settings: Settings, labels: _Labels = 1_000_000, as_json: AsJson
 def annotators(
     settings: Settings,
     captions: Annotated[int, typer.Option(min=100, help="Distinct captions.")] = 4_000,
+    backlog: Annotated[
+        int, typer.Option(min=100, help="Captions that wait when an annotator starts.")
+    ] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Calls a caption, model kept busy, 1 to 8 annotators, time to a committed label (about four minutes)."""
+    """Calls a caption, model kept busy, 1 to 8 annotators, time to a label, a backlog (about six minutes)."""
     from learner.benchmarks import annotators as benchmark
 
     with _broker(settings, "bench-annotators.") as own:
-        figures = benchmark.measure(own, captions)
+        figures = benchmark.measure(own, captions, backlog)
     _report("annotators", figures, as_json)
 
 

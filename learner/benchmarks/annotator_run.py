@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import psutil
@@ -44,7 +44,7 @@ def fresh(settings: Settings) -> Settings:
     return own
 
 
-def publish(settings: Settings, texts: Sequence[str]) -> None:
+def publish(settings: Settings, texts: Iterable[str]) -> None:
     """Put captions on the bus, all at once."""
     sender = clients.producer(settings)
     for text in texts:

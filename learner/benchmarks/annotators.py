@@ -40,15 +40,17 @@ SCALE = (1, 2, 4, 8)
 SCALE_SLOTS, SCALE_SECONDS = 4, 10.0
 """A model of four slots and 200 ms answers 20 captions a second."""
 ARRIVALS, ARRIVAL_SECONDS, IDLE_LATENCY = 300, 0.1, 0.05
+NEWEST = 100
 _FIRST_PORT = 19_400
 
 
-def measure(settings: Settings, captions: int) -> list[Figure]:
-    """All of it; about three minutes with 4,000 captions."""
+def measure(settings: Settings, captions: int, backlog: int) -> list[Figure]:
+    """All of it; about five minutes with 4,000 captions and a backlog of a million."""
     return [
         *measure_client(fresh(settings), captions),
         *measure_scale(settings),
         *measure_latency(fresh(settings)),
+        *measure_backlog(fresh(settings), backlog),
     ]
 
 
@@ -129,6 +131,31 @@ def measure_latency(settings: Settings) -> list[Figure]:
     return [
         Figure.at_most("publish → committed label read, 50 ms model, p50", float(p50), "ms", 150),
         Figure.at_most("publish → committed label read, 50 ms model, p99", float(p99), "ms", 500),
+    ]
+
+
+def measure_backlog(settings: Settings, backlog: int) -> list[Figure]:
+    """How soon an annotator that starts with a backlog has judged what came last, with a model of 50 ms."""
+    newest = [f"You hear {n} bells." for n in range(NEWEST)]
+    publish(settings, (f"You see here {n} arrows." for n in range(backlog)))
+    publish(settings, newest)
+    wanted = {ids.caption_id(text) for text in newest}
+    reader = clients.consumer(settings, TopicNames(settings.topic_prefix).labels)
+    began, joined = time.monotonic(), 0.0
+    with _server(latency=IDLE_LATENCY) as server, _annotator(settings, "a1", server):
+        while wanted:
+            for records in reader.poll(timeout_ms=50).values():
+                wanted -= {r.key[8:] for r in records}
+            joined = joined or (time.monotonic() - began if server.requests > 1 else 0.0)
+            if time.monotonic() > began + PATIENCE_SECONDS:
+                raise OnibusError("labels did not arrive; look at the annotator's messages above")
+        seconds = time.monotonic() - began
+    reader.close()
+    return [
+        Figure(f"start with {backlog:,} captions waiting → first question about one", joined, "s"),
+        Figure.at_most(
+            f"start with {backlog:,} captions waiting → the newest {NEWEST} labelled", seconds, "s", 10
+        ),
     ]
 
 

@@ -42,7 +42,7 @@ def answer(question: Question, verdict: Verdict = Verdict.HELPFUL) -> Answer:
 def asked(texts: Sequence[str], *specs: bytes) -> tuple[Annotator, list[Question]]:
     """An annotator of one partition that has asked about these captions."""
     who = annotator(*specs)
-    who.begin(0, 0, LabelTable())
+    who.begin(0, 0, 0, LabelTable())
     see(who, texts)
     return who, who.questions(10)
 
@@ -50,7 +50,7 @@ def asked(texts: Sequence[str], *specs: bytes) -> tuple[Annotator, list[Question
 def come_back(who: Annotator, texts: Sequence[str]) -> None:
     """The partition goes, and comes back with its captions."""
     who.end(0)
-    who.begin(0, 0, LabelTable())
+    who.begin(0, 0, 0, LabelTable())
     see(who, texts)
 
 
@@ -69,14 +69,14 @@ def test_answers_that_could_not_be_encoded_are_written_later_and_not_asked_for_a
 
     registry = Away()
     who = Annotator({GOALS_ID: GOALS}, Origin.LLM, "a1", registry, NAMES)
-    who.begin(0, 0, LabelTable())
+    who.begin(0, 0, 0, LabelTable())
     see(who, ["You kill the newt!"])
     (question,) = who.questions(10)
     who.answered(answer(question))
     with pytest.raises(RegistryError):
         who.batch(10, NOW)
     who.end(0)  # as every failure does: all is restored from the log
-    who.begin(0, 0, LabelTable())
+    who.begin(0, 0, 0, LabelTable())
     see(who, ["You kill the newt!"])
     assert who.questions(10) == [], "it has been paid for"
     registry.is_away = False
@@ -86,7 +86,7 @@ def test_answers_that_could_not_be_encoded_are_written_later_and_not_asked_for_a
 
 def test_a_caption_becomes_a_question_then_a_label_an_annotation_and_an_offset() -> None:
     who = annotator()
-    who.begin(3, 40, LabelTable())
+    who.begin(3, 40, 40, LabelTable())
     see(who, ["You kill the newt!"], 41, partition=3)
     (question,) = who.questions(10)
     assert (question.text, question.spec_id) == ("You kill the newt!", GOALS_ID)
@@ -108,7 +108,7 @@ def test_what_is_labelled_pending_or_under_way_is_not_asked_again() -> None:
     who, table = annotator(), LabelTable()
     label = codec.encode(Label(Verdict.HELPFUL, 0, 0, 1, 1, "a"))
     table.apply([ids.label_key(GOALS_ID, ids.caption_id("labelled"))], [label])
-    who.begin(0, 0, table)
+    who.begin(0, 0, 0, table)
     assert see(who, ["labelled", "new", "new", "labelled"]) == 3
     questions = who.questions(10)
     assert [q.text for q in questions] == ["new"]
@@ -124,7 +124,7 @@ def test_what_is_labelled_pending_or_under_way_is_not_asked_again() -> None:
 
 def test_the_offset_stays_below_what_is_still_owed() -> None:
     who = annotator()
-    who.begin(0, 0, LabelTable())
+    who.begin(0, 0, 0, LabelTable())
     see(who, ["a", "b", "c"])
     questions = {q.text: q for q in who.questions(10)}
     who.answered(answer(questions["c"]))
@@ -142,7 +142,7 @@ def test_the_offset_stays_below_what_is_still_owed() -> None:
 
 def test_the_newest_caption_is_asked_about_first() -> None:
     who = annotator()
-    who.begin(0, 0, LabelTable())
+    who.begin(0, 0, 0, LabelTable())
     see(who, ["a", "b", "c"])
     see(who, ["a"], 3)
     assert [q.text for q in who.questions(2)] == ["a", "c"]
@@ -163,17 +163,17 @@ def test_under_several_specs_a_caption_is_written_when_all_have_answered() -> No
 @pytest.mark.parametrize("returns", [False, True])
 def test_an_answer_for_a_partition_that_went_is_not_written_but_is_not_paid_for_again(returns: bool) -> None:
     who = annotator()
-    who.begin(0, 0, LabelTable())
-    who.begin(1, 0, LabelTable())
+    who.begin(0, 0, 0, LabelTable())
+    who.begin(1, 0, 0, LabelTable())
     see(who, ["x"])
     (question,) = who.questions(10)
     who.end(0)
     if returns:
-        who.begin(0, 0, LabelTable())
+        who.begin(0, 0, 0, LabelTable())
     who.answered(answer(question))
     assert not who.has_finished
     if not returns:
-        who.begin(0, 0, LabelTable())
+        who.begin(0, 0, 0, LabelTable())
     see(who, ["x"])
     assert not who.questions(10)  # the answer is at hand
     batch = who.batch(10, NOW)
@@ -185,7 +185,7 @@ def test_a_caption_that_comes_back_waits_for_the_answer_that_is_under_way() -> N
     for _ in range(2):
         who.end(0)
         assert who.strays == 1
-        who.begin(0, 0, LabelTable())
+        who.begin(0, 0, 0, LabelTable())
         see(who, ["x"])
         assert not who.questions(10), "it is being paid for"
         assert who.strays == 0
@@ -217,7 +217,7 @@ def test_a_failed_batch_keeps_its_answers_for_when_the_captions_come_back() -> N
 
 def test_what_a_person_labelled_meanwhile_is_not_asked() -> None:
     who, table = annotator(), LabelTable()
-    who.begin(0, 0, table)
+    who.begin(0, 0, 0, table)
     see(who, ["x", "y"])
     label = codec.encode(Label(Verdict.UNHELPFUL, 0, -1, 1, 1, "a person"))
     table.apply([ids.label_key(GOALS_ID, ids.caption_id("x"))], [label])
@@ -231,7 +231,7 @@ def test_what_a_person_labelled_meanwhile_is_not_asked() -> None:
 
 def test_an_unreadable_caption_is_a_dead_letter_and_its_offset_is_gone_past() -> None:
     who = annotator()
-    who.begin(0, 0, LabelTable())
+    who.begin(0, 0, 0, LabelTable())
     who.see(0, [0, 1], [ids.caption_id("x"), b"short"], [b"garbage", None])
     batch = who.batch(10, NOW)
     assert batch is not None
@@ -243,7 +243,7 @@ def test_an_unreadable_caption_is_a_dead_letter_and_its_offset_is_gone_past() ->
 
 def test_a_model_that_gave_up_makes_an_unsure_label_an_annotation_and_a_dead_letter() -> None:
     who = annotator()
-    who.begin(0, 0, LabelTable())
+    who.begin(0, 0, 0, LabelTable())
     see(who, ["x"])
     (question,) = who.questions(1)
     who.answered(Answer(question, Verdict.UNSURE, (), given_up="refused"))
@@ -260,7 +260,7 @@ def test_a_model_that_gave_up_makes_an_unsure_label_an_annotation_and_a_dead_let
 
 def test_batches_are_bounded() -> None:
     who = annotator()
-    who.begin(0, 0, LabelTable())
+    who.begin(0, 0, 0, LabelTable())
     see(who, [f"caption {n}" for n in range(7)])
     for question in who.questions(7):
         who.answered(answer(question))

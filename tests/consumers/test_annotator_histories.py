@@ -46,16 +46,16 @@ def key_of(text: str) -> bytes:
 class AnyHistory(RuleBasedStateMachine):
     """One annotator, others that take over, and transactions that end in every way while work goes on."""
 
-    @initialize(capacity=st.integers(1, 5), ranges=st.integers(1, 3))
-    def start(self, capacity: int, ranges: int) -> None:
-        self.capacity, self.ranges = capacity, ranges
+    @initialize(capacity=st.integers(1, 5), ranges=st.integers(1, 3), newest=st.integers(1, 4))
+    def start(self, capacity: int, ranges: int, newest: int) -> None:
+        self.bounds = {"capacity": capacity, "ranges": ranges, "newest": newest}
         self.logs = {partition: Log() for partition in PARTITIONS}
         self.restart()
         for partition in PARTITIONS:
             self.gain(partition)
 
     def restart(self) -> None:
-        pending = Pending(capacity=self.capacity, ranges=self.ranges)
+        pending = Pending(**self.bounds)
         self.who = Annotator({SPEC: GOALS}, Origin.LLM, "a1", SingleObjectCodec(), NAMES, pending)
         self.position: dict[int, int] = {}
         self.questions: list[Question] = []
@@ -127,8 +127,8 @@ class AnyHistory(RuleBasedStateMachine):
             return
         log, table = self.logs[partition], LabelTable()
         table.apply([key for key, _ in log.labels], [value for _, value in log.labels])
-        self.who.begin(partition, log.committed, table)
-        self.position[partition] = log.committed
+        end = len(log.captions)
+        self.position[partition] = self.who.begin(partition, log.committed, end, table)
 
     @rule(partition=st.sampled_from(PARTITIONS))
     def go_and_come_back(self, partition: int) -> None:

@@ -89,7 +89,11 @@ def test_a_spec_that_comes_later_gets_only_its_own_labels(settings: Settings) ->
     assert sum(counting.asked.values()) == len(label_keys(settings)) - len(before)
 
 
-def test_unreadable_captions_are_dead_letters_and_do_not_stop_anything(settings: Settings) -> None:
+@pytest.mark.parametrize("newest", [1_000, 3])
+def test_unreadable_captions_are_dead_letters_and_do_not_stop_anything(
+    settings: Settings, newest: int
+) -> None:
+    """Also those that stand in a backlog, and are read only after what is newer."""
     specs, _ = rules_specs()
     names = TopicNames(settings.topic_prefix)
     good_id = ids.caption_id(TEXTS[0])
@@ -108,7 +112,7 @@ def test_unreadable_captions_are_dead_letters_and_do_not_stop_anything(settings:
     producer.flush()
     publish(settings, ["another text"], value=lambda _: records_of_another())
     publish(settings, TEXTS)
-    with annotator(settings) as one:
+    with annotator(settings, pending=Pending(newest=newest)) as one:
         wait_for_labels(settings, len(TEXTS))
         wait_until(lambda: committed_offsets(settings) == caption_ends(settings), 30, "offsets to move on")
         assert one.stop().dead_letters == len(broken) + 1
@@ -145,6 +149,22 @@ def test_unreadable_labels_are_dead_letters_and_do_not_stop_anything(settings: S
     letters = [codec.decode(DeadLetter, r.value) for r in records(settings, "dead-letters")]
     assert {letter.source_topic for letter in letters} == {settings.topic_prefix + "labels"}
     assert {letter.original_value for letter in letters} == {b"y", b"no avro"}
+
+
+def test_the_end_of_a_backlog_is_judged_before_the_rest_of_it_is_read(settings: Settings) -> None:
+    specs, rules = rules_specs()
+    pending, held = Pending(newest=5), HeldModel(rules)
+    texts = [f"You see here {n} arrows." for n in range(3_000)]
+    publish(settings, texts)
+    with annotator(settings, model=held, most_under_way=12, pending=pending) as one:
+        wait_until(lambda: len(held.asked) == 12, 30, "the first questions")
+        assert set(held.asked) < set(texts[-100:])
+        assert one.process.summary.consumed == 5 * settings.partitions
+        held.open.set()
+        wait_for_labels(settings, len(texts))
+        wait_until(lambda: committed_offsets(settings) == caption_ends(settings), 30, "every offset")
+        assert one.stop().consumed == len(texts)
+    assert_each_exactly_once(settings, specs, texts)
 
 
 def test_newest_first_through_a_stack_that_is_far_too_small(settings: Settings) -> None:

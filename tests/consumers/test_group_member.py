@@ -1,7 +1,7 @@
 """A partition is worked on only when every label that was ever committed for it is in the table."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -26,7 +26,11 @@ LABEL = codec.encode(Label(Verdict.HELPFUL, 0, 0, 1, 1, "an earlier owner"))
 @contextmanager
 def member(settings: Settings) -> Iterator[tuple[GroupMember, dict[int, LabelTable]]]:
     tables: dict[int, LabelTable] = {}
-    begin: Callable[[int, int, LabelTable], None] = lambda p, _, table: tables.__setitem__(p, table)  # noqa: E731
+
+    def begin(partition: int, position: int, _: int, table: LabelTable) -> int:
+        tables[partition] = table
+        return position
+
     group = settings.topic_prefix + GROUP
     one = GroupMember(settings, codec_for(settings), group, 2_000, begin, tables.pop)
     try:

@@ -16,7 +16,7 @@ def caption(offset: int, partition: int = 0, name: str | None = None) -> Pending
 
 def filled(captions: int, **limits: int) -> Pending:
     pending = Pending(**limits)
-    pending.assign(0, 0)
+    pending.assign(0, 0, 0)
     for offset in range(captions):
         pending.offer(caption(offset))
         pending.advance(0, offset + 1)
@@ -55,7 +55,7 @@ def test_what_falls_off_is_owed_on_the_log_and_holds_the_low_water_mark() -> Non
 
 def test_bytes_bound_the_stack_too() -> None:
     pending = Pending(capacity_bytes=100)
-    pending.assign(0, 0)
+    pending.assign(0, 0, 0)
     for offset in range(10):
         pending.offer(caption(offset, name="x" * 30 + str(offset)))
     assert len(pending) == 3
@@ -63,13 +63,21 @@ def test_bytes_bound_the_stack_too() -> None:
 
 def test_a_revoked_partition_leaves_nothing_behind() -> None:
     pending = filled(6, capacity=4)
-    pending.assign(1, 50)
+    pending.assign(1, 50, 50)
     pending.offer(caption(50, 1))
     pending.advance(1, 51)
     pending.take(2)
     pending.revoke(0)
     assert (len(pending), pending.taken, pending.owed_offsets) == (0, 1, 0)
     assert pending.low_water() == {1: 50}
+
+
+def test_of_a_backlog_the_end_is_read_first_and_the_rest_is_owed() -> None:
+    pending = Pending(newest=10)
+    assert pending.assign(0, 40, 100) == 90
+    assert pending.low_water() == {0: 40}
+    assert pending.next_range(20) == OwedRange(0, 70, 90)
+    assert [pending.was_read(0, offset) for offset in (89, 90)] == [False, True]
 
 
 @dataclass
@@ -83,12 +91,22 @@ class Log:
 class AnyHistory(RuleBasedStateMachine):
     """Captions come, are taken, settled and read back in any order, with limits that hurt."""
 
-    @initialize(capacity=st.integers(1, 6), ranges=st.integers(1, 4))
-    def begin(self, capacity: int, ranges: int) -> None:
-        self.pending, self.capacity, self.ranges = Pending(capacity=capacity, ranges=ranges), capacity, ranges
-        self.logs = [Log(), Log()]
-        for partition in range(2):
-            self.pending.assign(partition, 0)
+    @initialize(
+        capacity=st.integers(1, 6),
+        ranges=st.integers(1, 4),
+        newest=st.integers(1, 4),
+        backlog=st.lists(st.integers(0, 25), max_size=12),
+    )
+    def begin(self, capacity: int, ranges: int, newest: int, backlog: list[int]) -> None:
+        self.capacity, self.ranges = capacity, ranges
+        self.pending = Pending(capacity=capacity, ranges=ranges, newest=newest)
+        self.logs = [Log(list(backlog)), Log()]
+        for partition, log in enumerate(self.logs):
+            first = self.pending.assign(partition, 0, len(log.names))
+            assert len(log.names) - first <= newest
+            for offset in range(first, len(log.names)):
+                self._see(partition, offset, read_back=False)
+            self.pending.advance(partition, len(log.names))
         self.under_way: list[PendingCaption] = []
 
     @rule(partition=st.integers(0, 1), names=st.lists(st.integers(0, 25), max_size=8))
