@@ -50,15 +50,18 @@ class AnnotationLog:
         self._waiting: dict[TopicPartition, deque[ConsumerRecord]] = {p: deque() for p in self._partitions}
         self._ends: dict[TopicPartition, int] = self._consumer.end_offsets(self._partitions)
         self._blocked = set(self._partitions)
-        self._last_record = time.monotonic()
+        self._empty_since: float | None = None
         self._check_restored()
 
     @property
     def quiet_seconds(self) -> float:
-        """Seconds since the last record, if all that there was has been given out; else 0."""
-        if self._blocked or any(self._waiting.values()):
+        """For how long every :meth:`fill` found nothing, all that there was having been given out; else 0.
+
+        What comes while nobody fills, because a version is being trained, say, is not known of yet.
+        """
+        if self._blocked or self._empty_since is None:
             return 0.0
-        return time.monotonic() - self._last_record
+        return time.monotonic() - self._empty_since
 
     def fill(self, timeout_ms: int) -> None:
         """Read on.
@@ -70,11 +73,14 @@ class AnnotationLog:
             self._ends = self._consumer.end_offsets(self._partitions)
         for tp, records in self._consumer.poll(timeout_ms=timeout_ms).items():
             self._waiting[tp].extend(records)
-            self._last_record = time.monotonic()
         full = [p for p in self._partitions if len(self._waiting[p]) > _MOST_WAITING]
         self._consumer.pause(*full)
         self._consumer.resume(*(p for p in self._partitions if p not in full))
         self._blocked = {p for p in self._partitions if not self._waiting[p] and not self._was_read(p)}
+        if any(self._waiting.values()):
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = time.monotonic()
 
     def next(self) -> tuple[int, int, Annotation | None] | None:
         """Partition, offset and annotation (None: of no interest) of the next record; None: fill first."""

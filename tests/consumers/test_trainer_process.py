@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from consumers.reward_models.annotation_log import AnnotationLog
 from consumers.reward_models.chunks import Assembler
 from consumers.reward_models.model_file import read_model_file
 from consumers.reward_models.trainer_process import TrainerProcess
 from infra import clients
 from infra.broker import BrokerOptions, start_broker, stop_broker
+from infra.codecs import codec_for
 from infra.errors import OnibusError
 from infra.processes import Component
 from infra.settings import Settings, environment_of, load_settings
@@ -23,6 +25,7 @@ from infra.topics import TopicNames
 from schemas import codec
 from schemas.records import Kind, RewardModelChunk
 from tests.consumers.reward_models import (
+    KEY_FOUND,
     MODEL,
     SPEC_ID,
     SPEC_NAME,
@@ -136,6 +139,28 @@ def test_the_newest_version_on_the_bus_is_what_its_update_says(settings: Setting
 
 
 @pytest.mark.slow
+def test_a_log_that_nobody_looked_at_meanwhile_is_not_taken_for_quiet(settings: Settings) -> None:
+    """Training a version takes seconds, in which others write. What is new then waits for a full version."""
+    publish_annotations(settings, [annotation(text) for text in TEXTS])
+    log = AnnotationLog(settings, codec_for(settings), SPEC_ID, {})
+    seen = [0]
+
+    def read() -> int:
+        log.fill(timeout_ms=50)
+        while log.next() is not None:
+            seen[0] += 1
+        return seen[0]
+
+    wait_until(lambda: read() == len(TEXTS), 30, "the whole log")
+    time.sleep(0.5)  # as if a version was trained
+    assert log.quiet_seconds == 0
+    wait_until(lambda: read() and log.quiet_seconds > 0.5, 10, "a quiet log")
+    publish_annotations(settings, [annotation(KEY_FOUND)])
+    wait_until(lambda: read() > len(TEXTS), 10, "one more")
+    assert log.quiet_seconds == 0
+    log.close()
+
+
 def test_a_trainer_goes_on_after_the_broker_was_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = BrokerOptions(tmp_path / "broker", port=free_port())
