@@ -137,6 +137,8 @@ def test_a_static_member_has_its_partitions_again_after_a_restart_and_others_not
             wait_until(lambda: len(one.partitions) == len(other.partitions) == 2, 30, "two partitions each")
             theirs, member = other.partitions, other.process._member
             assert member is not None
+            # Its own part of the last rebalance may end a moment after the other's.
+            wait_until(lambda: member.stable_metadata() is not None, 10, "the end of the rebalance")
             before = member.stable_metadata()
             one.stop()
         with annotator(settings, "a1", is_static=True) as again:
