@@ -131,7 +131,7 @@ class AnnotatorProcess:
             self._connect(stopping)
             while not stopping.is_set() and not self._is_budget_spent():
                 self._turn(stopping)
-            self._take_last_answers()
+            self._take_answers_while(lambda: self._asked > 0, _LAST_ANSWERS_SECONDS)
             self._write_the_rest(stopping)
         except ModelRefusedError as error:
             self._write_the_rest(stopping)
@@ -167,11 +167,6 @@ class AnnotatorProcess:
 
     def _written_topics(self) -> list[str]:
         return [self._topics.labels, self._topics.annotations, self._topics.dead_letters]
-
-    def _take_last_answers(self) -> None:
-        deadline = time.monotonic() + _LAST_ANSWERS_SECONDS
-        while self._asked and (left := deadline - time.monotonic()) > 0:
-            self._take_answers(left)
 
     def _write_the_rest(self, stopping: threading.Event) -> None:
         """Write what has been paid for, if the cluster lets us soon."""
@@ -298,6 +293,12 @@ class AnnotatorProcess:
         )
         return True
 
+    def _take_answers_while(self, are_missing: Callable[[], bool], seconds: float) -> None:
+        """Take what comes as long as answers are missing, and not longer than so many seconds."""
+        deadline = time.monotonic() + seconds
+        while are_missing() and (left := deadline - time.monotonic()) > 0:
+            self._take_answers(left)
+
     def _take_answers(self, timeout: float) -> None:
         for answer in self._asking.answers(timeout):
             self._asked -= 1
@@ -312,12 +313,12 @@ class AnnotatorProcess:
         after it: the answers are kept, and so is the failed transaction, or the model's refusal.
         """
         patience = self._membership.session_timeout_ms / 1000 / 4
-        deadline = time.monotonic() + patience
+
+        def are_missing() -> bool:
+            return self._annotator.is_asking_about(partitions) and not stopping.is_set()
+
         with contextlib.suppress(ModelRefusedError, RegistryError):
-            while self._annotator.is_asking_about(partitions) and not stopping.is_set():
-                if (left := deadline - time.monotonic()) <= 0:
-                    break
-                self._take_answers(left)
+            self._take_answers_while(are_missing, patience)
             deadline = time.monotonic() + patience
             while self._writing.is_under_way or (self._annotator.has_finished and self._begin_batch()):
                 if not self._writing.ends_well_within(deadline - time.monotonic()):

@@ -138,7 +138,6 @@ def test_the_newest_version_on_the_bus_is_what_its_update_says(settings: Setting
     assert sum(update.annotation_offsets.values()) <= 6
 
 
-@pytest.mark.slow
 def test_a_log_that_nobody_looked_at_meanwhile_is_not_taken_for_quiet(settings: Settings) -> None:
     """Training a version takes seconds, in which others write. What is new then waits for a full version."""
     publish_annotations(settings, [annotation(text) for text in TEXTS])
@@ -161,6 +160,7 @@ def test_a_log_that_nobody_looked_at_meanwhile_is_not_taken_for_quiet(settings: 
     log.close()
 
 
+@pytest.mark.slow
 def test_a_trainer_goes_on_after_the_broker_was_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = BrokerOptions(tmp_path / "broker", port=free_port())
