@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from consumers.reward_models.end_to_end import largest_values
 from infra.errors import OnibusError
 
 CAPTION_BYTES = 256
@@ -27,9 +28,6 @@ SCORE = 1
 """Outputs of a network that tells classes apart, and of one that scores."""
 
 _CAPTIONS_AT_A_TIME = 256
-_LENGTHS = (64, 96, 128, 192, CAPTION_BYTES)
-"""Bytes that captions are cut to where the zeros after them make no difference; of few lengths, for small
-groups of captions take longer than large ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,8 @@ class Network:
     Attributes:
         pooled_after: the convolutions that a max-pool of ``pool`` follows.
         max_over_time: whether each channel's largest value is all that goes on, wherever in the caption it
-            stands (Kim, arXiv 1408.5882); otherwise all places go on.
+            stands (Kim, arXiv 1408.5882); otherwise all places go on. Such a network pools after its first
+            convolution, and nowhere else.
         learning_rate: of Adam.
     """
 
@@ -51,6 +50,10 @@ class Network:
     pool: int = 3
     max_over_time: bool = False
     learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.max_over_time and self.pooled_after != (0,):
+            raise ValueError("a network with a maximum over time pools after its first convolution alone")
 
 
 PUBLISHED = Network(32, 64, (7, 7, 3, 3, 3, 3), (0, 1, 5), 128)
@@ -98,10 +101,8 @@ class CharacterCNN(nn.Module):
 
     Two outputs are the logits of unhelpful and helpful; one is a score whose differences count.
 
-    Most captions are much shorter than 256 bytes. Where only each channel's largest value goes on, one place
-    that sees nothing but the zeros after a caption stands for all such places. So on a CPU captions are
-    taken in groups of like length and cut off there: the same function, and less than half the work. (On a
-    GPU the whole is faster than looking at the lengths.)
+    Where only each channel's largest value goes on, a CPU computes the same function with a fraction of the
+    work (:func:`~consumers.reward_models.end_to_end.largest_values`). A GPU is faster with the whole.
     """
 
     def __init__(self, outputs: int = CLASSES, network: Network = MAX_OVER_TIME) -> None:
@@ -109,20 +110,15 @@ class CharacterCNN(nn.Module):
         self.embedding = nn.Embedding(256, network.embedding)
         layers: list[nn.Module] = []
         channels, length = network.embedding, CAPTION_BYTES
-        stride = seen = 1  # bytes from one place to the next, and that one place sees
         for place, kernel in enumerate(network.kernels):
             layers.append(nn.Conv1d(channels, network.channels, kernel))
             channels, length = network.channels, length - kernel + 1
-            seen += (kernel - 1) * stride
             if place in network.pooled_after:
                 layers.append(nn.MaxPool1d(network.pool))  # before the ReLU: the same, and less to do for it
                 length //= network.pool
-                seen += (network.pool - 1) * stride
-                stride *= network.pool
             layers.append(nn.ReLU())
         self.convolutions = nn.Sequential(*layers)
-        self._max_over_time = network.max_over_time
-        self._zeros_after = seen + stride - 1
+        self._network = network
         self.head = nn.Sequential(
             nn.Flatten(),
             nn.Linear(channels * (1 if network.max_over_time else length), network.hidden),
@@ -132,31 +128,20 @@ class CharacterCNN(nn.Module):
 
     def forward(self, captions: Tensor) -> Tensor:
         """Outputs (n, outputs) of captions (n, 256) uint8."""
-        if not self._max_over_time or captions.device.type != "cpu" or not len(captions):
+        if not self._network.max_over_time or captions.device.type != "cpu" or not len(captions):
             return self._whole(captions)
-        needed = _used_bytes(captions) + self._zeros_after
-        group = torch.bucketize(needed.clamp(max=CAPTION_BYTES), torch.tensor(_LENGTHS))
-        order = torch.argsort(group, stable=True)
-        sizes = torch.bincount(group, minlength=len(_LENGTHS)).tolist()
-        parts = [
-            self._whole(captions[rows, :length])
-            for length, rows in zip(_LENGTHS, torch.split(order, sizes), strict=True)
-            if len(rows)
-        ]
-        return torch.cat(parts)[torch.argsort(order)]
+        convolutions = [layer for layer in self.convolutions if isinstance(layer, nn.Conv1d)]
+        largest = largest_values(captions, self.embedding, convolutions, self._network.pool)
+        outputs: Tensor = self.head(largest)
+        return outputs
 
     def _whole(self, captions: Tensor) -> Tensor:
         """Outputs (n, outputs) of captions (n, length) uint8."""
         places = self.convolutions(self.embedding(captions.long()).transpose(1, 2))
-        if self._max_over_time:
+        if self._network.max_over_time:
             places = nn.functional.max_pool1d(places, places.shape[2])
         outputs: Tensor = self.head(places)
         return outputs
-
-
-def _used_bytes(captions: Tensor) -> Tensor:
-    """How many bytes of each caption (n, 256) come before the zeros that fill it up: int64 (n,)."""
-    return ((captions != 0) * torch.arange(1, captions.shape[1] + 1)).amax(dim=1)
 
 
 def to_bytes(caption: str) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from consumers.reward_models.character_cnn import (
     SCORE,
     USUAL,
     CharacterCNN,
+    Network,
     architecture,
     caption_scores,
     network_named,
@@ -54,15 +57,15 @@ def test_models_made_before_there_were_others_are_known_again() -> None:
     assert told["kernels"] == [7, 7, 3, 3, 3, 3]
 
 
-def test_captions_cut_to_their_length_have_the_outputs_and_gradients_of_whole_ones() -> None:
+def test_captions_laid_end_to_end_have_the_outputs_and_gradients_of_whole_ones() -> None:
     torch.manual_seed(5)
     network = CharacterCNN(CLASSES)
     rows = torch.tensor(to_rows([random_bytes(length) for length in range(257)]))
     rows[40, 10] = 0  # a zero within a caption does not end it
-    cut, whole = network(rows), network._whole(rows)
-    torch.testing.assert_close(cut, whole, rtol=0, atol=1e-6)
+    packed, whole = network(rows), network._whole(rows)
+    torch.testing.assert_close(packed, whole, rtol=0, atol=1e-6)
     gradients = [
-        torch.autograd.grad(outputs.square().sum(), list(network.parameters())) for outputs in (cut, whole)
+        torch.autograd.grad(outputs.square().sum(), list(network.parameters())) for outputs in (packed, whole)
     ]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
@@ -76,3 +79,17 @@ def random_bytes(length: int) -> bytes:
 def test_an_unknown_network_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(OnibusError, match="no network huge; choose one of max-over-time, published"):
         network_named("huge")
+
+
+def test_a_network_whose_captions_cannot_be_laid_end_to_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="after its first convolution"):
+        Network(32, 64, (7, 5, 3), (0, 1), 128, max_over_time=True)
+
+
+def test_a_process_that_judges_says_nothing_of_what_torch_thinks_of_its_sparse_matrices() -> None:
+    program = (
+        "import torch; from consumers.reward_models.character_cnn import CharacterCNN;"
+        "print(CharacterCNN()(torch.zeros((1, 256), dtype=torch.uint8)).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("torch.Size([1, 2])\n", "")
