@@ -49,13 +49,21 @@ def largest_values(
     places = _places(captions, first.kernel_size[0], sum(c.kernel_size[0] - 1 for c in later), pool)
     looked_up = _looked_up(captions, places, _table(embedding, first), first.kernel_size[0], pool)
     assert first.bias is not None
-    values = (looked_up.amax(dim=1) + first.bias).relu().t()[None]
+    values = (looked_up.amax(dim=1) + first.bias).relu()
     for convolution in later:
-        values = convolution(values).relu()
-    values = values[0].t()
+        values = _convolved(values, convolution).relu()
     into = torch.where(places.ends, len(captions), places.caption)[: len(values), None]
     nothing = values.new_zeros(len(captions) + 1, values.shape[1])  # no value after a ReLU is below it
     return nothing.scatter_reduce(0, into.expand_as(values), values, "amax")[:-1]
+
+
+def _convolved(values: Tensor, convolution: nn.Conv1d) -> Tensor:
+    """A convolution of (m, channels) as one matrix product: oneDNN makes and keeps a program for each m."""
+    (kernel,), weights = convolution.kernel_size, convolution.weight.permute(2, 1, 0).flatten(0, 1)
+    length = len(values) - kernel + 1
+    beside = torch.cat([values[place : place + length] for place in range(kernel)], dim=1)
+    assert convolution.bias is not None
+    return torch.addmm(convolution.bias, beside, weights)
 
 
 def _places(captions: Tensor, kernel: int, reach: int, pool: int) -> _Places:

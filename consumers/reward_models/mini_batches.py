@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-LARGEST_BATCH, SMALLEST_BATCH = 256, 64
-_ROWS_FOR_EACH = 64
+LARGEST_BATCH, SMALLEST_BATCH = 256, 32
+_ROWS_FOR_EACH = 128
 """A batch has one of so many rows, within these bounds. What counts is the number of gradient steps: on a few
-thousand rows batches of 64 teach as well as batches of 256, for a third of the work."""
+thousand rows batches of 32 teach as well as batches of 256, for a fifth of the work."""
 SMALLEST_SHARE = 0.25
 """Least share of the rarer class in a batch: a few captions in a thousand are helpful, and a model that
 never sees them learns to say no. Probabilities are calibrated to this mixture, not to the log's; the
@@ -21,7 +21,7 @@ published Brier score is that of the held-out captions as they are."""
 
 
 def mini_batches(belongs: NDArray[np.bool_], steps: int, seed: int) -> Iterator[Tensor]:
-    """Row numbers of each step's batch, int64 (b,) with b from 64 to 256, or all of fewer rows.
+    """Row numbers of each step's batch, int64 (b,) with b from 32 to 256, or all of fewer rows.
 
     Each of the two classes is gone through in a random order, then in another; the random numbers are
     torch's, so a version's torch version fixes them too.

@@ -28,7 +28,7 @@ def measure(settings: Settings, task: str, seconds: float) -> list[Figure]:
     processes, the trainer's and the command's, with their starts.
 
     Both take the same gradient steps, one after the other, so the ratio is the share of the run in which the
-    trainer is busy. In the full game new captions keep it so for the first minutes.
+    trainer is busy. In the full game new captions keep it so for the first half minute.
 
     Raises:
         OnibusError: a component ended early, no version was made, or verify ended without telling.
