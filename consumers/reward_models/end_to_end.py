@@ -58,7 +58,7 @@ def largest_values(
 
 
 def _convolved(values: Tensor, convolution: nn.Conv1d) -> Tensor:
-    """A convolution of (m, channels) as one matrix product: oneDNN makes and keeps a program for each m."""
+    """A convolution of (m, channels) as a matrix product; oneDNN would make and keep a program for each m."""
     (kernel,), weights = convolution.kernel_size, convolution.weight.permute(2, 1, 0).flatten(0, 1)
     length = len(values) - kernel + 1
     beside = torch.cat([values[place : place + length] for place in range(kernel)], dim=1)
