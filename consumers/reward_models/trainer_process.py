@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +31,7 @@ QUIET_SECONDS = 2.0
 one place where time has a say; where such a version ended stands in it as offsets, as with any other."""
 
 _POLL_MS = 200
+_LOOK_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
 
 
@@ -60,6 +62,8 @@ class TrainerProcess:
     Killed at any moment, it goes on from the newest version on the bus: the annotations up to that
     version's offsets restore its data, the file has its optimizer, and the numbers are as if nothing
     had happened.
+
+    While a version is written the next one is trained already, and waits for it: one is on its way at a time.
     """
 
     def __init__(
@@ -76,6 +80,9 @@ class TrainerProcess:
         self._model = model_name(spec_name, spec_id)
         self._codec = codec_for(settings)
         self._writer = VersionWriter(settings, self._codec, self._model)
+        self._publisher = ThreadPoolExecutor(1, "versions")
+        self._writing: Future[None] | None = None
+        self._leaving = threading.Event()
         self.summary = Summary(self._model)
 
     def run(self, stopping: threading.Event) -> Summary:
@@ -97,7 +104,11 @@ class TrainerProcess:
             _log.info("ready: trainer of reward model %s at version %d", self._model, trainer.version)
             while not stopping.is_set():
                 self._turn(log, trainer, stopping)
+            self._leaving.set()
+            self._wait_until_written(stopping)
         finally:
+            self._leaving.set()
+            self._publisher.shutdown()
             if log is not None:
                 log.close()
             self._writer.close()
@@ -122,6 +133,8 @@ class TrainerProcess:
         return file
 
     def _turn(self, log: AnnotationLog, trainer: RewardTrainer, stopping: threading.Event) -> None:
+        if self._writing is not None and self._writing.done():
+            self._wait_until_written(stopping)
         try:
             log.fill(_POLL_MS)
         except (KafkaError, UnreachableError) as error:
@@ -138,10 +151,27 @@ class TrainerProcess:
             self._make_version(trainer, stopping)
 
     def _make_version(self, trainer: RewardTrainer, stopping: threading.Event) -> None:
-        """Train and publish; if a stop comes between, the next start does it again."""
+        """Train, and have it published; if a stop comes between, the next start does it again."""
         version = trainer.train(keep_going=lambda: not stopping.is_set())
-        if version is not None and self._writer.publish(version, stopping):
-            self._count(version, trainer.objective.counted(version.metrics))
+        if version is None:
+            return
+        self._wait_until_written(stopping)
+        counted = trainer.objective.counted(version.metrics)
+        self._writing = self._publisher.submit(self._publish, version, counted)
+
+    def _publish(self, version: TrainedVersion, counted: str) -> None:
+        if self._writer.publish(version, self._leaving):
+            self._count(version, counted)
+
+    def _wait_until_written(self, stopping: threading.Event) -> None:
+        """Wait for the version that is on its way, not long once it is time to stop; raises what it met."""
+        if self._writing is None:
+            return
+        while not wait([self._writing], _LOOK_SECONDS).done:
+            if stopping.is_set():
+                self._leaving.set()
+        writing, self._writing = self._writing, None
+        writing.result()
 
     def _count(self, version: TrainedVersion, counted: str) -> None:
         made, told = version.file.provenance, version.metrics

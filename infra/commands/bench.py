@@ -143,7 +143,7 @@ def reward_models(
         int, typer.Option(min=1_000, help="Random steps whose captions are learned.")
     ] = 50_000,
     versions: Annotated[int, typer.Option(min=1, help="Versions trained on them.")] = 40,
-    annotations: Annotated[int, typer.Option(min=500, help="Annotations that the trainer reads.")] = 2_000,
+    annotations: Annotated[int, typer.Option(min=500, help="Annotations that the trainer reads.")] = 8_000,
     captions: Annotated[int, typer.Option(min=100, help="Captions that a new version scores.")] = 2_000,
     swaps: Annotated[int, typer.Option(min=1, help="Versions swapped in.")] = 20,
     as_json: AsJson = False,

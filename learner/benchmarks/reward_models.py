@@ -89,7 +89,7 @@ def measure_trainer(settings: Settings, count: int) -> list[Figure]:
     log = _verdicts(captions)
     _publish(settings, log)
     bare, ours = [], []
-    for seed in range(2):
+    for seed in range(3):
         bare.append(_steps_in_memory(log, seed))
         # A name of its own for each turn: the trainer goes on from a model that it finds.
         ours.append(_steps_on_kafka(settings, f"{log.spec.name}-{seed}", log, seed, bare[-1][0]))
