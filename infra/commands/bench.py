@@ -148,7 +148,7 @@ def reward_models(
     swaps: Annotated[int, typer.Option(min=1, help="Versions swapped in.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy of reward models, the trainer's speed beside bare training, what a swap costs (10 minutes)."""
+    """Accuracy of reward models, the trainer beside bare training, what a swap costs (a few minutes)."""
     import torch
 
     from learner.benchmarks import reward_models as benchmark

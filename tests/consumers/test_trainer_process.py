@@ -33,6 +33,7 @@ from tests.consumers.reward_models import (
     annotation,
     publish_annotations,
     updates,
+    verdict_of,
 )
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -179,5 +180,28 @@ def test_a_trainer_goes_on_after_the_broker_was_away(tmp_path: Path, monkeypatch
         assert not errors
         made = [u.version for u in updates(settings)]
         assert made == list(range(1, len(made) + 1)), "no version twice, none left out"
+    finally:
+        stop_broker(options.data_dir)
+
+
+@pytest.mark.slow
+def test_a_trainer_stops_soon_though_the_version_on_its_way_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = BrokerOptions(tmp_path / "broker", port=free_port())
+    settings = load_settings(**start_broker(options).client_settings(), partitions=4, runs_dir=tmp_path)
+    create_topics(settings)
+    try:
+        texts = [(text, f"{text} {number}.") for number in range(20) for text in TEXTS]
+        publish_annotations(settings, [annotation(longer, verdict_of(text)) for text, longer in texts])
+        with trainer_in_a_thread(settings) as errors:
+            wait_until(lambda: updates(settings), 60, "a version")
+            stop_broker(options.data_dir)
+            time.sleep(2)  # the next one is trained, and cannot be written
+            began = time.monotonic()
+        assert time.monotonic() - began < 15
+        assert not errors
+        assert "version not written" in caplog.text
     finally:
         stop_broker(options.data_dir)
