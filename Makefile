@@ -54,11 +54,11 @@ bench: .venv/set-up .venv-vllm/set-up
 
 vllm: .venv-vllm/set-up
 
-.venv/set-up: infra/set_up.sh infra/environments.sh pyproject.toml $(wildcard infra/requirements/*.txt)
-	@sh infra/set_up.sh "$(PYTHON)"
+.venv/set-up: infra/setup/set_up.sh infra/setup/environments.sh pyproject.toml $(wildcard infra/requirements/*.txt)
+	@sh infra/setup/set_up.sh "$(PYTHON)"
 
-.venv-vllm/set-up: infra/set_up_vllm.sh infra/environments.sh $(wildcard infra/requirements/vllm*.txt)
-	@sh infra/set_up_vllm.sh "$(VLLM_BUILD)" "$(PYTHON)"
+.venv-vllm/set-up: infra/setup/set_up_vllm.sh infra/setup/environments.sh $(wildcard infra/requirements/vllm*.txt)
+	@sh infra/setup/set_up_vllm.sh "$(VLLM_BUILD)" "$(PYTHON)"
 
 # One resolution for all: the smaller files are cut from dev.txt's versions.
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -6,7 +6,7 @@ id and look at the log only once they have it. So whoever redrives twice, or twi
 error, sends nothing twice.
 
 An annotator that reads such a record has to see the withdrawal first, though it stands on another topic: see
-:data:`consumers.partition_logs.SENT_AGAIN`.
+:data:`consumers.annotator.partition_readers.SENT_AGAIN`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import numpy as np
 from kafka import KafkaProducer
 from kafka.errors import ProducerFencedError
 
-from consumers.batches import VALUE_LEFT_OUT
-from consumers.label_table import VERDICTS, LabelTable
-from consumers.partition_logs import SENT_AGAIN
-from consumers.transactions import TransactionFailedError, give_up, within_patience
-from infra import clients
-from infra.codecs import codec_for
+from consumers.annotator.batch import VALUE_LEFT_OUT
+from consumers.annotator.partition_readers import SENT_AGAIN
+from consumers.labels.table import VERDICTS, LabelTable
 from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.codecs import codec_for
+from infra.kafka.topics import TopicNames
+from infra.kafka.transactions import TransactionFailedError, give_up, within_patience
 from infra.settings import Settings
-from infra.topics import TopicNames
 from schemas import ids
 from schemas.codec import Codec, DecodeError
 from schemas.records import Annotation, CaptionObserved, CaptionOffset, DeadLetter, Origin, Verdict

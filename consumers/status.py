@@ -12,15 +12,15 @@ import numpy as np
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from consumers.annotation_specs import read_specs
+from consumers.annotator.cost import Asked, Cost, Prices, Spending
 from consumers.dead_letters import entries
-from consumers.label_table import LabelTable
-from consumers.spending import Asked, Cost, Prices, Spending
-from infra import clients
-from infra.codecs import codec_for
+from consumers.labels.table import LabelTable
+from consumers.specs.spec_file import read_specs
 from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.codecs import codec_for
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings
-from infra.topics import TopicNames
 from schemas.codec import Codec, DecodeError
 from schemas.records import Annotation, AnnotationSpec, Record, RewardUpdate
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import psutil
 
-from infra import metrics
+from infra.observability import metrics
 from learner.options import LearnOptions
 from learner.sample_factory import RunState
 

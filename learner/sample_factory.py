@@ -50,13 +50,13 @@ from sample_factory.utils.utils import log as sample_factory_log
 from signal_slot.signal_slot import Timer
 
 from infra.errors import OnibusError
-from infra.logs import set_up_logging
+from infra.process.logs import set_up_logging
 from infra.settings import load_settings
 from learner.networks import LSTM_SIZE, make_encoder
 from learner.options import LearnOptions
-from learner.reward_source import RewardSource
-from producers.bus import process_bus
-from producers.environment import NetHackEnvironment
+from learner.rewards.source import RewardSource
+from producers.nethack.environment import NetHackEnvironment
+from producers.publishing.caption_publisher import process_bus
 
 log = logging.getLogger(__name__)
 # In each process, since children import this module when they start: what a user cannot act on stays away.

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 
 from infra.errors import OnibusError
-from infra.metrics import expose
+from infra.kafka.topic_admin import require_topics
+from infra.observability.metrics import expose
+from infra.process.shutdown import stop_event
 from infra.settings import Settings, environment_of
-from infra.shutdown import stop_event
-from infra.topic_admin import require_topics
-from learner.fixed_judges import check_judges
 from learner.options import LearnOptions, load_options, save_options
 from learner.progress import Progress
+from learner.rewards.frozen import check_judges
 from learner.sample_factory import newest_checkpoint, run_experiment
-from producers.tasks import make_task
+from producers.nethack.tasks import make_task
 
 log = logging.getLogger(__name__)
 

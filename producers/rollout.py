@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import OnibusError
+from infra.kafka.topic_admin import require_topics
 from infra.settings import Settings
-from infra.topic_admin import require_topics
-from producers.bus import CLOSE_SECONDS, FLUSH_SECONDS, RolloutBus, process_bus
-from producers.environment import NetHackEnvironment
-from producers.publisher import STOP_GRACE_SECONDS
-from producers.tasks import check_task
+from producers.nethack.environment import NetHackEnvironment
+from producers.nethack.tasks import check_task
+from producers.publishing.caption_publisher import CLOSE_SECONDS, FLUSH_SECONDS, RolloutBus, process_bus
+from producers.publishing.kafka_sender import STOP_GRACE_SECONDS
 
 _log = logging.getLogger("onibus.rollout")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from infra.cli import application
+from infra.cli.main import application
 
 
 def complaint(words: Iterable[str]) -> str:

@@ -11,10 +11,10 @@ import pytest
 from playwright.sync_api import Browser
 
 from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
-from infra.clients import admin
+from infra.kafka.clients import admin
+from infra.kafka.topic_admin import create_topics
 from infra.settings import Settings, load_settings
-from infra.topic_admin import create_topics
-from producers.bus import close_process_buses
+from producers.publishing.caption_publisher import close_process_buses
 from tests.browser import headless_browser
 from tests.ports import free_port
 

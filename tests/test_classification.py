@@ -7,9 +7,9 @@ import math
 import pytest
 
 from infra.settings import Settings
-from learner.caption_tally import CaptionTally
+from learner.run_files.caption_tally import CaptionTally
 from schemas.ids import caption_id, lookup_id
-from tests.consumers.reward_models import (
+from tests.consumers.reward_models.annotation_logs import (
     HELPFUL_TEXTS,
     MODEL,
     TEXTS,

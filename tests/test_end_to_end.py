@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from infra.access import role_of
-from infra.access_admin import add_user, grant
 from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
-from infra.processes import Component
+from infra.kafka.acl_admin import add_user, grant
+from infra.kafka.roles import role_of
+from infra.kafka.topic_admin import create_topics
+from infra.process.supervisor import Component
 from infra.settings import Settings, environment_of, load_settings
-from infra.topic_admin import create_topics
 from learner.progress import read_history
 from tests.consumers.replay.running import onibus, refusal
 from tests.learner.runs import descendants, start_learner, wait_ready

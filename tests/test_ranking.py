@@ -9,13 +9,13 @@ import pytest
 
 from consumers.replay.judges import load_model
 from infra.errors import OnibusError
-from infra.processes import Component
+from infra.process.supervisor import Component
 from infra.settings import Settings, environment_of
-from learner.caption_tally import CaptionTally
-from learner.fixed_judges import check_judges
 from learner.options import SpecShare, make_options
-from learner.scored_captions import kept_scores
-from tests.consumers.reward_models import HELPFUL_TEXTS, updates
+from learner.rewards.frozen import check_judges
+from learner.run_files.caption_tally import CaptionTally
+from learner.run_files.scored_captions import kept_scores
+from tests.consumers.reward_models.annotation_logs import HELPFUL_TEXTS, updates
 from tests.learner.runs import checkpoint_of, learn_to_the_end, start_learner, stop, wait_ready
 from tests.test_classification import KEYS, LOCKED, LOCKED_TEXT
 from tests.test_end_to_end import newest, start_trainer, stopping_at_the_end

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from infra import metrics
+from infra.observability import metrics
 from tests.command_lines import complaint
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from consumers.replay.figures import BinaryFigures, binary_figures, cohens_kappa
+from consumers.labels.agreement import BinaryFigures, binary_figures, cohens_kappa
 from consumers.replay.judges import NO, YES, Judged, RewardModel
 from consumers.reward_models.objective import is_held_out
 from infra.errors import OnibusError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.replay.annotation_reader import LoggedAnnotation
+from consumers.labels.annotation_log_reader import LoggedAnnotation
 from consumers.reward_models.character_cnn import (
     CLASSES,
     SCORE,
@@ -21,9 +21,9 @@ from consumers.reward_models.character_cnn import (
     to_rows,
 )
 from consumers.reward_models.model_file import ModelFileError, Provenance, read_model_file
-from consumers.reward_models.version_writer import newest_version
-from infra.codecs import codec_for
+from consumers.reward_models.publisher import newest_version
 from infra.errors import OnibusError
+from infra.kafka.codecs import codec_for
 from infra.settings import Settings
 from schemas.records import Kind, Origin, Verdict
 

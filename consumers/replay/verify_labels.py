@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from consumers.label_table import VERDICT_CODES, LabelTable
-from consumers.replay.as_of import labels_as_of
-from infra.clients import read_all
-from infra.codecs import codec_for
+from consumers.labels.as_of import labels_as_of
+from consumers.labels.table import VERDICT_CODES, LabelTable
+from infra.kafka.clients import read_all
+from infra.kafka.codecs import codec_for
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings
-from infra.topics import TopicNames
 from schemas import ids
 from schemas.codec import DecodeError
 from schemas.records import Label, Verdict

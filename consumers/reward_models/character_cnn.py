@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from consumers.reward_models.end_to_end import largest_values
+from consumers.reward_models.packed_convolution import largest_values
 from infra.errors import OnibusError
 
 CAPTION_BYTES = 256
@@ -102,7 +102,7 @@ class CharacterCNN(nn.Module):
     Two outputs are the logits of unhelpful and helpful; one is a score whose differences count.
 
     Where only each channel's largest value goes on, a CPU computes the same function with a fraction of the
-    work (:func:`~consumers.reward_models.end_to_end.largest_values`); a GPU goes through the whole of it.
+    work (:func:`~consumers.reward_models.packed_convolution.largest_values`); a GPU goes through the whole of it.
     """
 
     def __init__(self, outputs: int = CLASSES, network: Network = MAX_OVER_TIME) -> None:

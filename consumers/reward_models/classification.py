@@ -17,7 +17,7 @@ from consumers.reward_models.character_cnn import (
     helpful_probability,
 )
 from consumers.reward_models.labelled_captions import LabelledCaptions
-from consumers.reward_models.mini_batches import mini_batches
+from consumers.reward_models.sampling import mini_batches
 from schemas.records import Annotation, Verdict
 
 _COUNTED = (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE)

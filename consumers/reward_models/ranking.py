@@ -21,7 +21,7 @@ from consumers.reward_models.character_cnn import (
     caption_scores,
 )
 from consumers.reward_models.compared_captions import ComparedCaptions
-from consumers.reward_models.mini_batches import mini_batches
+from consumers.reward_models.sampling import mini_batches
 from schemas.records import Annotation, Verdict
 
 TIE = 0.5

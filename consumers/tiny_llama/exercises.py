@@ -6,14 +6,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consumers.annotation_specs import SpecFile
-from consumers.prompts import Prompt
-from consumers.rules import Judge
+from consumers.language_models.rules import Judge
+from consumers.specs.prompts import Prompt
+from consumers.specs.spec_file import SpecFile
 from infra.errors import OnibusError
 from schemas import ids
 
 HELD_OUT_SHARE = 0.15
-_SEPARATOR = " / "  # between the messages of one caption, see producers.captions
+_SEPARATOR = " / "  # between the messages of one caption, see producers.nethack.captions
 _JOINED_SHARE, _CHANGED_SHARE = 0.25, 0.15
 _CHANGING = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from consumers.annotation_specs import load_spec_file
+from consumers.specs.spec_file import load_spec_file
 from schemas import ids
 
 NAME = "tiny-llama"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from consumers.annotation_specs import load_spec_file
+from consumers.specs.spec_file import load_spec_file
 from consumers.tiny_llama import folder as kept
 from consumers.tiny_llama.exercises import SpecExercises
 from consumers.tiny_llama.training import Agreement, TinyLlama, TrainingOptions

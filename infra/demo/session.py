@@ -19,18 +19,18 @@ from rich.console import Console
 from rich.live import Live
 
 from infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
-from infra.consumer_lag import ConsumerLag
 from infra.demo.live_view import CURVE_POINTS, Heading, one_line, render
 from infra.demo.snapshot import Snapshot, take_snapshot
 from infra.demo.watch import Watch
 from infra.errors import OnibusError
-from infra.processes import Component, Supervisor
-from infra.scraping import scrape
+from infra.kafka.lag import ConsumerLag
+from infra.kafka.topic_admin import create_topics, require_topics
+from infra.kafka.topics import TopicNames
+from infra.observability.scraping import scrape
+from infra.process.supervisor import Component, Supervisor
 from infra.settings import Settings, environment_of, load_settings
-from infra.topic_admin import create_topics, require_topics
-from infra.topics import TopicNames
-from infra.vllm_server import READY_SECONDS as SERVER_READY_SECONDS
-from infra.vllm_server import VllmServer
+from infra.vllm.server import READY_SECONDS as SERVER_READY_SECONDS
+from infra.vllm.server import VllmServer
 
 ANNOTATED = ("retrieval", "classification", "ranking")
 """Rewards for which annotators run."""

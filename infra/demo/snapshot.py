@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from infra.scraping import Scrape
+from infra.observability.scraping import Scrape
 
 
 @dataclass(frozen=True, slots=True)

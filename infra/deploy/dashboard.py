@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client import Metric as Described
 
-from infra import metrics
+from infra.observability import metrics
 
 FILE = Path(__file__).parent / "grafana" / "onibus.json"
 

@@ -14,12 +14,12 @@ import fastavro
 import psutil
 from kafka import TopicPartition
 
-from consumers.replay.annotation_reader import AnnotationReader
-from consumers.replay.label_fold import LabelFold
-from infra.clients import consumer, partitions_of, producer
-from infra.codecs import codec_for
+from consumers.labels.annotation_log_reader import AnnotationReader
+from consumers.labels.fold import LabelFold
+from infra.kafka.clients import consumer, partitions_of, producer
+from infra.kafka.codecs import codec_for
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings
-from infra.topics import TopicNames
 from learner.benchmarks.result import Figure
 from schemas.avro_body import parse, schema_document
 from schemas.codec import HEADER_BYTES, encode

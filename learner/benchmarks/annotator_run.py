@@ -13,11 +13,11 @@ from contextlib import contextmanager
 import psutil
 from kafka import KafkaProducer
 
-from infra import clients
 from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.topic_admin import create_topics
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings, environment_of
-from infra.topic_admin import create_topics
-from infra.topics import TopicNames
 from schemas import codec, ids
 from schemas.records import CaptionObserved
 

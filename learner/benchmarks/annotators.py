@@ -13,12 +13,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import numpy as np
 
-from consumers.annotation_specs import load_spec
-from consumers.prompts import Prompt
-from infra import clients
+from consumers.specs.prompts import Prompt
+from consumers.specs.spec_file import load_spec
 from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings
-from infra.topics import TopicNames
 from learner.benchmarks.annotator_run import (
     PATIENCE_SECONDS,
     annotator,

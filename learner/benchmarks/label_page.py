@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import httpx
 
-from infra.processes import Component
+from infra.kafka.topic_admin import create_topics
+from infra.process.shutdown import stop_event
+from infra.process.supervisor import Component
 from infra.settings import Settings, environment_of
-from infra.shutdown import stop_event
-from infra.topic_admin import create_topics
 from learner.benchmarks.annotation_log import annotation, publish
 from learner.benchmarks.result import Figure
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import psutil
 from kafka import TopicPartition
 
-from consumers.label_reader import LabelReader
-from consumers.label_table import LabelTable
-from infra.clients import consumer, producer
+from consumers.labels.reader import LabelReader
+from consumers.labels.table import LabelTable
+from infra.kafka.clients import consumer, producer
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings
-from infra.topics import TopicNames
 from learner.benchmarks.labels import SPEC, filled_table, label_records
 from learner.benchmarks.result import Figure
 

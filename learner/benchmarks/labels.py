@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.label_table import LabelTable
+from consumers.labels.table import LabelTable
 from schemas.codec import encode
 from schemas.ids import caption_id, label_key, lookup_id
 from schemas.records import Label, Verdict

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from consumers.annotation_specs import load_spec
+from consumers.specs.spec_file import load_spec
 from infra.demo.session import Demo, DemoOptions
 from infra.demo.watch import Watch
 from infra.errors import OnibusError
 from infra.settings import DEFAULT_PORT, Settings
-from infra.vllm_server import VllmServer
+from infra.vllm.server import VllmServer
 from learner.benchmarks.result import Figure
-from learner.charts import Curve, curve_of, line_chart
 from learner.options import COMPARED, PAIRS, default_specs
 from learner.progress import read_history
+from learner.reporting.charts import Curve, curve_of, line_chart
 
 LEARNT, NOT_LEARNT = 0.8, 0.1
 ENOUGH = 0.9

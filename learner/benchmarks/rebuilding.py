@@ -10,10 +10,10 @@ import threading
 import time
 
 from infra.errors import OnibusError
-from infra.processes import Component, Supervisor
+from infra.kafka.topic_admin import create_topics
+from infra.process.shutdown import stop_event
+from infra.process.supervisor import Component, Supervisor
 from infra.settings import Settings, environment_of
-from infra.shutdown import stop_event
-from infra.topic_admin import create_topics
 from learner.benchmarks.result import Figure
 from learner.options import default_specs
 

@@ -14,20 +14,20 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.annotation_specs import load_spec_file, publish_specs
-from consumers.caption_pool import CaptionPool, Partner
+from consumers.annotator.caption_pool import CaptionPool, Partner
+from consumers.language_models.rules import Judge
 from consumers.reward_models.character_cnn import MAX_OVER_TIME, PUBLISHED, Network
-from consumers.reward_models.chunks import WholeFile, model_name
+from consumers.reward_models.loop import TrainerProcess
 from consumers.reward_models.trainer import RewardTrainer, objective_of
-from consumers.reward_models.trainer_process import TrainerProcess
-from consumers.rules import Judge
-from infra import clients
+from consumers.reward_models.transfer import WholeFile, model_name
+from consumers.specs.spec_file import load_spec_file, publish_specs
+from infra.kafka import clients
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings
-from infra.topics import TopicNames
 from learner.benchmarks.result import Figure
-from learner.model_scores import ModelScores
-from learner.rewards import AboveThreshold, ModelReward, NormalisedAboveThreshold, SpecReward
-from producers.random_play import random_captions
+from learner.rewards.functions import AboveThreshold, ModelReward, NormalisedAboveThreshold, SpecReward
+from learner.rewards.scores import ModelScores
+from producers.nethack.random_play import random_captions
 from schemas import codec, ids
 from schemas.records import Annotation, AnnotationSpec, Origin, Verdict
 

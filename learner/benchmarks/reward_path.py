@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from consumers.label_table import LabelTable
+from consumers.labels.table import LabelTable
 from learner.benchmarks.labels import SPEC, filled_table
 from learner.benchmarks.result import Figure
-from learner.rewards import RetrievalReward, SpecReward
+from learner.rewards.functions import RetrievalReward, SpecReward
 
 TRANSITIONS = 1_024
 DIFFERENT = 93

@@ -7,9 +7,9 @@ import time
 import psutil
 
 from infra.errors import OnibusError
-from infra.processes import Component
+from infra.process.shutdown import stop_event
+from infra.process.supervisor import Component
 from infra.settings import Settings, environment_of
-from infra.shutdown import stop_event
 from learner.benchmarks.result import Figure
 from learner.progress import read_history
 

@@ -19,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from infra.demo.session import TRAINED
 from infra.errors import OnibusError
-from infra.processes import Component, Supervisor
+from infra.process.shutdown import stop_event
+from infra.process.supervisor import Component, Supervisor
 from infra.settings import Settings, environment_of
-from infra.shutdown import stop_event
 from learner.benchmarks.result import Figure
 from learner.options import default_specs
 from learner.progress import read_history

@@ -10,16 +10,16 @@ from typing import Any
 
 import aiohttp
 
-from consumers.annotation_specs import AnswerFormat, load_spec_file
-from consumers.asking import Asking
-from consumers.language_model import Question
-from consumers.openai_model import OpenAIModel, api_key
-from consumers.prompts import Prompt
-from infra import clients
+from consumers.annotator.model_thread import Asking
+from consumers.language_models.base import Question
+from consumers.language_models.openai import OpenAIModel, api_key
+from consumers.specs.prompts import Prompt
+from consumers.specs.spec_file import AnswerFormat, load_spec_file
 from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings
-from infra.topics import TopicNames
-from infra.vllm_server import VllmServer
+from infra.vllm.server import VllmServer
 from learner.benchmarks.annotator_run import annotator, cpu_seconds_of, publish, wait
 from learner.benchmarks.bare_client import ask_with_aiohttp, in_a_process
 from learner.benchmarks.result import Figure

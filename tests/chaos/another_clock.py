@@ -8,6 +8,6 @@ time.time = lambda: _time() + HOUR
 time.time_ns = lambda: _time_ns() + HOUR * 1_000_000_000
 
 if __name__ == "__main__":
-    from infra.cli import main
+    from infra.cli.main import main
 
     main()

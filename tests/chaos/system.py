@@ -17,12 +17,12 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from consumers.transactions import give_up
-from infra import clients
 from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.topic_admin import create_topics
+from infra.kafka.topics import TopicNames
+from infra.kafka.transactions import give_up
 from infra.settings import Settings, environment_of, load_settings
-from infra.topic_admin import create_topics
-from infra.topics import TopicNames
 from learner.benchmarks.model_server import ModelServer
 from schemas import codec, ids
 from schemas.records import CaptionObserved

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from infra.broker import BrokerOptions, RunningBroker, broker_status, start_broker, stop_broker
-from infra.clients import admin
+from infra.kafka.clients import admin
 from infra.settings import load_settings
 from tests.chaos.system import SESSION_SECONDS, System, running_system
 from tests.ports import free_port

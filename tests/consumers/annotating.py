@@ -12,17 +12,17 @@ from dataclasses import replace
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
-from consumers.annotation_counts import Summary
-from consumers.annotation_specs import load_spec_file, publish_specs
-from consumers.annotator_process import AnnotatorProcess
-from consumers.budget import Limits
-from consumers.language_model import Answer, LanguageModel, Question
-from consumers.membership import Membership
-from consumers.pending import Pending
-from consumers.rules import RulesModel
-from infra import clients
+from consumers.annotator.budget import Limits
+from consumers.annotator.counters import Summary
+from consumers.annotator.loop import AnnotatorProcess
+from consumers.annotator.membership import Membership
+from consumers.annotator.pending import Pending
+from consumers.language_models.base import Answer, LanguageModel, Question
+from consumers.language_models.rules import RulesModel
+from consumers.specs.spec_file import load_spec_file, publish_specs
+from infra.kafka import clients
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings
-from infra.topics import TopicNames
 from schemas import codec, ids
 from schemas.records import AnnotationSpec, CaptionObserved
 from tests.waiting import wait_until

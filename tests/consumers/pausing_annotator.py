@@ -7,8 +7,8 @@ Arguments: name, step, number of the transaction (from 1). Settings come from th
 import sys
 import threading
 
-from consumers.annotator_process import AnnotatorProcess
-from infra.logs import set_up_logging
+from consumers.annotator.loop import AnnotatorProcess
+from infra.process.logs import set_up_logging
 from infra.settings import load_settings
 from tests.consumers.annotating import membership, rules_specs
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from consumers.annotation_specs import load_spec
-from consumers.batches import VALUE_LEFT_OUT
+from consumers.annotator.batch import VALUE_LEFT_OUT
 from consumers.dead_letters import REDRIVE, Entry, Fate, Selection, entries, fate, redrive, with_marks
-from consumers.language_model import Answer, Attempt, Question
+from consumers.language_models.base import Answer, Attempt, Question
+from consumers.specs.spec_file import load_spec
 from infra.errors import OnibusError
 from infra.settings import Settings, environment_of
 from schemas import codec, ids

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.annotation_specs import load_spec_file
+from consumers.specs.spec_file import load_spec_file
 from consumers.tiny_llama.exercises import HELD_OUT_SHARE, SpecExercises
 from consumers.tiny_llama.folder import finish, is_kept
 from infra.errors import OnibusError

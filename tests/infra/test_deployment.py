@@ -13,9 +13,9 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
-from consumers.openai_model import KEY_FILE_VARIABLE, KEY_VARIABLE
-from infra import metrics
+from consumers.language_models.openai import KEY_FILE_VARIABLE, KEY_VARIABLE
 from infra.deploy import dashboard
+from infra.observability import metrics
 from infra.settings import Settings
 from tests.command_lines import complaint
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.clients import admin, security
 from infra.errors import OnibusError
-from infra.logs import set_up_logging
+from infra.kafka.clients import admin, security
+from infra.process.logs import set_up_logging
 from infra.settings import Settings, environment_of, load_settings
 from tests.command import run_onibus, the_one_line
 from tests.ports import free_port

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import torch
 
-from infra.processes import READY_MARK, Component
+from infra.process.supervisor import READY_MARK, Component
 from infra.settings import Settings, environment_of
 from tests.waiting import wait_until
 

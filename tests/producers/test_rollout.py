@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 
 from infra.broker import BrokerOptions, start_broker, stop_broker
 from infra.errors import OnibusError
+from infra.kafka.topic_admin import create_topics
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings, environment_of, load_settings
-from infra.topic_admin import create_topics
-from infra.topics import TopicNames
-from producers.episodes import verify
+from producers.nethack.episodes import verify
 from producers.rollout import Policy, RolloutOptions, RolloutSummary, RolloutWorker, _share, run
 from schemas import codec
 from schemas.records import CaptionObserved, EpisodeFinished
 from tests.ports import free_port
-from tests.producers.test_bus import captions_on, on_topic
+from tests.producers.publishing.test_caption_publisher import captions_on, on_topic
 from tests.waiting import wait_until
 
 STOP_SECONDS = 10.0

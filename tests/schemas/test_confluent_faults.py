@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
+from infra.kafka.schema_registry import HEADER_BYTES, KNOWN_IDS, TRIES, ConfluentCodec, SchemaRegistry
 from schemas.codec import DecodeError, RegistryError
-from schemas.confluent import HEADER_BYTES, KNOWN_IDS, TRIES, ConfluentCodec, SchemaRegistry
 from schemas.records import Label, Verdict
 from tests.ports import free_port
 

@@ -13,17 +13,17 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from infra.clients import consumer, producer, read_all
-from infra.codecs import codec_for
 from infra.errors import OnibusError
+from infra.kafka.clients import consumer, producer, read_all
+from infra.kafka.codecs import codec_for
+from infra.kafka.schema_registry import HEADER_BYTES, ConfluentCodec, SchemaRegistry
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings, load_settings
-from infra.topics import TopicNames
-from producers.outbox import Outgoing
-from producers.publisher import Publisher
+from producers.publishing.kafka_sender import Publisher
+from producers.publishing.send_buffer import Outgoing
 from schemas import codec
 from schemas.avro_body import schema_document
 from schemas.codec import DecodeError, RegistryError, SingleObjectCodec
-from schemas.confluent import HEADER_BYTES, ConfluentCodec, SchemaRegistry
 from schemas.ids import caption_id
 from schemas.records import CaptionObserved, DeadLetter, Label, Record, Verdict
 from tests.schemas.made_records import RECORD_TYPES, records

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from infra.cli import application
+from infra.cli.main import application
 from infra.errors import OnibusError
 from infra.settings import Settings, environment_of
 

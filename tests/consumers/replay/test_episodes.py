@@ -7,15 +7,15 @@ import json
 import pytest
 
 from consumers.replay.episode_rewards import CaptionReward
-from infra import clients
+from infra.kafka import clients
 from infra.settings import Settings
-from producers.episodes import episode_key
-from producers.playback import frames
+from producers.nethack.episodes import episode_key
+from producers.nethack.playback import frames
 from schemas import codec
 from schemas.records import EpisodeFinished, Verdict
 from tests.consumers.replay.running import onibus, onibus_json, refusal
-from tests.consumers.reward_models import SPEC_NAME, annotation, publish_annotations
-from tests.producers.playing import Memory, environment, play
+from tests.consumers.reward_models.annotation_logs import SPEC_NAME, annotation, publish_annotations
+from tests.producers.nethack.playing import Memory, environment, play
 
 
 @pytest.fixture(scope="module")

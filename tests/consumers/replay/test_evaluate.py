@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from consumers.annotation_specs import load_spec_file, publish_specs
+from consumers.specs.spec_file import load_spec_file, publish_specs
 from infra.settings import Settings
 from schemas import ids
 from schemas.records import Origin, Verdict
 from tests.consumers.replay.running import onibus, onibus_json, refusal
-from tests.consumers.reward_models import HELPFUL_TEXTS, SPEC_NAME, TEXTS, annotation, publish_annotations
-from tests.consumers.test_ranking import compared
+from tests.consumers.reward_models.annotation_logs import (
+    HELPFUL_TEXTS,
+    SPEC_NAME,
+    TEXTS,
+    annotation,
+    publish_annotations,
+)
+from tests.consumers.reward_models.test_ranking import compared
 
 SPEC = ("--spec", SPEC_NAME)
 

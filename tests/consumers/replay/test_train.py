@@ -8,12 +8,12 @@ from hashlib import sha256
 import pytest
 
 from consumers.reward_models.character_cnn import NETWORKS, to_bytes, to_rows
-from consumers.reward_models.chunks import model_name
 from consumers.reward_models.model_file import read_model_file
+from consumers.reward_models.transfer import model_name
 from infra.settings import Settings
 from schemas.records import Origin, Verdict
 from tests.consumers.replay.running import onibus, onibus_json, refusal
-from tests.consumers.reward_models import (
+from tests.consumers.reward_models.annotation_logs import (
     MODEL,
     SPEC_ID,
     SPEC_NAME,
@@ -22,7 +22,7 @@ from tests.consumers.reward_models import (
     publish_annotations,
     updates,
 )
-from tests.consumers.test_trainer_process import trainer_in_a_thread
+from tests.consumers.reward_models.test_loop import trainer_in_a_thread
 from tests.waiting import wait_until
 
 SPEC = ("--spec", SPEC_NAME)

@@ -9,21 +9,21 @@ import pytest
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from consumers.replay.versions import trainings
-from consumers.reward_models.chunks import cut, model_name
 from consumers.reward_models.model_file import read_model_file
-from consumers.reward_models.version_writer import newest_version
-from infra import clients
+from consumers.reward_models.publisher import newest_version
+from consumers.reward_models.transfer import cut, model_name
+from consumers.reward_models.version_log import trainings
 from infra.errors import OnibusError
-from infra.processes import Component
+from infra.kafka import clients
+from infra.kafka.topic_admin import create_topics
+from infra.process.supervisor import Component
 from infra.settings import Settings, environment_of
-from infra.topic_admin import create_topics
 from schemas import codec, ids
 from schemas.codec import SingleObjectCodec
 from schemas.records import Kind, RewardUpdate, Verdict
 from tests.consumers.annotating import annotator, publish, records, rules_specs
 from tests.consumers.replay.running import exit_code, onibus, onibus_json, refusal
-from tests.consumers.reward_models import (
+from tests.consumers.reward_models.annotation_logs import (
     KEY_FOUND,
     MODEL,
     SPEC_NAME,
@@ -32,7 +32,7 @@ from tests.consumers.reward_models import (
     publish_annotations,
     updates,
 )
-from tests.consumers.test_trainer_process import trainer_in_a_thread
+from tests.consumers.reward_models.test_loop import trainer_in_a_thread
 from tests.waiting import wait_until
 
 PAIRS_NAME = f"{SPEC_NAME}-pairs"
@@ -137,9 +137,9 @@ def test_equal_weights_made_by_another_torch_are_identical(settings: Settings) -
 
 
 def checked(settings: Settings):  # type: ignore[no-untyped-def]
-    from consumers.replay.specs import KnownSpecs
-    from consumers.replay.verify_versions import verify_training
-    from consumers.replay.versions import read_updates
+    from consumers.replay.verify_models import verify_training
+    from consumers.reward_models.version_log import read_updates
+    from consumers.specs.known_specs import KnownSpecs
 
     (training,) = trainings(read_updates(settings))
     return verify_training(settings, training, KnownSpecs.read(settings))

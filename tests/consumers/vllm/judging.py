@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from consumers.annotation_specs import load_spec_file
-from consumers.rules import Judge
+from consumers.language_models.rules import Judge
+from consumers.specs.spec_file import load_spec_file
 from infra.settings import Settings
-from producers.random_play import random_captions
+from producers.nethack.random_play import random_captions
 from schemas import codec, ids
 from schemas.records import Annotation, DeadLetter, Label, Verdict
 from tests.consumers.annotating import records

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from infra.processes import Component
-from infra.vllm_server import READY_SECONDS, VllmServer
+from infra.process.supervisor import Component
+from infra.vllm.server import READY_SECONDS, VllmServer
 
 
 class RunningServer:

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from infra.settings import Settings, environment_of
-from infra.vllm_environment import vllm_python
-from infra.vllm_server import VllmServer
+from infra.vllm.environment import vllm_python
+from infra.vllm.server import VllmServer
 from tests.command import REPOSITORY
 from tests.consumers.annotating import publish, wait_for_labels
 from tests.consumers.vllm.judging import (

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from consumers.annotation_specs import load_spec_file
-from consumers.openai_model import OpenAIModel
+from consumers.language_models.openai import OpenAIModel
+from consumers.specs.spec_file import load_spec_file
 from infra.settings import Settings, environment_of
 from schemas import ids
 from schemas.records import AnnotationSpec, Origin

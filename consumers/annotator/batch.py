@@ -1,0 +1,199 @@
+"""What one transaction of an annotator writes, and the records that answers become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from consumers.annotator.pending import PendingCaption
+from consumers.language_models.base import Answer, Attempt
+from infra.kafka.topics import TopicNames
+from schemas import ids
+from schemas.codec import Codec
+from schemas.records import (
+    Annotation,
+    AnnotationSpec,
+    CaptionOffset,
+    DeadLetter,
+    Label,
+    Origin,
+    Record,
+    Verdict,
+)
+
+LONGEST_RAW_ANSWER = 50_000
+"""Characters of a model's answer that are kept."""
+LARGEST_DEAD_LETTER = 700_000
+"""Bytes of a record kept in its dead letter; Kafka takes a megabyte. A larger one stays at its offset."""
+VALUE_LEFT_OUT = "(value left out, it is at its source)"
+"""End of the reason of a dead letter without its record's value."""
+_COMPONENT = "annotator"
+
+
+class Outgoing(NamedTuple):
+    """A record to write; without a value a tombstone."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+
+
+class WrittenLabel(NamedTuple):
+    """A label of a batch, for those who count."""
+
+    spec_id: bytes
+    verdict: Verdict
+    observed_at: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes.
+
+    Attributes:
+        offsets: by partition of ``captions``, the next one to read.
+        captions: whose labels are in it; they are owed until it is committed.
+        assignments: by partition, the ownership in which it was put together.
+    """
+
+    records: list[Outgoing] = field(default_factory=list)
+    offsets: dict[int, int] = field(default_factory=dict)
+    captions: list[PendingCaption] = field(default_factory=list)
+    assignments: dict[int, int] = field(default_factory=dict)
+    labels: list[WrittenLabel] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    dead_letters: int = 0
+
+
+class Subject(NamedTuple):
+    """What gets a label: a caption, or a pair that it leads to, with where its captions stand."""
+
+    spec_id: bytes
+    subject_id: bytes
+    texts: tuple[str, ...]
+    sources: tuple[CaptionOffset, ...]
+
+    @property
+    def key(self) -> tuple[bytes, bytes]:
+        return self.spec_id, self.subject_id
+
+
+class Unreadable(NamedTuple):
+    """A record that becomes a dead letter, and why."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+
+
+class BatchWriter:
+    """Makes records of answers.
+
+    Args:
+        specs: what was asked, by spec id.
+        origin: who answers.
+        name: the annotator's, for the records.
+        codec: writes records.
+        topics: full topic names.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[bytes, AnnotationSpec],
+        origin: Origin,
+        name: str,
+        codec: Codec,
+        topics: TopicNames,
+    ) -> None:
+        self._specs, self._origin, self._name = dict(specs), origin, name
+        self._codec, self._topics = codec, topics
+
+    def judged(
+        self,
+        batch: Batch,
+        caption: PendingCaption,
+        subject: Subject,
+        answer: Answer,
+        now: int,
+        *,
+        with_label: bool,
+    ) -> None:
+        """Add an answer's annotations, its label if wanted, and a dead letter where it was given up."""
+        key = ids.label_key(*subject.key)
+        annotations = self._annotations(caption, subject, answer, now)
+        if with_label:
+            label = Label(
+                verdict=answer.verdict,
+                caption_partition=caption.partition,
+                caption_offset=caption.offset,
+                observed_at=caption.observed_at,
+                annotated_at=annotations[-1].annotated_at,
+                annotator=self._name,
+            )
+            self._add(batch, self._topics.labels, caption.partition, key, label)
+            batch.labels.append(WrittenLabel(subject.spec_id, answer.verdict, caption.observed_at))
+        for annotation in annotations:
+            self._add(batch, self._topics.annotations, caption.partition, key, annotation)
+        if answer.given_up:
+            source = (self._topics.captions, caption.partition, caption.offset, caption.caption_id)
+            given_up = Unreadable(*source, caption.value, answer.given_up)
+            self.unreadable(batch, given_up, now, subject.spec_id, len(annotations))
+
+    def unreadable(
+        self, batch: Batch, source: Unreadable, now: int, spec_id: bytes | None = None, attempts: int = 1
+    ) -> None:
+        """Add the dead letter of a record."""
+        fits = source.value is None or len(source.value) <= LARGEST_DEAD_LETTER
+        letter = DeadLetter(
+            source_topic=source.topic,
+            source_partition=source.partition,
+            source_offset=source.offset,
+            component=_COMPONENT,
+            reason=source.reason if fits else f"{source.reason} {VALUE_LEFT_OUT}",
+            attempts=attempts,
+            spec_id=spec_id,
+            original_key=source.key,
+            original_value=source.value if fits else None,
+            failed_at=now,
+        )
+        self._add(batch, self._topics.dead_letters, 0, source.key, letter)
+        batch.dead_letters += 1
+
+    def _annotations(
+        self, caption: PendingCaption, subject: Subject, answer: Answer, now: int
+    ) -> list[Annotation]:
+        """One for each attempt; one also where nothing at all came back."""
+        nothing = Attempt(None, "", answer.given_up, bytes(16), 0, 0, 0, now)
+        spec = self._specs[subject.spec_id]
+        return [
+            Annotation(
+                spec_id=subject.spec_id,
+                subject_id=subject.subject_id,
+                texts=subject.texts,
+                verdict=attempt.verdict or Verdict.UNSURE,
+                origin=self._origin,
+                sources=subject.sources,
+                prompt_hash=attempt.prompt_hash,
+                model=spec.model,
+                model_revision=spec.model_revision,
+                sampling=spec.sampling,
+                raw_answer=attempt.raw_answer[:LONGEST_RAW_ANSWER],
+                reason=attempt.reason[:LONGEST_RAW_ANSWER],
+                tokens_in=attempt.tokens_in,
+                tokens_out=attempt.tokens_out,
+                latency_us=attempt.latency_us,
+                attempt=number,
+                annotator=self._name,
+                observed_at=caption.observed_at,
+                annotated_at=attempt.answered_at,
+            )
+            for number, attempt in enumerate(answer.attempts or (nothing,), start=1)
+        ]
+
+    def _add(self, batch: Batch, topic: str, partition: int, key: bytes | None, record: Record) -> None:
+        batch.records.append(Outgoing(topic, partition, key, self._codec.encode(topic, record)))

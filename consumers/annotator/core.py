@@ -1,0 +1,394 @@
+"""The annotator without Kafka, clock or model: captions in, questions out; answers in, batches out.
+
+A batch is everything that one transaction writes: labels, annotations, dead letters, and the offset to
+commit for each partition. Partitions come and go (:meth:`Annotator.begin`, :meth:`Annotator.end`); an
+answer for a partition that has gone is kept for when its caption comes back, for it has been paid for. And
+who comes back while the question is still under way waits for that answer, and does not ask again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable
+from consumers.annotator.caption_pool import CaptionPool
+from consumers.annotator.pending import OwedRange, Pending, PendingCaption
+from consumers.labels.table import NO_LABEL, LabelTable
+from consumers.language_models.base import Answer, Question
+from infra.kafka.topics import TopicNames
+from schemas import ids
+from schemas.codec import Codec, DecodeError
+from schemas.records import (
+    AnnotationSpec,
+    CaptionObserved,
+    CaptionOffset,
+    Kind,
+    Origin,
+)
+
+LONGEST_CAPTION = 100_000
+"""Bytes of a caption record; a longer one is no message of the game and goes to the dead letters."""
+SPARE_ANSWERS = 10_000
+"""Answers kept of partitions that have gone; more push out the oldest."""
+COMPARISONS = 4
+"""Comparisons that a caption leads to under each spec that compares two."""
+_BLANK = bytes(ids.CAPTION_ID_BYTES)
+
+
+@dataclass(slots=True)
+class _Work:
+    """A caption that is being judged; ``assignment`` says in which ownership of its partition."""
+
+    caption: PendingCaption
+    assignment: int
+    missing: set[tuple[bytes, bytes]]
+    answers: list[tuple[Subject, Answer]] = field(default_factory=list)
+
+
+class _Ticket(NamedTuple):
+    """What an answer belongs to."""
+
+    work: _Work
+    subject: Subject
+
+
+class Annotator:
+    """Decides what is asked, and what is written about the answers.
+
+    Args:
+        specs: what to ask, by spec id; every caption gets a label under each that judges one, and leads
+            to comparisons under each that compares two.
+        origin: who answers.
+        name: this annotator's, for the records.
+        codec: reads captions and writes records.
+        topics: full topic names.
+        pending: the stack to use.
+        pool: captions to compare with; needed for specs that compare two.
+        comparisons: that each caption leads to.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[bytes, AnnotationSpec],
+        origin: Origin,
+        name: str,
+        codec: Codec,
+        topics: TopicNames,
+        pending: Pending | None = None,
+        pool: CaptionPool | None = None,
+        comparisons: int = COMPARISONS,
+    ) -> None:
+        self.pending = Pending() if pending is None else pending
+        self._specs = dict(specs)
+        self._records = BatchWriter(specs, origin, name, codec, topics)
+        self._judging = [i for i, spec in specs.items() if spec.kind is Kind.JUDGE_ONE]
+        self._comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
+        self._pool, self._comparisons = CaptionPool() if pool is None else pool, comparisons
+        self._codec, self._topics = codec, topics
+        self._tables: dict[int, LabelTable] = {}
+        self._assignments: dict[int, int] = {}
+        self._assignment = 0
+        self._committed: dict[int, int] = {}
+        self._finished: list[_Work] = []
+        self._writing: list[_Work] = []
+        self._unreadable: list[Unreadable] = []
+        self._waiting: dict[tuple[bytes, bytes], list[_Ticket]] = {}  # by what is asked: one answer for all
+        self._spare: OrderedDict[tuple[bytes, bytes], Answer] = OrderedDict()
+
+    def begin(self, partition: int, position: int, end: int, labels: LabelTable) -> int:
+        """Own a partition from ``position`` on; returns the offset to read from.
+
+        Args:
+            end: everything below it is on the log by now.
+            labels: holds every label that was written for this partition.
+        """
+        self._assignment += 1
+        self._assignments[partition] = self._assignment
+        self._tables[partition] = labels
+        self._committed[partition] = position
+        return self.pending.assign(partition, position, end)
+
+    def end(self, partition: int) -> None:
+        """Own a partition no longer: nothing of it is written any more."""
+        for work in [*self._finished, *self._half_answered()]:
+            if work.caption.partition == partition:
+                self._keep([answer for _, answer in work.answers])
+        del self._assignments[partition], self._tables[partition], self._committed[partition]
+        self.pending.revoke(partition)
+        self._finished = [work for work in self._finished if work.caption.partition != partition]
+        self._writing = [work for work in self._writing if work.caption.partition != partition]
+        self._unreadable = [record for record in self._unreadable if record.partition != partition]
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions owned, ascending."""
+        return sorted(self._assignments)
+
+    @property
+    def under_way(self) -> int:
+        """Captions that are asked about and not answered in full yet."""
+        return self.pending.taken - self.finished - len(self._writing)
+
+    @property
+    def strays(self) -> int:
+        """Questions under way whose partition went and has not come back to them."""
+        return sum(not any(self._is_current(t.work) for t in tickets) for tickets in self._waiting.values())
+
+    def is_asking_about(self, partitions: Collection[int]) -> bool:
+        """Whether there are questions under way about captions of these partitions."""
+        works = (ticket.work for tickets in self._waiting.values() for ticket in tickets)
+        return any(work.caption.partition in partitions and self._is_current(work) for work in works)
+
+    @property
+    def finished(self) -> int:
+        """Captions that are answered in full and in no batch yet."""
+        return len(self._finished)
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether there are labels or dead letters to write."""
+        return bool(self._finished or self._unreadable)
+
+    def see(
+        self,
+        partition: int,
+        offsets: Sequence[int],
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        read_back: OwedRange | None = None,
+    ) -> int:
+        """Take over caption records of one partition, in the order of the log.
+
+        Args:
+            read_back: the owed range that they are from, if they are not new.
+
+        Returns:
+            How many needed nothing: labelled already, or on the way.
+        """
+        known = 0
+        wanting = np.flatnonzero(self._wanting(partition, keys))
+        for i in wanting:
+            known += not self._consider(partition, offsets[i], keys[i], values[i], read_back)
+        if read_back is None and offsets:
+            self.pending.advance(partition, offsets[-1] + 1)
+        return len(keys) - len(wanting) + known
+
+    def give_up(
+        self, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None, reason: str
+    ) -> None:
+        """Make a dead letter of an unreadable record of a partition that is owned."""
+        self._unreadable.append(Unreadable(topic, partition, offset, key, value, reason))
+
+    def questions(self, most: int) -> list[Question]:
+        """Questions about up to ``most`` further captions, newest first."""
+        questions: list[Question] = []
+        captions = self.pending.take(most)
+        for caption, missing in zip(captions, self._missing(captions), strict=True):
+            if not missing:  # a person was faster; or there is nothing to compare it with
+                self.pending.settle([caption])
+                continue
+            assignment = self._assignments[caption.partition]
+            work = _Work(caption, assignment, {subject.key for subject in missing})
+            asked = [self._question(_Ticket(work, subject)) for subject in missing]
+            questions += [question for question in asked if question is not None]
+        return questions
+
+    def answered(self, answer: Answer) -> None:
+        """Take over an answer to one of :meth:`questions`."""
+        waiting = [t for t in self._waiting.pop(_ticket(answer).subject.key) if self._is_current(t.work)]
+        for ticket in waiting:
+            self._accept(ticket, answer)
+        if not waiting:
+            self._keep([answer])
+
+    def batch(self, most: int, now: int) -> Batch | None:
+        """What to write next, with labels of up to ``most`` captions; None if nothing has changed.
+
+        Call :meth:`committed` or :meth:`failed` with it before the next one. All else may go on meanwhile.
+
+        Args:
+            now: time in microseconds since the epoch.
+
+        Raises:
+            RegistryError: records cannot be encoded now; nothing has changed.
+        """
+        batch = Batch()
+        works = self._finished[:most]
+        batch.captions = [work.caption for work in works]
+        touched = set()
+        for work in works:
+            self._write_work(batch, work, now)
+            touched.add(work.caption.partition)
+        for record in self._unreadable:
+            self._records.unreadable(batch, record, now)
+            touched.add(record.partition)
+        # Only now: a schema registry that is away has let nothing be encoded, and the answers are paid for.
+        self._writing, self._finished, self._unreadable = works, self._finished[most:], []
+        # A partition that is written to always has its offset in the transaction, changed or not: that is
+        # what makes the broker check that it is still ours, and the next owner wait for this transaction.
+        batch.offsets = {
+            partition: offset
+            for partition, offset in self.pending.low_water(batch.captions).items()
+            if partition in touched or offset != self._committed[partition]
+        }
+        batch.assignments = {partition: self._assignments[partition] for partition in batch.offsets}
+        return batch if batch.offsets else None
+
+    def committed(self, batch: Batch) -> None:
+        """The batch is on the log."""
+        self._writing = []
+        for partition, offset in batch.offsets.items():
+            if self._assignments.get(partition) != batch.assignments[partition]:
+                continue  # it went to somebody else while this was written
+            self._committed[partition] = offset
+            self.pending.settle(c for c in batch.captions if c.partition == partition)
+            labels = [r for r in batch.records if r.topic == self._topics.labels and r.partition == partition]
+            self._tables[partition].apply([r.key for r in labels], [r.value for r in labels])
+
+    def failed(self, batch: Batch) -> None:
+        """Nothing of the batch was written, or nobody knows: end every partition, and begin it again."""
+        self._writing = []
+        self._keep(batch.answers)
+
+    def _wanting(self, partition: int, keys: Sequence[bytes | None]) -> NDArray[np.bool_]:
+        """Which records are of captions that lack a label, or are not readable: bool (n,).
+
+        What a caption is compared with is found out only when its turn comes: it takes far longer.
+        """
+        if self._comparing:
+            return np.ones(len(keys), np.bool_)
+        well_formed = [key is not None and len(key) == ids.CAPTION_ID_BYTES for key in keys]
+        wanting = ~np.array(well_formed, np.bool_)
+        subjects = _subjects([key if good else _BLANK for key, good in zip(keys, well_formed, strict=True)])
+        for spec_id in self._judging:
+            wanting |= self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
+        return wanting
+
+    def _missing(self, captions: Sequence[PendingCaption]) -> list[list[Subject]]:
+        """What of each caption has no label."""
+        missing: list[list[Subject]] = [[] for _ in captions]
+        for partition in {caption.partition for caption in captions}:
+            mine = [i for i, caption in enumerate(captions) if caption.partition == partition]
+            subjects = _subjects([captions[i].caption_id for i in mine])
+            for spec_id in self._judging:
+                lacking = self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
+                for place in np.flatnonzero(lacking):
+                    missing[mine[place]].append(_single(spec_id, captions[mine[place]]))
+            for i in mine if self._comparing else ():
+                missing[i] += self._missing_pairs(captions[i])
+        return missing
+
+    def _missing_pairs(self, caption: PendingCaption) -> list[Subject]:
+        pairs = self._pool.pairs(caption.caption_id, caption.text, caption.observed_at, self._comparisons)
+        if not pairs:
+            return []
+        looked_up = _subjects([pair.subject_id for pair in pairs])
+        table, here = self._tables[caption.partition], CaptionOffset(caption.partition, caption.offset)
+        missing = []
+        for spec_id in self._comparing:
+            for place in np.flatnonzero(table.verdicts(spec_id, looked_up) == NO_LABEL):
+                pair = pairs[place]
+                there = CaptionOffset(pair.partner.partition, pair.partner.offset)
+                missing.append(Subject(spec_id, pair.subject_id, (pair.first, pair.second), (here, there)))
+        return missing
+
+    def _consider(
+        self,
+        partition: int,
+        offset: int,
+        key: bytes | None,
+        value: bytes | None,
+        read_back: OwedRange | None,
+    ) -> bool:
+        """Whether this record changed anything."""
+        if key is not None and self.pending.touch(partition, key):
+            return False
+        try:
+            caption = self._read(key, value)
+        except DecodeError as error:
+            if read_back is not None and self.pending.was_read(partition, offset):
+                return False  # a dead letter since then
+            self.give_up(self._topics.captions, partition, offset, key, value, str(error))
+            return True
+        assert key is not None
+        assert value is not None
+        pending = PendingCaption(partition, offset, key, caption.text, caption.observed_at, value)
+        if read_back is None:
+            self.pending.offer(pending)
+        else:
+            self.pending.offer_old(pending)
+        return True
+
+    def _read(self, key: bytes | None, value: bytes | None) -> CaptionObserved:
+        if value is not None and len(value) > LONGEST_CAPTION:
+            raise DecodeError(f"a caption record of {len(value)} bytes, more than {LONGEST_CAPTION}")
+        caption = self._codec.decode(CaptionObserved, value)
+        if key != ids.caption_id(caption.text):
+            raise DecodeError("the key is not the id of the caption")
+        return caption
+
+    def _question(self, ticket: _Ticket) -> Question | None:
+        """What to ask for this; None if it has been answered, or is under way, since an earlier ownership."""
+        subject = ticket.subject
+        if (spare := self._spare.pop(subject.key, None)) is not None:
+            self._accept(ticket, spare)
+            return None
+        is_under_way = subject.key in self._waiting
+        others = [other for other in self._waiting.get(subject.key, ()) if self._is_current(other.work)]
+        self._waiting[subject.key] = [*others, ticket]
+        if is_under_way:
+            return None
+        return Question(subject.spec_id, subject.texts[0], ticket, *subject.texts[1:])
+
+    def _half_answered(self) -> list[_Work]:
+        works = [ticket.work for tickets in self._waiting.values() for ticket in tickets]
+        return list({id(work): work for work in works if work.answers and self._is_current(work)}.values())
+
+    def _is_current(self, work: _Work) -> bool:
+        return self._assignments.get(work.caption.partition) == work.assignment
+
+    def _accept(self, ticket: _Ticket, answer: Answer) -> None:
+        work = ticket.work
+        work.answers.append((ticket.subject, answer))
+        work.missing.discard(ticket.subject.key)
+        if not work.missing:
+            self._finished.append(work)
+
+    def _keep(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            self._spare[_ticket(answer).subject.key] = answer
+        while len(self._spare) > SPARE_ANSWERS:
+            self._spare.popitem(last=False)
+
+    def _write_work(self, batch: Batch, work: _Work, now: int) -> None:
+        caption = work.caption
+        for subject, answer in work.answers:
+            # A person may have answered while the question was under way: that label stays.
+            is_open = not self._tables[caption.partition].contains(*subject.key)
+            self._records.judged(batch, caption, subject, answer, now, with_label=is_open)
+        batch.answers.extend(answer for _, answer in work.answers)
+
+
+def _single(spec_id: bytes, caption: PendingCaption) -> Subject:
+    here = CaptionOffset(caption.partition, caption.offset)
+    return Subject(spec_id, caption.caption_id, (caption.text,), (here,))
+
+
+def _ticket(answer: Answer) -> _Ticket:
+    ticket = answer.question.ticket
+    assert isinstance(ticket, _Ticket)
+    return ticket
+
+
+def _subjects(caption_ids: Sequence[bytes | None]) -> NDArray[np.int64]:
+    """Look-up ids of caption ids of 16 bytes: int64 (n,); as :func:`schemas.ids.lookup_id`, all at once."""
+    words = np.frombuffer(b"".join(caption_ids), "<i8")  # type: ignore[arg-type]
+    subjects = words[::2].copy()
+    subjects[subjects == ids.NO_CAPTION] = 1
+    return subjects

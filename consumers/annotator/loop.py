@@ -1,0 +1,406 @@
+"""The process around :class:`~consumers.annotator.core.Annotator`: consumer group, asking, writing.
+
+One thread polls and decides; the language model is asked in another, and a transaction runs in a third. So
+the next questions are on the wire while the last answers are being committed, and polling goes on however
+long the model or a commit takes. Nothing is written while the group is being rebalanced, and for the first
+second of a transaction, which is nearly always all of it, nothing is polled: so the assignment does not
+change between putting a batch together and the broker's check of it. If it does after all, the broker
+refuses the batch. Whatever fails, there is one way on: a new producer, and every partition restored from
+the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError, ProducerFencedError
+
+from consumers.annotator.budget import GroupBudget, Limits
+from consumers.annotator.caption_pool import CaptionPool
+from consumers.annotator.committer import BatchWriting
+from consumers.annotator.core import COMPARISONS, Annotator
+from consumers.annotator.counters import Counts, Summary
+from consumers.annotator.group_member import GroupMember
+from consumers.annotator.membership import Membership
+from consumers.annotator.model_thread import Asking
+from consumers.annotator.partition_readers import CaptionLog
+from consumers.annotator.pending import Pending
+from consumers.annotator.pool_reader import PoolFeed
+from consumers.language_models.base import LanguageModel, ModelRefusedError
+from infra.errors import OnibusError
+from infra.kafka.codecs import codec_for
+from infra.kafka.reachability import UnreachableError
+from infra.kafka.topics import TopicNames
+from infra.kafka.transactions import TransactionFailedError, TransactionWriter
+from infra.observability import metrics
+from infra.settings import Settings
+from schemas.codec import RegistryError
+from schemas.records import AnnotationSpec, Kind
+
+_log = logging.getLogger(__name__)
+
+_IDLE_POLL_MS = 100
+_MOST_FINISHED = 2_000
+"""Captions answered and not written at which asking pauses: what is paid for must fit into memory."""
+_POLL_AGAIN_SECONDS = 1.0
+"""How long polling pauses for a transaction. A rebalance that begins meanwhile would cost the batch."""
+_READ_BACK_OFFSETS = 5_000
+_ANSWER_WAIT_SECONDS = 0.02
+_POLL_EVERY_SECONDS = 0.02
+"""How often captions are polled for while answers come one by one."""
+_POLL_WHEN_FED_SECONDS = 0.2
+"""How often, while there is plenty to ask: a poll costs a millisecond that a model beside us could use."""
+_RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 5.0
+_LAST_ANSWERS_SECONDS = 2.5
+"""How long a stopping annotator waits for answers that are under way."""
+_LAST_REBALANCE_SECONDS = 2.0
+"""How long it waits for the end of a rebalance, to write what is finished."""
+_MOST_FENCINGS = 3
+_EMPTY_HANDED_SECONDS = 5.0
+"""After how long an annotator without a partition (there are more annotators) counts as ready."""
+
+
+class AnnotatorProcess:
+    """One annotator of the group.
+
+    Args:
+        specs: what to ask, by spec id; published already.
+        pending: the stack to use, if not one of the usual size.
+        limits: what the group may spend; none, if not given.
+        on_step: see :class:`~infra.kafka.transactions.TransactionWriter`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        specs: Mapping[bytes, AnnotationSpec],
+        model: LanguageModel,
+        membership: Membership,
+        on_step: Callable[[str], None] = lambda _: None,
+        pending: Pending | None = None,
+        limits: Limits | None = None,
+        comparisons: int = COMPARISONS,
+    ) -> None:
+        self._counts = Counts(specs, limits.prices if limits is not None else None)
+        self._settings, self._specs, self._membership = settings, dict(specs), membership
+        self._topics = TopicNames(settings.topic_prefix)
+        self._codec = codec_for(settings)
+        self._asking = Asking(model)
+        self._member: GroupMember | None = None
+        self._caption_log: CaptionLog | None = None
+        self._pool = CaptionPool()
+        self._pool_feed: PoolFeed | None = None
+        self._annotator = Annotator(
+            specs, model.origin, membership.name, self._codec, self._topics, pending, self._pool, comparisons
+        )
+        self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
+        self._writing = BatchWriting(self._annotator, self._writer, self._topics.captions, self._asking.wake)
+        self._started = time.monotonic()
+        self._asked = 0
+        self._budget: GroupBudget | None = None
+        if limits is not None and limits.are_given:
+            self._budget = GroupBudget(settings, self._codec, limits, self._specs, membership.name)
+        self._fencings = self._failures = 0
+        self._polled_at = 0.0
+        self._has_read = False
+        self._is_ready = False
+
+    @property
+    def summary(self) -> Summary:
+        """What it did so far."""
+        return self._counts.summary
+
+    def run(self, stopping: threading.Event) -> Summary:
+        """Annotate until ``stopping`` is set.
+
+        Raises:
+            OnibusError: the cluster or the model refuses, in one line.
+        """
+        self._started = time.monotonic()
+        try:
+            self._asking.start(stopping)
+            if stopping.is_set():
+                return self.summary
+            self._connect(stopping)
+            while not stopping.is_set() and not self._is_budget_spent():
+                self._turn(stopping)
+            self._take_answers_while(lambda: self._asked > 0, _LAST_ANSWERS_SECONDS)
+            self._write_the_rest(stopping)
+        except ModelRefusedError as error:
+            self._write_the_rest(stopping)
+            raise OnibusError(str(error)) from error
+        finally:
+            self._close()
+            self.summary.seconds = time.monotonic() - self._started
+        return self.summary
+
+    # --- connecting and closing ---------------------------------------------------------------------
+
+    def _connect(self, stopping: threading.Event) -> None:
+        try:
+            self._writer.open(self._written_topics(), stopping)
+        except TransactionFailedError as error:
+            raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
+        if self._budget is not None:
+            self._budget.load()
+        self._caption_log = CaptionLog(self._settings)
+        if any(spec.kind is Kind.COMPARE_TWO for spec in self._specs.values()):
+            self._pool_feed = PoolFeed(self._settings, self._codec, self._pool)
+            self._pool_feed.load()
+        self._member = GroupMember(
+            self._settings,
+            self._codec,
+            self._membership.group,
+            self._membership.session_timeout_ms,
+            self._annotator.begin,
+            self._annotator.end,
+            partial(self._finish, stopping),
+            static_name=self._membership.name if self._membership.is_static else None,
+        )
+
+    def _written_topics(self) -> list[str]:
+        return [self._topics.labels, self._topics.annotations, self._topics.dead_letters]
+
+    def _write_the_rest(self, stopping: threading.Event) -> None:
+        """Write what has been paid for, if the cluster lets us soon."""
+        if self._member is None:
+            return
+        deadline = time.monotonic() + _LAST_REBALANCE_SECONDS
+        while self._writing.is_under_way or self._annotator.has_finished:
+            if self._writing.is_under_way or self._begin_to_write(stopping):
+                if not self._end_writing(stopping):
+                    return
+            elif self._member.stable_metadata() is not None or time.monotonic() > deadline:
+                return
+            else:
+                with contextlib.suppress(KafkaError, OnibusError, RegistryError):
+                    self._member.poll(timeout_ms=0)
+
+    def _close(self) -> None:
+        self._asking.stop()
+        if self._member is not None:
+            self._member.close()
+        for reader in (self._caption_log, self._pool_feed, self._budget):
+            if reader is not None:
+                with contextlib.suppress(KafkaError):  # the broker may be away
+                    reader.close()
+        self._writer.close()
+
+    # --- one turn of the loop -------------------------------------------------------------------------
+
+    def _turn(self, stopping: threading.Event) -> None:
+        has_read = self._read(stopping) if self._may_poll() else False
+        self._note_ready()
+        self._ask()
+        is_owing = self._asked or self._annotator.has_finished
+        waits = self._writing.is_under_way or (is_owing and not self._writing.is_worthwhile)
+        self._take_answers(_ANSWER_WAIT_SECONDS if waits and not has_read else 0.0)
+        if self._writing.is_over:
+            self._end_writing(stopping)
+        if self._writing.is_due:
+            self._begin_to_write(stopping)
+        self._report()
+
+    def _may_poll(self) -> bool:
+        if self._writing.is_under_way:
+            return self._writing.seconds > _POLL_AGAIN_SECONDS
+        return not self._asked or time.monotonic() > self._polled_at + self._poll_every()
+
+    def _poll_every(self) -> float:
+        """Often while captions come, or few are pending."""
+        room = self._membership.most_under_way - self._annotator.under_way
+        is_fed = not self._has_read and len(self._annotator.pending) > room
+        return _POLL_WHEN_FED_SECONDS if is_fed else _POLL_EVERY_SECONDS
+
+    def _read(self, stopping: threading.Event) -> bool:
+        """Poll once; whether there were captions."""
+        assert self._member is not None
+        self._polled_at = time.monotonic()
+        busy = self._asked or self._annotator.has_finished or len(self._annotator.pending)
+        try:
+            records = self._member.poll(timeout_ms=0 if busy or self._writing.is_under_way else _IDLE_POLL_MS)
+            self._see(records)
+            if self._pool_feed is not None:
+                self._pool_feed.follow()
+            if self._budget is not None:
+                self._budget.follow()
+            for record in self._member.take_unreadable_labels():
+                place = (record.topic, record.partition, record.offset)
+                self._annotator.give_up(*place, record.key, record.value, "unreadable label")
+            if not len(self._annotator.pending) and not self._member.is_behind:
+                self._read_back(stopping)
+        except (KafkaError, RegistryError, TimeoutError, UnreachableError) as error:
+            self._start_over(error, stopping)
+            return False
+        self._has_read = bool(records)
+        return self._has_read
+
+    def _see(self, records: Mapping[int, list[ConsumerRecord]]) -> None:
+        for partition, batch in records.items():
+            known = self._annotator.see(
+                partition, [r.offset for r in batch], [r.key for r in batch], [r.value for r in batch]
+            )
+            self._counts.consumed(len(batch), known)
+
+    def _read_back(self, stopping: threading.Event) -> None:
+        owed = self._annotator.pending.next_range(_READ_BACK_OFFSETS)
+        if owed is None:
+            return
+        assert self._caption_log is not None
+        for batch in self._caption_log.read(owed, 5.0, stopping):
+            known = self._annotator.see(
+                owed.partition,
+                [r.offset for r in batch],
+                [r.key for r in batch],
+                [r.value for r in batch],
+                read_back=owed,
+            )
+            if not self._annotator.pending.was_read(owed.partition, batch[-1].offset):
+                self._counts.consumed(len(batch), known)
+        if not stopping.is_set():  # else it may not have been read whole, and stays owed
+            self._annotator.pending.was_read_back(owed)
+
+    def _ask(self) -> None:
+        room = min(self._membership.most_under_way - self._annotator.under_way, self._affordable())
+        if room > 0 and self._annotator.finished < _MOST_FINISHED:
+            questions = self._annotator.questions(room)
+            self._asking.ask(questions)
+            self._asked += len(questions)
+
+    def _affordable(self) -> int:
+        """How many more captions the budget has room for."""
+        if self._budget is None:
+            return self._membership.most_under_way
+        share = len(self._annotator.partitions) / self._settings.partitions
+        unpaid = self._annotator.pending.taken * len(self._specs) + self._annotator.strays
+        return self._budget.questions(share, unpaid) // len(self._specs)
+
+    def _is_budget_spent(self) -> bool:
+        """Whether there are captions to ask about, none under way, and nothing left for one more."""
+        if self._budget is None or not len(self._annotator.pending) or self._annotator.pending.taken:
+            return False
+        if self._affordable() or (self._annotator.partitions[0] == 0 and self._budget.questions(1.0, 0)):
+            return False  # who owns the first partition stays, for when the others have left it their shares
+        _log.info(
+            "the budget is spent, as far as it goes: %s; the rest stays on the log", self._budget.line()
+        )
+        return True
+
+    def _take_answers_while(self, are_missing: Callable[[], bool], seconds: float) -> None:
+        """Take what comes as long as answers are missing, and not longer than so many seconds."""
+        deadline = time.monotonic() + seconds
+        while are_missing() and (left := deadline - time.monotonic()) > 0:
+            self._take_answers(left)
+
+    def _take_answers(self, timeout: float) -> None:
+        for answer in self._asking.answers(timeout):
+            self._asked -= 1
+            self._annotator.answered(answer)
+
+    # --- writing --------------------------------------------------------------------------------------
+
+    def _finish(self, stopping: threading.Event, partitions: Collection[int]) -> None:
+        """Write what is paid for of partitions that go to others, also what is answered soon.
+
+        Called within a poll (see :class:`~consumers.annotator.group_member.GroupMember`). What fails here is seen to
+        after it: the answers are kept, and so is the failed transaction, or the model's refusal.
+        """
+        patience = self._membership.session_timeout_ms / 1000 / 4
+
+        def are_missing() -> bool:
+            return self._annotator.is_asking_about(partitions) and not stopping.is_set()
+
+        with contextlib.suppress(ModelRefusedError, RegistryError):
+            self._take_answers_while(are_missing, patience)
+            deadline = time.monotonic() + patience
+            while self._writing.is_under_way or (self._annotator.has_finished and self._begin_batch()):
+                if not self._writing.ends_well_within(deadline - time.monotonic()):
+                    return
+                self._end_writing(stopping)
+
+    def _begin_to_write(self, stopping: threading.Event) -> bool:
+        """As :meth:`_begin_batch`, and no error but one that does not pass."""
+        try:
+            return self._begin_batch()
+        except RegistryError as error:
+            self._start_over(error, stopping)
+            return False
+
+    def _begin_batch(self) -> bool:
+        assert self._member is not None
+        return self._writing.begin(self._member.stable_metadata())
+
+    def _end_writing(self, stopping: threading.Event) -> bool:
+        """Wait for the end of the transaction that is under way; whether it was committed."""
+        try:
+            batch = self._writing.end(stopping)
+        except TransactionFailedError as error:
+            self._start_over(error.cause, stopping)
+            return False
+        self._fencings = self._failures = 0
+        self._counts.committed(batch)
+        if self._budget is not None:
+            self._budget.committed(batch)
+        return True
+
+    def _start_over(self, cause: Exception, stopping: threading.Event) -> None:
+        """Nobody knows what was written: have the log tell, for every partition.
+
+        Raises:
+            OnibusError: ``cause`` is nothing that passes by itself.
+        """
+        if (refusal := self._membership.refusal(cause)) is not None:
+            raise refusal from cause
+        if isinstance(cause, UnreachableError) and not cause.may_pass:
+            raise cause
+        _log.warning("starting over from the log after %s: %s", type(cause).__name__, cause)
+        if self._failures:  # not the first in a row
+            stopping.wait(min(_LONGEST_RETRY_SECONDS, 0.1 * 2**self._failures))
+        self._failures += 1
+        self._count_fencing(cause)
+        if self._writing.give_up():
+            self._counts.failed()
+        assert self._member is not None
+        self._member.restore_again()
+        self._writer.close()
+        while not stopping.is_set():
+            try:
+                self._writer.open(self._written_topics(), stopping)
+                break
+            except (TransactionFailedError, UnreachableError) as error:
+                if not getattr(error, "may_pass", True):
+                    raise
+                _log.warning("%s; trying again", error)
+                stopping.wait(_RETRY_SECONDS)
+
+    def _count_fencing(self, cause: Exception) -> None:
+        if not isinstance(cause, ProducerFencedError):
+            return
+        self._fencings += 1
+        if self._fencings >= _MOST_FENCINGS:
+            raise self._membership.not_alone()
+
+    def _note_ready(self) -> None:
+        assert self._member is not None
+        if self._is_ready or self._member.is_restoring or self._member.stable_metadata() is None:
+            return
+        if not self._member.partitions and time.monotonic() < self._started + _EMPTY_HANDED_SECONDS:
+            return
+        self._is_ready = True
+        _log.info(
+            "ready: annotator %s of group %s, %d partitions",
+            self._membership.name,
+            self._membership.group,
+            len(self._member.partitions),
+        )
+
+    def _report(self) -> None:
+        metrics.PENDING.set(len(self._annotator.pending))
+        metrics.OWED_ON_LOG.set(self._annotator.pending.owed_offsets)

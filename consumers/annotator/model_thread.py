@@ -1,0 +1,102 @@
+"""A thread with an asyncio loop that asks the language model, so that polling Kafka never waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable
+from concurrent import futures
+
+from consumers.language_models.base import Answer, LanguageModel, Question
+
+_LOOK_SECONDS = 0.1
+
+
+class Asking:
+    """Puts questions to a model and collects the answers as they come.
+
+    Questions under way are bounded by the caller, who knows how many answers are missing.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+        self._answers: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
+        self._failure: BaseException | None = None
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="asking", daemon=True)
+
+    def start(self, stopping: threading.Event) -> None:
+        """Check the model, then be ready for questions; not to the end of it, once ``stopping`` is set.
+
+        Raises:
+            ModelRefusedError: it can answer no question.
+        """
+        self._thread.start()
+        checked = asyncio.run_coroutine_threadsafe(self._model.check(), self._loop)
+        while not futures.wait([checked], timeout=_LOOK_SECONDS).done:
+            if stopping.is_set():  # a server that takes a minute to load its model, say
+                checked.cancel()
+                return
+        checked.result()
+
+    def ask(self, questions: Iterable[Question]) -> None:
+        """Put questions; returns at once."""
+        self._loop.call_soon_threadsafe(self._begin, list(questions))
+
+    def answers(self, timeout: float) -> list[Answer]:
+        """The answers that have come, waiting up to ``timeout`` seconds for a first one or :meth:`wake`.
+
+        Raises:
+            ModelRefusedError: the model can answer no question any more.
+        """
+        if self._failure is not None:
+            raise self._failure
+        found: list[Answer] = []
+        with contextlib.suppress(queue.Empty):
+            wait = timeout
+            while True:
+                answer = self._answers.get(timeout=wait) if wait > 0 else self._answers.get_nowait()
+                if isinstance(answer, BaseException):
+                    self._failure = answer  # the answers before it are good
+                    break
+                if answer is not None:
+                    found.append(answer)
+                wait = 0.0
+        if self._failure is not None and not found:
+            raise self._failure
+        return found
+
+    def wake(self) -> None:
+        """End the waiting in :meth:`answers`; any thread may call this."""
+        self._answers.put(None)
+
+    def stop(self) -> None:
+        """Drop the questions under way and end the thread."""
+        if not self._thread.is_alive():
+            return
+        done = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        with contextlib.suppress(TimeoutError):
+            done.result(timeout=5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+    def _begin(self, questions: list[Question]) -> None:
+        for question in questions:
+            task = self._loop.create_task(self._one(question))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _one(self, question: Question) -> None:
+        try:
+            self._answers.put(await self._model.answer(question))
+        except Exception as error:  # raised again where the answers are taken
+            self._answers.put(error)
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._model.close()

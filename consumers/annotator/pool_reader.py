@@ -1,0 +1,87 @@
+"""Fills a :class:`~consumers.annotator.caption_pool.CaptionPool` from all partitions of ``captions``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from kafka import KafkaConsumer
+from kafka.consumer.fetcher import ConsumerRecord
+
+from consumers.annotator.caption_pool import LONGEST_PARTNER, CaptionPool, Partner
+from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.topics import TopicNames
+from infra.settings import Settings
+from schemas.codec import Codec, DecodeError
+from schemas.ids import CAPTION_ID_BYTES, caption_id
+from schemas.records import CaptionObserved
+
+_RECORDS_PER_POLL = 5_000
+_EVERY_SECONDS = 0.1
+_LOAD_SECONDS = 300.0
+
+
+class PoolFeed:
+    """Group-less reader: every annotator sees the captions of all, whichever partitions it owns."""
+
+    def __init__(self, settings: Settings, codec: Codec, pool: CaptionPool) -> None:
+        self._codec, self._pool = codec, pool
+        self._topic = TopicNames(settings.topic_prefix).captions
+        self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
+        self._due = 0.0
+
+    def load(self) -> None:
+        """Read everything that is there now.
+
+        Raises:
+            OnibusError: it took longer than five minutes.
+        """
+        partitions = clients.partitions_of(self._consumer, self._topic)
+        self._consumer.assign(partitions)
+        self._consumer.seek_to_beginning(*partitions)
+        ends = self._consumer.end_offsets(partitions)
+        deadline = time.monotonic() + _LOAD_SECONDS
+        while any((self._consumer.position(tp, timeout_ms=1_000) or 0) < end for tp, end in ends.items()):
+            if time.monotonic() > deadline:
+                raise OnibusError(
+                    f"{self._topic} was not read in {_LOAD_SECONDS:g} s; is the cluster overloaded? Try again"
+                )
+            self._poll(200)
+
+    def follow(self) -> None:
+        """Take over what has come since; called every turn, looks ten times a second."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _EVERY_SECONDS
+            self._poll(0)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close(timeout_ms=1_000)
+
+    def _poll(self, timeout_ms: int) -> None:
+        for records in self._consumer.poll(timeout_ms=timeout_ms).values():
+            self._take(records)
+
+    def _take(self, records: Sequence[ConsumerRecord]) -> None:
+        partners, since = [], []
+        for record in records:
+            if not self._may_be_partner(record):
+                continue
+            try:
+                caption = self._codec.decode(CaptionObserved, record.value)
+            except DecodeError:
+                continue  # its partition's owner makes a dead letter of it
+            if record.key == caption_id(caption.text):
+                partners.append(Partner(record.key, caption.text, record.partition, record.offset))
+                since.append(caption.observed_at)
+        self._pool.add(partners, since)
+
+    def _may_be_partner(self, record: ConsumerRecord) -> bool:
+        return (
+            record.key is not None
+            and len(record.key) == CAPTION_ID_BYTES
+            and record.value is not None
+            and len(record.value) <= LONGEST_PARTNER
+            and self._pool.wants(record.key)
+        )

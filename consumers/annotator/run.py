@@ -1,0 +1,168 @@
+"""Puts an annotator together from options and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from consumers.annotator.budget import Limits
+from consumers.annotator.core import COMPARISONS
+from consumers.annotator.cost import Prices
+from consumers.annotator.loop import AnnotatorProcess
+from consumers.annotator.membership import Membership
+from consumers.language_models.base import LanguageModel
+from consumers.language_models.rules import RulesModel
+from consumers.specs.spec_file import SpecFile, load_spec_file, publish_specs
+from infra.errors import OnibusError
+from infra.kafka.topic_admin import require_topics
+from infra.observability import metrics
+from infra.process.logs import set_up_logging
+from infra.process.shutdown import stop_event
+from infra.settings import Settings
+from infra.vllm.model_folder import is_folder, model_folder, revision_of
+from schemas import ids
+from schemas.records import AnnotationSpec
+
+_log = logging.getLogger(__name__)
+
+_RULES_UNDER_WAY = 1_000
+_MODEL_WANTED = {
+    "openai": "the name under which the server has the model",
+    "vllm": "a folder with a model, or its name on the hub",
+}
+_AHEAD = 4
+"""One question for so many requests at a time waits for a free place, so that none stays free for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateOptions:
+    """The flags of ``onibus annotate``."""
+
+    specs: tuple[str, ...] = ("goals",)
+    llm: str = "rules"
+    base_url: str | None = None
+    model: str | None = None
+    model_revision: str = ""
+    concurrency: int = 64
+    comparisons: int = COMPARISONS
+    request_seconds: float = 120.0
+    group: str | None = None
+    name: str | None = None
+    budget_tokens: int | None = None
+    budget_usd: float | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+    static: bool = False
+    session_seconds: float = 10.0
+    metrics_port: int | None = None
+    verbose: bool = False
+
+
+def run(settings: Settings, options: AnnotateOptions) -> None:
+    """Run one annotator until SIGTERM or SIGINT.
+
+    Raises:
+        OnibusError: something that the user can put right, in one line.
+    """
+    if options.static and options.name is None:
+        raise OnibusError("--static needs --name: the name under which a restarted annotator is known again")
+    limits = spending_limits(options)
+    set_up_logging(options.verbose)
+    stopping = stop_event()
+    files = [load_spec_file(name) for name in options.specs]
+    specs = annotation_specs(files, options)
+    model = language_model(files, specs, options)
+    metrics.expose(options.metrics_port, settings.metrics_host)
+    require_topics(settings, role="annotator")
+    publish_specs(settings, list(specs.values()))
+    membership = Membership(
+        group=f"{settings.topic_prefix}{options.group}" if options.group else group_of(settings, specs),
+        name=options.name or f"{socket.gethostname()}-{os.getpid()}",
+        most_under_way=captions_under_way(options),
+        session_timeout_ms=round(options.session_seconds * 1000),
+        is_static=options.static,
+    )
+    summary = AnnotatorProcess(
+        settings, specs, model, membership, limits=limits, comparisons=options.comparisons
+    ).run(stopping)
+    _log.info("annotator %s: %s", membership.name, summary.line())
+
+
+def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[bytes, AnnotationSpec]:
+    """What is asked, by spec id.
+
+    Raises:
+        OnibusError: a spec has no rules for ``--llm rules``, or no model is named.
+    """
+    specs = {}
+    for file in files:
+        if options.llm == "rules":
+            spec = file.for_rules()
+        elif options.model is None:
+            raise OnibusError(f"--llm {options.llm} needs --model: {_MODEL_WANTED[options.llm]}")
+        elif options.llm == "vllm" and is_folder(options.model):
+            folder = model_folder(options.model).resolve()
+            spec = file.for_model(folder.name, options.model_revision or revision_of(folder))
+        else:
+            spec = file.for_model(options.model, options.model_revision)
+        specs[ids.spec_id(spec)] = spec
+    return specs
+
+
+def captions_under_way(options: AnnotateOptions) -> int:
+    """How many captions to have asked about at a time."""
+    if options.llm == "rules":
+        return _RULES_UNDER_WAY
+    return options.concurrency + -(-options.concurrency // _AHEAD)
+
+
+def spending_limits(options: AnnotateOptions) -> Limits | None:
+    """What the group may spend, and at which prices; None if neither was given.
+
+    Raises:
+        OnibusError: a budget in dollars without prices.
+    """
+    prices = Prices(options.price_in or 0.0, options.price_out or 0.0)
+    if options.budget_usd is not None and not (prices.usd_in or prices.usd_out):
+        raise OnibusError("--budget-usd needs --price-in and --price-out: US dollars for a million tokens")
+    given = (options.budget_tokens, options.budget_usd, options.price_in, options.price_out)
+    if all(value is None for value in given):
+        return None
+    return Limits(options.budget_tokens, options.budget_usd, prices)
+
+
+def language_model(
+    files: list[SpecFile], specs: Mapping[bytes, AnnotationSpec], options: AnnotateOptions
+) -> LanguageModel:
+    """The model that the options ask for; nothing is connected yet.
+
+    Raises:
+        OnibusError: an option is missing.
+    """
+    if options.llm == "rules":
+        return RulesModel({ids.spec_id(file.for_rules()): file.rules for file in files if file.rules})
+    if options.llm == "vllm":
+        from consumers.language_models.vllm import VllmModel  # in an environment of its own: make vllm
+
+        assert options.model is not None  # the specs could not have been made without
+        return VllmModel(specs, options.model, options.concurrency, options.model_revision)
+    from consumers.language_models.openai import OpenAIModel, api_key  # the client library is an extra
+
+    if options.base_url is None:
+        raise OnibusError("--llm openai needs --base-url, for example http://127.0.0.1:8000/v1")
+    return OpenAIModel(specs, options.base_url, api_key(), options.concurrency, options.request_seconds)
+
+
+def group_of(settings: Settings, specs: Mapping[bytes, AnnotationSpec]) -> str:
+    """The consumer group of those who ask under exactly these specs.
+
+    The ids are part of it: under a changed spec every caption still on the log is asked about anew,
+    which a group with old offsets would pass over.
+    """
+    names = "+".join(sorted(spec.name for spec in specs.values()))
+    digest = blake2b(b"".join(sorted(specs)), digest_size=4).hexdigest()
+    return f"{settings.topic_prefix}annotators.{names}.{digest}"

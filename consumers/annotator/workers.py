@@ -1,0 +1,127 @@
+"""``onibus annotate --workers N``: several annotators on one machine, as processes under one parent.
+
+One that is killed or crashes is started again; one that a person has to help (exit code 2) ends all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.context import SpawnProcess
+from multiprocessing.process import parent_process
+
+from consumers.annotator.run import AnnotateOptions, run
+from infra.errors import OnibusError
+from infra.process.logs import set_up_logging
+from infra.process.shutdown import stop_event
+from infra.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+STOP_SECONDS = 10.0
+_LOOK_SECONDS = 0.2
+_RESTART_SECONDS = 1.0
+_NEEDS_HELP = 2
+
+
+def run_workers(settings: Settings, options: AnnotateOptions, count: int) -> None:
+    """Run ``count`` annotators until SIGTERM or SIGINT, or until all have ended by themselves.
+
+    Raises:
+        OnibusError: one needs a person's help; it has said why.
+    """
+    set_up_logging(options.verbose)
+    stopping = stop_event()
+    workers = [_Worker(settings, own) for own in worker_options(options, count)]
+    try:
+        while workers and not stopping.wait(_LOOK_SECONDS):
+            workers = [worker for worker in workers if worker.look_after()]
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for worker in workers:
+            worker.end(deadline)
+
+
+def worker_options(options: AnnotateOptions, count: int) -> Sequence[AnnotateOptions]:
+    """The options of each: names get a number, ports count upwards."""
+    name = options.name or f"{socket.gethostname()}-{os.getpid()}"
+    port = options.metrics_port
+    return [
+        replace(options, name=f"{name}-{k}", metrics_port=port + k if port else port) for k in range(count)
+    ]
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One annotator, started again when it dies."""
+
+    settings: Settings
+    options: AnnotateOptions
+    process: SpawnProcess = field(init=False)
+    due: float | None = None
+
+    def __post_init__(self) -> None:
+        self._start()
+
+    def look_after(self) -> bool:
+        """Start it again if it has died; whether it has anything left to do.
+
+        Raises:
+            OnibusError: it needs a person's help.
+        """
+        code = self.process.exitcode
+        if code is None:
+            return True
+        if code == 0:  # its budget is spent
+            return False
+        if code == _NEEDS_HELP:
+            raise OnibusError(f"annotator {self.options.name} ended, see above; the others were stopped")
+        if self.due is None:
+            _log.warning("annotator %s died (%d); starting it again", self.options.name, code)
+            self.due = time.monotonic() + _RESTART_SECONDS
+        if time.monotonic() > self.due:
+            self._start()
+        return True
+
+    def end(self, deadline: float) -> None:
+        """Wait for its end; kill it at the deadline."""
+        self.process.join(max(0.0, deadline - time.monotonic()))
+        if self.process.exitcode is None:
+            _log.warning("annotator %s did not stop in time and was killed", self.options.name)
+            self.process.kill()
+            self.process.join()
+
+    def _start(self) -> None:
+        self.due = None
+        spawning = multiprocessing.get_context("spawn")
+        self.process = spawning.Process(target=_work, args=(self.settings, self.options))
+        self.process.start()
+
+
+def _work(settings: Settings, options: AnnotateOptions) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        run(settings, options)
+    except OnibusError as error:
+        print(f"onibus: {error}", file=sys.stderr, flush=True)
+        sys.exit(_NEEDS_HELP)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed can stop nobody."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(os.getpid(), signal.SIGTERM)

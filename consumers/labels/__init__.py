@@ -1,0 +1,1 @@
+"""The label table, its history, corrections by people, export and import, and its web page."""

@@ -1,0 +1,111 @@
+"""Up to where the log counts: a time, offsets, or a version of a reward model; the same in every command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+
+from consumers.labels.annotation_log_reader import (
+    AnnotationReader,
+    AnnotationSource,
+    LoggedAnnotation,
+    of_specs,
+)
+from consumers.labels.fold import LabelFold
+from consumers.reward_models.version_log import read_updates
+from infra.errors import OnibusError
+from infra.kafka.codecs import codec_for
+from infra.settings import Settings
+from schemas.records import RewardUpdate
+
+_OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
+_VERSION = re.compile(r"(?P<model>.+)@(?P<version>\d+)")
+
+
+def resolve_as_of(settings: Settings, source: AnnotationSource, text: str | None) -> dict[int, int]:
+    """By partition the first annotation offset that does not count; without a text, the end.
+
+    Raises:
+        OnibusError: the text says nothing that is understood, a partition is not named, or no such version.
+    """
+    if text is None:
+        return source.ends
+    if _OFFSETS.fullmatch(text):
+        given = {int(number): int(offset) for number, offset in (p.split(":") for p in text.split(","))}
+        if missing := sorted(source.ends.keys() - given.keys()):
+            raise OnibusError(
+                f"--as-of names no offset of partition {missing[0]}; name one of each partition"
+            )
+        return given
+    if match := _VERSION.fullmatch(text):
+        update = _update(settings, match["model"], int(match["version"]))
+        return dict.fromkeys(source.ends, 0) | offsets_of(update)
+    written_at = parse_time(text, "--as-of")
+    if written_at > datetime.now(UTC):
+        raise OnibusError(f"--as-of {text} is not over yet; leave it out for everything that there is")
+    return source.offsets_at(int(written_at.timestamp() * 1000))
+
+
+def annotations_as_of(
+    settings: Settings, as_of: str | None, wanted: Callable[[bytes], bool] | None = None
+) -> Iterator[LoggedAnnotation]:
+    """The annotation log up to there; ``wanted`` chooses records by their keys.
+
+    Raises:
+        OnibusError: as for :func:`resolve_as_of`, or something of the log is missing.
+    """
+    with AnnotationReader(settings, codec_for(settings), wanted) as reader:
+        yield from reader.read(resolve_as_of(settings, reader, as_of))
+
+
+def labels_as_of(settings: Settings, as_of: str | None, spec_ids: Iterable[bytes] | None = None) -> LabelFold:
+    """Every label as it was then, of these specs (None: of all).
+
+    Raises:
+        OnibusError: as for :func:`annotations_as_of`.
+    """
+    wanted = None if spec_ids is None else of_specs(frozenset(spec_ids))
+    return LabelFold(annotations_as_of(settings, as_of, wanted))
+
+
+def offsets_of(update: RewardUpdate) -> dict[int, int]:
+    """By partition the first annotation offset that a version has not seen."""
+    return {int(number): offset for number, offset in update.annotation_offsets.items()}
+
+
+def parse_time(text: str, flag: str) -> datetime:
+    """A time in ISO 8601; UTC unless it names its zone.
+
+    Raises:
+        OnibusError: it is none.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise OnibusError(
+            f"{flag} {text}: not understood; give a time such as 2026-11-23T12:00"
+            + (
+                ", offsets such as 0:120,1:98 or a version such as goals-453e128414aba53c@12"
+                * (flag == "--as-of")
+            )
+        ) from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def offsets_text(offsets: Mapping[int, int]) -> str:
+    """Offsets as ``--as-of`` takes them."""
+    return ",".join(f"{number}:{offset}" for number, offset in sorted(offsets.items()))
+
+
+def _update(settings: Settings, model: str, version: int) -> RewardUpdate:
+    updates = [u for u in read_updates(settings) if u.model == model]
+    if not updates:
+        raise OnibusError(f"there is no reward model {model}; see: onibus replay verify")
+    found = [u for u in updates if u.version == version]
+    if not found:
+        raise OnibusError(
+            f"reward model {model} has no version {version}; it has "
+            f"{updates[0].version} to {updates[-1].version}"
+        )
+    return found[-1]

@@ -1,0 +1,248 @@
+"""What a person changes: a verdict by hand, a withdrawal, and captions that are to be asked about again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from kafka.errors import KafkaError
+
+from consumers.labels.fold import FoldedLabel, LabelFold
+from consumers.labels.reader import LabelReader
+from consumers.labels.table import NO_LABEL, LabelTable
+from consumers.labels.writer import Change, single_change
+from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.codecs import codec_for
+from infra.kafka.topics import TopicNames
+from infra.settings import Settings
+from schemas import ids
+from schemas.records import Annotation, AnnotationSpec, CaptionObserved, Kind, Origin, Verdict
+
+VERDICTS_OF: dict[Kind, tuple[Verdict, ...]] = {
+    Kind.JUDGE_ONE: (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE),
+    Kind.COMPARE_TWO: (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE),
+}
+"""The answers that each kind of specification has."""
+
+RUN_OF_REPEATS = "asked-again"
+"""What stands as the run in caption records that are published to be judged again."""
+
+FOLLOWED_SECONDS = 2.0
+"""Captions are published so long after their labels were withdrawn: annotators look for changed labels every
+quarter of a second, and pass a caption over that still has its label."""
+_PUBLISHED_AGAIN_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
+_SEND_SECONDS = 60.0
+_BURST = 1_000
+_SHORTEST_PREFIX = 4
+_NOWHERE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is judged: one caption, or two; ``partition`` is where its labels and annotations belong."""
+
+    subject_id: bytes
+    texts: tuple[str, ...]
+    partition: int
+    observed_at: int
+
+
+class SubjectName:
+    """How a person names a subject: the first digits of its id, or the whole caption."""
+
+    def __init__(self, given: str) -> None:
+        self.given = given
+        self._exact = ids.caption_id(given)
+        self._prefix = given.lower() if len(given) >= _SHORTEST_PREFIX else None
+
+    def may_be(self, key: bytes) -> bool:
+        """Whether the key of an annotation is about a subject of this name."""
+        subject = key[ids.SPEC_ID_BYTES :]
+        return subject == self._exact or (self._prefix is not None and subject.hex().startswith(self._prefix))
+
+    def find(self, labels: LabelFold) -> Subject:
+        """The subject of this name among ``labels``.
+
+        Raises:
+            OnibusError: there is none, or there are several.
+        """
+        found = {
+            label.subject_id: Subject(label.subject_id, label.texts, label.partition, label.observed_at)
+            for label in labels
+            if self.may_be(label.spec_id + label.subject_id)
+        }
+        if self._exact in found:
+            return found[self._exact]
+        if not found:
+            raise OnibusError(
+                f"no caption {self.given!r} was ever judged; give the first digits of an id from: "
+                "onibus labels list, or the whole caption as it was printed"
+            )
+        if len(found) > 1:
+            several = ", ".join(sorted(subject.hex() for subject in found)[:3])
+            raise OnibusError(f"{len(found)} ids begin with {self.given} ({several}, …); give more digits")
+        return next(iter(found.values()))
+
+
+def new_caption(settings: Settings, text: str, now: int) -> Subject:
+    """A caption that nobody judged yet, in the partition where rollout workers put it.
+
+    Raises:
+        OnibusError: the cluster or the topic is away.
+    """
+    reader = clients.consumer(settings)
+    try:
+        partitions = len(clients.partitions_of(reader, TopicNames(settings.topic_prefix).captions))
+    finally:
+        reader.close()
+    caption_id = ids.caption_id(text)
+    return Subject(caption_id, (text,), ids.caption_partition(caption_id, partitions), now)
+
+
+def set_by_hand(
+    subject: Subject,
+    spec_id: bytes,
+    spec: AnnotationSpec,
+    verdict: Verdict,
+    person: str,
+    note: str,
+    now: int,
+) -> Change:
+    """A person's verdict: it stands over every later answer of a model until somebody withdraws it.
+
+    Args:
+        now: microseconds since the epoch.
+
+    Raises:
+        OnibusError: the specification has no such answer.
+    """
+    if verdict not in VERDICTS_OF[spec.kind] or (len(subject.texts) == 1) != (spec.kind is Kind.JUDGE_ONE):
+        allowed = ", ".join(v.value for v in VERDICTS_OF[spec.kind])
+        what = "one caption" if spec.kind is Kind.JUDGE_ONE else "two captions"
+        raise OnibusError(f"spec {spec.name} judges {what}, its verdicts are {allowed}; choose one of them")
+    return single_change(
+        subject.partition, _of_a_person(subject, spec_id, verdict, Origin.HUMAN, person, note, now)
+    )
+
+
+def withdraw(labels: Iterable[FoldedLabel], person: str, note: str, now: int) -> Iterator[Change]:
+    """Withdrawals: no verdict is in force afterwards, a person's neither, and annotators may ask again."""
+    for label in labels:
+        subject = Subject(label.subject_id, label.texts, label.partition, label.observed_at)
+        annotation = _of_a_person(subject, label.spec_id, None, Origin.WITHDRAWAL, person, note, now)
+        yield single_change(label.partition, annotation)
+
+
+def _of_a_person(
+    subject: Subject,
+    spec_id: bytes,
+    verdict: Verdict | None,
+    origin: Origin,
+    person: str,
+    note: str,
+    now: int,
+) -> Annotation:
+    return Annotation(
+        spec_id=spec_id,
+        subject_id=subject.subject_id,
+        texts=subject.texts,
+        verdict=verdict,
+        origin=origin,
+        sources=(),
+        prompt_hash=bytes(16),
+        model="",
+        model_revision="",
+        sampling={},
+        raw_answer="",
+        reason=note,
+        tokens_in=0,
+        tokens_out=0,
+        latency_us=0,
+        attempt=1,
+        annotator=person,
+        observed_at=subject.observed_at,
+        annotated_at=now,
+    )
+
+
+class AskingAgain:
+    """Has captions judged again: publishes them on ``captions``, and again while they have no label.
+
+    An annotator that starts later restores the withdrawals before it reads the captions. One that runs may
+    see a caption before the withdrawal of its label and pass it over: hence the pause before the first
+    publication, and :meth:`wait`, which publishes anew what has no label yet.
+    """
+
+    def __init__(self, settings: Settings, labels: Sequence[FoldedLabel], spec_id: bytes) -> None:
+        self._settings, self._spec_id = settings, spec_id
+        self._missing = [label for label in labels if len(label.texts) == 1]
+
+    def publish(self) -> int:
+        """Put the captions that have no label yet on the bus; how many."""
+        topic, codec = TopicNames(self._settings.topic_prefix).captions, codec_for(self._settings)
+        producer = clients.producer(self._settings)
+        try:
+            for start in range(0, len(self._missing), _BURST):
+                sent = [
+                    producer.send(
+                        topic,
+                        key=label.subject_id,
+                        value=codec.encode(topic, _observed_again(label.texts[0])),
+                        partition=label.partition,
+                    )
+                    for label in self._missing[start : start + _BURST]
+                ]
+                producer.flush(timeout=_SEND_SECONDS)
+                for future in sent:
+                    future.get(timeout=0)
+        except KafkaError as error:
+            raise OnibusError(
+                f"the cluster does not take captions: {error}; labels are withdrawn already, the captions "
+                "are judged when the game shows them again"
+            ) from error
+        finally:
+            producer.close(timeout=1)
+        return len(self._missing)
+
+    def wait(self, seconds: float, progress: Callable[[int], None] = lambda _: None) -> int:
+        """Wait until all are judged, ``seconds`` at most; how many are not."""
+        table = LabelTable(codec_for(self._settings), TopicNames(self._settings.topic_prefix).labels)
+        reader = LabelReader(self._settings, table)
+        reader.load()
+        reader.start()
+        try:
+            began = published = time.monotonic()
+            while self._forget_judged(table, progress) and time.monotonic() < began + seconds:
+                time.sleep(_LOOK_SECONDS)
+                if time.monotonic() > published + _PUBLISHED_AGAIN_SECONDS:
+                    self.publish()
+                    published = time.monotonic()
+        finally:
+            reader.stop()
+        return len(self._missing)
+
+    def _forget_judged(self, table: LabelTable, progress: Callable[[int], None]) -> int:
+        subjects = np.array([ids.lookup_id(label.subject_id) for label in self._missing], np.int64)
+        lacking = table.verdicts(self._spec_id, subjects) == NO_LABEL
+        before = len(self._missing)
+        self._missing = [label for label, lacks in zip(self._missing, lacking, strict=True) if lacks]
+        progress(before - len(self._missing))
+        return len(self._missing)
+
+
+def _observed_again(text: str) -> CaptionObserved:
+    return CaptionObserved(
+        text=text,
+        task="",
+        run=RUN_OF_REPEATS,
+        worker=_NOWHERE,
+        environment=_NOWHERE,
+        episode=_NOWHERE,
+        step=_NOWHERE,
+        policy_version=_NOWHERE,
+        observed_at=time.time_ns() // 1000,
+    )

@@ -1,0 +1,68 @@
+"""Which labels a person means: by spec, verdict, words, time, who said so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from consumers.labels.fold import FoldedLabel
+from schemas.records import Origin, Verdict
+
+WITHDRAWN = "withdrawn"
+"""What is said instead of a verdict where none is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFilter:
+    """Every part that is given must hold.
+
+    Attributes:
+        spec_ids: one of these; None: any.
+        verdicts: one of these, "withdrawn" for none in force; empty: any that is in force.
+        text: stands in a caption, upper and lower case alike.
+        annotator: its name, or a person's.
+        origin: who answered.
+        since: annotated then or later.
+        before: annotated earlier.
+    """
+
+    spec_ids: frozenset[bytes] | None = None
+    verdicts: frozenset[str] = frozenset()
+    text: str = ""
+    annotator: str | None = None
+    origin: Origin | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+    def matches(self, label: FoldedLabel) -> bool:
+        """Whether the label is meant."""
+        return (
+            (self.spec_ids is None or label.spec_id in self.spec_ids)
+            and (verdict_name(label) in self.verdicts if self.verdicts else label.verdict is not None)
+            and (self.annotator is None or label.annotator == self.annotator)
+            and (self.origin is None or label.origin is self.origin)
+            and (self.since is None or label.annotated_at >= self.since.timestamp() * 1e6)
+            and (self.before is None or label.annotated_at < self.before.timestamp() * 1e6)
+            and (not self.text or self.text.casefold() in label.text.casefold())
+        )
+
+    def newest_first(self, labels: Iterable[FoldedLabel]) -> list[FoldedLabel]:
+        """The labels meant, by time of annotation, then by id."""
+        return sorted(filter(self.matches, labels), key=lambda label: (-label.annotated_at, label.subject_id))
+
+
+def verdict_name(label: FoldedLabel) -> str:
+    """Its verdict as a word."""
+    return WITHDRAWN if label.verdict is None else label.verdict.value
+
+
+def verdict_names() -> list[str]:
+    """Every word that a filter takes."""
+    return [*(verdict.value for verdict in Verdict), WITHDRAWN]
+
+
+def counts(labels: Iterable[FoldedLabel]) -> Counter[tuple[bytes, str, str]]:
+    """How many labels there are by spec id, verdict and origin: what a dry run shows."""
+    return Counter((label.spec_id, verdict_name(label), label.origin.value) for label in labels)

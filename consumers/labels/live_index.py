@@ -1,0 +1,139 @@
+"""All labels in memory, newest first, for many quick questions while the log goes on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from consumers.labels.agreement import cohens_kappa
+from consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation
+from consumers.labels.filter import LabelFilter, verdict_name, verdict_names
+from consumers.labels.fold import FoldedLabel, LabelFold
+from infra.errors import OnibusError
+from infra.kafka.codecs import codec_for
+from infra.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.25
+_RECORDS_AT_A_TIME = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPage:
+    """Some labels of those that fit a filter, the newest first.
+
+    Attributes:
+        total: the number of all that fit.
+        verdicts: how many of them have which verdict; what none has is left out.
+    """
+
+    labels: list[FoldedLabel]
+    total: int
+    verdicts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleAgreement:
+    """How far annotators agree with people on what both judged; None where nobody can tell."""
+
+    count: int
+    agreement: float | None
+    kappa: float | None
+
+
+class LabelBoard:
+    """A fold of the annotation log that one thread feeds and any number ask."""
+
+    def __init__(self) -> None:
+        self._fold = LabelFold()
+        self._sorted: list[FoldedLabel] | None = None
+        self._lock = threading.Lock()
+
+    def apply(self, logged: Iterable[LoggedAnnotation]) -> None:
+        """Take over records."""
+        with self._lock:
+            for one in logged:
+                self._fold.apply(one)
+            self._sorted = None
+
+    def page(self, wanted: LabelFilter, start: int, most: int) -> LabelPage:
+        """Up to ``most`` labels that fit, from the ``start``-th on."""
+        fitting = [label for label in self._newest_first() if wanted.matches(label)]
+        found = Counter(map(verdict_name, fitting))
+        verdicts = {name: found[name] for name in verdict_names() if name in found}
+        return LabelPage(fitting[start : start + most], len(fitting), verdicts)
+
+    def get(self, spec_id: bytes, subject_id: bytes) -> FoldedLabel | None:
+        """One label."""
+        with self._lock:
+            return self._fold.get(spec_id, subject_id)
+
+    def agreement(self) -> PeopleAgreement:
+        """Of annotators with people, over all specs."""
+        both = [
+            (label.verdict.value, label.by_annotators.value)
+            for label in self._newest_first()
+            if label.by_person and label.verdict is not None and label.by_annotators is not None
+        ]
+        if not both:
+            return PeopleAgreement(0, None, None)
+        agreed = sum(person == annotator for person, annotator in both) / len(both)
+        return PeopleAgreement(len(both), agreed, cohens_kappa([p for p, _ in both], [a for _, a in both]))
+
+    def _newest_first(self) -> list[FoldedLabel]:
+        with self._lock:
+            if self._sorted is None:
+                self._sorted = sorted(self._fold, key=lambda label: (-label.annotated_at, label.subject_id))
+            return self._sorted
+
+
+class BoardFeed:
+    """Feeds a board from the annotation log: :meth:`load` it, then :meth:`start` to follow.
+
+    Attributes:
+        failed: what ended the following thread, if something did.
+    """
+
+    def __init__(self, settings: Settings, board: LabelBoard) -> None:
+        self.failed: OnibusError | None = None
+        self._board = board
+        self._reader = AnnotationReader(settings, codec_for(settings))
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="board-feed", daemon=True)
+
+    def load(self) -> None:
+        """Read everything that is there.
+
+        Raises:
+            OnibusError: the log is not whole, or the cluster is away.
+        """
+        self._take(self._reader.ends)
+
+    def start(self) -> None:
+        """Follow the log in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End following and close the connection."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+        self._reader.close()
+
+    def _follow(self) -> None:
+        try:
+            while not self._stopping.wait(_LOOK_SECONDS):
+                self._take(self._reader.latest())
+        except OnibusError as error:
+            self.failed = error
+            _log.error("no longer following the annotation log: %s", error)
+
+    def _take(self, until: dict[int, int]) -> None:
+        records = self._reader.read(until)
+        while part := list(islice(records, _RECORDS_AT_A_TIME)):
+            self._board.apply(part)

@@ -1,0 +1,142 @@
+"""Feeds a :class:`~consumers.labels.table.LabelTable` from the topic ``labels``: load it, then follow it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from consumers.labels.table import LabelTable
+from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.topics import TopicNames
+from infra.observability import metrics
+from infra.settings import Settings
+from schemas.codec import RegistryError
+
+_log = logging.getLogger(__name__)
+
+_POLL_MS = 200
+_RECORDS_PER_POLL = 5_000
+_RETRY_SECONDS = 1.0
+
+
+class LabelReader:
+    """Reader of every partition of ``labels``, in no consumer group, read_committed.
+
+    ``load()`` first, then ``start()``; ``stop()`` at the end. While the broker is away the table stays
+    as it is, and reading goes on where it stopped.
+
+    Args:
+        on_new: called with keys and values of each batch that came after loading, once it is in the table.
+
+    Attributes:
+        loaded: whether the table held everything that was committed when ``load`` began.
+        failed: what ended the following thread, if something did.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: LabelTable,
+        on_new: Callable[[list[bytes | None], list[bytes | None]], None] = lambda keys, values: None,
+    ) -> None:
+        self._on_new = on_new
+        self.loaded = False
+        self.failed: BaseException | None = None
+        self._settings = settings
+        self._table = table
+        self._topic = TopicNames(settings.topic_prefix).labels
+        self._consumer: KafkaConsumer | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def load(self, timeout: float = 60.0, progress: Callable[[int, int], None] | None = None) -> int:
+        """Read until ``position >= end offset`` on every partition, with end offsets taken at the start.
+
+        Args:
+            timeout: seconds without a single step forward after which it gives up.
+            progress: called after each batch with (offsets passed, offsets to pass).
+
+        Returns:
+            Number of records read.
+
+        Raises:
+            OnibusError: the cluster cannot be reached, has no such topic, or does not go on.
+        """
+        self._consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
+        partitions = clients.partitions_of(self._consumer, self._topic)
+        self._consumer.assign(partitions)
+        self._consumer.seek_to_beginning(*partitions)
+        starts = self._consumer.beginning_offsets(partitions)
+        ends = self._consumer.end_offsets(partitions)
+        total = sum(ends[p] - starts[p] for p in partitions)
+        read, behind, deadline = 0, total + 1, time.monotonic() + timeout
+        while waiting := {p: at for p in partitions if (at := self._position(p, starts)) < ends[p]}:
+            now_behind = sum(ends[p] - at for p, at in waiting.items())
+            if now_behind < behind:
+                behind, deadline = now_behind, time.monotonic() + timeout
+            elif time.monotonic() > deadline:
+                raise OnibusError(
+                    f"reading {self._topic} made no step for {timeout:g} s, {behind} offsets short of its "
+                    "end; is the broker well, or a writer's transaction still open?"
+                )
+            read += self._take_batch()
+            if progress is not None:
+                progress(total - behind, total)
+        self.loaded = True
+        return read
+
+    def start(self) -> None:
+        """Follow the topic in a daemon thread until :meth:`stop`."""
+        if not self.loaded:
+            raise RuntimeError("load() the table before following it")
+        self._thread = threading.Thread(target=self._follow, name="label-reader", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End following and close the connection; the table stays usable."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _position(self, partition: TopicPartition, starts: dict[TopicPartition, int]) -> int:
+        assert self._consumer is not None
+        position = self._consumer.position(partition, timeout_ms=1_000)
+        return starts[partition] if position is None else int(position)
+
+    def _take_batch(self) -> int:
+        assert self._consumer is not None
+        read = 0
+        for records in self._consumer.poll(timeout_ms=_POLL_MS).values():
+            keys, values = [r.key for r in records], [r.value for r in records]
+            unreadable = self._table.apply(keys, values)
+            if self.loaded:
+                self._on_new(keys, values)
+            if unreadable:
+                metrics.UNREADABLE.labels(topic=self._topic).inc(unreadable)
+                _log.warning("%d unreadable records on %s passed over", unreadable, self._topic)
+            read += len(records)
+        return read
+
+    def _follow(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._take_batch()
+                except (KafkaError, RegistryError) as error:
+                    if not getattr(error, "retriable", True):
+                        raise
+                    _log.warning("reading %s: %s; trying again", self._topic, error)
+                    self._stopping.wait(_RETRY_SECONDS)
+        except BaseException as error:
+            self.failed = error
+            _log.exception("no longer following %s", self._topic)
+            raise

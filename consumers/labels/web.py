@@ -1,0 +1,239 @@
+"""A small site for people to look through labels, and to correct them with one key."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from consumers.labels.as_of import annotations_as_of
+from consumers.labels.corrections import VERDICTS_OF, Subject, set_by_hand, withdraw
+from consumers.labels.filter import WITHDRAWN, LabelFilter, verdict_name, verdict_names
+from consumers.labels.fold import FoldedLabel, iso, label_json
+from consumers.labels.history import history_json
+from consumers.labels.live_index import LabelBoard
+from consumers.labels.writer import LabelWriter
+from consumers.specs.known_specs import KnownSpecs
+from infra.errors import OnibusError
+from infra.settings import Settings
+from schemas.records import Kind, Origin, Verdict
+
+PAGE_SIZE = 50
+COOKIE = "onibus-token"
+_SHOWN_SOON_SECONDS = 5.0
+_LOCAL_NAMES = ["localhost", "127.0.0.1"]
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """How the site is served.
+
+    Attributes:
+        person: who corrects; None: nobody may.
+        token: that every visitor must know; None: none is asked for, on the loopback address.
+        score: p(helpful) of captions, float (n,) of n texts, to be shown; None: none.
+    """
+
+    host: str = "127.0.0.1"
+    person: str | None = None
+    token: str | None = None
+    score: Callable[[list[str]], list[float]] | None = None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def label_site(settings: Settings, board: LabelBoard, specs: KnownSpecs, options: PageOptions) -> Starlette:
+    """The site over a board; where nothing may be corrected, no address accepts a correction.
+
+    On the loopback address requests must name it as their host, so that no other site's page reaches it by
+    a name of its own (DNS rebinding). Elsewhere every request must bring the token.
+    """
+    site = _Site(settings, board, specs, options)
+    routes = [
+        Route("/", site.page),
+        Route("/labels", site.labels),
+        Route("/agreement", site.agreement),
+        Route("/history/{subject_id}", site.history),
+    ]
+    if options.person is not None:
+        routes.append(Route("/labels", site.correct, methods=["POST"]))
+    guard = (
+        Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL_NAMES)
+        if options.token is None
+        else Middleware(BaseHTTPMiddleware, dispatch=_token_check(options.token))
+    )
+    return Starlette(routes=routes, middleware=[guard], exception_handlers={OnibusError: _told})
+
+
+class _Site:
+    def __init__(
+        self, settings: Settings, board: LabelBoard, specs: KnownSpecs, options: PageOptions
+    ) -> None:
+        self._settings, self._board, self._specs, self._options = settings, board, specs, options
+        self._template = Environment(loader=PackageLoader("consumers.labels"), autoescape=True).get_template(
+            "labels.html.j2"
+        )
+
+    def page(self, request: Request) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        specs = [
+            (spec_id.hex(), f"{self._specs.name(spec_id)} {spec_id.hex()[:6]}") for spec_id in self._specs.all
+        ]
+        html = self._template.render(
+            specs=specs,
+            verdicts=verdict_names(),
+            origins=[origin.value for origin in Origin],
+            editable=self._options.person is not None,
+            scored=self._options.score is not None,
+            page_size=PAGE_SIZE,
+            nonce=nonce,
+        )
+        policy = (
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
+            "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+        )
+        return HTMLResponse(
+            html, headers={"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
+        )
+
+    def labels(self, request: Request) -> Response:
+        query = request.query_params
+        try:
+            wanted = LabelFilter(
+                spec_ids=frozenset([bytes.fromhex(query["spec"])]) if query.get("spec") else None,
+                verdicts=frozenset([query["verdict"]]) if query.get("verdict") else frozenset(),
+                text=query.get("text", ""),
+                annotator=query.get("annotator") or None,
+                origin=Origin(query["origin"]) if query.get("origin") else None,
+            )
+            start = max(0, int(query.get("start", 0)))
+        except ValueError as error:
+            raise HTTPException(400, f"not understood: {error}") from error
+        page = self._board.page(wanted, start, PAGE_SIZE)
+        return JSONResponse(
+            {
+                "total": page.total,
+                "verdicts": page.verdicts,
+                "start": start,
+                "labels": self._rows(page.labels),
+            }
+        )
+
+    def agreement(self, request: Request) -> Response:
+        told = self._board.agreement()
+        return JSONResponse({"count": told.count, "agreement": told.agreement, "kappa": told.kappa})
+
+    def history(self, request: Request) -> Response:
+        subject_id = _hex(request.path_params["subject_id"])
+        logged = list(annotations_as_of(self._settings, None, lambda key: key[8:] == subject_id))
+        if not any(one.annotation is not None for one in logged):
+            raise HTTPException(404, "nothing was ever said about it")
+        return JSONResponse(history_json(subject_id, logged, self._specs))
+
+    async def correct(self, request: Request) -> Response:
+        # A form of another site cannot send this content type without this site's consent (CORS).
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            raise HTTPException(415, "send application/json")
+        try:
+            given = await request.json()
+            spec_id, subject_id = _hex(given["spec_id"]), _hex(given["subject_id"])
+            word = str(given["verdict"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise HTTPException(400, f"not understood: {error}") from error
+        from starlette.concurrency import run_in_threadpool
+
+        return await run_in_threadpool(self._correct, spec_id, subject_id, word, str(given.get("note", "")))
+
+    def _correct(self, spec_id: bytes, subject_id: bytes, word: str, note: str) -> Response:
+        before, person = self._board.get(spec_id, subject_id), self._options.person
+        assert person is not None
+        if before is None:
+            raise HTTPException(404, "there is no such label")
+        now = time.time_ns() // 1000
+        subject = Subject(subject_id, before.texts, before.partition, before.observed_at)
+        if word == WITHDRAWN:
+            (change,) = withdraw([before], person, note, now)
+        elif word in [verdict.value for verdict in Verdict]:
+            spec = self._specs[spec_id]
+            change = set_by_hand(subject, spec_id, spec, Verdict(word), person, note, now)
+        else:
+            raise HTTPException(400, f"{word} is no verdict")
+        with LabelWriter(self._settings) as writer:
+            writer.write([change])
+        return JSONResponse(self._rows([self._shown(spec_id, subject_id, now)])[0])
+
+    def _shown(self, spec_id: bytes, subject_id: bytes, now: int) -> FoldedLabel:
+        """The label once the board has the change, so that the page shows it."""
+        deadline = time.monotonic() + _SHOWN_SOON_SECONDS
+        while True:
+            label = self._board.get(spec_id, subject_id)
+            assert label is not None
+            if label.annotated_at >= now or time.monotonic() > deadline:
+                return label
+            time.sleep(0.02)
+
+    def _rows(self, labels: list[FoldedLabel]) -> list[dict[str, Any]]:
+        rows = [self._row(label) for label in labels]
+        if self._options.score is not None:
+            singles = [(row, label) for row, label in zip(rows, labels, strict=True) if len(label.texts) == 1]
+            scores = self._options.score([label.texts[0] for _, label in singles])
+            for (row, _), score in zip(singles, scores, strict=True):
+                row["score"] = round(score, 4)
+        return rows
+
+    def _row(self, label: FoldedLabel) -> dict[str, Any]:
+        spec = self._specs.get(label.spec_id)
+        kind = (
+            spec.kind if spec is not None else Kind.JUDGE_ONE if len(label.texts) == 1 else Kind.COMPARE_TWO
+        )
+        return label_json(label, self._specs.name(label.spec_id)) | {
+            "verdict": verdict_name(label),
+            "annotated_at": iso(label.annotated_at)[:19],
+            "choices": [verdict.value for verdict in VERDICTS_OF[kind]],
+        }
+
+
+def _token_check(token: str) -> Callable[..., Awaitable[Response]]:
+    async def check(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        given = request.query_params.get("token")
+        if given is not None and secrets.compare_digest(given, token):
+            answer: Response = RedirectResponse(str(request.url.remove_query_params("token")), 303)
+            # Not "strict": that is not sent after a click on the address in a mail. No GET changes anything.
+            answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
+            return answer
+        if secrets.compare_digest(request.cookies.get(COOKIE, ""), token):
+            return await go_on(request)
+        return Response("open the address with the token that onibus labels serve printed\n", 403)
+
+    return check
+
+
+def _told(request: Request, error: Exception) -> Response:
+    """What a person can put right, as on the terminal."""
+    return JSONResponse({"error": str(error)}, 409)
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise HTTPException(400, "ids are hex digits") from error

@@ -1,0 +1,158 @@
+"""Labels that people and programs other than an annotator write: label and annotation in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from kafka import KafkaProducer
+
+from consumers.annotator.batch import Outgoing
+from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.codecs import codec_for
+from infra.kafka.topics import TopicNames
+from infra.kafka.transactions import TransactionFailedError, give_up, send_transaction, within_patience
+from infra.settings import Settings
+from schemas import ids
+from schemas.records import Annotation, Label, Origin
+
+_log = logging.getLogger(__name__)
+
+_CHANGES_PER_TRANSACTION = 500
+_MOST_TRIES = 20
+_LONGEST_PAUSE_SECONDS = 0.5
+NO_SOURCE = -1
+"""Offset of the caption of a label that no caption record led to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is written about one subject: its annotations, and what they make of its label.
+
+    Attributes:
+        partition: of the subject's caption.
+        decides: of the annotations the one that is in force afterwards; None: the label stays as it is.
+    """
+
+    partition: int
+    annotations: tuple[Annotation, ...]
+    decides: Annotation | None
+
+
+def single_change(partition: int, annotation: Annotation) -> Change:
+    """The change that a person's word, or a withdrawal, makes: it is in force at once."""
+    return Change(partition, (annotation,), annotation)
+
+
+class LabelWriter:
+    """Writes changes, all of a transaction or nothing.
+
+    Everybody writes under the same transactional id, so one transaction at a time is open: who comes later
+    fences who is at it, and that one tries again. So of two corrections of one label the later is the later
+    one on both topics.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, or refuses.
+    """
+
+    def __init__(self, settings: Settings, stopping: threading.Event | None = None) -> None:
+        self._settings, self._codec = settings, codec_for(settings)
+        self._topics = TopicNames(settings.topic_prefix)
+        self._stopping = stopping or threading.Event()
+        self._producer: KafkaProducer | None = None
+
+    def __enter__(self) -> LabelWriter:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def write(self, changes: Iterable[Change], progress: Callable[[int], None] = lambda _: None) -> int:
+        """Write changes, 500 a transaction, and call ``progress`` with the number of each.
+
+        Returns:
+            How many were written.
+
+        Raises:
+            OnibusError: the cluster does not take one; those before are written.
+        """
+        written, rest = 0, iter(changes)
+        while part := list(islice(rest, _CHANGES_PER_TRANSACTION)):
+            self._write_one([record for change in part for record in self._records(change)], written)
+            written += len(part)
+            progress(len(part))
+        return written
+
+    def _write_one(self, records: Sequence[Outgoing], before: int) -> None:
+        for _ in range(_MOST_TRIES):
+            producer = self._producer
+            assert producer is not None
+            try:
+                within_patience(partial(send_transaction, producer, records), self._stopping)
+                return
+            except TransactionFailedError as error:
+                if not error.was_fenced:
+                    raise OnibusError(
+                        f"the cluster did not confirm the change after {before:,} others ({error}); "
+                        "look with: onibus labels show, and give the command again"
+                    ) from error
+            _log.info("somebody else writes labels; trying again")
+            self._close()
+            time.sleep(random.uniform(0, _LONGEST_PAUSE_SECONDS))
+            self._open()
+        raise OnibusError(
+            "others write labels all the time, one transaction at a time is possible; try again"
+        )
+
+    def _records(self, change: Change) -> list[Outgoing]:
+        labels, annotations = self._topics.labels, self._topics.annotations
+        key = ids.label_key(change.annotations[0].spec_id, change.annotations[0].subject_id)
+        records = [
+            Outgoing(annotations, change.partition, key, self._codec.encode(annotations, annotation))
+            for annotation in change.annotations
+        ]
+        if change.decides is not None:
+            label = _label(change.decides, change.partition)
+            value = None if label is None else self._codec.encode(labels, label)
+            records.append(Outgoing(labels, change.partition, key, value))
+        return records
+
+    def _open(self) -> None:
+        try:
+            self._producer = within_patience(self._opened, self._stopping)
+        except TransactionFailedError as error:
+            raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
+
+    def _opened(self) -> KafkaProducer:
+        producer = clients.transactional_producer(
+            self._settings, f"{self._settings.topic_prefix}label-corrections"
+        )
+        producer.init_transactions()
+        return producer
+
+    def _close(self) -> None:
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            give_up(producer)
+
+
+def _label(annotation: Annotation, partition: int) -> Label | None:
+    """The label that an annotation makes; None for a withdrawal."""
+    if annotation.origin is Origin.WITHDRAWAL or annotation.verdict is None:
+        return None
+    return Label(
+        verdict=annotation.verdict,
+        caption_partition=partition,
+        caption_offset=NO_SOURCE,
+        observed_at=annotation.observed_at,
+        annotated_at=annotation.annotated_at,
+        annotator=annotation.annotator,
+    )

@@ -1,0 +1,1 @@
+"""Who answers: OpenAI-compatible servers, vLLM in this process, keyword rules."""

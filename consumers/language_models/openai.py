@@ -1,0 +1,282 @@
+"""``--llm openai``: any server that speaks OpenAI's chat completions (vLLM, Ollama, llama.cpp, …).
+
+Trouble that may pass (nobody listens, time-outs, 429, 5xx) is waited out with growing pauses, for as long
+as it takes: nothing is labelled meanwhile, and after some failures in a row all requests wait for one probe
+to be answered (:mod:`consumers.language_models.circuit_breaker`). A caption that fails again and again while others succeed, or that
+the server or the model refuses, is given up. A server that refuses the model, the key or every request ends
+the annotator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from consumers.language_models.ask_until_readable import AskedSpec, Reply, answer_to, sampling_value
+from consumers.language_models.base import Answer, ModelRefusedError, Question
+from consumers.language_models.chat_client import (
+    ChatClient,
+    ChatError,
+    KeyRefusedError,
+    MayPassError,
+    ModelUnknownError,
+    NotTakenError,
+    TooLargeError,
+    storable,
+)
+from consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
+from infra.errors import OnibusError
+from infra.observability import metrics
+from schemas.records import AnnotationSpec, Origin
+
+_log = logging.getLogger(__name__)
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+KEY_FILE_VARIABLE = "ONIBUS_OPENAI_API_KEY_FILE"
+_NO_KEY = "none"  # local servers want some key and accept any
+
+STRIKES = 10
+"""How often a caption may fail while others succeed. A server that fails on one request in five gives up one
+caption in ten million by mistake."""
+REQUEST_SECONDS = 120.0
+CHECK_SECONDS = 10.0
+"""How long the start waits for a server where nobody listens."""
+
+_REFUSALS = (KeyRefusedError, ModelUnknownError)
+_MALFORMED = (LookupError, TypeError, AttributeError)
+"""What a body of another shape than a completion's leads to."""
+_MOST_TOKENS = 2**31 - 1
+_NAMED_PARAMETERS: dict[str, type[float] | type[int]] = {
+    "temperature": float,
+    "top_p": float,
+    "frequency_penalty": float,
+    "presence_penalty": float,
+    "max_tokens": int,
+    "seed": int,
+}
+_WARN_EVERY_SECONDS = 10.0
+
+
+def api_key() -> str:
+    """The key from ``OPENAI_API_KEY`` or the file that ``ONIBUS_OPENAI_API_KEY_FILE`` names.
+
+    Raises:
+        OnibusError: that file cannot be read.
+    """
+    if key := os.environ.get(KEY_VARIABLE):
+        return key
+    if not (path := os.environ.get(KEY_FILE_VARIABLE)):
+        return _NO_KEY
+    try:
+        return Path(path).read_text().split()[0]
+    except (OSError, IndexError) as error:
+        raise OnibusError(f"cannot read the API key from {path} ({KEY_FILE_VARIABLE}): {error}") from error
+
+
+class OpenAIModel:
+    """Judges captions by chat completions.
+
+    Args:
+        specs: what is asked, by spec id; all under one model name.
+        base_url: of the server, usually ending in ``/v1``.
+        key: sent as bearer token.
+        concurrency: requests at a time.
+        request_seconds: how long one request may take.
+        sleep: waits between tries.
+    """
+
+    origin = Origin.LLM
+
+    def __init__(
+        self,
+        specs: Mapping[bytes, AnnotationSpec],
+        base_url: str,
+        key: str,
+        concurrency: int,
+        request_seconds: float = REQUEST_SECONDS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._asked = {spec_id: _Asked(spec) for spec_id, spec in specs.items()}
+        self._url, self._sleep = base_url, sleep
+        self._free = asyncio.Semaphore(concurrency)
+        self._client = ChatClient(base_url, key, request_seconds)
+        self._circuit = Circuit(
+            f"language model at {base_url}",
+            (MayPassError,),
+            lambda error: error.retry_after if isinstance(error, ChatError) else 0.0,
+            sleep=sleep,
+        )
+        self._successes = 0
+        self._probing_refusal = asyncio.Lock()
+        self._warn_at = 0.0
+
+    async def check(self) -> None:
+        """Ask one question under the first spec, to find out whether the server answers such questions."""
+        asked = next(iter(self._asked.values()))
+        deadline = time.monotonic() + CHECK_SECONDS
+        while True:
+            try:
+                await self._request(asked, asked.prompt.example())
+                return
+            except _REFUSALS as error:
+                raise self._refused(error, asked) from error
+            except NotTakenError as error:
+                raise self._takes_nothing(error) from error
+            except ChatError as error:
+                if time.monotonic() > deadline:
+                    raise ModelRefusedError(
+                        f"no answer from {self._url}: {error}; is the server up, --base-url right?"
+                    ) from error
+                await self._sleep(FIRST_PAUSE_SECONDS)
+
+    async def answer(self, question: Question) -> Answer:
+        """See :meth:`consumers.language_models.base.LanguageModel.answer`."""
+        asked = self._asked[question.spec_id]
+        return await answer_to(question, asked, partial(self._reply, asked))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _reply(self, asked: _Asked, prompt: str) -> Reply | str:
+        """One answer; or, in one line, why this prompt will never get one."""
+        failures, strikes, successes = 0, 0, self._successes
+        while True:
+            before = self._successes
+            try:
+                async with self._free:
+                    reply = await self._circuit.send(lambda: self._send(asked, prompt))
+                self._successes += 1
+                return reply
+            except _REFUSALS as error:
+                raise self._refused(error, asked) from error
+            except (NotTakenError, TooLargeError) as error:
+                if self._successes > before or await self._is_answered(asked, before):
+                    return f"the server refuses the request: {error}"
+                pause = pause_seconds(failures)
+            except MayPassError as error:
+                if self._successes > successes:  # the server works for others
+                    strikes, successes = strikes + 1, self._successes
+                if strikes >= STRIKES:
+                    return f"failed {failures + 1} times while others succeeded: {error}"
+                self._warn(error)
+                pause = pause_seconds(failures, error.retry_after)
+            failures += 1
+            await self._sleep(pause)
+
+    async def _is_answered(self, asked: _Asked, successes: int) -> bool:
+        """Whether the server takes another question, when it has refused one and taken none since.
+
+        Raises:
+            ModelRefusedError: it refuses that one too, so it would refuse all.
+        """
+        async with self._probing_refusal:
+            if self._successes > successes:
+                return True
+            try:
+                async with self._free:
+                    await self._request(asked, asked.prompt.example())
+            except _REFUSALS as error:
+                raise self._refused(error, asked) from error
+            except NotTakenError as error:
+                raise self._takes_nothing(error) from error
+            except ChatError:
+                return False
+            self._successes += 1
+            return True
+
+    async def _send(self, asked: _Asked, prompt: str) -> Reply:
+        """One request; an answer of another shape than a completion is trouble that may pass, too."""
+        started = time.perf_counter_ns()
+        try:
+            completion = await self._request(asked, prompt)
+            return asked.reply(completion, prompt, (time.perf_counter_ns() - started) // 1000)
+        except MayPassError as error:
+            metrics.MODEL_FAILURES.labels(reason=error.reason).inc()
+            raise
+        except _MALFORMED as error:
+            metrics.MODEL_FAILURES.labels(reason="no completion").inc()
+            raise MayPassError(f"the answer is no completion: {type(error).__name__}: {error}") from error
+
+    async def _request(self, asked: _Asked, prompt: str) -> Any:
+        body = {"model": asked.model, "messages": [{"role": "user", "content": prompt}], **asked.parameters}
+        return await self._client.complete(body)
+
+    def _refused(self, error: ChatError, asked: _Asked) -> ModelRefusedError:
+        if isinstance(error, ModelUnknownError):
+            what = f"{self._url} has no model {asked.model} (or the address is wrong): {error}"
+            return ModelRefusedError(f"{what}; correct --model or --base-url")
+        return ModelRefusedError(
+            f"{self._url} refuses the key: {error}; set {KEY_VARIABLE} or {KEY_FILE_VARIABLE}"
+        )
+
+    def _takes_nothing(self, error: ChatError) -> ModelRefusedError:
+        return ModelRefusedError(
+            f"{self._url} does not take the request: {error}; check the spec's [sampling]"
+        )
+
+    def _warn(self, error: MayPassError) -> None:
+        if time.monotonic() > self._warn_at and not self._circuit.is_open:
+            self._warn_at = time.monotonic() + _WARN_EVERY_SECONDS
+            _log.warning("language model at %s: %s; trying again", self._url, error)
+
+
+class _Asked(AskedSpec):
+    """How one spec is asked, the request's parameters included."""
+
+    def __init__(self, spec: AnnotationSpec) -> None:
+        super().__init__(spec)
+        self.model = spec.model
+        self.parameters: dict[str, Any] = {
+            name: _number(spec, name, value) if name in _NAMED_PARAMETERS else sampling_value(value)
+            for name, value in spec.sampling.items()
+        }
+        if self.format.constrained:
+            # vLLM's name for it; the older guided_choice is ignored without a word.
+            self.parameters["structured_outputs"] = {"choice": list(self.format.words.values())}
+
+    def reply(self, completion: Any, prompt: str, latency_us: int) -> Reply:
+        """What a completion says.
+
+        Raises:
+            LookupError, TypeError, AttributeError: it has another shape than a completion.
+        """
+        choice = completion["choices"][0]
+        message = choice["message"]
+        refusal = message.get("refusal") or ""
+        text = _text(message.get("content")) or refusal
+        usage = completion.get("usage")
+        attempt = self.attempt(
+            storable(text),
+            prompt,
+            tokens_in=_tokens(usage, "prompt_tokens"),
+            tokens_out=_tokens(usage, "completion_tokens"),
+            latency_us=latency_us,
+        )
+        return Reply(attempt, bool(refusal) or choice.get("finish_reason") == "content_filter")
+
+
+def _text(content: Any) -> str:
+    """The words of a message: some servers send them in parts, of which thoughts are another kind."""
+    if not isinstance(content, list):
+        return content or ""
+    return "".join(part["text"] for part in content if part.get("type") == "text")
+
+
+def _tokens(usage: Any, name: str) -> int:
+    """What was counted, if it can be a count: an answer is none the worse for a server that miscounts."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and 0 <= count <= _MOST_TOKENS else 0
+
+
+def _number(spec: AnnotationSpec, name: str, value: str) -> float | int:
+    try:
+        return _NAMED_PARAMETERS[name](value)
+    except ValueError as error:
+        raise OnibusError(f"spec {spec.name}: sampling {name} = {value!r} is no number; mend it") from error

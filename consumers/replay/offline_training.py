@@ -1,0 +1,217 @@
+"""A reward model trained offline, on all annotations up to given offsets from its first step on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from consumers.labels.annotation_log_reader import AnnotationSource
+from consumers.labels.as_of import offsets_text
+from consumers.reward_models.character_cnn import USUAL, Network, network_named
+from consumers.reward_models.classification import Classification
+from consumers.reward_models.objective import Objective
+from consumers.reward_models.ranking import Ranking
+from consumers.reward_models.trainer import STEPS_PER_VERSION, THREADS, RewardTrainer, TrainedVersion
+from consumers.reward_models.transfer import model_name
+from consumers.reward_models.version_log import OFFLINE
+from infra.errors import OnibusError
+from schemas.records import AnnotationSpec, Kind
+
+_WEIGHTS = ("unhelpful_weight", "helpful_weight")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """What is trained.
+
+    Attributes:
+        name: of the model; its spec's id is put after it.
+        until: by partition the first annotation offset that is left out.
+        steps: gradient steps, a multiple of 32.
+        threshold: above which the model's judgement is to count; it goes on the card.
+        class_weights: of unhelpful and helpful captions in the loss; None: 1 each.
+        network: a name in :data:`~consumers.reward_models.character_cnn.NETWORKS`.
+    """
+
+    name: str
+    spec_id: bytes
+    spec: AnnotationSpec
+    until: Mapping[int, int]
+    seed: int = 0
+    steps: int = 512
+    threshold: float = 0.5
+    class_weights: tuple[float, float] | None = None
+    network: str = USUAL
+
+    def __post_init__(self) -> None:
+        if self.steps < STEPS_PER_VERSION or self.steps % STEPS_PER_VERSION:
+            raise OnibusError(
+                f"--steps {self.steps} is no multiple of {STEPS_PER_VERSION}; give another number"
+            )
+        network_named(self.network)
+        if self.class_weights is not None:
+            if self.spec.kind is not Kind.JUDGE_ONE:
+                raise OnibusError(
+                    f"spec {self.spec.name} compares captions, class weights are for verdicts on one"
+                )
+            if min(self.class_weights) <= 0:
+                raise OnibusError("class weights must be above 0; correct --helpful-weight")
+
+    @property
+    def model(self) -> str:
+        """Full name of the model."""
+        return model_name(self.name, self.spec_id)
+
+
+@dataclass(slots=True)
+class ModelCard:
+    """What a model file is; everything that is needed to make it again."""
+
+    model: str
+    file: str
+    size_bytes: int
+    sha256: str
+    spec: dict[str, Any]
+    data: str
+    annotation_offsets: dict[str, int]
+    seed: int
+    gradient_steps: int
+    class_weights: tuple[float, float] | None
+    threshold: float
+    architecture: dict[str, Any]
+    torch_version: str
+    threads: int
+    metrics: dict[str, float]
+    trained_at: str
+    format: str = field(default="onibus-reward-model-card/1")
+
+    def markdown(self) -> str:
+        """The card for people."""
+        rows = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(self.metrics.items()))
+        offsets = offsets_text({int(p): offset for p, offset in self.annotation_offsets.items()})
+        weights = "" if self.class_weights is None else f", class weights {self.class_weights}"
+        return (
+            f"# {self.model}\n\n`{self.file}`: {self.size_bytes:,} bytes, SHA-256 `{self.sha256}`. Trained "
+            f"{self.trained_at} on {self.data} below the offsets `{offsets}`.\n\n"
+            f"Spec {self.spec['name']} (`{self.spec['spec_id']}`): {self.spec['goal']}\n\n"
+            f"Seed {self.seed}, {self.gradient_steps:,} gradient steps{weights}, threshold "
+            f"{self.threshold:g}; {self.architecture['name']}, torch {self.torch_version}, "
+            f"{self.threads} thread.\n\n"
+            f"| figure | value |\n|---|---|\n{rows}\n"
+        )
+
+
+def train(
+    source: AnnotationSource, plan: TrainingPlan, advance: Callable[[int], None] = lambda _: None
+) -> TrainedVersion:
+    """Train as planned: a function of the annotations below the offsets, the seed and the settings.
+
+    From a cluster and from a file that was exported there come the same bits, on the same kind of machine
+    and torch version. Memory: that of the trainer, which keeps what it learns from (see its objective).
+
+    Args:
+        advance: called with 1 before each gradient step.
+
+    Raises:
+        OnibusError: there is nothing to learn, or annotations are missing.
+    """
+    objective = planned_objective(plan.spec, plan.class_weights, network_named(plan.network))
+    trainer = RewardTrainer(plan.model, plan.spec_id, plan.seed, objective=objective)
+    feed(trainer, source, plan.until, plan.spec_id)
+    version = take_steps(trainer, plan.steps // STEPS_PER_VERSION, advance)
+    told = {OFFLINE: 1.0} | dict(zip(_WEIGHTS, plan.class_weights or (), strict=False))
+    return replace(version, metrics=version.metrics | told)
+
+
+def planned_objective(
+    spec: AnnotationSpec, class_weights: tuple[float, float] | None, network: Network
+) -> Objective:
+    """What is learned, with no data yet; class weights count where one caption is judged."""
+    if spec.kind is Kind.JUDGE_ONE:
+        return Classification(class_weights, network)
+    return Ranking(network)
+
+
+def feed(trainer: RewardTrainer, source: AnnotationSource, until: Mapping[int, int], spec_id: bytes) -> None:
+    """Have the trainer see everything below ``until``, of which it then says that it has."""
+    for one in source.read(until):
+        annotation = one.annotation
+        is_own = annotation is not None and annotation.spec_id == spec_id
+        trainer.see(one.partition, one.offset, annotation if is_own else None)
+    for partition, offset in until.items():
+        if trainer.offsets.get(partition, 0) < offset:  # the last records are of others, or markers
+            trainer.see(partition, offset - 1, None)
+    if not trainer.objective.can_teach:
+        raise OnibusError(
+            f"there is nothing to learn: {len(trainer.objective):,} labels, but not of both kinds (helpful "
+            "and unhelpful, or a decided comparison); choose another --spec, or a later --until"
+        )
+
+
+def take_steps(
+    trainer: RewardTrainer, versions: int, advance: Callable[[int], None] = lambda _: None
+) -> TrainedVersion:
+    """Train versions one after the other on the same data; the last one."""
+
+    def counted() -> bool:
+        advance(1)
+        return True
+
+    version = None
+    for _ in range(versions):
+        version = trainer.train(keep_going=counted)
+    assert version is not None  # for one version at least, and nobody stops it
+    return version
+
+
+def offline_weights(metrics: Mapping[str, float]) -> tuple[float, float] | None:
+    """The class weights with which a version was trained offline."""
+    unhelpful, helpful = (metrics.get(name) for name in _WEIGHTS)
+    return None if unhelpful is None or helpful is None else (unhelpful, helpful)
+
+
+def write_model(path: Path, version: TrainedVersion, plan: TrainingPlan, data: str) -> ModelCard:
+    """Write the model file, and its card to ``path`` with .json and .md after it.
+
+    Args:
+        data: where the annotations are from, in words.
+
+    Raises:
+        OnibusError: the disk does not take it.
+    """
+    made, content = version.file.provenance, version.file.to_bytes()
+    card = ModelCard(
+        model=plan.model,
+        file=path.name,
+        size_bytes=len(content),
+        sha256=sha256(content).hexdigest(),
+        spec={"spec_id": plan.spec_id.hex()} | asdict(plan.spec),
+        data=data,
+        annotation_offsets=made.annotation_offsets,
+        seed=plan.seed,
+        gradient_steps=made.gradient_steps,
+        class_weights=plan.class_weights,
+        threshold=plan.threshold,
+        architecture=json.loads(made.architecture),
+        torch_version=torch.__version__,
+        threads=THREADS,
+        metrics=version.metrics,
+        trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+        path.with_name(f"{path.name}.md").write_text(card.markdown(), encoding="utf-8")
+        path.with_name(f"{path.name}.json").write_text(json.dumps(asdict(card), indent=2), encoding="utf-8")
+    except OSError as error:
+        raise OnibusError(f"cannot write {path}: {error.strerror}; give another path") from error
+    return card

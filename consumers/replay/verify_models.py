@@ -1,0 +1,173 @@
+"""Every version of an online training made again from the annotation log, and compared by its SHA-256."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+import torch
+
+from consumers.labels.annotation_log_reader import AnnotationReader, of_specs
+from consumers.labels.as_of import offsets_of
+from consumers.replay.offline_training import feed, offline_weights, planned_objective, take_steps
+from consumers.reward_models.character_cnn import CLASSES, MAX_OVER_TIME, SCORE, network_of
+from consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
+from consumers.reward_models.publisher import newest_version
+from consumers.reward_models.trainer import RewardTrainer
+from consumers.reward_models.version_log import OFFLINE, Training
+from consumers.specs.known_specs import KnownSpecs
+from infra.errors import OnibusError
+from infra.kafka.codecs import codec_for
+from infra.settings import Settings
+from schemas.records import Kind, RewardUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsApart:
+    """How far two versions are apart: the largest difference of a weight, and that of all by their norm."""
+
+    version: int
+    largest: float
+    relative_norm: float
+
+
+@dataclass(slots=True)
+class TrainingCheck:
+    """What came of making a training's versions again.
+
+    Attributes:
+        first_different: the first version whose file is another; each later one is made from it.
+        torch_versions: with which they were made online; ``torch_version`` is this machine's.
+        online_seconds: from the first version's end to the last one's.
+        replay_seconds: for all of them here.
+        apart: of the newest version, whose weights are on the bus, if they are others.
+    """
+
+    model: str
+    versions: int
+    identical: int = 0
+    first_different: int | None = None
+    torch_versions: tuple[str, ...] = ()
+    torch_version: str = torch.__version__
+    online_seconds: float = 0.0
+    replay_seconds: float = 0.0
+    apart: WeightsApart | None = None
+
+    @property
+    def line(self) -> str:
+        """The outcome for a person."""
+        told = (
+            f"{self.model}: {self.identical} of {self.versions} versions identical, made again in "
+            f"{self.replay_seconds:.1f} s (online {self.online_seconds:.1f} s)"
+        )
+        if self.first_different is None:
+            return told
+        told += f"; version {self.first_different} is the first that differs"
+        others = [version for version in self.torch_versions if version != self.torch_version]
+        if others:
+            told += f" (made with torch {', '.join(others)}, this is {self.torch_version})"
+        if self.apart is None:
+            return f"{told}; the weights to compare with are no longer on the bus"
+        return (
+            f"{told}; weights of version {self.apart.version} are up to {self.apart.largest:.2g} apart, "
+            f"{self.apart.relative_norm:.2g} of their norm"
+        )
+
+
+def verify_training(
+    settings: Settings,
+    training: Training,
+    specs: KnownSpecs,
+    progress: Callable[[int], None] = lambda _: None,
+) -> TrainingCheck:
+    """Make each version again from the one before and the annotations up to its offsets.
+
+    That is all a version depends on: how partitions interleaved, and when a version was due, does not
+    matter. Memory is that of a trainer and of an :class:`AnnotationReader`.
+
+    Args:
+        progress: called with 1 after each version.
+
+    Raises:
+        OnibusError: the log is not the one that the versions were made from, or not whole.
+    """
+    spec_id = _spec_of(training)
+    first, last = training.versions[0], training.versions[-1]
+    weights = offline_weights(first.metrics)
+    spec = specs[spec_id]
+    outputs = CLASSES if spec.kind is Kind.JUDGE_ONE else SCORE
+    network = network_of(first.architecture, outputs) or MAX_OVER_TIME
+    objective = planned_objective(spec, weights, network)  # another architecture is told of when it differs
+    trainer = RewardTrainer(training.model, spec_id, first.seed, objective=objective)
+    check = TrainingCheck(
+        training.model,
+        len(training.versions),
+        torch_versions=tuple(dict.fromkeys(u.torch_version for u in training.versions)),
+        online_seconds=(last.trained_at - first.trained_at) / 1e6,
+    )
+    began, newest = time.monotonic(), None
+    with AnnotationReader(settings, codec_for(settings), of_specs({spec_id})) as reader:
+        for update in training.versions:
+            newest = _made_again(trainer, reader, update, spec_id)
+            if sha256(newest.to_bytes()).digest() == update.weights_sha256:
+                check.identical += 1
+            elif check.first_different is None:
+                check.first_different = update.version
+            progress(1)
+    check.replay_seconds = time.monotonic() - began
+    if check.first_different is not None and newest is not None:
+        check.apart = _distance(settings, last, newest)
+    return check
+
+
+def _made_again(
+    trainer: RewardTrainer, reader: AnnotationReader, update: RewardUpdate, spec_id: bytes
+) -> ModelFile:
+    """The version that ``update`` tells of, with the torch version that made it for its own."""
+    if OFFLINE in update.metrics:
+        feed(trainer, reader, offsets_of(update), spec_id)
+    else:
+        for one in reader.read(offsets_of(update)):
+            trainer.see(one.partition, one.offset, one.annotation)
+    if trainer.offsets != offsets_of(update) or not trainer.objective.can_teach:
+        raise OnibusError(
+            f"the annotation log up to the offsets of version {update.version} of {update.model} is not what "
+            "that version learned from: was the topic created anew? Use the cluster that it was trained on"
+        )
+    trained = take_steps(trainer, update.version - trainer.version)
+    made = trained.file.provenance
+    if (made.architecture, made.gradient_steps) != (update.architecture, update.gradient_steps):
+        raise OnibusError(
+            f"version {update.version} of {update.model} has another architecture or number of gradient "
+            "steps than this program makes; verify it with the onibus that made it"
+        )
+    return replace(trained.file, provenance=replace(made, torch_version=update.torch_version))
+
+
+def _distance(settings: Settings, update: RewardUpdate, made: ModelFile) -> WeightsApart | None:
+    whole = newest_version(settings, codec_for(settings), update.model)
+    if whole is None or whole.sha256 != update.weights_sha256:
+        return None
+    try:
+        published = read_model_file(whole.data).weights
+    except ModelFileError:
+        return None
+    if published.keys() != made.weights.keys():
+        return None
+    theirs = torch.cat([published[name].flatten() for name in sorted(published)])
+    ours = torch.cat([made.weights[name].flatten() for name in sorted(published)])
+    difference = ours - theirs
+    relative = float(difference.norm() / theirs.norm())
+    return WeightsApart(update.version, float(difference.abs().max()), relative)
+
+
+def _spec_of(training: Training) -> bytes:
+    spec_ids = training.versions[0].spec_ids
+    if len(spec_ids) != 1:
+        raise OnibusError(
+            f"{training.model} learned from {len(spec_ids)} specifications; this program replays one: "
+            "use the onibus that made it"
+        )
+    return spec_ids[0]

@@ -1,0 +1,191 @@
+"""The process around :class:`~consumers.reward_models.trainer.RewardTrainer`: the log in, versions out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+import torch
+from kafka.errors import KafkaError
+
+from consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
+from consumers.reward_models.merged_annotations import AnnotationLog
+from consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
+from consumers.reward_models.publisher import VersionWriter
+from consumers.reward_models.trainer import STEPS_PER_VERSION, RewardTrainer, TrainedVersion, objective_of
+from consumers.reward_models.transfer import model_name
+from infra.errors import OnibusError
+from infra.kafka.codecs import codec_for
+from infra.kafka.reachability import UnreachableError
+from infra.observability import metrics
+from infra.settings import Settings
+from schemas.records import Kind
+
+_log = logging.getLogger(__name__)
+
+QUIET_SECONDS = 2.0
+"""When nothing came for so long, a version is made of what there is, though fewer than it waits for. The
+one place where time has a say; where such a version ended stands in it as offsets, as with any other."""
+
+_POLL_MS = 200
+_LOOK_SECONDS = 0.1
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a trainer did in its life."""
+
+    model: str
+    versions: int = 0
+    version: int = 0
+    gradient_steps: int = 0
+    accuracy: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def line(self) -> str:
+        """The summary as one line for a person."""
+        accuracy = "not known" if self.accuracy is None else f"{self.accuracy:.1%}"
+        return (
+            f"reward model {self.model}: {self.versions:,} versions in "
+            f"{time.monotonic() - self.started:.0f} s, now version {self.version}, "
+            f"{self.gradient_steps:,} gradient steps; held-out accuracy {accuracy}"
+        )
+
+
+class TrainerProcess:
+    """Trains the reward model of one specification until it is told to stop.
+
+    Killed at any moment, it goes on from the newest version on the bus: the annotations up to that
+    version's offsets restore its data, the file has its optimizer, and the numbers are as if nothing
+    had happened.
+
+    While a version is written the next one is trained already, and waits for it: one is on its way at a time.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spec_name: str,
+        spec_id: bytes,
+        seed: int,
+        kind: Kind = Kind.JUDGE_ONE,
+        network: Network = MAX_OVER_TIME,
+    ) -> None:
+        self._settings, self._spec_id, self._seed = settings, spec_id, seed
+        self._kind, self._network = kind, network
+        self._model = model_name(spec_name, spec_id)
+        self._codec = codec_for(settings)
+        self._writer = VersionWriter(settings, self._codec, self._model)
+        self._publisher = ThreadPoolExecutor(1, "versions")
+        self._writing: Future[None] | None = None
+        self._leaving = threading.Event()
+        self.summary = Summary(self._model)
+
+    def run(self, stopping: threading.Event) -> Summary:
+        """Train and publish until ``stopping`` is set.
+
+        Raises:
+            OnibusError: the cluster refuses, the model on the bus cannot be gone on with, or another
+                trainer has taken it over.
+        """
+        log: AnnotationLog | None = None
+        try:
+            self._writer.open(stopping)  # from here on nobody else writes this model's versions
+            objective = objective_of(self._kind, self._network)
+            trainer = RewardTrainer(
+                self._model, self._spec_id, self._seed, self._newest(), objective=objective
+            )
+            self.summary.version, self.summary.gradient_steps = trainer.version, trainer.gradient_steps
+            log = AnnotationLog(self._settings, self._codec, self._spec_id, trainer.offsets)
+            _log.info("ready: trainer of reward model %s at version %d", self._model, trainer.version)
+            while not stopping.is_set():
+                self._turn(log, trainer, stopping)
+            self._leaving.set()
+            self._wait_until_written(stopping)
+        finally:
+            self._leaving.set()
+            self._publisher.shutdown()
+            if log is not None:
+                log.close()
+            self._writer.close()
+        return self.summary
+
+    def _newest(self) -> ModelFile | None:
+        whole = self._writer.newest()
+        if whole is None:
+            return None
+        try:
+            file = read_model_file(whole.data)
+        except ModelFileError as error:
+            raise OnibusError(
+                f"version {whole.version} of reward model {self._model} cannot be read: {error}; was it "
+                "written by another program? Use another --topic-prefix"
+            ) from error
+        if file.provenance.torch_version != torch.__version__:
+            _log.warning(
+                "version %d was trained with torch %s, this is %s: what follows has not the same bits",
+                whole.version, file.provenance.torch_version, torch.__version__,
+            )  # fmt: skip
+        return file
+
+    def _turn(self, log: AnnotationLog, trainer: RewardTrainer, stopping: threading.Event) -> None:
+        if self._writing is not None and self._writing.done():
+            self._wait_until_written(stopping)
+        try:
+            log.fill(_POLL_MS)
+        except (KafkaError, UnreachableError) as error:
+            if not getattr(error, "may_pass", getattr(error, "retriable", True)):
+                raise OnibusError(f"reading annotations: {error}; check the cluster and its ACLs") from error
+            _log.warning("reading annotations: %s; trying again", error)
+            stopping.wait(_RETRY_SECONDS)
+            return
+        while not stopping.is_set() and (record := log.next()) is not None:
+            trainer.see(*record)
+            if trainer.is_due():
+                self._make_version(trainer, stopping)
+        if log.quiet_seconds > QUIET_SECONDS and trainer.is_due(quiet=True):
+            self._make_version(trainer, stopping)
+
+    def _make_version(self, trainer: RewardTrainer, stopping: threading.Event) -> None:
+        """Train, and have it published; if a stop comes between, the next start does it again."""
+        version = trainer.train(keep_going=lambda: not stopping.is_set())
+        if version is None:
+            return
+        self._wait_until_written(stopping)
+        counted = trainer.objective.counted(version.metrics)
+        self._writing = self._publisher.submit(self._publish, version, counted)
+
+    def _publish(self, version: TrainedVersion, counted: str) -> None:
+        if self._writer.publish(version, self._leaving):
+            self._count(version, counted)
+
+    def _wait_until_written(self, stopping: threading.Event) -> None:
+        """Wait for the version that is on its way, not long once it is time to stop; raises what it met."""
+        if self._writing is None:
+            return
+        while not wait([self._writing], _LOOK_SECONDS).done:
+            if stopping.is_set():
+                self._leaving.set()
+        writing, self._writing = self._writing, None
+        writing.result()
+
+    def _count(self, version: TrainedVersion, counted: str) -> None:
+        made, told = version.file.provenance, version.metrics
+        self.summary.versions += 1
+        self.summary.version, self.summary.gradient_steps = made.version, made.gradient_steps
+        self.summary.accuracy = told.get("held_out_accuracy")
+        metrics.REWARD_VERSIONS.labels(model=self._model).inc()
+        metrics.REWARD_GRADIENT_STEPS.labels(model=self._model).inc(STEPS_PER_VERSION)
+        metrics.REWARD_LOSS.labels(model=self._model).set(told["loss"])
+        metrics.REWARD_LABEL_AGE_SECONDS.labels(model=self._model).set(told["newest_label_age_seconds"])
+        if "held_out_accuracy" in told:
+            metrics.REWARD_ACCURACY.labels(model=self._model).set(told["held_out_accuracy"])
+            metrics.REWARD_BRIER.labels(model=self._model).set(told["held_out_brier"])
+        accuracy = f"{told['held_out_accuracy']:.1%}" if "held_out_accuracy" in told else "not known"
+        _log.info(
+            "version %d: loss %.3f, held-out accuracy %s, %s", made.version, told["loss"], accuracy, counted
+        )  # fmt: skip

@@ -1,0 +1,131 @@
+"""One specification's annotations of all partitions as one sequence, the same however they arrive."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+
+from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.topics import TopicNames
+from infra.observability import metrics
+from infra.settings import Settings
+from schemas.codec import Codec, DecodeError
+from schemas.ids import SPEC_ID_BYTES
+from schemas.records import Annotation
+
+_log = logging.getLogger(__name__)
+
+_RECORDS_PER_POLL = 500
+_MOST_WAITING = 1_000
+"""Records of a partition that wait in memory; it is read on when they are fewer."""
+
+
+class AnnotationLog:
+    """Group-less read_committed reader that merges partitions by time of writing.
+
+    A record is given out when every partition has its next one at hand or was read to its end. So of a log
+    that does not grow, the sequence is a function of the log. Of one that grows it depends on what had
+    arrived, too; versions say where they ended, by offsets.
+
+    Args:
+        spec_id: records of other specifications only move the offsets.
+        restored: by partition an offset; what is below comes before anything that is not.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, has no such topic, or the topic ends below ``restored``.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec, spec_id: bytes, restored: Mapping[int, int]) -> None:
+        self._codec, self._spec_id, self._restored = codec, spec_id, dict(restored)
+        self._topic = TopicNames(settings.topic_prefix).annotations
+        self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
+        self._partitions = clients.partitions_of(self._consumer, self._topic)
+        self._consumer.assign(self._partitions)
+        self._consumer.seek_to_beginning(*self._partitions)
+        self._waiting: dict[TopicPartition, deque[ConsumerRecord]] = {p: deque() for p in self._partitions}
+        self._ends: dict[TopicPartition, int] = self._consumer.end_offsets(self._partitions)
+        self._blocked = set(self._partitions)
+        self._empty_since: float | None = None
+        self._check_restored()
+
+    @property
+    def quiet_seconds(self) -> float:
+        """For how long every :meth:`fill` found nothing, all that there was having been given out; else 0.
+
+        What comes while nobody fills, because a version is being trained, say, is not known of yet.
+        """
+        if self._blocked or self._empty_since is None:
+            return 0.0
+        return time.monotonic() - self._empty_since
+
+    def fill(self, timeout_ms: int) -> None:
+        """Read on.
+
+        Raises:
+            KafkaError: the cluster does not answer.
+        """
+        if not self._blocked:
+            self._ends = self._consumer.end_offsets(self._partitions)
+        for tp, records in self._consumer.poll(timeout_ms=timeout_ms).items():
+            self._waiting[tp].extend(records)
+        full = [p for p in self._partitions if len(self._waiting[p]) > _MOST_WAITING]
+        self._consumer.pause(*full)
+        self._consumer.resume(*(p for p in self._partitions if p not in full))
+        self._blocked = {p for p in self._partitions if not self._waiting[p] and not self._was_read(p)}
+        if any(self._waiting.values()):
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = time.monotonic()
+
+    def next(self) -> tuple[int, int, Annotation | None] | None:
+        """Partition, offset and annotation (None: of no interest) of the next record; None: fill first."""
+        if self._blocked:
+            return None
+        heads = [self._order(records[0]) for records in self._waiting.values() if records]
+        if not heads:
+            return None
+        tp = TopicPartition(self._topic, min(heads)[2])
+        record = self._waiting[tp].popleft()
+        if not self._waiting[tp] and not self._was_read(tp):
+            self._blocked.add(tp)
+        return record.partition, record.offset, self._decode(record)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close(timeout_ms=1_000)
+
+    def _order(self, record: ConsumerRecord) -> tuple[bool, int, int]:
+        is_new = record.offset >= self._restored.get(record.partition, 0)
+        return is_new, record.timestamp, record.partition
+
+    def _was_read(self, tp: TopicPartition) -> bool:
+        position = self._consumer.position(tp, timeout_ms=1_000)
+        return position is not None and position >= self._ends[tp]
+
+    def _decode(self, record: ConsumerRecord) -> Annotation | None:
+        if record.key is None or record.key[:SPEC_ID_BYTES] != self._spec_id:
+            return None
+        try:
+            return self._codec.decode(Annotation, record.value)
+        except DecodeError as error:
+            metrics.UNREADABLE.labels(topic=self._topic).inc()
+            _log.warning(
+                "unreadable record on %s, partition %d, offset %d: %s",
+                self._topic, record.partition, record.offset, error,
+            )  # fmt: skip
+            return None
+
+    def _check_restored(self) -> None:
+        for number, offset in self._restored.items():
+            end = self._ends.get(TopicPartition(self._topic, number), 0)
+            if end < offset:
+                raise OnibusError(
+                    f"the model was trained up to offset {offset} of {self._topic}, partition {number}, "
+                    f"which ends at {end}: the topic is another one; use another --topic-prefix for it"
+                )

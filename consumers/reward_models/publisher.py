@@ -1,0 +1,171 @@
+"""Versions on the bus: each one a transaction, written by one trainer of a model at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from consumers.annotator.batch import Outgoing
+from consumers.reward_models.trainer import THREADS, TrainedVersion
+from consumers.reward_models.transfer import Assembler, WholeFile, chunk_key, cut
+from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.reachability import UnreachableError
+from infra.kafka.topics import TopicNames
+from infra.kafka.transactions import TransactionFailedError, give_up, send_transaction, within_patience
+from infra.settings import Settings
+from schemas.codec import Codec, DecodeError
+from schemas.records import RewardModelChunk, RewardUpdate
+
+_log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 1.0
+
+
+class VersionWriter:
+    """Writes chunks and update of a version in one transaction under the model's own transactional id.
+
+    :meth:`open` fences whoever wrote for this model before: of two trainers the later goes on, the
+    earlier ends at its next version.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec, model: str) -> None:
+        self._settings, self._codec, self._model = settings, codec, model
+        self._topics = TopicNames(settings.topic_prefix)
+        self._producer: KafkaProducer | None = None
+
+    def open(self, stopping: threading.Event) -> None:
+        """Connect, and end what an earlier trainer of this model left open.
+
+        Raises:
+            OnibusError: the cluster cannot be reached, or refuses.
+        """
+        try:
+            self._producer = within_patience(self._opened, stopping)
+        except TransactionFailedError as error:
+            raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
+
+    def newest(self) -> WholeFile | None:
+        """The newest whole version on the bus.
+
+        Raises:
+            OnibusError: there are chunks of the model, but no whole version; or no cluster.
+        """
+        return newest_version(self._settings, self._codec, self._model)
+
+    def publish(self, version: TrainedVersion, stopping: threading.Event) -> bool:
+        """Write a version; tries again while the cluster is away. False: stopped before it was written.
+
+        Raises:
+            OnibusError: another trainer has taken the model over.
+        """
+        chunks = cut(self._model, version.file.provenance.version, version.file.to_bytes())
+        records = self._records(version, chunks)
+        while not stopping.is_set():
+            try:
+                producer = self._producer
+                assert producer is not None
+                within_patience(partial(send_transaction, producer, records), stopping)
+                return True
+            except TransactionFailedError as error:
+                if error.was_fenced:
+                    raise self._taken_over() from error
+                _log.warning("version not written: %s; trying again", error)
+            if self._reopened_and_there(chunks[0], stopping):
+                return True
+        return False
+
+    def close(self) -> None:
+        """Give up the connection; an open transaction is left to time out."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            give_up(producer)
+
+    def _opened(self) -> KafkaProducer:
+        transactional_id = f"{self._settings.topic_prefix}reward-trainer.{self._model}"
+        producer = clients.transactional_producer(self._settings, transactional_id)
+        producer.init_transactions()
+        return producer
+
+    def _reopened_and_there(self, chunk: RewardModelChunk, stopping: threading.Event) -> bool:
+        """A new connection, and whether the version stands on the bus after all."""
+        self.close()
+        while not stopping.wait(_RETRY_SECONDS):
+            try:
+                self._producer = within_patience(self._opened, stopping)
+                newest = self.newest()
+            except (TransactionFailedError, UnreachableError, KafkaError) as error:
+                if not getattr(error, "may_pass", True):
+                    raise
+                _log.warning("%s; trying again", error)
+                self.close()
+                continue
+            if newest is None or newest.version < chunk.version:
+                return False
+            if newest.sha256 != chunk.sha256:
+                raise self._taken_over()
+            return True
+        return False
+
+    def _taken_over(self) -> OnibusError:
+        return OnibusError(
+            f"another trainer of reward model {self._model} has taken over; this one stops: run one a model"
+        )
+
+    def _records(self, version: TrainedVersion, chunks: Sequence[RewardModelChunk]) -> list[Outgoing]:
+        models, updates = self._topics.reward_models, self._topics.reward_updates
+        update = _update(version, chunks[0].sha256)
+        return [
+            *(Outgoing(models, 0, chunk_key(c), self._codec.encode(models, c)) for c in chunks),
+            Outgoing(updates, 0, self._model.encode(), self._codec.encode(updates, update)),
+        ]
+
+
+def newest_version(settings: Settings, codec: Codec, model: str) -> WholeFile | None:
+    """The newest whole version of a model on the bus; None if there is none at all.
+
+    Raises:
+        OnibusError: there are chunks of the model, but no whole version; or no cluster.
+    """
+    topic = TopicNames(settings.topic_prefix).reward_models
+    assembler, newest, found = Assembler(), None, 0
+    for records in clients.read_all(settings, topic):
+        for record in records:
+            if not (record.key or b"").startswith(f"{model}/".encode()):
+                continue
+            found += 1
+            try:
+                newest = assembler.add(codec.decode(RewardModelChunk, record.value)) or newest
+            except DecodeError as error:
+                _log.warning("unreadable chunk on %s, offset %d: %s", record.topic, record.offset, error)
+    if found and newest is None:
+        raise OnibusError(
+            f"no version of reward model {model} on {topic} is whole ({found} chunks); delete that topic and "
+            "create it again to train from the annotations anew"
+        )
+    return newest
+
+
+def _update(version: TrainedVersion, sha256: bytes) -> RewardUpdate:
+    made = version.file.provenance
+    return RewardUpdate(
+        model=made.model,
+        version=made.version,
+        architecture=made.architecture,
+        spec_ids=(bytes.fromhex(made.spec_id),),
+        seed=made.seed,
+        annotation_offsets=made.annotation_offsets,
+        gradient_steps=made.gradient_steps,
+        threads=THREADS,
+        torch_version=made.torch_version,
+        metrics=version.metrics,
+        normalisation={},
+        weights_sha256=sha256,
+        trained_at=time.time_ns() // 1000,
+    )

@@ -1,0 +1,66 @@
+"""Puts a reward trainer together from options and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+
+from consumers.reward_models.character_cnn import USUAL, network_named
+from consumers.reward_models.loop import TrainerProcess
+from consumers.specs.spec_file import read_specs
+from infra.kafka.topic_admin import require_topics
+from infra.observability import metrics
+from infra.process.logs import set_up_logging
+from infra.process.shutdown import stop_event
+from infra.settings import Settings
+from schemas.records import AnnotationSpec
+
+_log = logging.getLogger(__name__)
+
+_SPEC_RETRY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """The flags of ``onibus train-reward``."""
+
+    spec: str = "goals"
+    seed: int = 0
+    network: str = USUAL
+    metrics_port: int | None = None
+    verbose: bool = False
+
+
+def run(settings: Settings, options: TrainOptions) -> None:
+    """Run one reward trainer until SIGTERM or SIGINT.
+
+    Raises:
+        OnibusError: something that the user can put right, in one line.
+    """
+    network = network_named(options.network)
+    set_up_logging(options.verbose)
+    stopping = stop_event()
+    metrics.expose(options.metrics_port, settings.metrics_host)
+    require_topics(settings, role="trainer")
+    found = _announced(settings, options.spec, stopping)
+    if found is not None:
+        spec_id, spec = found
+        process = TrainerProcess(settings, options.spec, spec_id, options.seed, spec.kind, network)
+        _log.info("%s", process.run(stopping).line())
+
+
+def _announced(
+    settings: Settings, name: str, stopping: threading.Event
+) -> tuple[bytes, AnnotationSpec] | None:
+    """Newest specification of this name, once an annotator has announced it; None if stopped."""
+    warned = False
+    while not stopping.is_set():
+        found = [(i, spec) for i, spec in read_specs(settings).items() if spec.name == name]
+        if found:
+            return found[-1]
+        if not warned:
+            warned = True
+            _log.warning("no annotator has announced %s yet; waiting (onibus annotate --spec NAME)", name)
+        stopping.wait(_SPEC_RETRY_SECONDS)
+    return None

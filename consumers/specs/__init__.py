@@ -1,0 +1,1 @@
+"""What is asked of a language model: specification files, prompts, and how answers are read."""

@@ -1,0 +1,78 @@
+"""Annotation specs by what a person types: a name, or the beginning of an id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from consumers.specs.spec_file import read_specs
+from infra.errors import OnibusError
+from infra.settings import Settings
+from schemas.records import AnnotationSpec
+
+_SHORTEST_ID = 4
+
+
+class KnownSpecs:
+    """Every spec that was ever announced, by id, oldest first."""
+
+    def __init__(self, specs: Mapping[bytes, AnnotationSpec]) -> None:
+        self._specs = dict(specs)
+
+    @classmethod
+    def read(cls, settings: Settings) -> KnownSpecs:
+        """Those on the bus.
+
+        Raises:
+            OnibusError: the cluster or the topic is away.
+        """
+        return cls(read_specs(settings))
+
+    def __getitem__(self, spec_id: bytes) -> AnnotationSpec:
+        if spec_id not in self._specs:
+            raise OnibusError(
+                f"spec {spec_id.hex()} was never announced on annotation-specs; {self._there_are()}"
+            )
+        return self._specs[spec_id]
+
+    @property
+    def all(self) -> list[bytes]:
+        """Ids of all of them."""
+        return list(self._specs)
+
+    def get(self, spec_id: bytes) -> AnnotationSpec | None:
+        """The spec, if it is known."""
+        return self._specs.get(spec_id)
+
+    def name(self, spec_id: bytes) -> str:
+        """Its name; its id where it was never announced."""
+        spec = self._specs.get(spec_id)
+        return spec_id.hex() if spec is None else spec.name
+
+    def matching(self, text: str) -> list[bytes]:
+        """Ids of all specs of this name, or of the one whose id begins so; oldest first.
+
+        Raises:
+            OnibusError: there is none.
+        """
+        found = [spec_id for spec_id, spec in self._specs.items() if spec.name == text]
+        if not found and len(text) >= _SHORTEST_ID:
+            found = [spec_id for spec_id in self._specs if spec_id.hex().startswith(text.lower())]
+        if not found:
+            raise OnibusError(f"there is no spec {text}; {self._there_are()}")
+        return found
+
+    def newest(self, text: str) -> bytes:
+        """Of :meth:`matching` the one announced last."""
+        return self.matching(text)[-1]
+
+    def chosen(self, texts: list[str] | None) -> list[bytes] | None:
+        """Ids of all that match one of ``texts``; None for no texts, which means every spec."""
+        if not texts:
+            return None
+        return list(dict.fromkeys(spec_id for text in texts for spec_id in self.matching(text)))
+
+    def _there_are(self) -> str:
+        names = [f"{spec.name} ({spec_id.hex()})" for spec_id, spec in self._specs.items()]
+        return (
+            f"there are: {', '.join(names)}" if names else "none was announced yet: onibus annotate does it"
+        )

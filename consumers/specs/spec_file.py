@@ -1,0 +1,261 @@
+"""Annotation specs: files that say what to ask and how, and the topic that tells everyone what was asked.
+
+A spec file is TOML: name, kind, goal, prompt template (Jinja over ``goal`` and ``caption``, or ``goal``,
+``first`` and ``second`` where two are compared), how the answer looks, sampling settings, and keyword rules
+(its own, or the name of the spec whose they are) that ``--llm rules`` judges by instead of a model. With
+a model and its revision it becomes an :class:`~schemas.records.AnnotationSpec`, whose id stands in every
+label's key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import re
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from hashlib import blake2b
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.codecs import codec_for
+from infra.kafka.topics import TopicNames
+from infra.observability import metrics
+from infra.settings import Settings
+from schemas import ids
+from schemas.codec import DecodeError
+from schemas.records import AnnotationSpec, Kind, Verdict
+
+_log = logging.getLogger(__name__)
+
+RULES_MODEL = "rules"
+_SEND_SECONDS = 10
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_WORDS = {
+    Kind.JUDGE_ONE: (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE),
+    Kind.COMPARE_TWO: (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE),
+}
+"""The answers that a kind of specification may get."""
+
+
+class AnswerFormat(_Part):
+    """How a model's answer is read: see :mod:`consumers.specs.answer_parsing`."""
+
+    parser: Literal["verdict-line", "one-word"] = "verdict-line"
+    constrained: bool = False
+    words: dict[Verdict, str] = {v: v.value for v in _WORDS[Kind.JUDGE_ONE]}
+
+    def canonical(self) -> str:
+        """The text that stands as ``parser`` in the annotation spec."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+class Rules(_Part):
+    """Regular expressions, searched in the caption without regard to case. Unhelpful ones go first."""
+
+    helpful: tuple[str, ...] = ()
+    unhelpful: tuple[str, ...] = ()
+    otherwise: Verdict = Verdict.UNHELPFUL
+
+    @field_validator("helpful", "unhelpful")
+    @classmethod
+    def _are_expressions(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        return patterns
+
+    def revision(self) -> str:
+        """Hash of the rules, 16 hex digits: other rules are another revision of the "model"."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+
+class SpecFile(_Part):
+    """The contents of a spec file."""
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9._-]*$", max_length=60)
+    kind: Kind
+    goal: str = Field(min_length=1)
+    template: str = Field(min_length=1)
+    answer: AnswerFormat = AnswerFormat()
+    sampling: dict[str, str | int | float] = {}
+    rules: Rules | None = None
+    """``rules = "goals"`` in a file stands for those of that spec."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_of_its_kind(cls, given: Any) -> Any:
+        """Where a file that compares two says nothing of words, they are those of a comparison."""
+        if isinstance(given, dict) and given.get("kind") == Kind.COMPARE_TWO.value:
+            answer = {"words": {v.value: v.value for v in _WORDS[Kind.COMPARE_TWO]}}
+            given = given | {"answer": answer | dict(given.get("answer", {}))}
+        return given
+
+    @model_validator(mode="after")
+    def _answers_fit(self) -> SpecFile:
+        if not set(self.answer.words) <= set(_WORDS[self.kind]):
+            allowed = ", ".join(v.value for v in _WORDS[self.kind])
+            raise ValueError(f"answer.words may name {allowed} and nothing else for {self.kind.value}")
+        return self
+
+    @cached_property
+    def sampling_texts(self) -> dict[str, str]:
+        """Sampling settings as the texts that a record holds."""
+        return {name: str(value) for name, value in sorted(self.sampling.items())}
+
+    def for_model(
+        self, model: str, revision: str = "", sampling: Mapping[str, str] | None = None
+    ) -> AnnotationSpec:
+        """What is asked when ``model`` answers; ``sampling`` replaces single settings of the file."""
+        return AnnotationSpec(
+            name=self.name,
+            goal=self.goal.strip(),
+            kind=self.kind,
+            template=self.template.strip(),
+            parser=self.answer.canonical(),
+            model=model,
+            model_revision=revision,
+            sampling=self.sampling_texts | dict(sampling or {}),
+        )
+
+    def for_rules(self) -> AnnotationSpec:
+        """What is asked when the file's rules answer.
+
+        Raises:
+            OnibusError: the file has none.
+        """
+        if self.rules is None:
+            raise OnibusError(
+                f"spec {self.name} has no [rules] for --llm rules; add them or choose --llm openai"
+            )
+        return replace(self.for_model(RULES_MODEL, self.rules.revision()), sampling={})
+
+
+def spec_names() -> list[str]:
+    """Names of the specs that come with onibus."""
+    return sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml"))
+
+
+def load_spec_file(name_or_path: str | Path) -> SpecFile:
+    """The spec with this name, or the file at this path (anything with a slash or ``.toml`` is a path).
+
+    Raises:
+        OnibusError: there is none, or it is not as it must be; the line says what is wrong.
+    """
+    given = str(name_or_path)
+    is_path = given.endswith(".toml") or "/" in given
+    if not is_path and given not in spec_names():
+        near = difflib.get_close_matches(given, spec_names(), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(spec_names())}"
+        raise OnibusError(f"no spec is called {given}; {hint} (your own file: --spec path/to/file.toml)")
+    try:
+        text = (Path(given) if is_path else _folder() / f"{given}.toml").read_text("utf-8")
+        contents = tomllib.loads(text)
+        if isinstance(contents.get("rules"), str):
+            contents["rules"] = load_spec_file(contents["rules"]).rules
+        return SpecFile.model_validate(contents)
+    except (OSError, UnicodeDecodeError) as error:
+        raise OnibusError(f"cannot read the spec file {given}: {error}; correct the path") from error
+    except tomllib.TOMLDecodeError as error:
+        raise OnibusError(f"spec file {given} is no valid TOML: {error}; mend it") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise OnibusError(f"spec file {given}: {field}: {first['msg']}; mend it") from error
+
+
+def load_spec(
+    name_or_path: str | Path,
+    model: str = RULES_MODEL,
+    revision: str = "",
+    sampling: Mapping[str, str] | None = None,
+) -> AnnotationSpec:
+    """The annotation spec of a spec file under a model; ``rules`` stands for the file's own rules.
+
+    Raises:
+        OnibusError: as for :func:`load_spec_file`.
+    """
+    file = load_spec_file(name_or_path)
+    return file.for_rules() if model == RULES_MODEL else file.for_model(model, revision, sampling)
+
+
+def read_specs(settings: Settings) -> dict[bytes, AnnotationSpec]:
+    """Every published spec by its id, oldest publication first.
+
+    Raises:
+        OnibusError: the cluster cannot be reached or has no such topic.
+    """
+    topic = TopicNames(settings.topic_prefix).annotation_specs
+    codec = codec_for(settings)
+    found: dict[bytes, AnnotationSpec] = {}
+    for records in clients.read_all(settings, topic):
+        for record in records:
+            if record.value is None:
+                found.pop(record.key, None)
+                continue
+            try:
+                found[record.key] = codec.decode(AnnotationSpec, record.value)
+            except DecodeError as error:
+                metrics.UNREADABLE.labels(topic=topic).inc()
+                _log.warning("unreadable record on %s at offset %d: %s", topic, record.offset, error)
+    return dict(sorted(found.items(), key=lambda item: item[1].created_at))
+
+
+def publish_specs(settings: Settings, specs: list[AnnotationSpec]) -> list[bytes]:
+    """Publish those of ``specs`` that are not on the topic yet; returns the id of each of them all.
+
+    A spec that stands there already keeps its first time of publication. If two processes publish the
+    same one at once, both write it and compaction leaves one.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, or does not take it.
+    """
+    there = read_specs(settings)
+    wanted = {ids.spec_id(spec): spec for spec in specs}
+    new = {spec_id: spec for spec_id, spec in wanted.items() if spec_id not in there}
+    if new:
+        producer = clients.producer(settings)
+        try:
+            _send_all(settings, producer, new)
+        finally:
+            producer.close(timeout=_SEND_SECONDS)
+    return list(wanted)
+
+
+def _send_all(settings: Settings, producer: KafkaProducer, specs: Mapping[bytes, AnnotationSpec]) -> None:
+    topic, codec = TopicNames(settings.topic_prefix).annotation_specs, codec_for(settings)
+    now = time.time_ns() // 1000
+    try:
+        sent = [
+            producer.send(topic, key=spec_id, value=codec.encode(topic, replace(spec, created_at=now)))
+            for spec_id, spec in specs.items()
+        ]
+        for future in sent:
+            future.get(timeout=_SEND_SECONDS)
+    except KafkaError as error:
+        raise OnibusError(
+            f"cannot publish annotation specs on {topic}: {error}; is the cluster well?"
+        ) from error
+
+
+def _folder() -> Path:
+    return Path(str(files("consumers.specs") / "builtin"))

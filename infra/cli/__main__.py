@@ -1,0 +1,5 @@
+"""``python -m infra.cli`` is the ``onibus`` command."""
+
+from infra.cli.main import main
+
+main()

@@ -1,0 +1,143 @@
+"""``onibus access roles | grant | revoke | list``: who may do what on a cluster that checks rights."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.options import AsJson, with_settings
+from infra.errors import OnibusError
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from infra.kafka.roles import Right
+
+_User = Annotated[str, typer.Option(help="The user, as it logs in (without Kafka's User:).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to ``app``."""
+    group = typer.Typer(
+        help="Least rights for each component, on a cluster that checks them.", no_args_is_help=True
+    )
+    group.command()(with_settings(roles))
+    group.command()(with_settings(grant))
+    group.command()(with_settings(revoke))
+    group.command("list")(with_settings(list_users))
+    app.add_typer(group, name="access")
+
+
+def roles(settings: Settings, as_json: AsJson = False) -> None:
+    """Show the roles and what each may do, under the topic prefix; asks no cluster."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from infra.kafka.roles import ROLES, rights_of
+
+    if as_json:
+        told = {
+            name: {"purpose": role.purpose, "rights": [_json(right) for right in rights_of(role, settings)]}
+            for name, role in ROLES.items()
+        }
+        typer.echo(json.dumps(told, indent=2))
+        return
+    view = Table("role")
+    for title in ("for", "reads", "writes", "besides"):
+        view.add_column(title, overflow="fold")
+    for name, role in ROLES.items():
+        flags = {"joins groups": role.joins, "transactions": role.transacts, "creates topics": role.creates}
+        besides = ", ".join(flag for flag, there in flags.items() if there)
+        view.add_row(name, role.purpose, _topics(role.reads), _topics(role.writes), besides)
+    Console().print(view)
+    typer.echo(f"Every role may look at settings of topics and at groups under {settings.topic_prefix!r}.")
+
+
+def grant(
+    settings: Settings,
+    role: Annotated[str, typer.Argument(help="See: onibus access roles.")],
+    user: _User,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also make the user (SCRAM-SHA-512) with the password in this file; a new password is "
+            "written there if there is no such file."
+        ),
+    ] = None,
+) -> None:
+    """Give a user a role, and make the user if a password file is named. Granting twice is no harm."""
+    from infra.kafka.acl_admin import add_user
+    from infra.kafka.acl_admin import grant as grant_role
+    from infra.kafka.roles import role_of
+
+    chosen = role_of(role)
+    if password_file is not None:
+        add_user(settings, user, _password_in(password_file))
+        typer.echo(f"user {user} logs in with SCRAM-SHA-512 and the password in {password_file}")
+    rights = grant_role(settings, user, chosen)
+    typer.echo(f"{user} is now {role}: {len(rights)} rights under {settings.topic_prefix!r}")
+
+
+def revoke(settings: Settings, user: _User) -> None:
+    """Take everything under the topic prefix from a user. The user stays."""
+    from infra.kafka.acl_admin import revoke as revoke_all
+
+    typer.echo(f"{revoke_all(settings, user)} rights taken from {user}")
+
+
+def list_users(settings: Settings, as_json: AsJson = False) -> None:
+    """Show which users hold which roles under the topic prefix, and rights that are part of none."""
+    from infra.kafka.acl_admin import granted, roles_held
+    from infra.kafka.roles import ROLES, rights_of
+
+    roles, others = {}, {}
+    for user, rights in granted(settings).items():
+        roles[user] = roles_held(rights, settings)
+        covered = {right for name in roles[user] for right in rights_of(ROLES[name], settings)}
+        others[user] = [right for right in rights if right not in covered]
+    if as_json:
+        told = {u: {"roles": roles[u], "others": [_json(right) for right in others[u]]} for u in roles}
+        typer.echo(json.dumps(told, indent=2))
+        return
+    if not roles:
+        typer.echo(f"nobody but super users has rights under {settings.topic_prefix!r}")
+    for user, held in roles.items():
+        besides = f", and {len(others[user])} rights besides (see --json)" if others[user] else ""
+        typer.echo(f"{user}: {', '.join(held) or 'no whole role'}{besides}")
+
+
+def _password_in(file: Path) -> str:
+    """The password in the file, made now if there is none.
+
+    Raises:
+        OnibusError: the file cannot be read or written, or is empty.
+    """
+    from infra.broker.credentials import write_private
+
+    try:
+        if not file.exists():
+            write_private(file, secrets.token_urlsafe(24))
+        lines = file.read_text().splitlines()
+    except OSError as error:
+        raise OnibusError(
+            f"the password file {file}: {error.strerror}; name one that you may write"
+        ) from error
+    if not lines or not lines[0]:
+        raise OnibusError(f"the password file {file} is empty; write the password in its first line")
+    return lines[0]
+
+
+def _topics(names: tuple[str, ...]) -> str:
+    return ", ".join(name.replace("_", "-") for name in names) or "–"
+
+
+def _json(right: Right) -> dict[str, str | bool]:
+    return {
+        "resource": right.resource.value,
+        "name": right.name,
+        "prefixed": right.prefixed,
+        "operation": right.operation.value,
+    }

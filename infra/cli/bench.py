@@ -1,0 +1,285 @@
+"""`onibus bench`: every figure of the README."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.options import AsJson, with_settings
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from infra.vllm.server import VllmServer
+    from learner.benchmarks.result import Figure
+
+BENCH_PORT = 19292
+
+
+class Judge(StrEnum):
+    """Who judges captions while learning is measured."""
+
+    RULES = "rules"
+    VLLM = "vllm"
+
+
+_Labels = Annotated[int, typer.Option(min=1_000, help="Labels in the table.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to ``app``."""
+    group = typer.Typer(help="Measure the figures of the README on this machine.", no_args_is_help=True)
+    group.command("reward-path")(reward_path)
+    group.command("label-table")(label_table)
+    group.command("annotators")(annotators)
+    group.command("step-cost")(step_cost)
+    group.command("size")(size)
+    group.command("reward-models")(reward_models)
+    group.command("replay")(replay)
+    group.command("learning")(learning)
+    group.command("vllm")(vllm)
+    group.command("all")(everything)
+    app.add_typer(group, name="bench")
+
+
+def reward_path(labels: _Labels = 1_000_000, as_json: AsJson = False) -> None:
+    """Microseconds from a batch's caption ids to its rewards (no broker; about half a minute)."""
+    from learner.benchmarks import reward_path as benchmark
+
+    _report("reward path", benchmark.measure(labels), as_json)
+
+
+@with_settings
+def label_table(settings: Settings, labels: _Labels = 1_000_000, as_json: AsJson = False) -> None:
+    """Memory a label, and the load rate beside a bare consumer (about two minutes)."""
+    from learner.benchmarks import label_table as benchmark
+
+    figures = benchmark.measure_memory(labels)
+    with _broker(settings, "bench-labels.") as own:
+        figures += benchmark.measure_load(own, labels)
+    _report("label table", figures, as_json)
+
+
+@with_settings
+def annotators(
+    settings: Settings,
+    captions: Annotated[int, typer.Option(min=100, help="Distinct captions.")] = 4_000,
+    backlog: Annotated[
+        int, typer.Option(min=100, help="Captions that wait when an annotator starts.")
+    ] = 1_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """Calls a caption, model kept busy, 1 to 8 annotators, time to a label, a backlog (about six minutes)."""
+    from learner.benchmarks import annotators as benchmark
+
+    with _broker(settings, "bench-annotators.") as own:
+        figures = benchmark.measure(own, captions, backlog)
+    _report("annotators", figures, as_json)
+
+
+@with_settings
+def step_cost(
+    settings: Settings,
+    task: Annotated[str, typer.Option(help="Task to play.")] = "keyroom-s5",
+    rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval",
+    seconds: Annotated[float, typer.Option(min=5, help="Length of each run after its warm-up.")] = 45,
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs at the same time.")] = 4,
+    workers: Annotated[int, typer.Option(min=1)] = 2,
+    environments: Annotated[int, typer.Option(min=1, help="Environments a worker.")] = 16,
+    as_json: AsJson = False,
+) -> None:
+    """CPU time of a step with captions and rewards, beside plain Sample Factory (5 minutes a reward)."""
+    from learner.benchmarks import step_cost as benchmark
+
+    with _broker(settings, "bench-steps.") as own:
+        figures = [
+            figure
+            for reward in rewards.split(",")
+            for figure in benchmark.measure(own, task, reward, seconds, rounds, workers, environments)
+        ]
+    _report(f"cost of a step, {task}, small network", figures, as_json)
+
+
+@with_settings
+def learning(
+    settings: Settings,
+    task: Annotated[str, typer.Option(help="Task to learn.")] = "keyroom-s5",
+    spec: Annotated[str, typer.Option(help="Annotation specification.")] = "keys-and-doors",
+    llm: Annotated[
+        Judge, typer.Option(help="Who judges: keyword rules, or the stand-in on a vLLM server.")
+    ] = (Judge.RULES),
+    rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval,none",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds, from 1.")] = 3,
+    steps: Annotated[int, typer.Option(min=10_000, help="Environment steps of each run.")] = 1_500_000,
+    as_json: AsJson = False,
+) -> None:
+    """Does it learn, labels arriving only over Kafka? With judged messages and without (about 30 minutes)."""
+    from rich.console import Console
+
+    from infra.process.shutdown import stop_event
+    from learner.benchmarks import learning as benchmark
+
+    stopping = stop_event()
+    server = None if llm is Judge.RULES else _server(settings, None, stopping)
+    asked = spec if server is None else f"{spec}-one-word"
+    plan = benchmark.LearningPlan(task, asked, rewards.split(","), range(1, seeds + 1), steps, server)
+    with _broker(settings, "unused.") as own:
+        figures = benchmark.measure(own, plan, Console(stderr=True), stopping)
+    _report("learning", figures, as_json)
+
+
+@with_settings
+def reward_models(
+    settings: Settings,
+    play_steps: Annotated[
+        int, typer.Option(min=1_000, help="Random steps whose captions are learned.")
+    ] = 50_000,
+    versions: Annotated[int, typer.Option(min=1, help="Versions trained on them.")] = 40,
+    annotations: Annotated[int, typer.Option(min=500, help="Annotations that the trainer reads.")] = 8_000,
+    captions: Annotated[int, typer.Option(min=100, help="Captions that a new version scores.")] = 2_000,
+    swaps: Annotated[int, typer.Option(min=1, help="Versions swapped in.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Accuracy of reward models, the trainer beside bare training, what a swap costs (a few minutes)."""
+    import torch
+
+    from learner.benchmarks import reward_models as benchmark
+
+    torch.set_num_threads(1)
+    figures = benchmark.measure_swap(captions, swaps)
+    with _broker(settings, "bench-models.") as own:
+        figures += benchmark.measure_trainer(own, annotations)
+    figures += benchmark.measure_accuracy(play_steps, versions)
+    _report("reward models", figures, as_json)
+
+
+@with_settings
+def size(
+    settings: Settings,
+    task: Annotated[str, typer.Option(help="Task to play.")] = "keyroom-s5",
+    workers: Annotated[int, typer.Option(min=1)] = 24,
+    environments: Annotated[int, typer.Option(min=1, help="Environments a worker.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Start, run and stop a learner with 480 environments; its memory (about three minutes)."""
+    from learner.benchmarks import size as benchmark
+
+    with _broker(settings, "bench-size.") as own:
+        figures = benchmark.measure(own, task, workers, environments)
+    _report(f"size, {task}, {workers} workers of {environments}", figures, as_json)
+
+
+@with_settings
+def vllm(
+    settings: Settings,
+    model: Annotated[
+        str | None, typer.Option(help="A folder or a hub's name. [default: the stand-in, trained here]")
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=100, help="Prompts of each run.")] = 2_000,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Prompts a second of an annotator beside a bare client, on a real vLLM server (about three minutes)."""
+    from infra.process.shutdown import stop_event
+    from infra.process.supervisor import Supervisor
+    from infra.vllm.server import READY_SECONDS
+    from learner.benchmarks import vllm_client as benchmark
+
+    stopping = stop_event()
+    server = _server(settings, model, stopping)
+    with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
+        supervisor = Supervisor({})
+        try:
+            supervisor.start([server.component(Path(folder) / "vllm-server.log")])
+            supervisor.wait_ready(READY_SECONDS, stopping)
+            with _broker(settings, "bench-vllm.") as own:
+                figures = benchmark.measure(own, server, prompts, concurrency, rounds)
+        finally:
+            supervisor.stop()
+    _report(f"vLLM server with {server.name}, {concurrency} requests at a time", figures, as_json)
+
+
+@with_settings
+def replay(
+    settings: Settings,
+    annotations: Annotated[int, typer.Option(min=1_000, help="Annotations on the log.")] = 200_000,
+    labels: Annotated[int, typer.Option(min=1_000, help="Labels that the page shows.")] = 100_000,
+    task: Annotated[str, typer.Option(help="Task of an online run whose versions are made again.")] = "score",
+    seconds: Annotated[float, typer.Option(min=20, help="Length of that run.")] = 90,
+    as_json: AsJson = False,
+) -> None:
+    """Reading and folding the annotation log, its memory; the label page; versions made again (5 minutes)."""
+    from learner.benchmarks import annotation_log, label_page, rebuilding
+
+    with _broker(settings, "bench-replay.") as own:
+        figures = annotation_log.measure_fold(own, annotations)
+        figures += label_page.measure(own, labels)
+        figures += rebuilding.measure(own, task, seconds)
+    _report("replay", figures, as_json)
+
+
+@with_settings
+def everything(settings: Settings) -> None:
+    """All of the above, one after the other (about an hour)."""
+    from infra.settings import environment_of
+
+    os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
+    parts = (reward_path, label_table, annotators, step_cost, size, reward_models, replay, vllm, learning)
+    for command in parts:
+        command()
+
+
+def _server(settings: Settings, model: str | None, stopping: threading.Event) -> VllmServer:
+    """A server, not started yet, for a model or for the stand-in, which is made now if none is kept."""
+    from infra.cli.tiny_llama import stand_in
+    from infra.demo.session import free_port
+    from infra.vllm.server import VllmServer
+
+    return VllmServer.of(model or str(stand_in(settings, stopping)), free_port())
+
+
+def _was_given(settings: Settings, variable: str) -> bool:
+    return variable.removeprefix("ONIBUS_").lower() in settings.model_fields_set
+
+
+@contextmanager
+def _broker(settings: Settings, prefix: str) -> Iterator[Settings]:
+    """The broker that was named or, if none was, one of our own with data in a temporary folder."""
+    from infra.broker import BrokerOptions, start_broker, stop_broker
+    from infra.kafka.topic_admin import create_topics
+    from infra.settings import load_settings
+
+    given = {name: getattr(settings, name) for name in settings.model_fields_set} | {"topic_prefix": prefix}
+    if "bootstrap_servers" in given:
+        own = load_settings(**given)
+        create_topics(own)
+        yield own
+        return
+    with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
+        running = start_broker(BrokerOptions(Path(folder), port=BENCH_PORT))
+        try:
+            own = load_settings(**given | running.client_settings())
+            create_topics(own)
+            yield own
+        finally:
+            stop_broker(Path(folder))
+
+
+def _report(title: str, figures: list[Figure], as_json: bool) -> None:
+    from rich.console import Console
+
+    from learner.benchmarks.result import show, to_json
+
+    if as_json:
+        typer.echo(json.dumps(to_json(title, figures), indent=2))
+    else:
+        show(Console(), title, figures)

@@ -1,0 +1,121 @@
+"""``onibus broker start | stop | status``: a local Apache Kafka."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.cli.options import AsJson
+from infra.errors import OnibusError
+from infra.settings import DEFAULT_PORT, load_settings
+
+if TYPE_CHECKING:
+    from infra.broker import RunningBroker
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the broker's data, kept between starts [RUNS_DIR/broker]."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to ``app``."""
+    group = typer.Typer(help="A local Apache Kafka: no Java, Docker or root needed.", no_args_is_help=True)
+    group.command()(start)
+    group.command()(stop)
+    group.command()(status)
+    app.add_typer(group, name="broker")
+
+
+def start(
+    data_dir: DataDir = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Clients' port; more brokers take the next ones.")
+    ] = DEFAULT_PORT,
+    brokers: Annotated[int, typer.Option(help="1, or 3 for a cluster that survives the loss of one.")] = 1,
+    secure: Annotated[bool, typer.Option("--secure", help="TLS and SCRAM-SHA-512, with a new user.")] = False,
+    host: Annotated[str, typer.Option(help="Address of this machine to listen on.")] = "127.0.0.1",
+    as_json: AsJson = False,
+) -> None:
+    """Start it and wait until it serves; the first start downloads Kafka (44 MB). Data are kept."""
+    from infra.broker import BrokerOptions, start_broker
+
+    folder = _data_dir(data_dir)
+    running = start_broker(BrokerOptions(folder, port=port, brokers=brokers, secure=secure, host=host))
+    files = _write_client_files(running) if secure else {}
+    if as_json:
+        _print_json(running, files)
+        return
+    pids = ", ".join(str(pid) for pid in running.pids)
+    typer.echo(f"Kafka runs at {running.bootstrap_servers} (pid {pids}), data in {running.data_dir}")
+    if secure:
+        typer.echo("Settings for clients (the password is in a file that only you can read):")
+        typer.echo(files["client.env"].read_text().rstrip())
+        typer.echo(
+            f"They are in {files['client.env']} (to source) and {files['client.toml']} (for onibus.toml)."
+        )
+    typer.echo(f"Stop it with: onibus broker stop --data-dir {folder}")
+
+
+def stop(data_dir: DataDir = None) -> None:
+    """Stop it cleanly; its data stay."""
+    from infra.broker import stop_broker
+
+    folder = _data_dir(data_dir)
+    if stop_broker(folder):
+        typer.echo(f"stopped; data stay in {folder}")
+    else:
+        typer.echo(f"no broker runs with data in {folder}")
+
+
+def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Say whether it runs, and where."""
+    from infra.broker import broker_status
+
+    folder = _data_dir(data_dir)
+    found = broker_status(folder)
+    if found is None:
+        raise OnibusError(f"there are no broker's data in {folder}; start one with: onibus broker start")
+    if as_json:
+        _print_json(found, {})
+        return
+    for node, pid in zip(found.nodes, found.pids, strict=True):
+        typer.echo(f"broker {node.id} at {node.address}: {f'runs (pid {pid})' if pid else 'stopped'}")
+    for reason in found.why_dead():
+        typer.echo(reason)
+    typer.echo(f"cluster {found.cluster_id}, data in {found.data_dir}")
+
+
+def _data_dir(given: Path | None) -> Path:
+    return given if given is not None else load_settings().runs_dir / "broker"
+
+
+def _write_client_files(running: RunningBroker) -> dict[str, Path]:
+    """``client.env`` and ``client.toml`` beside the data: what a client must set to reach the cluster."""
+    from infra.broker.credentials import write_private
+
+    values = {name: str(value) for name, value in running.client_settings().items()}
+    texts = {
+        "client.env": "\n".join(f"export ONIBUS_{name.upper()}='{value}'" for name, value in values.items()),
+        "client.toml": "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()),
+    }
+    for name, text in texts.items():
+        write_private(running.data_dir / name, text)
+    return {name: running.data_dir / name for name in texts}
+
+
+def _print_json(running: RunningBroker, files: dict[str, Path]) -> None:
+    entry: dict[str, Any] = {
+        "running": running.running,
+        "bootstrap_servers": running.bootstrap_servers,
+        "cluster_id": running.cluster_id,
+        "secure": running.secure,
+        "pids": list(running.pids),
+        "why_dead": running.why_dead(),
+        "data_dir": str(running.data_dir),
+        "client_settings": {name: str(value) for name, value in running.client_settings().items()},
+    }
+    typer.echo(json.dumps(entry | {"files": {name: str(path) for name, path in files.items()}}, indent=2))

@@ -1,0 +1,155 @@
+"""``onibus dead-letters list | redrive``: records that nobody could work on."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.cli.options import AsJson, with_settings
+from infra.errors import OnibusError
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from consumers.dead_letters import Entry, Selection
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_MICROSECONDS = 1_000_000
+
+_Reason = Annotated[str, typer.Option(help="Only those with these words in their reason.")]
+_Since = Annotated[
+    str | None,
+    typer.Option(help="Only those since then: 2026-11-24T08:00 (UTC), or 30m, 2h, 1d for so long ago."),
+]
+_Until = Annotated[str | None, typer.Option(help="Only those before then, written as for --since.")]
+_Spec = Annotated[str | None, typer.Option(help="Only those under this spec: its name or its id.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to ``app``."""
+    group = typer.Typer(help="Records that nobody could work on.", no_args_is_help=True)
+    group.command("list")(with_settings(list_letters))
+    group.command("redrive")(with_settings(redrive))
+    app.add_typer(group, name="dead-letters")
+
+
+def list_letters(
+    settings: Settings,
+    reason: _Reason = "",
+    since: _Since = None,
+    until: _Until = None,
+    spec: _Spec = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was given up, why, and whether it was sent again."""
+    from consumers.dead_letters import entries
+
+    names = _spec_names(settings)
+    selection = _selection(names, reason, since, until, spec)
+    rows = [_row(entry, names) for entry in entries(settings) if selection.holds(entry.letter)]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    view = Table("offset", "given up", "spec", "caption", "reason", "sent again")
+    for row in rows:
+        shown = ("offset", "failed_at", "spec", "caption", "reason", "redriven_at")
+        view.add_row(*(str(row[name] if row[name] is not None else "–") for name in shown))
+    Console().print(view)
+
+
+def redrive(
+    settings: Settings,
+    reason: _Reason = "",
+    since: _Since = None,
+    until: _Until = None,
+    spec: _Spec = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would be done.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have captions that were given up judged again. Done twice, it changes nothing."""
+    from consumers.dead_letters import Fate
+    from consumers.dead_letters import redrive as send_again
+
+    selection = _selection(_spec_names(settings), reason, since, until, spec)
+    fates: Counter[Fate] = send_again(settings, selection, dry_run=not yes)
+    if as_json:
+        counts = {fate.name.lower(): fates[fate] for fate in Fate}
+        typer.echo(json.dumps({"dry_run": not yes} | counts, indent=2))
+        return
+    typer.echo(
+        f"{fates[Fate.SEND]} letters {'sent again' if yes else 'would be sent again; do it with --yes'}"
+    )
+    for fate in Fate:
+        if fate is not Fate.SEND and fates[fate]:
+            typer.echo(f"{fates[fate]} {fate.value}")
+
+
+def _selection(
+    names: dict[bytes, str], reason: str, since: str | None, until: str | None, spec: str | None
+) -> Selection:
+    from consumers.dead_letters import Selection
+
+    spec_ids = None
+    if spec is not None:
+        spec_ids = frozenset(i for i, name in names.items() if spec in (name, i.hex()))
+        if not spec_ids:
+            known = ", ".join(sorted(set(names.values()))) or "none"
+            raise OnibusError(f"no spec {spec!r} was ever published; choose one of: {known}")
+    return Selection(reason, _moment("--since", since), _moment("--until", until), spec_ids)
+
+
+def _spec_names(settings: Settings) -> dict[bytes, str]:
+    from consumers.specs.spec_file import read_specs
+
+    return {spec_id: spec.name for spec_id, spec in read_specs(settings).items()}
+
+
+def _moment(flag: str, text: str | None) -> int | None:
+    """Microseconds since the epoch."""
+    if text is None:
+        return None
+    if ago := re.fullmatch(r"(\d+)([smhd])", text):
+        return int((time.time() - int(ago[1]) * _UNITS[ago[2]]) * _MICROSECONDS)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise OnibusError(f"{flag} {text!r} is no time; write 2026-11-24T08:00, or 30m, 2h, 1d") from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * _MICROSECONDS)
+
+
+def _row(entry: Entry, names: dict[bytes, str]) -> dict[str, Any]:
+    letter = entry.letter
+    return {
+        "offset": entry.offset,
+        "failed_at": _when(letter.failed_at),
+        "component": letter.component,
+        "source": f"{letter.source_topic} {letter.source_partition}@{letter.source_offset}",
+        "spec": None if letter.spec_id is None else names.get(letter.spec_id, letter.spec_id.hex()),
+        "caption": _caption(letter.original_value),
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "redriven_at": None if entry.redriven_at is None else _when(entry.redriven_at),
+    }
+
+
+def _caption(value: bytes | None) -> str | None:
+    """The text of a caption record in single-object form, if it is one."""
+    from schemas.codec import DecodeError, decode
+    from schemas.records import CaptionObserved
+
+    try:
+        return decode(CaptionObserved, value).text
+    except DecodeError:
+        return None
+
+
+def _when(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / _MICROSECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,189 @@
+"""`onibus demo`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.options import with_settings
+from infra.cli.tiny_llama import stand_in
+from infra.errors import OnibusError
+from infra.process.shutdown import stop_event
+from infra.settings import DEFAULT_PORT, Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from infra.demo.session import Demo, DemoOptions
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("demo")(demo)
+
+
+@with_settings
+def demo(
+    settings: Settings,
+    task: Annotated[
+        str, typer.Option(help="Task: keyroom-s5 learns within minutes, score is the full game.")
+    ] = "keyroom-s5",
+    reward: Annotated[
+        str,
+        typer.Option(
+            help="retrieval, classification, ranking, similarity, motif (with --learner-args "
+            '"--motif-model …"), or none to see the difference.'
+        ),
+    ] = "retrieval",
+    llm: Annotated[
+        str,
+        typer.Option(
+            help="Who judges: rules, openai (any compatible server), or vllm (a server of its own)."
+        ),
+    ] = "rules",
+    spec: Annotated[str | None, typer.Option(help="Annotation specification: a name or a file.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Server of --llm openai, for example http://127.0.0.1:8000/v1.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model of --llm openai; for vllm a folder or a hub's name. [vllm: a stand-in, trained here]"
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="How long to watch. [4; what can be learnt is watched until it is, 10 at most]",
+        ),
+    ] = None,
+    annotators: Annotated[int, typer.Option(min=1, max=16, help="Annotator processes.")] = 2,
+    run: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Keep the view's last frame as an SVG picture here.")
+    ] = None,
+    broker_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the demo's own broker.")
+    ] = DEFAULT_PORT,
+    learner_args: Annotated[str, typer.Option(help="More flags for onibus learn, in quotes.")] = "",
+) -> None:
+    """Run everything on this machine and watch it learn; a summary and a report at the end."""
+    from rich.console import Console
+
+    from infra.demo.session import ANNOTATED, DemoOptions, one_at_a_time
+    from infra.demo.watch import watch_for
+    from learner.options import COMPARED, default_specs
+    from producers.nethack.tasks import make_task
+
+    if llm == "openai" and model is None:
+        raise OnibusError(f"--llm {llm} needs --model, and --base-url unless it is OpenAI's own; add them")
+    make_task(task).close()  # type: ignore[no-untyped-call]
+    name = run or f"demo-{task}-{reward}-{time.strftime('%Y%m%d-%H%M%S')}"
+    (usual,) = default_specs(task, reward)
+    simple = llm == "vllm" and model is None and reward not in COMPARED  # what the stand-in can answer
+    given_spec = spec or usual.name + ("-one-word" if simple else "")
+    learner = learner_args.split()
+    learner += ["--spec", f"{_spec_name(given_spec)}={usual.coefficient}"] if reward != "none" else []
+    options = DemoOptions(
+        run=name,
+        task=task,
+        reward=reward,
+        spec=given_spec,
+        spec_name=_spec_name(given_spec),
+        judge_name=_judge_name(reward, llm, model),
+        judge=_judge_flags(llm, base_url, model),
+        learner=tuple(learner),
+        watch=watch_for(minutes, task, reward),
+        annotators=annotators,
+        broker_port=broker_port,
+    )
+    stopping = stop_event()
+    with one_at_a_time(settings.runs_dir):
+        if llm == "vllm" and reward in ANNOTATED:
+            options = _with_server(settings, options, model, stopping)
+        _play(settings, options, Console(), picture, stopping)
+
+
+def _judge_name(reward: str, llm: str, model: str | None) -> str:
+    match reward:
+        case "none":
+            return "nobody"
+        case "similarity":
+            return "likeness to the goal"
+        case "motif":
+            return "a frozen model"
+    return llm if model is None else f"{llm} ({model})"
+
+
+def _judge_flags(llm: str, base_url: str | None, model: str | None) -> tuple[str, ...]:
+    flags = ["--llm", llm]
+    flags += ["--base-url", base_url] if base_url else []
+    flags += ["--model", model] if model else []
+    return tuple(flags)
+
+
+def _with_server(
+    settings: Settings, options: DemoOptions, model: str | None, stopping: threading.Event
+) -> DemoOptions:
+    """The same demo with a vLLM server of its own that judges; what it serves is made first if need be."""
+    from consumers.tiny_llama.folder import SPECS
+    from infra.demo.session import free_port
+    from infra.vllm.environment import vllm_python
+    from infra.vllm.server import VllmServer
+
+    vllm_python()  # missing: say so before anything else
+    if model is None and options.spec not in SPECS:
+        raise OnibusError(
+            f"the stand-in for a model answers {' and '.join(SPECS)} alone, not {options.spec}; give --model"
+        )
+    server = VllmServer.of(model or str(stand_in(settings, stopping)), free_port())
+    shown = server.name if model else f"{server.name}, a stand-in trained here"
+    flags = tuple(server.judge_flags())
+    return replace(options, server=server, judge=flags, judge_name=f"vLLM ({shown})")
+
+
+def _play(
+    settings: Settings,
+    options: DemoOptions,
+    console: Console,
+    picture: Path | None,
+    stopping: threading.Event,
+) -> None:
+    from infra.demo.session import Demo
+
+    with Demo(settings, options, console, stopping) as running:
+        running.watch()
+        if picture is not None:
+            running.picture(picture)
+        running.stop_components()
+        _finish(console, running)
+
+
+def _finish(console: Console, running: Demo) -> None:
+    """Summary and report, while the broker still runs."""
+    from infra.demo.summary import CaptionRow, print_summary
+    from learner.reporting.report import write_report
+    from learner.run_files.judged_captions import judge_captions
+    from learner.run_files.versions import keep_versions
+
+    report: Path | None = None
+    rows: list[CaptionRow] = []
+    if (running.folder / "history.jsonl").exists():
+        with console.status("writing the report …"):
+            captions = judge_captions(running.settings, running.folder)
+            keep_versions(running.settings, running.folder)
+            report = write_report(running.folder, captions)
+        rows = [CaptionRow(c.text, c.verdict, c.steps, c.reward) for c in captions if c.reward > 0]
+    print_summary(console, running, rows, report)
+
+
+def _spec_name(spec: str) -> str:
+    from consumers.specs.spec_file import load_spec
+
+    return load_spec(spec).name

@@ -1,0 +1,94 @@
+"""Flags that choose labels, shared by the commands of ``onibus labels``."""
+
+from __future__ import annotations
+
+import getpass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.errors import OnibusError
+
+if TYPE_CHECKING:
+    from consumers.labels.filter import LabelFilter
+    from consumers.specs.known_specs import KnownSpecs
+
+
+class Verdict(StrEnum):
+    """Verdicts as a person types them, and "withdrawn" for none in force."""
+
+    HELPFUL = "helpful"
+    UNHELPFUL = "unhelpful"
+    UNSURE = "unsure"
+    FIRST = "first"
+    SECOND = "second"
+    TIE = "tie"
+    WITHDRAWN = "withdrawn"
+
+
+class Origin(StrEnum):
+    """Who answered."""
+
+    LLM = "llm"
+    RULES = "rules"
+    HUMAN = "human"
+    WITHDRAWAL = "withdrawal"
+
+
+Specs = Annotated[
+    list[str] | None,
+    typer.Option("--spec", help="Name of a spec, or the first digits of its id; repeatable."),
+]
+Verdicts = Annotated[list[Verdict] | None, typer.Option("--verdict", help="In force; repeatable.")]
+Text = Annotated[str, typer.Option(help="Stands in the caption; upper and lower case alike.")]
+Annotator = Annotated[str | None, typer.Option(help="Name of the annotator or person.")]
+OriginOption = Annotated[Origin | None, typer.Option(help="Who answered.")]
+Since = Annotated[str | None, typer.Option(help="Annotated then or later: 2026-11-23T12:00, UTC.")]
+Before = Annotated[str | None, typer.Option(help="Annotated earlier.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        help="Labels as they were: at a time (2026-11-23T12:00), at offsets of the annotation log "
+        "(0:120,1:98,…) or at a version of a reward model (MODEL@12)."
+    ),
+]
+Subject = Annotated[str, typer.Argument(help="First digits of a caption's id, or the whole caption.")]
+Person = Annotated[str | None, typer.Option(help="Who says so. [default: the user's name]")]
+Note = Annotated[str, typer.Option(help="Why; kept in the history.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would be done.")]
+
+
+def label_filter(
+    specs: KnownSpecs,
+    spec: list[str] | None,
+    verdict: list[Verdict] | None,
+    text: str,
+    annotator: str | None,
+    origin: Origin | None,
+    since: str | None,
+    before: str | None,
+) -> LabelFilter:
+    """What the flags choose."""
+    from consumers.labels.as_of import parse_time
+    from consumers.labels.filter import LabelFilter
+    from schemas.records import Origin as RecordOrigin
+
+    chosen = specs.chosen(spec)
+    return LabelFilter(
+        spec_ids=None if chosen is None else frozenset(chosen),
+        verdicts=frozenset(v.value for v in verdict or ()),
+        text=text,
+        annotator=annotator,
+        origin=RecordOrigin(origin) if origin else None,
+        since=parse_time(since, "--since") if since else None,
+        before=parse_time(before, "--before") if before else None,
+    )
+
+
+def user_name() -> str:
+    """Who corrects, where nobody said so."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise OnibusError("nobody knows who you are; say so with --person") from error

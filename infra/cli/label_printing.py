@@ -1,0 +1,84 @@
+"""Labels for people to read, on a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from consumers.labels.fold import FoldedLabel
+    from consumers.specs.known_specs import KnownSpecs
+
+ID_DIGITS = 12
+"""Hex digits of a caption's id that are shown: enough to name it."""
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while the block runs; call what it gives with each number that is done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+def say(told: dict[str, Any], line: str, as_json: bool) -> None:
+    """What was done, as JSON or in a line."""
+    typer.echo(json.dumps(told) if as_json else line)
+
+
+def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
+    """A table, a label a row."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from consumers.labels.filter import verdict_name
+    from consumers.labels.fold import iso
+
+    table = Table("id", "verdict", "spec", "by", "annotated", "answers", "caption")
+    for label in labels:
+        table.add_row(
+            label.subject_id.hex()[:ID_DIGITS],
+            verdict_name(label),
+            specs.name(label.spec_id),
+            Text(f"{label.annotator} ({label.origin.value})"),
+            iso(label.annotated_at)[:19],
+            str(label.annotations),
+            Text(label.text),
+        )
+    Console().print(table)
+
+
+def print_history(told: dict[str, Any]) -> None:
+    """What :func:`consumers.labels.history.history_json` tells."""
+    typer.echo(f"{told['subject_id']}  " + " | ".join(told["texts"]))
+    for label in told["labels"]:
+        spent = f"{label['tokens_in']} + {label['tokens_out']} tokens, {label['latency_us'] / 1e6:.2f} s"
+        typer.echo(
+            f"\nunder {label['spec']} ({label['spec_id']}): {label['verdict'] or 'withdrawn'}; "
+            f"{label['annotations']} answers, {spent}"
+        )
+        for one in told["history"]:
+            if one["spec_id"] == label["spec_id"]:
+                _print_annotation(one)
+
+
+def _print_annotation(one: dict[str, Any]) -> None:
+    who = f"{one['annotator']} ({one['origin']}{', ' + one['model'] if one['model'] else ''})"
+    verdict = one["verdict"] or "withdrawn"
+    typer.echo(
+        f"  {one['annotated_at']}  {verdict} by {who}, partition {one['partition']} offset {one['offset']}"
+    )
+    for name in ("reason", "prompt", "raw_answer"):
+        if one[name]:
+            typer.echo("\n".join(f"      {name}: {line}" for line in one[name].splitlines()))
+    if one["tokens_in"] or one["tokens_out"]:
+        cost = f"{one['tokens_in']} + {one['tokens_out']} tokens, {one['latency_us'] / 1e6:.2f} s"
+        typer.echo(f"      cost: {cost}, attempt {one['attempt']}")

@@ -1,0 +1,109 @@
+"""``onibus labels serve``: a page to look through labels and correct them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.label_options import Person, user_name
+from infra.cli.options import with_settings
+from infra.errors import OnibusError
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_LOOK_SECONDS = 0.2
+_LAST_SECONDS = 5.0
+"""How long requests under way may take after a stop."""
+
+
+def register(group: typer.Typer) -> None:
+    """Add it to the commands of ``onibus labels``."""
+    group.command("serve")(with_settings(serve))
+
+
+def serve(
+    settings: Settings,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other than this machine's own, a token is asked for.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8765,
+    allow_edit: Annotated[bool, typer.Option("--allow-edit", help="Let visitors correct labels.")] = False,
+    person: Person = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Show what this reward model, a file or a name on the bus, thinks, too."),
+    ] = None,
+) -> None:
+    """Serve a page of all labels: filter them, see their history, correct them with one key."""
+    import uvicorn
+
+    from consumers.labels.live_index import BoardFeed, LabelBoard
+    from consumers.labels.web import PageOptions, is_loopback, label_site
+    from consumers.specs.known_specs import KnownSpecs
+    from infra.process.shutdown import stop_event
+
+    options = PageOptions(
+        host,
+        (person or user_name()) if allow_edit else None,
+        None if is_loopback(host) else secrets.token_urlsafe(24),
+        _score(settings, model),
+    )
+    stopping, board = stop_event(), LabelBoard()
+    feed = BoardFeed(settings, board)
+    try:
+        feed.load()
+        feed.start()
+        site = label_site(settings, board, KnownSpecs.read(settings), options)
+        listening = _listening(host, port)
+        where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
+        typer.echo(where if options.token is None else f"{where}?token={options.token}")
+        _serve(
+            uvicorn.Server(uvicorn.Config(site, log_level="warning", access_log=False)), listening, stopping
+        )
+    finally:
+        feed.stop()
+
+
+def _serve(server: uvicorn.Server, listening: socket.socket, stopping: threading.Event) -> None:
+    """Serve until ``stopping`` is set. In the main thread uvicorn would die of the signal that ends it."""
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while thread.is_alive() and not stopping.wait(_LOOK_SECONDS):
+        pass
+    server.should_exit = True
+    thread.join(_LAST_SECONDS)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+        # Connections inherit it. Without it an answer's head and body, written one after the other, are 40 ms
+        # apart: asyncio asks for it only where a socket names its protocol, which create_server leaves at 0.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
+    except OSError as error:
+        raise OnibusError(
+            f"cannot listen on {host}, port {port} ({error.strerror}); choose another --port or --host"
+        ) from error
+
+
+def _score(settings: Settings, name: str | None) -> Callable[[list[str]], list[float]] | None:
+    if name is None:
+        return None
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from consumers.replay.judges import load_model
+    from schemas.records import Kind
+
+    model = load_model(settings, name)
+    if model.kind is not Kind.JUDGE_ONE:
+        raise OnibusError(f"model {name} ranks captions; the page shows what a classification model thinks")
+    return lambda texts: [float(p) for p in model.probability((text,) for text in texts)]

@@ -1,0 +1,314 @@
+"""``onibus labels …``: look at the labels, correct them, take them along."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.cli import label_files, label_serving
+from infra.cli.label_options import (
+    Annotator,
+    AsOf,
+    Before,
+    Note,
+    OriginOption,
+    Person,
+    Since,
+    Specs,
+    Subject,
+    Text,
+    Verdict,
+    Verdicts,
+    Yes,
+    label_filter,
+    user_name,
+)
+from infra.cli.label_printing import ID_DIGITS, print_history, print_labels, progress, say
+from infra.cli.options import AsJson, with_settings
+from infra.errors import OnibusError
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from consumers.labels.fold import FoldedLabel, LabelFold
+    from consumers.specs.known_specs import KnownSpecs
+
+_EXAMPLES = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to ``app``."""
+    group = typer.Typer(help="Look at labels, correct them, take them along.", no_args_is_help=True)
+    group.command("list")(with_settings(list_labels))
+    group.command("show")(with_settings(show))
+    group.command("set")(with_settings(set_label))
+    group.command("withdraw")(with_settings(withdraw_labels))
+    group.command("annotate-again")(with_settings(annotate_again))
+    label_files.register(group)
+    label_serving.register(group)
+    app.add_typer(group, name="labels")
+
+
+def list_labels(
+    settings: Settings,
+    spec: Specs = None,
+    verdict: Verdicts = None,
+    text: Text = "",
+    annotator: Annotator = None,
+    origin: OriginOption = None,
+    since: Since = None,
+    before: Before = None,
+    as_of: AsOf = None,
+    limit: Annotated[int, typer.Option(min=0, help="Show so many, the newest; 0 for all.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List labels in force, newest first; --verdict withdrawn shows those that were taken back."""
+    from consumers.labels.as_of import labels_as_of
+    from consumers.labels.fold import label_json
+    from consumers.specs.known_specs import KnownSpecs
+
+    specs = KnownSpecs.read(settings)
+    wanted = label_filter(specs, spec, verdict, text, annotator, origin, since, before)
+    found = wanted.newest_first(labels_as_of(settings, as_of, wanted.spec_ids))
+    shown = found[: limit or None]
+    if as_json:
+        typer.echo(json.dumps([label_json(label, specs.name(label.spec_id)) for label in shown], indent=2))
+    else:
+        print_labels(shown, specs)
+    if len(shown) < len(found):
+        typer.echo(f"the newest {len(shown):,} of {len(found):,}; --limit 0 shows all", err=True)
+
+
+def show(
+    settings: Settings,
+    subject: Subject,
+    spec: Specs = None,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show all that is known of one caption: verdicts, every answer as it came, prompts, costs."""
+    from consumers.labels.as_of import annotations_as_of
+    from consumers.labels.corrections import SubjectName
+    from consumers.labels.fold import LabelFold
+    from consumers.labels.history import history_json
+    from consumers.specs.known_specs import KnownSpecs
+
+    specs, name = KnownSpecs.read(settings), SubjectName(subject)
+    chosen = specs.chosen(spec)
+    logged = [
+        one
+        for one in annotations_as_of(
+            settings, as_of, lambda key: name.may_be(key) and (not chosen or key[:8] in chosen)
+        )
+        if one.annotation is not None
+    ]
+    found = name.find(LabelFold(logged))
+    told = history_json(found.subject_id, logged, specs)
+    if as_json:
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        print_history(told)
+
+
+def set_label(
+    settings: Settings,
+    subject: Subject,
+    verdict: Annotated[Verdict, typer.Argument(help="What it is.")],
+    spec: Annotated[str, typer.Option(help="Name of the spec (its newest), or the first digits of its id.")],
+    note: Note = "",
+    person: Person = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="The caption may be one that nobody has judged yet.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set a verdict by hand. It stands over every later answer of a model, until it is withdrawn."""
+    from consumers.labels.as_of import annotations_as_of
+    from consumers.labels.corrections import SubjectName, new_caption, set_by_hand
+    from consumers.labels.fold import LabelFold
+    from consumers.labels.writer import LabelWriter
+    from consumers.specs.known_specs import KnownSpecs
+    from schemas.records import Verdict as RecordVerdict
+
+    specs, name = KnownSpecs.read(settings), SubjectName(subject)
+    spec_id = specs.newest(spec)
+    labels = LabelFold(annotations_as_of(settings, None, name.may_be))
+    now = time.time_ns() // 1000
+    found = new_caption(settings, subject, now) if new and not len(labels) else name.find(labels)
+    if verdict is Verdict.WITHDRAWN:
+        raise OnibusError("withdrawn is no verdict; use: onibus labels withdraw")
+    before = labels.get(spec_id, found.subject_id)
+    change = set_by_hand(
+        found, spec_id, specs[spec_id], RecordVerdict(verdict), person or user_name(), note, now
+    )
+    with LabelWriter(settings) as writer:
+        writer.write([change])
+    was = "no label" if before is None or before.verdict is None else before.verdict.value
+    if as_json:
+        told = {
+            "subject_id": found.subject_id.hex(),
+            "spec_id": spec_id.hex(),
+            "was": was,
+            "is": verdict.value,
+        }
+        typer.echo(json.dumps(told | {"person": change.annotations[0].annotator}))
+    else:
+        typer.echo(f"{found.subject_id.hex()}: {was} -> {verdict.value} under {spec}, by hand")
+
+
+def withdraw_labels(
+    settings: Settings,
+    subject: Annotated[
+        str | None, typer.Argument(help="One caption: first digits of its id, or all of it.")
+    ] = None,
+    spec: Specs = None,
+    verdict: Verdicts = None,
+    text: Text = "",
+    annotator: Annotator = None,
+    origin: OriginOption = None,
+    since: Since = None,
+    before: Before = None,
+    note: Note = "",
+    person: Person = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Withdraw labels, people's too: nothing is in force then, and annotators ask if they see the caption."""
+    from consumers.labels.as_of import labels_as_of
+    from consumers.labels.corrections import SubjectName, withdraw
+    from consumers.specs.known_specs import KnownSpecs
+
+    specs = KnownSpecs.read(settings)
+    wanted = label_filter(specs, spec, verdict, text, annotator, origin, since, before)
+    labels = labels_as_of(settings, None, wanted.spec_ids)
+    chosen = wanted.newest_first(labels)
+    if subject is not None:
+        subject_id = SubjectName(subject).find(labels).subject_id
+        chosen = [label for label in chosen if label.subject_id == subject_id]
+    if _is_dry_run("withdraw", chosen, specs, yes or subject is not None, as_json):
+        return
+    written = _write(
+        settings, withdraw(chosen, person or user_name(), note, time.time_ns() // 1000), len(chosen)
+    )
+    say({"withdrawn": written}, f"withdrew {written:,} labels", as_json)
+
+
+def annotate_again(
+    settings: Settings,
+    spec: Annotated[str, typer.Option(help="Spec whose labels are chosen: a name, or an id's first digits.")],
+    under: Annotated[
+        str | None,
+        typer.Option(
+            help="Have them judged under this spec instead, if they have no label there; none is withdrawn."
+        ),
+    ] = None,
+    verdict: Verdicts = None,
+    text: Text = "",
+    annotator: Annotator = None,
+    origin: OriginOption = None,
+    since: Since = None,
+    before: Before = None,
+    people_too: Annotated[
+        bool, typer.Option("--people-too", help="Also what people said; else that stands.")
+    ] = False,
+    note: Note = "asked again",
+    person: Person = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait until annotators have judged them.")
+    ] = 60.0,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have captions judged again: withdraws their labels and puts the captions on the bus once more.
+
+    An annotator never asks about a caption that has a label, so the label goes first; then the caption is
+    published as if it had just been seen (run "asked-again"), and again while it has no label. Interrupted
+    in between, go on with --verdict withdrawn.
+    """
+    from consumers.labels.as_of import labels_as_of
+    from consumers.labels.corrections import FOLLOWED_SECONDS, AskingAgain, withdraw
+    from consumers.specs.known_specs import KnownSpecs
+    from schemas.records import Kind
+
+    specs = KnownSpecs.read(settings)
+    target = specs.newest(under or spec)
+    if specs[target].kind is not Kind.JUDGE_ONE:
+        raise OnibusError(
+            f"spec {specs.name(target)} compares captions; annotators choose the pairs; use onibus labels "
+            "withdraw, and they are asked about when their captions come again"
+        )
+    sources = set(specs.matching(spec)) - {target} if under else {target}
+    wanted = replace(
+        label_filter(specs, None, verdict, text, annotator, origin, since, before),
+        spec_ids=frozenset(sources),
+    )
+    labels = labels_as_of(settings, None, {*sources, target})
+    chosen = [
+        label
+        for label in wanted.newest_first(labels)
+        if (not _has_label(labels, target, label.subject_id) if under else people_too or not label.by_person)
+    ]
+    if _is_dry_run("have judged again", chosen, specs, yes, as_json):
+        return
+    if not under:
+        in_force = [label for label in chosen if label.verdict is not None]
+        changes = withdraw(in_force, person or user_name(), note, time.time_ns() // 1000)
+        _write(settings, changes, len(in_force))
+        time.sleep(FOLLOWED_SECONDS)
+    again = AskingAgain(settings, chosen, target)
+    published = again.publish()
+    with progress("judged", len(chosen)) as advance:
+        missing = again.wait(wait, advance)
+    if missing:
+        typer.echo(
+            f"{missing:,} have no label yet; they are judged when an annotator of spec "
+            f"{specs.name(target)} runs",
+            err=True,
+        )
+    told = {"published": published, "judged": published - missing}
+    say(told, f"put {published:,} captions on the bus again, {published - missing:,} are judged", as_json)
+
+
+def _has_label(labels: LabelFold, spec_id: bytes, subject_id: bytes) -> bool:
+    label = labels.get(spec_id, subject_id)
+    return label is not None and label.verdict is not None
+
+
+def _is_dry_run(what: str, chosen: list[FoldedLabel], specs: KnownSpecs, yes: bool, as_json: bool) -> bool:
+    """Say what would be done, unless ``yes``; whether that is all."""
+    from consumers.labels.filter import counts
+
+    if yes and chosen:
+        return False
+    rows = [
+        {
+            "spec": specs.name(spec_id),
+            "spec_id": spec_id.hex(),
+            "verdict": verdict,
+            "origin": origin,
+            "labels": n,
+        }
+        for (spec_id, verdict, origin), n in sorted(counts(chosen).items())
+    ]
+    if as_json:
+        typer.echo(
+            json.dumps({"would": what, "labels": len(chosen), "counts": rows, "done": False}, indent=2)
+        )
+        return True
+    typer.echo(f"would {what}: {len(chosen):,} labels" + ("; --yes does it" if chosen else ""))
+    for row in rows:
+        typer.echo(f"  {row['labels']:,} {row['verdict']} ({row['origin']}) under {row['spec']}")
+    for label in chosen[:_EXAMPLES]:
+        typer.echo(f"  e.g. {label.subject_id.hex()[:ID_DIGITS]} {label.text}")
+    return True
+
+
+def _write(settings: Settings, changes: Iterable[Any], count: int) -> int:
+    from consumers.labels.writer import LabelWriter
+
+    with LabelWriter(settings) as writer, progress("written", count) as advance:
+        return writer.write(changes, advance)

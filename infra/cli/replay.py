@@ -1,0 +1,306 @@
+"""``onibus replay …``: models made again from the annotation log, and held against each other."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.cli import replay_episodes
+from infra.cli.evaluation_printing import agreement_json, print_agreement, print_evaluation
+from infra.cli.label_printing import progress
+from infra.cli.options import AsJson, with_settings
+from infra.errors import OnibusError
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from consumers.labels.annotation_log_reader import AnnotationSource, LoggedAnnotation
+    from consumers.replay.verify_labels import LabelCheck
+    from consumers.reward_models.version_log import Training
+    from consumers.specs.known_specs import KnownSpecs
+
+_SHOWN_DIFFERENCES = 10
+_WHOSE = {"labels": "in_force", "people": "people", "annotators": "annotators"}
+_JUDGE_HELP = (
+    "A model file or a model's name on the bus, or labels:SPEC (what is in force), people:SPEC (their word "
+    "alone), annotators:SPEC (what models and rules said, whatever people say)."
+)
+
+AsOf = Annotated[
+    str | None, typer.Option(help="Labels as they were: a time, offsets, or a version of a model (MODEL@12).")
+]
+FromFile = Annotated[
+    Path | None, typer.Option("--from", help="Read this file of onibus labels export instead of the log.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to ``app``."""
+    group = typer.Typer(
+        help="Make again from the logs: reward models, labels, episodes.", no_args_is_help=True
+    )
+    group.command()(with_settings(train))
+    group.command()(with_settings(verify))
+    group.command()(with_settings(evaluate))
+    group.command()(with_settings(compare))
+    replay_episodes.register(group)
+    app.add_typer(group, name="replay")
+
+
+def train(
+    settings: Settings,
+    out: Annotated[Path, typer.Argument(help="File to write, in safetensors; its cards come beside it.")],
+    spec: Annotated[str, typer.Option(help="Name of the spec (its newest), or the first digits of its id.")],
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Learn from what was written before: a time (2026-11-23T12:00), offsets (0:120,1:98,…) or a "
+            "version of a reward model (MODEL@12). [default: everything]"
+        ),
+    ] = None,
+    source: FromFile = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of initial weights and mini-batches.")] = 0,
+    steps: Annotated[int, typer.Option(min=32, help="Gradient steps, a multiple of 32.")] = 512,
+    threshold: Annotated[
+        float, typer.Option(help="Goes on the card: above which the model's judgement is to count.")
+    ] = 0.5,
+    helpful_weight: Annotated[
+        float | None, typer.Option(help="Weight of helpful captions in the loss; unhelpful ones have 1.")
+    ] = None,
+    network: Annotated[
+        str, typer.Option(help="max-over-time (which online trainers use), published, small or large.")
+    ] = "max-over-time",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model. [default: the spec's, and -replayed]")
+    ] = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Put it on the bus, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a reward model on the annotation log, or on a file of it, all over again."""
+    _one_thread()
+    from consumers.labels.as_of import resolve_as_of
+    from consumers.replay.offline_training import TrainingPlan, write_model
+    from consumers.replay.offline_training import train as train_model
+    from consumers.replay.publish import publish_model
+
+    with _annotations(settings, source, spec) as (annotations, specs):
+        spec_id = specs.newest(spec)
+        plan = TrainingPlan(
+            name or f"{specs[spec_id].name}-replayed",
+            spec_id,
+            specs[spec_id],
+            resolve_as_of(settings, annotations, until),
+            seed,
+            steps,
+            threshold,
+            None if helpful_weight is None else (1.0, helpful_weight),
+            network,
+        )
+        with progress("gradient steps", steps) as advance:
+            version = train_model(annotations, plan, advance)
+    data = f"the annotations of {source.name}" if source else "the annotation log"
+    card = write_model(out, version, plan, data)
+    published = publish_model(settings, version) if publish else False
+    if as_json:
+        typer.echo(json.dumps(asdict(card) | {"published": published}, indent=2))
+        return
+    typer.echo(
+        f"{card.model}: {card.gradient_steps:,} steps, loss {card.metrics['loss']:.3f}; SHA-256 {card.sha256}"
+    )
+    typer.echo(f"written to {out}; what it is: {out}.md" + ("; on the bus, too" if published else ""))
+
+
+def verify(
+    settings: Settings,
+    model: Annotated[
+        str | None, typer.Argument(help="Reward model, by its name or the beginning of it. [default: all]")
+    ] = None,
+    labels: Annotated[bool, typer.Option(help="--no-labels leaves the label table out.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make every version of the reward models again, and the label table; compare bit for bit.
+
+    Ends with exit code 1 if something is not identical.
+    """
+    _one_thread()
+    from consumers.replay.verify_labels import verify_labels
+    from consumers.replay.verify_models import verify_training
+    from consumers.reward_models.version_log import read_updates, trainings
+    from consumers.specs.known_specs import KnownSpecs
+
+    specs = KnownSpecs.read(settings)
+    chosen = _matching(trainings(read_updates(settings)), model)
+    checks = []
+    for training in chosen:
+        with progress(training.model, len(training.versions)) as advance:
+            checks.append(verify_training(settings, training, specs, advance))
+        if not as_json:
+            typer.echo(checks[-1].line)
+    if not chosen and not as_json:
+        typer.echo("no reward model has a version yet")
+    label_check = verify_labels(settings) if labels else None
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "trainings": [asdict(check) for check in checks],
+                    "labels": None if label_check is None else _label_check_json(label_check),
+                },
+                indent=2,
+            )
+        )
+    elif label_check is not None:
+        _print_label_check(label_check)
+    if any(check.identical < check.versions for check in checks) or (label_check and not label_check.is_well):
+        raise typer.Exit(1)
+
+
+def evaluate(
+    settings: Settings,
+    model: Annotated[str, typer.Argument(help="A model file, or the name of a model on the bus.")],
+    spec: Annotated[
+        str | None,
+        typer.Option(help="Hold it against the labels of this spec. [default: what it learned from]"),
+    ] = None,
+    people: Annotated[bool, typer.Option("--people", help="Against people's verdicts alone.")] = False,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Only the sixteenth of captions that no model learns from.")
+    ] = False,
+    threshold: Annotated[float, typer.Option(help="Probability above which it says yes.")] = 0.5,
+    worst: Annotated[
+        int, typer.Option(min=0, help="Show so many captions that it is most wrong about.")
+    ] = 10,
+    as_of: AsOf = None,
+    source: FromFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a reward model against labels: accuracy, ROC-AUC, Brier score, calibration, worst mistakes."""
+    _one_thread()
+    from consumers.replay import evaluation
+    from consumers.replay.judges import load_model, verdicts_of
+
+    loaded = load_model(settings, model)
+    with _annotations(settings, source) as (annotations, specs):
+        spec_id = specs.newest(spec) if spec else loaded.spec_id
+        verdicts = verdicts_of(_read(settings, annotations, as_of), spec_id)
+    truth = verdicts.people if people else verdicts.in_force
+    told = evaluation.evaluate(loaded, evaluation.held_out(truth) if held_out else truth, threshold, worst)
+    if as_json:
+        typer.echo(json.dumps(asdict(told) | {"model": model}, indent=2, default=bytes.hex))
+    else:
+        print_evaluation(told)
+
+
+def compare(
+    settings: Settings,
+    first: Annotated[str, typer.Argument(help=_JUDGE_HELP)],
+    second: Annotated[str, typer.Argument(help="The other one.")],
+    threshold: Annotated[float, typer.Option(help="Probability above which a model says yes.")] = 0.5,
+    show: Annotated[int, typer.Option(min=0, help="Show so many captions on which they differ.")] = 10,
+    as_of: AsOf = None,
+    source: FromFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold two judges against each other: agreement, Cohen's kappa, and where they differ."""
+    _one_thread()
+    from consumers.replay.evaluation import agree
+    from consumers.replay.judges import Judged, RewardModel, load_model, verdicts_of
+
+    with _annotations(settings, source) as (annotations, specs):
+        logged = list(_read(settings, annotations, as_of))
+    found: dict[str, dict[bytes, Judged] | RewardModel] = {}
+    for name in (first, second):
+        whose, colon, spec = name.partition(":")
+        if colon and whose in _WHOSE:
+            found[name] = getattr(verdicts_of(logged, specs.newest(spec)), _WHOSE[whose])
+        else:
+            found[name] = load_model(settings, name)
+    # A model judges what the other side did; two models, all that was judged under the first one's spec.
+    labels = [judge for judge in found.values() if isinstance(judge, dict)]
+    models = [judge for judge in found.values() if isinstance(judge, RewardModel)]
+    subjects = labels[0] if labels else verdicts_of(logged, models[0].spec_id).in_force
+    one, other = (
+        judge if isinstance(judge, dict) else judge.judge(subjects, threshold)
+        for judge in (found[first], found[second])
+    )
+    told = agree(one, other)
+    if as_json:
+        typer.echo(json.dumps(agreement_json(told, first, second), indent=2))
+    else:
+        print_agreement(told, first, second, show)
+
+
+def _matching(found: list[Training], model: str | None) -> list[Training]:
+    if model is None:
+        return found
+    chosen = [training for training in found if training.model.startswith(model)]
+    if not chosen:
+        names = ", ".join(sorted({training.model for training in found})) or "none yet"
+        raise OnibusError(f"there is no reward model {model}; there are: {names}")
+    return chosen
+
+
+@contextmanager
+def _annotations(
+    settings: Settings, file: Path | None, spec: str | None = None
+) -> Iterator[tuple[AnnotationSource, KnownSpecs]]:
+    """The log, of one spec if it is named, or a file of it; and the specs that are known there."""
+    from consumers.labels.annotation_log_reader import AnnotationReader, of_specs
+    from consumers.labels.export import AnnotationFile
+    from consumers.specs.known_specs import KnownSpecs
+    from infra.kafka.codecs import codec_for
+
+    if file is not None:
+        source = AnnotationFile(file)
+        yield source, KnownSpecs(source.specs)
+        return
+    specs = KnownSpecs.read(settings)
+    wanted = None if spec is None else of_specs({specs.newest(spec)})
+    with AnnotationReader(settings, codec_for(settings), wanted) as reader:
+        yield reader, specs
+
+
+def _read(settings: Settings, source: AnnotationSource, as_of: str | None) -> Iterator[LoggedAnnotation]:
+    from consumers.labels.as_of import resolve_as_of
+
+    return source.read(resolve_as_of(settings, source, as_of))
+
+
+def _label_check_json(check: LabelCheck) -> dict[str, Any]:
+    return {
+        "labels": check.labels,
+        "annotations": check.annotations,
+        "changing": check.changing,
+        "table_differs": check.table_differs,
+        "unreadable": check.unreadable,
+        "differences": [
+            {
+                "spec_id": one.spec_id.hex(),
+                "subject_id": one.subject_id.hex(),
+                "on_topic": one.on_topic and one.on_topic.value,
+                "by_log": one.by_log and one.by_log.value,
+            }
+            for one in check.differences
+        ],
+    }
+
+
+def _print_label_check(check: LabelCheck) -> None:
+    typer.echo(check.line)
+    for one in check.differences[:_SHOWN_DIFFERENCES]:
+        topic, log = (v.value if v else "no label" for v in (one.on_topic, one.by_log))
+        typer.echo(
+            f"  {one.subject_id.hex()} under {one.spec_id.hex()}: {topic} on the topic, {log} by the log"
+        )
+    if check.changing:
+        typer.echo(f"  {check.changing:,} labels changed meanwhile and were left out")
+
+
+def _one_thread() -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the weights' bits depend on it

@@ -1,0 +1,172 @@
+"""``onibus replay episode`` and ``onibus replay rewards``: recorded episodes, played again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.label_printing import progress
+from infra.cli.options import AsJson, with_settings
+from infra.errors import OnibusError
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from consumers.replay.episode_rewards import CaptionReward
+    from schemas.records import EpisodeFinished
+
+_Spec = Annotated[
+    str | None, typer.Option(help="Reward captions by the labels of this spec (as --reward retrieval does).")
+]
+_Model = Annotated[
+    str | None, typer.Option(help="Reward captions by this model, a file or a name on the bus, instead.")
+]
+_Threshold = Annotated[float, typer.Option(help="p(helpful) above which the model rewards.")]
+_Coefficient = Annotated[float, typer.Option(help="Of the intrinsic reward.")]
+_Beta = Annotated[float, typer.Option(help="Exponent of the count of a caption in its episode.")]
+_AsOf = Annotated[str | None, typer.Option(help="Labels as they were: a time, offsets, or MODEL@VERSION.")]
+
+
+def register(group: typer.Typer) -> None:
+    """Add both to the commands of ``onibus replay``."""
+    group.command()(with_settings(episode))
+    group.command()(with_settings(rewards))
+
+
+def episode(
+    settings: Settings,
+    name: Annotated[
+        str, typer.Argument(help="RUN/WORKER/ENVIRONMENT/EPISODE, or its beginning: the last that fits.")
+    ] = "",
+    spec: _Spec = None,
+    model: _Model = None,
+    threshold: _Threshold = 0.5,
+    coefficient: _Coefficient = 1.0,
+    beta: _Beta = 3.0,
+    as_of: _AsOf = None,
+    speed: Annotated[float, typer.Option(min=0.0, help="Steps a second; 0: as fast as it goes.")] = 10.0,
+    to: Annotated[
+        Path | None, typer.Option(help="Write an asciicast (asciinema plays it) instead of showing it.")
+    ] = None,
+) -> None:
+    """Play a recorded episode again, captions and rewards beside the map; tell if it is not the same."""
+    from rich.console import Console
+
+    from infra.cli.playback_view import Asciicast, PlaybackView, Terminal
+    from producers.nethack.episodes import episode_key
+    from producers.nethack.playback import frames
+
+    found = list(_episodes(settings, name))
+    if not found:
+        raise OnibusError(f"no recorded episode begins with {name!r}; see: onibus replay rewards")
+    record = found[-1]
+    key = episode_key(record).decode()
+    captions = [f.caption for f in frames(record) if f.caption is not None] if model else []
+    reward = _reward(settings, spec, model, captions, threshold, coefficient, beta, as_of)
+    view, pause = PlaybackView(f"{key} {record.task}"), 1 / speed if speed else 0.0
+    with Asciicast(to, key, pause or 0.02) if to else Terminal(Console()) as screen:
+        for frame in frames(record):
+            screen.show(view.add(frame, reward(frame.caption, frame.count)))
+            if to is None:
+                time.sleep(pause)
+    typer.echo(
+        f"{key}: {record.steps:,} steps, the same as recorded; {record.end}; return "
+        f"{record.extrinsic_return:g}, intrinsic {view.intrinsic:.3f}" + (f"; written to {to}" if to else "")
+    )
+
+
+def rewards(
+    settings: Settings,
+    name: Annotated[str, typer.Argument(help="Run, or the beginning of an episode's name.")] = "",
+    spec: _Spec = None,
+    model: _Model = None,
+    threshold: _Threshold = 0.5,
+    coefficient: _Coefficient = 1.0,
+    beta: _Beta = 3.0,
+    as_of: _AsOf = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many episodes, the last ones.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """What recorded episodes would have been rewarded under other labels, model, coefficient or β."""
+    from producers.nethack.episodes import episode_key
+    from producers.nethack.playback import frames
+
+    records = list(_episodes(settings, name))[-limit:]
+    steps = []
+    with progress("episodes played again", len(records)) as advance:
+        for record in records:
+            steps.append([(frame.caption, frame.count) for frame in frames(record)])
+            advance(1)
+    captions = [caption for one in steps for caption, _ in one if caption is not None]
+    reward = _reward(settings, spec, model, captions, threshold, coefficient, beta, as_of)
+    rows = [
+        {
+            "episode": episode_key(record).decode(),
+            "task": record.task,
+            "steps": record.steps,
+            "extrinsic_return": record.extrinsic_return,
+            "intrinsic_return": reward.total(one),
+            "rewarded_steps": sum(reward(caption, count) != 0 for caption, count in one),
+        }
+        for record, one in zip(records, steps, strict=True)
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        typer.echo(
+            f"{row['episode']}  {row['steps']:,} steps  extrinsic {row['extrinsic_return']:g}  "
+            f"intrinsic {row['intrinsic_return']:.3f} in {row['rewarded_steps']:,} steps"
+        )
+
+
+def _episodes(settings: Settings, name: str) -> Iterator[EpisodeFinished]:
+    """Recorded episodes whose names begin so, oldest first."""
+    from infra.kafka.clients import read_all
+    from infra.kafka.codecs import codec_for
+    from infra.kafka.topics import TopicNames
+    from schemas.codec import DecodeError
+    from schemas.records import EpisodeFinished
+
+    codec = codec_for(settings)
+    for records in read_all(settings, TopicNames(settings.topic_prefix).episodes):
+        for record in records:
+            if (record.key or b"").startswith(name.encode()):
+                try:
+                    yield codec.decode(EpisodeFinished, record.value)
+                except DecodeError as error:
+                    typer.echo(f"episode at offset {record.offset} cannot be read: {error}", err=True)
+
+
+def _reward(
+    settings: Settings,
+    spec: str | None,
+    model: str | None,
+    captions: list[str],
+    threshold: float,
+    coefficient: float,
+    beta: float,
+    as_of: str | None,
+) -> CaptionReward:
+    from consumers.replay.episode_rewards import CaptionReward
+
+    helpful = frozenset[str]()
+    if spec and model:
+        raise OnibusError("give --spec or --model, not both: captions are rewarded by one judge")
+    if model:
+        from consumers.replay.episode_rewards import helpful_by_model
+        from consumers.replay.judges import load_model
+
+        helpful = helpful_by_model(load_model(settings, model), captions, threshold)
+    elif spec:
+        from consumers.labels.as_of import labels_as_of
+        from consumers.specs.known_specs import KnownSpecs
+        from schemas.records import Verdict
+
+        labels = labels_as_of(settings, as_of, [KnownSpecs.read(settings).newest(spec)])
+        helpful = frozenset(label.texts[0] for label in labels if label.verdict is Verdict.HELPFUL)
+    return CaptionReward(helpful, coefficient, beta)

@@ -1,0 +1,46 @@
+"""`onibus report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cli.options import with_settings
+from infra.errors import OnibusError
+from infra.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("report")(report)
+
+
+@with_settings
+def report(
+    settings: Settings,
+    run: Annotated[str, typer.Argument(help="Name of a run in RUNS_DIR, or its folder.")],
+) -> None:
+    """Write one self-contained HTML page with a run's curves, captions, settings and versions."""
+    from learner.reporting.report import write_report
+    from learner.run_files.judged_captions import JudgedCaption, judge_captions, kept_captions
+    from learner.run_files.versions import keep_versions
+
+    folder = Path(run) if Path(run).is_dir() else settings.runs_dir / run
+    if not folder.is_dir():
+        raise OnibusError(f"no run {run} in {settings.runs_dir}; give one of: {_runs(settings.runs_dir)}")
+    captions: list[JudgedCaption] | None
+    try:
+        captions = judge_captions(settings, folder)
+        keep_versions(settings, folder)
+    except OnibusError as error:
+        captions = kept_captions(folder)
+        instead = "captions as the last report had them" if captions is not None else "no captions"
+        typer.echo(f"the annotation log cannot be read ({error}); {instead}", err=True)
+    typer.echo(str(write_report(folder, captions)))
+
+
+def _runs(runs_dir: Path) -> str:
+    names = sorted(p.parent.name for p in runs_dir.glob("*/options.json"))
+    return ", ".join(names) or "none there yet"

@@ -1,0 +1,87 @@
+"""``onibus rollout``: play without learning; captions and episodes go to the bus."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cli.options import AsJson, MetricsPort, Verbose, with_settings
+from infra.observability.multiprocess import share_between_processes
+from infra.process.logs import set_up_logging
+from infra.process.shutdown import stop_event
+from infra.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("rollout")(rollout)
+
+
+@with_settings
+def rollout(
+    settings: Settings,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="score, oracle, staircase, staircase-level-3, gold, scout, keyroom-s5, …; "
+            "if not given, the checkpoint's or score."
+        ),
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run in published records.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Worker processes.")] = 1,
+    environments: Annotated[int, typer.Option(min=1, max=1024, help="Environments in each worker.")] = 4,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps in all.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after this time.")] = None,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Stop after this many episodes in all.")] = None,
+    max_episode_steps: Annotated[
+        int | None, typer.Option(min=1, help="Step limit of an episode; the task's own if not given.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Base seed; the same seed plays the same episodes.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Run folder or checkpoint file whose policy plays; random if not given."),
+    ] = None,
+    metrics_port: MetricsPort = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Play without learning: captions and episodes go to the bus. Without a limit it plays until stopped."""
+    set_up_logging(verbose)
+    name = run or time.strftime("rollout-%Y%m%d-%H%M%S")
+    if metrics_port is not None:
+        share_between_processes()
+    stopping = stop_event()
+
+    from infra.observability import metrics
+    from producers.rollout import Policy, RolloutOptions
+    from producers.rollout import run as run_rollout
+
+    load_policy: Callable[[Path], Policy] | None = None
+    if checkpoint is not None:
+        from learner.policy import load_policy as load_checkpoint
+
+        load_policy = load_checkpoint
+        task = task or load_checkpoint(checkpoint).options.task
+    metrics.expose(metrics_port, settings.metrics_host)
+    options = RolloutOptions(
+        task=task or "score",
+        run=name,
+        workers=workers,
+        environments=environments,
+        steps=steps,
+        seconds=seconds,
+        episodes=episodes,
+        max_episode_steps=max_episode_steps,
+        seed=seed,
+        checkpoint=checkpoint,
+    )
+    summary = run_rollout(settings, options, stopping, load_policy)
+    typer.echo(json.dumps({"run": name, **asdict(summary)}) if as_json else f"run {name}: {summary}")

@@ -1,0 +1,96 @@
+"""``onibus status``: what a running system does, from the cluster alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.options import AsJson, with_settings
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from consumers.status import SystemStatus
+
+_SCRAPED = (
+    "onibus_pending_captions",
+    "onibus_owed_on_log_captions",
+    "onibus_model_circuit_open",
+    "onibus_model_failures_total",
+    "onibus_captions_dropped_total",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``onibus status``."""
+    app.command("status")(with_settings(status))
+
+
+def status(
+    settings: Settings,
+    minutes: Annotated[float, typer.Option(min=0.1, help="What counts as lately, for rates.")] = 5.0,
+    price_in: Annotated[float, typer.Option(min=0, help="US dollars for a million tokens of prompts.")] = 0.0,
+    price_out: Annotated[
+        float, typer.Option(min=0, help="US dollars for a million tokens of answers.")
+    ] = 0.0,
+    metrics_port: Annotated[
+        list[int] | None,
+        typer.Option(help="Look at the metrics of a process on this machine too; repeat it."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lag, rates, labels, costs, latencies and model versions of a running system."""
+    from consumers.annotator.cost import Prices
+    from consumers.status import system_status
+    from infra.observability.scraping import scrape
+
+    found = system_status(settings, minutes, Prices(price_in, price_out))
+    scraped = scrape(metrics_port) if metrics_port else None
+    metrics = {name: scraped.total(name) for name in _SCRAPED} if scraped is not None else {}
+    if as_json:
+        typer.echo(json.dumps(asdict(found) | {"metrics": metrics}, indent=2))
+        return
+    from rich.console import Console
+
+    _show(Console(), found, metrics, minutes)
+
+
+def _show(console: Console, found: SystemStatus, metrics: dict[str, float], minutes: float) -> None:
+    from rich.table import Table
+
+    groups = Table("group", "state", "members", "behind", "most behind", title="consumer groups")
+    for group in found.groups:
+        worst = max(group.lag, key=lambda p: group.lag[p], default=0)
+        most = f"partition {worst}: {group.lag[worst]:,}" if group.lag else "–"
+        groups.add_row(group.group, group.state, str(group.members), f"{sum(group.lag.values()):,}", most)
+    console.print(groups)
+    title = f"specs (rates and latencies of the last {minutes:g} minutes)"
+    specs = Table("spec", "id", "labels", "answers a minute", "p50", "p99", title=title)
+    for spec in found.specs:
+        latencies = (spec.latency_p50, spec.latency_p99)
+        shown = ("–" if seconds is None else f"{seconds:.3g} s" for seconds in latencies)
+        specs.add_row(spec.spec, spec.spec_id, f"{spec.labels:,}", f"{spec.answers_a_minute:,.1f}", *shown)
+    console.print(specs)
+    costs = Table(
+        "spec", "annotator", "model", "answers", "unreadable", "tokens in", "tokens out",
+        "model time", "cost",
+        title="costs",
+    )  # fmt: skip
+    for cost in found.costs:
+        counts = (cost.answers, cost.unreadable, cost.tokens_in, cost.tokens_out)
+        model = f"{cost.model} {cost.model_revision}".strip()
+        figures = (*(f"{n:,}" for n in counts), f"{cost.model_seconds:,.1f} s", f"${cost.usd:,.4f}")
+        costs.add_row(cost.spec, cost.annotator, model, *figures)
+    console.print(costs)
+    for model_status in found.models:
+        console.print(
+            f"reward model {model_status.model}: version {model_status.version}, "
+            f"{model_status.age_seconds:,.0f} s old, {model_status.gradient_steps:,} gradient steps"
+        )
+    console.print(f"dead letters waiting: {found.dead_letters_waiting:,}")
+    for name, value in metrics.items():
+        console.print(f"{name}: {value:g}")

@@ -1,0 +1,93 @@
+"""``onibus topics create | check | list``: the topic table against a cluster."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from infra.cli.options import AsJson, with_settings
+from infra.errors import OnibusError
+from infra.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to ``app``."""
+    group = typer.Typer(help="The topic table against a cluster.", no_args_is_help=True)
+    group.command()(with_settings(create))
+    group.command()(with_settings(check))
+    group.command("list")(with_settings(list_topics))
+    app.add_typer(group, name="topics")
+
+
+def create(settings: Settings, as_json: AsJson = False) -> None:
+    """Create what is missing. A topic that exists with other settings is named, never changed."""
+    from infra.kafka.topic_admin import check_topics, create_topics
+    from infra.kafka.topics import topic_table
+
+    created = create_topics(settings)
+    found = check_topics(settings)
+    if as_json:
+        typer.echo(json.dumps({"created": created, "differences": found}, indent=2))
+    else:
+        for name in created:
+            typer.echo(f"created {name}")
+        typer.echo(f"{len(created)} of {len(topic_table(settings))} topics created")
+    _refuse(found)
+
+
+def check(settings: Settings, as_json: AsJson = False) -> None:
+    """Name each difference between the table and the cluster, and groups with too many members."""
+    from infra.kafka.topic_admin import check_topics, crowded_groups
+
+    found, crowded = check_topics(settings), crowded_groups(settings)
+    if as_json:
+        typer.echo(json.dumps({"differences": found, "warnings": crowded}, indent=2))
+    else:
+        for line in crowded:
+            typer.echo(f"warning: {line}", err=True)
+        if not found:
+            typer.echo("every topic is as it must be")
+    _refuse(found)
+
+
+def list_topics(settings: Settings, as_json: AsJson = False) -> None:
+    """Show every topic: what it is for, and whether it is on the cluster as it must be."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from infra.kafka.topic_admin import describe_topics, differences
+    from infra.kafka.topics import topic_table
+
+    table = topic_table(settings)
+    states = describe_topics(settings, table)
+    found = {topic.name: differences(topic, states.get(topic.name)) for topic in table}
+    if as_json:
+        rows = [
+            {
+                "name": topic.name,
+                "partitions": topic.partitions,
+                "replication": topic.replication,
+                "config": topic.config,
+                "purpose": topic.purpose,
+                "exists": topic.name in states,
+                "differences": found[topic.name],
+            }
+            for topic in table
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    view = Table("topic", "partitions", "copies", "clean-up", "purpose", "on the cluster")
+    for topic in table:
+        state = "; ".join(found[topic.name]) or "as it must be"
+        cleanup = topic.config["cleanup.policy"]
+        view.add_row(topic.name, str(topic.partitions), str(topic.replication), cleanup, topic.purpose, state)
+    Console().print(view)
+
+
+def _refuse(found: list[str]) -> None:
+    if found:
+        raise OnibusError(
+            f"topics are not as they must be: {'; '.join(found)}; "
+            "create missing ones with: onibus topics create, and for others change the setting or the topic"
+        )

@@ -1,0 +1,1 @@
+"""Kafka: clients, topics, codecs, transactions, access rights, consumer lag."""

@@ -1,0 +1,229 @@
+"""Factories for kafka-python's clients: one place for security, durability and bounds.
+
+Defaults: ``acks=all`` with idempotence, read_committed, lz4, manual commits. Extra keyword arguments
+go to kafka-python and win. Clients that cannot reach the cluster fail with one clear line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError
+from kafka.net.compat import KafkaNetClient
+
+from infra.errors import OnibusError
+from infra.kafka.patches import MendedConsumer
+from infra.kafka.reachability import server_address, why_unreachable
+from infra.settings import Settings
+
+Client = TypeVar("Client")
+
+BOOTSTRAP_TIMEOUT_MS = 6_000
+"""How long a client tries to reach the cluster: a restarting broker is waited for, a wrong port is told
+within ten seconds (kafka-python's default is 30 s). A wrong name, certificate or password is told sooner."""
+_FIRST_TRY_MS = 700
+"""Then the reason of the failure is looked for, and the rest of the patience spent if it may pass."""
+
+_PATIENCE = {
+    "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+    # kafka-python backs off up to 30 s; after a broker's return work must go on at once.
+    "reconnect_backoff_max_ms": 1_000,
+}
+_NO_SURPRISES = {"allow_auto_create_topics": False, "metrics_enabled": False}
+
+
+def producer(settings: Settings, **overrides: Any) -> KafkaProducer:
+    """An idempotent producer, ``acks=all``.
+
+    kafka-python has no bound of its own on the memory of what is in flight: the caller must count
+    unfinished sends and stop at a limit.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    arguments = {
+        "acks": "all",
+        "enable_idempotence": True,
+        "compression_type": "lz4",
+        "linger_ms": 20,
+        "batch_size": 128 * 1024,
+        "max_block_ms": 10_000,
+    }
+    return _connect(KafkaProducer, settings, arguments | _NO_SURPRISES | overrides)
+
+
+def transactional_producer(settings: Settings, transactional_id: str, **overrides: Any) -> KafkaProducer:
+    """A producer for transactions under ``transactional_id`` (used as given, so put the prefix before it).
+
+    The caller calls ``init_transactions()``, which fences an earlier producer of the same id. A writer
+    that dies leaves its transaction open for ten seconds at most, during which read_committed readers
+    do not get past it.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    arguments = {"transactional_id": transactional_id, "transaction_timeout_ms": 10_000, "linger_ms": 5}
+    return producer(settings, **arguments | overrides)
+
+
+def consumer(
+    settings: Settings, *topics: str, group_id: str | None = None, **overrides: Any
+) -> KafkaConsumer:
+    """A read_committed consumer that commits only when told to and begins at the beginning.
+
+    ``topics`` are subscribed to; without any the caller assigns partitions. ``group_id`` is used as given.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    arguments = {
+        "group_id": group_id,
+        "isolation_level": "read_committed",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "check_crcs": True,
+    }
+    return _connect(MendedConsumer, settings, arguments | _NO_SURPRISES | overrides, *topics)
+
+
+def admin(settings: Settings, **overrides: Any) -> KafkaAdminClient:
+    """An admin client; close it after use.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    return _connect(KafkaAdminClient, settings, overrides)
+
+
+def read_all(
+    settings: Settings, topic: str, *, stall_timeout: float = 60.0, **overrides: Any
+) -> Iterator[list[ConsumerRecord]]:
+    """Everything that is committed on ``topic`` now, in batches of at least one record.
+
+    Reads from the beginning until ``position >= end offset`` holds on every partition, with end offsets
+    taken at the start. Positions, unlike records' offsets, get past compacted gaps and transaction markers.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, has no such topic, or gave nothing for ``stall_timeout``
+            seconds before the end.
+    """
+    reader = consumer(settings, max_poll_records=5_000, **overrides)
+    try:
+        partitions = partitions_of(reader, topic)
+        reader.assign(partitions)
+        reader.seek_to_beginning(*partitions)
+        ends = reader.end_offsets(partitions)
+        positions: dict[TopicPartition, int] = {}
+        moved_at = time.monotonic()
+        while any(reader.position(partition) < end for partition, end in ends.items()):
+            yield from reader.poll(timeout_ms=500).values()
+            if positions != (now := {partition: reader.position(partition) for partition in partitions}):
+                positions, moved_at = now, time.monotonic()
+            elif time.monotonic() - moved_at > stall_timeout:
+                raise OnibusError(
+                    f"topic {topic} could not be read to its end: nothing came for {stall_timeout:g} s; "
+                    "check that every broker runs"
+                )
+    finally:
+        reader.close()
+
+
+def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic, ascending, for those who read it without a group.
+
+    Raises:
+        OnibusError: there is no such topic.
+    """
+    partitions = [
+        TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())
+    ]
+    if not partitions:
+        raise OnibusError(
+            f"topic {topic} does not exist, or this user may not look at it; create it with: onibus topics "
+            "create, or have a role granted: onibus access grant"
+        )
+    return partitions
+
+
+def security(settings: Settings) -> dict[str, Any]:
+    """kafka-python's connection arguments (bootstrap servers, TLS, SASL) for these settings.
+
+    Raises:
+        OnibusError: a server is not host:port, a setting that the security protocol needs is missing, or a
+            file cannot be read.
+    """
+    servers = [server.strip() for server in settings.bootstrap_servers.split(",")]
+    for server in servers:
+        server_address(server)
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": servers,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol.endswith("SSL"):
+        arguments["ssl_check_hostname"] = settings.ssl_check_hostname
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            if (path := getattr(settings, name)) is not None:
+                if not path.is_file():
+                    raise OnibusError(f"setting {name}: there is no file {path}; correct the path")
+                arguments[name] = str(path)
+    if settings.security_protocol.startswith("SASL"):
+        arguments |= _sasl(settings)
+    return arguments
+
+
+def _sasl(settings: Settings) -> dict[str, Any]:
+    arguments = {
+        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_plain_username": settings.sasl_username,
+        "sasl_plain_password": settings.password(),
+    }
+    for value, setting in zip(
+        arguments.values(), ("sasl_mechanism", "sasl_username", "sasl_password"), strict=True
+    ):
+        if not value:
+            raise OnibusError(
+                f"security protocol {settings.security_protocol} needs the setting {setting}; "
+                f"set ONIBUS_{setting.upper()}"
+            )
+    return arguments
+
+
+def _connect(
+    kind: Callable[..., Client], settings: Settings, arguments: dict[str, Any], *topics: str
+) -> Client:
+    """Build a client. What will not pass by itself is told at once, for the rest there is some patience."""
+    arguments = {"client_id": "onibus"} | security(settings) | _PATIENCE | arguments
+    patience_ms = arguments.pop("bootstrap_timeout_ms")
+    deadline = time.monotonic() + patience_ms / 1000
+    first_try_ms = min(_FIRST_TRY_MS, patience_ms)
+    try:
+        return _build(kind, topics, arguments | {"bootstrap_timeout_ms": first_try_ms})
+    except (KafkaError, OSError) as error:
+        reason = why_unreachable(settings, error)
+        if not reason.may_pass or patience_ms <= first_try_ms:
+            raise reason from error
+    left_ms = max(_FIRST_TRY_MS, (deadline - time.monotonic()) * 1000)
+    try:
+        return _build(kind, topics, arguments | {"bootstrap_timeout_ms": left_ms})
+    except (KafkaError, OSError) as error:
+        raise why_unreachable(settings, error) from error
+
+
+def _build(kind: Callable[..., Client], topics: Sequence[str], arguments: dict[str, Any]) -> Client:
+    """A client; if it fails, what it opened is closed (kafka-python leaves threads and sockets behind)."""
+    opened: list[KafkaNetClient] = []
+
+    def remembered(**configuration: Any) -> KafkaNetClient:
+        opened.append(KafkaNetClient(**configuration))
+        return opened[-1]
+
+    try:
+        return kind(*topics, **{"kafka_client": remembered} | arguments)
+    except BaseException:
+        for client in opened:
+            client.close()
+        raise

@@ -1,0 +1,47 @@
+"""Which wire format is used: the one place that turns settings into a codec."""
+
+from __future__ import annotations
+
+import ssl
+
+from infra.errors import OnibusError
+from infra.settings import Settings
+from schemas.codec import Codec, RegistryError, SingleObjectCodec
+
+
+def codec_for(settings: Settings) -> Codec:
+    """The codec that these settings ask for; share one between the threads of a process.
+
+    Raises:
+        OnibusError: the confluent format without a registry address, or no registry answers there.
+    """
+    if settings.wire_format == "single-object":
+        return SingleObjectCodec()
+    if settings.schema_registry_url is None:
+        raise OnibusError(
+            "the confluent wire format needs a schema registry; give --schema-registry-url or "
+            "ONIBUS_SCHEMA_REGISTRY_URL, or use --wire-format single-object"
+        )
+    return _confluent(settings, settings.schema_registry_url)
+
+
+def _confluent(settings: Settings, url: str) -> Codec:
+    import httpx  # not needed in the usual format, and slow to import
+
+    from infra.kafka.schema_registry import ConfluentCodec, SchemaRegistry
+
+    try:
+        trust = ssl.create_default_context()
+        if settings.ssl_cafile is not None:
+            trust.load_verify_locations(settings.ssl_cafile)
+        registry = SchemaRegistry(url, httpx.Client(timeout=5.0, verify=trust))
+        registry.check()
+    except RegistryError as error:
+        raise OnibusError(str(error)) from error
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise OnibusError(
+            f"--schema-registry-url is no address: {error}; give http(s)://host:port"
+        ) from error
+    except OSError as error:
+        raise OnibusError(f"cannot read the CA file {settings.ssl_cafile}: {error}") from error
+    return ConfluentCodec(registry)

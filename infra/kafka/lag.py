@@ -1,0 +1,60 @@
+"""How far a consumer group is behind: end offsets minus committed offsets."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from infra.errors import OnibusError
+from infra.kafka.clients import consumer
+from infra.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 1.0
+CLOSE_SECONDS = 2.0
+
+
+class ConsumerLag:
+    """Watches the lag of ``group`` on ``topic`` without joining the group.
+
+    A thread of its own asks the cluster: whoever shows the figure must not wait for a broker that is away.
+    """
+
+    def __init__(self, settings: Settings, group: str, topic: str) -> None:
+        self._settings, self._group, self._topic = settings, group, topic
+        self._newest: int | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="consumer-lag", daemon=True)
+        self._thread.start()
+
+    def total(self) -> int | None:
+        """Records behind in all, transaction markers included; None while the cluster does not answer."""
+        return self._newest
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stopping.set()
+        self._thread.join(CLOSE_SECONDS)
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                reader = consumer(self._settings, group_id=self._group)
+                try:
+                    self._follow(reader)
+                finally:
+                    self._newest = None
+                    reader.close()
+            except (KafkaError, OnibusError) as error:
+                log.debug("the lag of %s is not known just now: %s", self._group, error)
+            self._stopping.wait(EVERY_SECONDS)
+
+    def _follow(self, reader: KafkaConsumer) -> None:
+        partitions = [TopicPartition(self._topic, n) for n in reader.partitions_for_topic(self._topic) or ()]
+        while not self._stopping.wait(EVERY_SECONDS):
+            starts, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
+            self._newest = sum(max(0, ends[p] - (reader.committed(p) or starts[p])) for p in partitions)

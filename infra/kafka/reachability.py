@@ -1,0 +1,156 @@
+"""Why a cluster cannot be reached, in one line: address, name, port, TLS, certificate or password."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kafka.errors import KafkaError
+
+from infra.errors import OnibusError
+from infra.kafka.sasl_probe import why_login_fails
+from infra.settings import Settings
+
+_TIMEOUT_SECONDS = 2.0
+
+
+class UnreachableError(OnibusError):
+    """The cluster cannot be reached."""
+
+    def __init__(self, message: str, may_pass: bool) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+        """Whether waiting can help: nobody listens yet. A wrong password stays wrong."""
+
+
+def why_unreachable(settings: Settings, error: BaseException) -> UnreachableError:
+    """What a person can do about ``error``, which a Kafka client gave while it connected.
+
+    Kafka clients report most of these as a time-out, so each layer is tried again by itself: name,
+    port, TLS, login. The first server that has an explanation gives it.
+    """
+    for server in settings.bootstrap_servers.split(","):
+        try:
+            _try_server(server.strip(), settings)
+        except UnreachableError as reason:
+            return reason
+    return UnreachableError(
+        f"{settings.bootstrap_servers} can be connected to but does not answer as a Kafka broker ({error}); "
+        "check --bootstrap-servers and --security-protocol",
+        may_pass=True,
+    )
+
+
+def server_address(server: str) -> tuple[str, int]:
+    """Host and port of one bootstrap server, ``host:port`` or ``[IPv6]:port``.
+
+    Raises:
+        UnreachableError: it is written otherwise.
+    """
+    host, colon, port = server.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UnreachableError(
+            f"bootstrap server {server!r} is not host:port; correct --bootstrap-servers", may_pass=False
+        )
+    return host.strip("[]"), int(port)
+
+
+def _try_server(server: str, settings: Settings) -> None:
+    """Connect to one ``host:port`` layer by layer.
+
+    Raises:
+        UnreachableError: at the first layer that fails.
+    """
+    host, port = server_address(server)
+    with _connection(server, host, port) as plain:
+        if settings.security_protocol.endswith("SSL"):
+            with _tls(plain, server, host, settings) as encrypted:
+                _try_login(encrypted, server, settings)
+        else:
+            _try_login(plain, server, settings)
+
+
+@contextmanager
+def _connection(server: str, host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        connection = socket.create_connection((host, port), timeout=_TIMEOUT_SECONDS)
+    except socket.gaierror as error:
+        raise UnreachableError(
+            f"host {host} of --bootstrap-servers is not known ({error.strerror}); correct the name",
+            may_pass=error.errno == socket.EAI_AGAIN,
+        ) from error
+    except OSError as error:
+        raise UnreachableError(
+            f"no Kafka broker at {server} ({error.strerror or 'no answer in time'}); "
+            "start one with: onibus broker start, or correct --bootstrap-servers",
+            may_pass=True,
+        ) from error
+    with connection:
+        yield connection
+
+
+@contextmanager
+def _tls(connection: socket.socket, server: str, host: str, settings: Settings) -> Iterator[socket.socket]:
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_cafile)
+        context.check_hostname = settings.ssl_check_hostname
+        if settings.ssl_certfile is not None:
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+    except OSError as error:
+        raise UnreachableError(
+            f"the TLS files cannot be used ({_reason(error)}); "
+            "--ssl-cafile, --ssl-certfile and --ssl-keyfile must be PEM files",
+            may_pass=False,
+        ) from error
+    try:
+        encrypted = context.wrap_socket(connection, server_hostname=host)
+    except ssl.SSLCertVerificationError as error:
+        raise UnreachableError(
+            f"the certificate of {server} cannot be trusted ({error.verify_message}); "
+            "set --ssl-cafile to the certificate of the authority that signed it",
+            may_pass=False,
+        ) from error
+    except OSError as error:
+        raise UnreachableError(
+            f"no TLS with {server} ({_reason(error)}); if the broker speaks no TLS, "
+            "set --security-protocol PLAINTEXT or SASL_PLAINTEXT",
+            may_pass=True,  # a broker that is just stopping or starting hangs up, too
+        ) from error
+    with encrypted:
+        yield encrypted
+
+
+def _try_login(connection: socket.socket, server: str, settings: Settings) -> None:
+    try:
+        reason = why_login_fails(connection, server, settings)
+    except (OSError, KafkaError) as error:
+        if not settings.security_protocol.endswith("SSL") and _speaks_tls(server):
+            raise UnreachableError(
+                f"the broker at {server} wants TLS, the client's security protocol is "
+                f"{settings.security_protocol}; set --security-protocol SASL_SSL (or SSL)",
+                may_pass=False,
+            ) from error
+        return  # not a broker, or a busy one: no explanation from here
+    if reason is not None:
+        raise UnreachableError(reason, may_pass=False)
+
+
+def _speaks_tls(server: str) -> bool:
+    """Whether ``host:port`` answers a TLS greeting; whose certificate it shows does not matter here."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(server_address(server), timeout=_TIMEOUT_SECONDS) as connection,
+            context.wrap_socket(connection),
+        ):
+            return True
+    except OSError:
+        return False
+
+
+def _reason(error: OSError) -> str:
+    return getattr(error, "reason", None) or error.strerror or "no answer in time"

@@ -1,0 +1,138 @@
+"""Who may do what on a cluster that checks rights: one role for each kind of component, and no more.
+
+A role is granted to a user as Kafka ACLs (KIP-11, prefixed ones KIP-290). What a component needs stands
+in :data:`ROLES` and nowhere else; a test runs every component under its role alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from infra.errors import OnibusError
+from infra.kafka.topics import TopicNames
+from infra.settings import Settings
+
+
+class Resource(StrEnum):
+    """What rights are on; the values are Kafka's names."""
+
+    TOPIC = "TOPIC"
+    GROUP = "GROUP"
+    TRANSACTIONAL_ID = "TRANSACTIONAL_ID"
+
+
+class Operation(StrEnum):
+    """What may be done; the values are Kafka's names. Reading and writing include describing."""
+
+    READ = "READ"
+    WRITE = "WRITE"
+    CREATE = "CREATE"
+    DESCRIBE = "DESCRIBE"
+    DESCRIBE_CONFIGS = "DESCRIBE_CONFIGS"
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One operation on one resource, or on all whose names begin so."""
+
+    resource: Resource
+    name: str
+    operation: Operation
+    prefixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What one kind of component may do.
+
+    Attributes:
+        purpose: who has it.
+        reads, writes: topics, by their names in :class:`~infra.kafka.topics.TopicNames`.
+        joins: consumer groups whose names begin with the topic prefix; otherwise it may only look at them.
+        transacts: writes in transactions.
+        creates: makes the topics.
+    """
+
+    purpose: str
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    joins: bool = False
+    transacts: bool = False
+    creates: bool = False
+
+
+_EVERYTHING = (
+    "captions", "labels", "annotations", "annotation_specs", "reward_models", "reward_updates",
+    "dead_letters", "episodes",
+)  # fmt: skip
+
+ROLES: dict[str, Role] = {
+    "operator": Role("onibus topics create: makes the topics", creates=True),
+    "rollout": Role("onibus rollout: plays and publishes", writes=("captions", "episodes")),
+    "annotator": Role(
+        "onibus annotate",
+        reads=("captions", "labels", "annotations", "annotation_specs"),
+        writes=("labels", "annotations", "annotation_specs", "dead_letters"),
+        joins=True,
+        transacts=True,
+    ),
+    "trainer": Role(
+        "onibus train-reward",
+        reads=("annotations", "annotation_specs", "reward_models", "reward_updates"),
+        writes=("reward_models", "reward_updates"),
+        transacts=True,
+    ),
+    "learner": Role(
+        "onibus learn, its rollout workers included",
+        reads=("captions", "labels", "annotations", "annotation_specs", "reward_models", "reward_updates"),
+        writes=("captions", "episodes"),
+    ),
+    "person": Role(
+        "onibus labels and dead-letters: corrects labels, and has captions judged again",
+        reads=_EVERYTHING,
+        writes=("captions", "labels", "annotations", "annotation_specs", "dead_letters"),
+        transacts=True,
+    ),
+    "reader": Role("onibus status, report and replay: looks, and changes nothing", reads=_EVERYTHING),
+}
+
+
+def role_of(name: str) -> Role:
+    """The role of this name.
+
+    Raises:
+        OnibusError: there is none.
+    """
+    if name not in ROLES:
+        raise OnibusError(f"there is no role {name}; there are: {', '.join(ROLES)}")
+    return ROLES[name]
+
+
+def rights_of(role: Role, settings: Settings) -> list[Right]:
+    """Everything that a role may do under these settings' topic prefix."""
+    return list(_rights(role, settings.topic_prefix))
+
+
+def _rights(role: Role, prefix: str) -> Iterator[Right]:
+    names = TopicNames(prefix)
+    # Every component looks at its topics' settings when it starts, and says what is wrong with them.
+    yield _on_all(Resource.TOPIC, prefix, Operation.DESCRIBE)
+    yield _on_all(Resource.TOPIC, prefix, Operation.DESCRIBE_CONFIGS)
+    yield _on_all(Resource.GROUP, prefix, Operation.DESCRIBE)
+    for topic in role.reads:
+        yield Right(Resource.TOPIC, getattr(names, topic), Operation.READ)
+    for topic in role.writes:
+        yield Right(Resource.TOPIC, getattr(names, topic), Operation.WRITE)
+    if role.joins:
+        yield _on_all(Resource.GROUP, prefix, Operation.READ)
+    if role.transacts:
+        yield _on_all(Resource.TRANSACTIONAL_ID, prefix, Operation.WRITE)
+    if role.creates:
+        yield _on_all(Resource.TOPIC, prefix, Operation.CREATE)
+
+
+def _on_all(resource: Resource, prefix: str, operation: Operation) -> Right:
+    """On all whose names begin so; without a prefix on all that there are, as Kafka writes it."""
+    return Right(resource, prefix, operation, prefixed=True) if prefix else Right(resource, "*", operation)

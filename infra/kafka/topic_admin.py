@@ -1,0 +1,200 @@
+"""The topic table against a cluster: create what is missing, name each difference, change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import (
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+
+from infra.errors import OnibusError
+from infra.kafka.clients import admin
+from infra.kafka.roles import Operation, Resource, Right, rights_of, role_of
+from infra.kafka.topics import Topic, topic_table
+from infra.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is on the cluster.
+
+    Attributes:
+        operations: what this user may do with it, in Kafka's words; empty if the cluster does not tell.
+    """
+
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+    operations: frozenset[str] = field(default_factory=frozenset)
+
+    def allows(self, operation: Operation) -> bool:
+        return not self.operations or operation.value in self.operations
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Create the topics of the table that are missing; others are left as they are.
+
+    Returns:
+        Full names of the topics created now, in the table's order.
+
+    Raises:
+        OnibusError: the cluster cannot be reached or refuses.
+    """
+    with admin(settings) as client:
+        there = _existing(client, settings, [topic.name for topic in topic_table(settings)])
+        missing = [topic for topic in topic_table(settings) if topic.name not in there]
+        return _create(client, missing) if missing else []
+
+
+def check_topics(settings: Settings) -> list[str]:
+    """Each difference between the table and the cluster, one line each; empty if there is none.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    table = topic_table(settings)
+    states = describe_topics(settings, table)
+    return [line for topic in table for line in differences(topic, states.get(topic.name))]
+
+
+def crowded_groups(settings: Settings) -> list[str]:
+    """Groups with more members than ``captions`` has partitions, one line each: some of them have no work.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, or does not tell of its groups.
+    """
+    try:
+        with admin(settings) as client:
+            listed = [group["group_id"] for group in client.list_groups()]
+            ours = sorted(group for group in listed if group.startswith(settings.topic_prefix))
+            described = client.describe_groups(ours) if ours else {}
+    except KafkaError as error:
+        raise OnibusError(f"the cluster does not tell of its groups: {error}; check its ACLs") from error
+    return [
+        f"group {name} has {members} members for {settings.partitions} partitions: "
+        f"{members - settings.partitions} have nothing to do; start fewer, or plan for more partitions"
+        for name in ours
+        if (members := len(described[name]["members"])) > settings.partitions
+    ]
+
+
+def require_topics(settings: Settings, role: str | None = None) -> None:
+    """Refuse to go on if topics are missing or different, or this user may not do its work with them.
+
+    Args:
+        role: of :mod:`infra.kafka.roles`: its topics are looked at, and its rights; None: the whole table.
+
+    Raises:
+        OnibusError: naming every difference or missing right, or the cluster cannot be reached.
+    """
+    table = topic_table(settings)
+    rights: list[Right] = []
+    if role is not None:
+        rights = [r for r in rights_of(role_of(role), settings) if r.resource is Resource.TOPIC]
+        table = [topic for topic in table if topic.name in {right.name for right in rights}]
+    states = describe_topics(settings, table)
+    found = [line for topic in table for line in differences(topic, states.get(topic.name))]
+    if found:
+        raise OnibusError(
+            f"topics are not as they must be: {'; '.join(found)}; create missing ones "
+            "with: onibus topics create, and for others change the setting or the topic"
+        )
+    denied = [r for r in rights if r.name in states and not states[r.name].allows(r.operation)]
+    if denied:
+        raise _denied(settings, [f"{r.operation.value.lower()} {r.name}" for r in denied], role or "ROLE")
+
+
+def describe_topics(settings: Settings, table: Iterable[Topic]) -> dict[str, TopicState]:
+    """The topics of ``table`` that exist, by full name, with those configurations that the table sets.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    table = list(table)
+    with admin(settings) as client:
+        there = _existing(client, settings, [topic.name for topic in table])
+        configs = _configs(client, [topic for topic in table if topic.name in there])
+    return {
+        name: TopicState(
+            partitions=len(description["partitions"]),
+            replication=min(len(partition["replica_nodes"]) for partition in description["partitions"]),
+            config=configs[name],
+            operations=frozenset(description.get("authorized_operations") or ()),
+        )
+        for name, description in there.items()
+    }
+
+
+def differences(topic: Topic, state: TopicState | None) -> list[str]:
+    """What is different on the cluster, one line each."""
+    if state is None:
+        return [f"{topic.name} is missing"]
+    pairs = [
+        ("partitions", str(topic.partitions), str(state.partitions)),
+        ("replication", str(topic.replication), str(state.replication)),
+        *((name, value, state.config.get(name, "unknown")) for name, value in topic.config.items()),
+    ]
+    return [
+        f"{topic.name} has {name} {found}, not {wanted}" for name, wanted, found in pairs if wanted != found
+    ]
+
+
+def _create(client: KafkaAdminClient, missing: list[Topic]) -> list[str]:
+    request = {
+        topic.name: {
+            "num_partitions": topic.partitions,
+            "replication_factor": topic.replication,
+            "configs": dict(topic.config),
+        }
+        for topic in missing
+    }
+    answer = client.create_topics(request, raise_errors=False)
+    created = []
+    for result in answer["topics"]:
+        error = for_code(result["error_code"])
+        if error is NoError:
+            created.append(result["name"])
+        elif error is not TopicAlreadyExistsError:  # another process was quicker: as good
+            raise OnibusError(
+                f"topic {result['name']} cannot be created: {result.get('error_message') or error.__name__}; "
+                "change --replication or --partitions, or ask for the right to create it"
+            )
+    client.wait_for_topics([topic.name for topic in missing])
+    return [topic.name for topic in missing if topic.name in created]
+
+
+def _existing(client: KafkaAdminClient, settings: Settings, names: list[str]) -> dict[str, dict[str, Any]]:
+    """kafka-python's description of each topic of ``names`` that exists."""
+    try:
+        described = client.describe_topics(names)
+    except KafkaError as error:
+        raise OnibusError(f"the cluster does not describe its topics: {error}; try again") from error
+    hidden = sorted(t["name"] for t in described if t["error_code"] == TopicAuthorizationFailedError.errno)
+    if hidden:
+        raise _denied(settings, [f"look at {', '.join(hidden)}"], "ROLE")
+    return {topic["name"]: topic for topic in described if topic["error_code"] == 0}
+
+
+def _denied(settings: Settings, what: Iterable[str], role: str) -> OnibusError:
+    user = settings.sasl_username or "this client"
+    return OnibusError(
+        f"{user} may not {', '.join(what)}; have a super user grant it: "
+        f"onibus access grant {role} --user {settings.sasl_username or 'NAME'}"
+    )
+
+
+def _configs(client: KafkaAdminClient, topics: list[Topic]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, t.name, dict.fromkeys(t.config)) for t in topics]
+    if not resources:
+        return {}
+    answer = client.describe_configs(resources, config_filter="all")["topic"]
+    return {name: {key: entry["value"] for key, entry in answer[name].items()} for name in answer}

@@ -1,0 +1,1 @@
+"""Prometheus metrics: declared, shared between processes, scraped."""

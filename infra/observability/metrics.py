@@ -1,0 +1,178 @@
+"""Every metric's name, kind and meaning: one table, read by the code, the live view and the tests.
+
+The objects are prometheus_client's own. Sample Factory spreads one component over several processes, so
+``onibus learn`` and ``onibus rollout`` switch on prometheus_client's multi-process mode (counters in
+memory-mapped files): see :mod:`infra.observability.multiprocess`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    multiprocess,
+    start_http_server,
+)
+
+from infra.errors import OnibusError
+from infra.observability.multiprocess import SHARED_FOLDER
+
+_LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+# Rollout workers
+CAPTIONS_PUBLISHED = Counter("onibus_captions_published", "Captions handed to Kafka, repeats included.")
+CAPTIONS_NEW = Counter("onibus_captions_new", "Captions that their process had not seen before.")
+CAPTIONS_DROPPED = Counter(
+    "onibus_captions_dropped", "Captions not published because the bounded queue was full or delivery failed."
+)
+EPISODES_PUBLISHED = Counter("onibus_episodes_published", "Finished episodes handed to Kafka.")
+EPISODES_DROPPED = Counter("onibus_episodes_dropped", "Finished episodes not published, as for captions.")
+
+# Annotators
+CAPTIONS_CONSUMED = Counter("onibus_captions_consumed", "Caption records read by this annotator.")
+CAPTIONS_KNOWN = Counter(
+    "onibus_captions_known", "Caption records dropped because their label exists or is on its way."
+)
+LABELS_WRITTEN = Counter("onibus_labels_written", "Labels committed, by verdict.", ["spec", "verdict"])
+MODEL_CALLS = Counter(
+    "onibus_model_calls", "Requests to the language model, by outcome.", ["spec", "outcome"]
+)
+MODEL_SECONDS = Histogram(
+    "onibus_model_seconds", "Seconds from request to answer.", ["spec"], buckets=_LATENCY_SECONDS
+)
+MODEL_FAILURES = Counter(
+    "onibus_model_failures", "Requests without an answer that will be sent again, by reason.", ["reason"]
+)
+MODEL_CIRCUIT_OPEN = Gauge(
+    "onibus_model_circuit_open", "Whether the language model does not answer and is only probed: 1, else 0."
+)
+MODEL_CIRCUIT_OPENED = Counter(
+    "onibus_model_circuit_opened", "How often asking stopped because nothing was answered."
+)
+COST = Counter("onibus_cost_usd", "What answers cost, if prices were given, in US dollars.", ["spec"])
+TOKENS = Counter("onibus_tokens", "Tokens that the server counted.", ["spec", "direction"])
+LABEL_LATENCY = Histogram(
+    "onibus_label_latency_seconds",
+    "Seconds from observing a caption to committing its label.",
+    ["spec"],
+    buckets=_LATENCY_SECONDS,
+)
+POSITION_BIAS = Gauge(
+    "onibus_position_bias",
+    "Share of decided comparisons that went to the caption shown first, less 0.5; 0 for a fair judge.",
+)
+TRANSACTIONS = Counter("onibus_transactions", "Transactions of this annotator, by outcome.", ["outcome"])
+PENDING = Gauge("onibus_pending_captions", "Captions waiting in the pending stack.")
+OWED_ON_LOG = Gauge("onibus_owed_on_log_captions", "Captions pushed off the stack, to be read back.")
+DEAD_LETTERS = Counter("onibus_dead_letters", "Records given up, by component.", ["component"])
+
+# Reward trainer
+REWARD_VERSIONS = Counter("onibus_reward_versions", "Versions of reward models published.", ["model"])
+REWARD_GRADIENT_STEPS = Counter(
+    "onibus_reward_gradient_steps", "Gradient steps of published versions.", ["model"]
+)
+REWARD_LOSS = Gauge("onibus_reward_loss", "Mean training loss of the newest version.", ["model"])
+REWARD_ACCURACY = Gauge(
+    "onibus_reward_held_out_accuracy", "Share of held-out captions judged right.", ["model"]
+)
+REWARD_BRIER = Gauge("onibus_reward_held_out_brier", "Brier score on the held-out captions.", ["model"])
+REWARD_LABEL_AGE_SECONDS = Gauge(
+    "onibus_reward_label_age_seconds", "Age of the newest label when the version was made.", ["model"]
+)
+
+# Learner
+MODEL_VERSION = Gauge(
+    "onibus_model_version",
+    "Version of the reward model that the learner uses; 0 for none yet.",
+    multiprocess_mode="mostrecent",
+)
+MODEL_AGE_SECONDS = Gauge(
+    "onibus_model_age_seconds", "Age of the learner's reward model.", multiprocess_mode="mostrecent"
+)
+MODEL_AGE_LABELS = Gauge(
+    "onibus_model_age_labels",
+    "Labels known to the learner that its reward model has not seen.",
+    multiprocess_mode="mostrecent",
+)
+LABEL_TO_REWARD = Histogram(
+    "onibus_label_to_reward_seconds",
+    "Seconds from observing a new caption to the learner's first batch that is rewarded for it.",
+    buckets=_LATENCY_SECONDS,
+)
+MODELS_REFUSED = Counter(
+    "onibus_models_refused", "Versions of reward models that the learner did not take.", ["reason"]
+)
+ENVIRONMENT_STEPS = Gauge(
+    "onibus_environment_steps", "Environment steps, resumed ones included.", multiprocess_mode="max"
+)
+STEPS_PER_SECOND = Gauge(
+    "onibus_environment_steps_per_second", "Environment steps a second.", multiprocess_mode="max"
+)
+EXTRINSIC_RETURN = Gauge(
+    "onibus_extrinsic_return", "Mean extrinsic return of recent episodes.", multiprocess_mode="mostrecent"
+)
+INTRINSIC_RETURN = Gauge(
+    "onibus_intrinsic_return", "Mean intrinsic return of recent episodes.", multiprocess_mode="mostrecent"
+)
+INTRINSIC_REWARD = Gauge(
+    "onibus_intrinsic_reward", "Mean intrinsic reward a step, last batch.", multiprocess_mode="mostrecent"
+)
+LABEL_COVERAGE = Gauge(
+    "onibus_label_coverage",
+    "Share of the last batch's captions that have a label.",
+    multiprocess_mode="mostrecent",
+)
+LABEL_AGE_SECONDS = Gauge(
+    "onibus_label_age_seconds", "Age of the newest label the learner has.", multiprocess_mode="mostrecent"
+)
+LABELS_KNOWN = Gauge("onibus_labels_known", "Labels in the learner's table.", multiprocess_mode="mostrecent")
+EPISODE_SCORE = Gauge(
+    "onibus_episode_score", "Mean in-game score of recent episodes.", multiprocess_mode="mostrecent"
+)
+EPISODE_DEPTH = Gauge(
+    "onibus_episode_depth", "Mean depth reached in recent episodes.", multiprocess_mode="mostrecent"
+)
+EPISODE_EXPERIENCE_LEVEL = Gauge(
+    "onibus_episode_experience_level",
+    "Mean experience level of recent episodes.",
+    multiprocess_mode="mostrecent",
+)
+EPISODE_GOLD = Gauge(
+    "onibus_episode_gold", "Mean gold at the end of recent episodes.", multiprocess_mode="mostrecent"
+)
+EPISODE_TURNS = Gauge(
+    "onibus_episode_turns", "Mean game turns of recent episodes.", multiprocess_mode="mostrecent"
+)
+
+# Everyone
+UNREADABLE = Counter("onibus_unreadable_records", "Records that could not be decoded.", ["topic"])
+
+
+def registry() -> CollectorRegistry:
+    """The registry to expose: this process's own, or the sum over the process tree."""
+    if SHARED_FOLDER not in os.environ:
+        return REGISTRY
+    shared = CollectorRegistry()
+    multiprocess.MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    return shared
+
+
+def expose(port: int | None, host: str = "127.0.0.1") -> None:
+    """Serve the metrics over HTTP in a daemon thread; no port, no server.
+
+    Raises:
+        OnibusError: the port is in use or may not be opened.
+    """
+    if port is None:
+        return
+    try:
+        start_http_server(port, addr=host, registry=registry())
+    except OSError as error:
+        raise OnibusError(
+            f"cannot serve metrics on {host}:{port}: {error.strerror}; choose another --metrics-port"
+        ) from error

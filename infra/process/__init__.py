@@ -1,0 +1,1 @@
+"""Processes: supervision of children, clean stops, logging."""

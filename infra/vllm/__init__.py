@@ -1,0 +1,1 @@
+"""vLLM's server, its own virtual environment, and folders of models."""

@@ -1,0 +1,1 @@
+"""Intrinsic rewards: the functions, and where labels and model scores come from."""

@@ -1,0 +1,184 @@
+"""Intrinsic rewards: arrays of caption ids and counts in, arrays of rewards out. No text, no Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learner.rewards.normalisation import RunningNormalisation
+from schemas.ids import NO_CAPTION
+
+HELPFUL = 2
+"""Verdict code of "helpful" in a label table (:mod:`consumers.labels.table`)."""
+
+
+class Verdicts(Protocol):
+    """The one thing a retrieval reward needs of a label table."""
+
+    def verdicts(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Verdict codes of the ids, 0 where there is no label."""
+        ...
+
+
+class Scores(Protocol):
+    """The one thing a model's reward needs of its scores."""
+
+    def scores(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores of the ids, NaN where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpecReward:
+    """One specification's part of the reward: its id and its coefficient."""
+
+    spec_id: bytes
+    coefficient: float
+
+
+@dataclass(frozen=True, slots=True)
+class RewardedBatch:
+    """Rewards of a batch, float32, with the shape of its ids, and what is told of them.
+
+    ``coverage`` is the share of steps with a caption whose caption had a label, or a score, under some
+    specification; NaN when no step had a caption.
+    """
+
+    intrinsic: NDArray[np.float32]
+    coverage: float
+
+
+class RetrievalReward:
+    """``sum of c_spec * [label is helpful] / N ** beta``, from labels alone; unknown and unsure are 0.
+
+    ONI's retrieval reward (arXiv 2410.23022, section 4.1) with the count-based decay of its section 4.2.
+    """
+
+    def __init__(self, table: Verdicts, count_beta: float) -> None:
+        self._table = table
+        self._beta = count_beta
+        self.specs: Sequence[SpecReward] = ()
+
+    def __call__(self, ids: NDArray[np.int64], counts: NDArray[np.int64]) -> RewardedBatch:
+        """Rewards of a batch.
+
+        Args:
+            ids: int64, any shape, the caption that each step brought about; 0 for none.
+            counts: int64, the same shape, which time in its episode the caption came up, from 1.
+        """
+        total = np.zeros(ids.shape, dtype=np.float32)
+        labelled = np.zeros(ids.shape, dtype=bool)
+        for spec in self.specs:
+            verdicts = self._table.verdicts(spec.spec_id, ids)
+            labelled |= verdicts != 0
+            total += np.float32(spec.coefficient) * (verdicts == HELPFUL)
+        return _faded(total, labelled, ids, counts, self._beta)
+
+
+class Shape(Protocol):
+    """Makes rewards of one specification's scores."""
+
+    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rewards (n,) of scores (n,); both float32."""
+        ...
+
+
+class ModelReward:
+    """``sum of c_spec * shape(score) / N ** beta``, from scores alone; what has no score is worth 0.
+
+    Args:
+        scores: of captions, by specification.
+        shape: what a score is worth.
+        count_beta: as for :class:`RetrievalReward`.
+    """
+
+    def __init__(self, scores: Scores, shape: Shape, count_beta: float) -> None:
+        self._scores, self._shape = scores, shape
+        self._beta = count_beta
+        self.specs: Sequence[SpecReward] = ()
+
+    def __call__(self, ids: NDArray[np.int64], counts: NDArray[np.int64]) -> RewardedBatch:
+        """Rewards of a batch; arguments as for :class:`RetrievalReward`."""
+        total = np.zeros(ids.shape, dtype=np.float32)
+        scored = np.zeros(ids.shape, dtype=bool)
+        for spec in self.specs:
+            scores = self._scores.scores(spec.spec_id, ids)
+            there = ~np.isnan(scores)
+            scored |= there
+            total[there] += np.float32(spec.coefficient) * self._shape(spec.spec_id, scores[there])
+        return _faded(total, scored, ids, counts, self._beta)
+
+
+class AboveThreshold:
+    """1 above the threshold, else 0: for ``classification``, whose scores are p(helpful)."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+
+    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        del spec_id
+        return (scores > self._threshold).astype(np.float32)
+
+
+class ScoreAboveThreshold:
+    """The score itself above the threshold, else 0: for ``similarity``."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+
+    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        del spec_id
+        return np.where(scores > self._threshold, scores, np.float32(0))
+
+
+class NormalisedAboveThreshold:
+    """The score in running standard deviations from the running mean, where that is above the threshold.
+
+    For ``ranking`` and ``motif``. The threshold acts on the normalised value. Statistics are kept by
+    specification, over the captions that the run's steps brought about.
+
+    Attributes:
+        running: by spec id; a resumed run puts its checkpoint's here.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self.running: dict[bytes, RunningNormalisation] = {}
+
+    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        running = self.running.setdefault(spec_id, RunningNormalisation())
+        running.update(scores)
+        normalised = running(scores)
+        return np.where(normalised > self._threshold, normalised, np.float32(0))
+
+
+def _faded(
+    total: NDArray[np.float32],
+    judged: NDArray[np.bool_],
+    ids: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    beta: float,
+) -> RewardedBatch:
+    """Rewards by how often their caption has come up, in place, and how many captions were judged."""
+    rewarded = np.flatnonzero(total)
+    if rewarded.size:
+        flat = total.reshape(-1)
+        flat[rewarded] /= counts.reshape(-1)[rewarded].astype(np.float32) ** beta
+    captioned = np.count_nonzero(ids != NO_CAPTION)
+    coverage = np.count_nonzero(judged) / captioned if captioned else float("nan")
+    return RewardedBatch(total, coverage)
+
+
+class NoReward:
+    """Extrinsic reward only."""
+
+    specs: Sequence[SpecReward] = ()
+
+    def __call__(self, ids: NDArray[np.int64], counts: NDArray[np.int64]) -> RewardedBatch:
+        """Zeros, float32, shaped like ``ids``."""
+        del counts
+        return RewardedBatch(np.zeros(ids.shape, dtype=np.float32), float("nan"))

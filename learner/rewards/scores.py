@@ -1,0 +1,188 @@
+"""Scores of judges on every caption at hand, ready for the learner to look up.
+
+A judge is one version of a reward model, or the similarity to a goal.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from consumers.reward_models.character_cnn import (
+    CLASSES,
+    SCORE,
+    CharacterCNN,
+    architecture,
+    caption_scores,
+    helpful_probability,
+    network_of,
+    to_bytes,
+    to_rows,
+)
+from consumers.reward_models.model_file import ModelFileError, read_model_file
+from consumers.reward_models.transfer import WholeFile
+from infra.observability import metrics
+
+log = logging.getLogger(__name__)
+
+MOST_CAPTIONS = 20_000
+"""Captions kept with their bytes (5 MB); of more, those not published for the longest time are forgotten.
+Workers publish what comes up again every minute, so what a policy sees now is always there."""
+
+Judge = Callable[[Sequence[bytes]], NDArray[np.float32]]
+"""Scores, float32 (n,), of n captions, each the bytes that :func:`to_bytes` gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInUse:
+    """The judge that rewards now.
+
+    Attributes:
+        name: of the model.
+        version: from 1; 0 where there are no versions.
+        sha256: of its file, hex digits.
+        labels: captions or pairs with a verdict in the data it was trained on.
+        written_at: when it was put on the bus, seconds since the epoch.
+    """
+
+    name: str
+    version: int
+    sha256: str
+    labels: int
+    written_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A judge with its scores: ``ids`` int64 (n,) ascending, ``scores`` float32 (n,). Never changed."""
+
+    model: ModelInUse
+    judge: Judge
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class ModelScores:
+    """The score of each caption under each judge.
+
+    Each caption is scored once by each version, in the thread that brings captions and versions. A new
+    version scores all captions at hand first and then takes the old one's place by one assignment: the
+    learner's thread only ever looks up arrays and never waits. What is not scored yet has no score, and
+    rewards nothing.
+
+    Args:
+        ranks: whether models are rankings (Bradley-Terry scores) instead of classifiers (p(helpful)).
+        device: torch device that the networks run on.
+    """
+
+    def __init__(self, *, ranks: bool, device: str = "cpu") -> None:
+        self._ranks, self._device = ranks, device
+        self._outputs = SCORE if ranks else CLASSES
+        self._captions: OrderedDict[int, bytes] = OrderedDict()
+        self._judged: dict[bytes, _Judged] = {}
+
+    def scores(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores of look-up ids, float32 in their shape, NaN for not scored. Safe in any thread."""
+        judged = self._judged.get(spec_id)
+        if judged is None or not judged.ids.size:
+            return np.full(ids.shape, np.nan, np.float32)
+        places = np.searchsorted(judged.ids, ids)
+        places[places == judged.ids.size] = 0
+        return np.where(judged.ids[places] == ids, judged.scores[places], np.float32(np.nan))
+
+    def known(self) -> dict[int, str]:
+        """The captions at hand by their look-up ids, as far as judges see them. Not while any are added."""
+        return {number: caption.decode("utf-8", "ignore") for number, caption in self._captions.items()}
+
+    def in_use(self, spec_id: bytes) -> ModelInUse | None:
+        """The judge under this specification; None before the first."""
+        judged = self._judged.get(spec_id)
+        return None if judged is None else judged.model
+
+    def unknown(self, ids: Collection[int]) -> set[int]:
+        """Those of the ids whose captions are not at hand; the others count as just seen."""
+        missing = set()
+        for caption in ids:
+            if caption in self._captions:
+                self._captions.move_to_end(caption)
+            else:
+                missing.add(caption)
+        return missing
+
+    def add(self, captions: Mapping[int, str]) -> None:
+        """Take captions by their look-up ids and have every judge score them."""
+        if not captions:
+            return
+        self._captions.update((number, to_bytes(text)) for number, text in captions.items())
+        forgotten = []
+        while len(self._captions) > MOST_CAPTIONS:
+            forgotten.append(self._captions.popitem(last=False)[0])
+        new = {number: self._captions[number] for number in captions if number in self._captions}
+        for spec_id, judged in list(self._judged.items()):
+            kept = ~np.isin(judged.ids, [*forgotten, *new])
+            ids, scores = _scored(judged.judge, new)
+            self._judged[spec_id] = _sorted(
+                judged.model,
+                judged.judge,
+                np.concatenate([judged.ids[kept], ids]),
+                np.concatenate([judged.scores[kept], scores]),
+            )
+
+    def use(self, spec_id: bytes, judge: Judge, model: ModelInUse) -> None:
+        """Have ``judge`` score from now on."""
+        self._judged[spec_id] = _sorted(model, judge, *_scored(judge, self._captions))
+
+    def take(self, spec_id: bytes, file: WholeFile, written_at: float) -> bool:
+        """Use a version from now on; False if it is refused, and the one before stays.
+
+        A version of another architecture or caption length is refused, and so is a file that is none.
+        """
+        try:
+            contents = read_model_file(file.data)
+        except ModelFileError as error:
+            return self._refuse("unreadable", file, str(error))
+        made = contents.provenance
+        known = network_of(made.architecture, self._outputs)
+        if known is None:
+            why = f"it is {made.architecture}, not {architecture(self._outputs)} or another that is known"
+            return self._refuse("architecture", file, why)
+        network = CharacterCNN(self._outputs, known)
+        try:
+            network.load_state_dict(dict(contents.weights))
+        except RuntimeError as error:
+            return self._refuse("architecture", file, " ".join(str(error).split()))
+        network.to(torch.device(self._device)).eval()
+        model = ModelInUse(file.model, file.version, file.sha256.hex(), made.labels, written_at)
+        self.use(spec_id, self._judge_by(network), model)
+        return True
+
+    def _judge_by(self, network: CharacterCNN) -> Judge:
+        score = caption_scores if self._ranks else helpful_probability
+        return lambda captions: score(network, to_rows(captions))
+
+    def _refuse(self, reason: str, file: WholeFile, why: str) -> bool:
+        metrics.MODELS_REFUSED.labels(reason=reason).inc()
+        log.warning(
+            "version %d of reward model %s is refused, the one before stays: %s",
+            file.version,
+            file.model,
+            why,
+        )
+        return False
+
+
+def _scored(judge: Judge, captions: Mapping[int, bytes]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    if not captions:
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    return np.fromiter(captions, np.int64, len(captions)), judge(list(captions.values()))
+
+
+def _sorted(model: ModelInUse, judge: Judge, ids: NDArray[np.int64], scores: NDArray[np.float32]) -> _Judged:
+    order = np.argsort(ids)
+    return _Judged(model, judge, ids[order], scores[order])

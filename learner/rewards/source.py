@@ -1,0 +1,269 @@
+"""Where the learner's intrinsic reward comes from: labels that follow the bus, and what is told of them.
+
+Lives in the learner's process. Its threads read Kafka; the learner's own thread only looks up arrays.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.labels.reader import LabelReader
+from consumers.labels.table import LabelTable
+from consumers.specs.spec_file import read_specs
+from infra.errors import OnibusError
+from infra.kafka.codecs import codec_for
+from infra.kafka.topics import TopicNames
+from infra.settings import Settings
+from learner.options import COMPARED, LearnOptions
+from learner.rewards.frozen import FIXED, fix_judges
+from learner.rewards.functions import (
+    AboveThreshold,
+    ModelReward,
+    NoReward,
+    NormalisedAboveThreshold,
+    RetrievalReward,
+    ScoreAboveThreshold,
+    SpecReward,
+)
+from learner.rewards.latency import RewardLatency
+from learner.rewards.normalisation import RunningNormalisation
+from learner.rewards.scores import ModelScores
+from learner.rewards.subscriber import ModelSubscriber
+from learner.run_files.caption_tally import CaptionTally
+from learner.run_files.scored_captions import keep_scores
+from learner.run_files.specs import keep_specs
+from schemas.codec import DecodeError
+from schemas.ids import lookup_id, split_label_key
+from schemas.records import AnnotationSpec, Label, Verdict
+
+log = logging.getLogger(__name__)
+
+LOAD_SECONDS = 300.0
+SPEC_RETRY_SECONDS = 2.0
+SAVE_SECONDS = 15.0
+MOST_UNCOUNTED = 64
+"""Batches whose captions wait to be counted; counting them together is far cheaper than one by one."""
+
+RETURN_WINDOW = 100
+"""Batches over which the mean intrinsic return is taken."""
+
+
+class RewardSource:
+    """Intrinsic rewards of batches, their statistics, and the threads behind them."""
+
+    def __init__(self, settings: Settings, options: LearnOptions, folder: Path) -> None:
+        self._settings, self._options, self._folder = settings, options, folder
+        self._codec = codec_for(settings)
+        self._table = LabelTable(self._codec, TopicNames(settings.topic_prefix).labels)
+        self._reader: LabelReader | None = None
+        device = "cuda" if options.device == "gpu" else "cpu"
+        self._models = ModelScores(ranks=options.reward in COMPARED, device=device)
+        self._latency = RewardLatency()
+        self._normalised = NormalisedAboveThreshold(options.threshold)
+        self._subscriber: ModelSubscriber | None = None
+        self._reward = self._chosen_reward()
+        self._stopping = threading.Event()
+        self._resolver: threading.Thread | None = None
+        self._tally = CaptionTally.load(folder)
+        self._unsaved: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        self._next_save = time.monotonic() + SAVE_SECONDS
+        self._returns: deque[tuple[float, float]] = deque(maxlen=RETURN_WINDOW)
+        self._last: dict[str, float] = {}
+        self._last_batch = time.monotonic()
+        self._longest_pause = 0.0
+
+    def start(self) -> None:
+        """Load the labels, then follow them; look for the specifications until they are all announced.
+
+        Raises:
+            OnibusError: the labels cannot be loaded.
+        """
+        if isinstance(self._reward, NoReward):
+            return
+        follows = self._options.reward not in FIXED
+        if follows:
+            self._reader = LabelReader(self._settings, self._table, self._expect)
+            self._reader.load(LOAD_SECONDS)
+            self._reader.start()
+        else:
+            judges = fix_judges(self._settings, self._models, self._options)
+            self._reward.specs = tuple(judges.values())
+            keep_specs(self._folder, {name: judge.spec_id for name, judge in judges.items()})
+        if self._options.reward != "retrieval":
+            names = [share.name for share in self._options.specs] if follows else []
+            self._subscriber = ModelSubscriber(self._settings, self._models, names, self._latency)
+            self._subscriber.start()
+        if follows:
+            self._resolver = threading.Thread(target=self._resolve_specs, daemon=True, name="resolve-specs")
+            self._resolver.start()
+
+    def stop(self) -> None:
+        """End the threads and keep the captions' totals."""
+        self._stopping.set()
+        if self._reader is not None:
+            self._reader.stop()
+        if self._subscriber is not None:
+            self._subscriber.stop()
+        if self._resolver is not None:
+            self._resolver.join(5)
+        self._count_captions()
+        self._tally.save(self._folder)
+        if self._options.reward != "retrieval":
+            keep_scores(self._folder, self._models, [s.spec_id for s in self._reward.specs])
+
+    def intrinsic(
+        self, ids: NDArray[np.int64], counts: NDArray[np.int64], dones: float
+    ) -> NDArray[np.float32]:
+        """Rewards of a batch, float32, shaped like ``ids`` (int64, (E, T)); ``dones`` episodes ended in it.
+
+        The arrays are kept for a while to be counted: they must not change afterwards.
+        """
+        rewarded = self._reward(ids, counts)
+        total = float(rewarded.intrinsic.sum())
+        self._returns.append((total, dones))
+        self._unsaved.append((ids, rewarded.intrinsic))
+        self._latency.rewarded(ids, rewarded.intrinsic)
+        if len(self._unsaved) >= MOST_UNCOUNTED:
+            self._count_captions()
+        self._last = {"intrinsic_reward": total / ids.size, "label_coverage": rewarded.coverage}
+        now = time.monotonic()
+        self._longest_pause = max(self._longest_pause, now - self._last_batch)
+        self._last_batch = now
+        return rewarded.intrinsic
+
+    def statistics(self) -> dict[str, float]:
+        """Figures since the last call, by name; called about once a second from the learner's thread."""
+        self._count_captions()
+        if time.monotonic() >= self._next_save:
+            self._next_save = time.monotonic() + SAVE_SECONDS
+            self._tally.save(self._folder)
+        pause, self._longest_pause = self._longest_pause, 0.0
+        return (
+            self._last
+            | self._label_statistics()
+            | self._model_statistics()
+            | self._latency.statistics()
+            | {
+                "intrinsic_return": self._intrinsic_return(),
+                "longest_pause_seconds": pause,
+            }
+        )
+
+    def provenance(self) -> dict[str, str]:
+        """What the reward stands on, for checkpoints: by spec id the coefficient, and labels or model."""
+        return {s.spec_id.hex(): f"{s.coefficient} x {self._judge_of(s.spec_id)}" for s in self._reward.specs}
+
+    def normalisation(self) -> dict[str, dict[str, float]]:
+        """Running statistics of ranking scores, for checkpoints: by spec id in hex digits."""
+        return {spec_id.hex(): running.state() for spec_id, running in self._normalised.running.items()}
+
+    def resume_normalisation(self, kept: Mapping[str, Mapping[str, float]]) -> None:
+        """Go on with what :meth:`normalisation` gave."""
+        for spec_id, state in kept.items():
+            self._normalised.running[bytes.fromhex(spec_id)] = RunningNormalisation(**state)
+
+    def _chosen_reward(self) -> RetrievalReward | ModelReward | NoReward:
+        threshold, beta = self._options.threshold, self._options.count_beta
+        match self._options.reward:
+            case "none":
+                return NoReward()
+            case "retrieval":
+                return RetrievalReward(self._table, beta)
+            case "classification":
+                return ModelReward(self._models, AboveThreshold(threshold), beta)
+            case "ranking" | "motif":
+                return ModelReward(self._models, self._normalised, beta)
+            case "similarity":
+                return ModelReward(self._models, ScoreAboveThreshold(threshold), beta)
+
+    def _expect(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
+        """Wait for the first reward of captions whose new label is "helpful"."""
+        if self._options.reward != "retrieval":
+            return  # captions are told of by the subscriber
+        for key, value in zip(keys, values, strict=True):
+            try:
+                _, subject = split_label_key(key or b"")
+                label = self._codec.decode(Label, value)
+            except (DecodeError, ValueError):
+                continue  # the table has counted it
+            if label.verdict is Verdict.HELPFUL:
+                self._latency.expect(lookup_id(subject), label.observed_at)
+
+    def _judge_of(self, spec_id: bytes) -> str:
+        if self._options.reward == "retrieval":
+            return f"{self._table.count(spec_id)} labels"
+        model = self._models.in_use(spec_id)
+        return "no model yet" if model is None else f"{model.name} version {model.version}, {model.sha256}"
+
+    def _model_statistics(self) -> dict[str, float]:
+        """Version and age of the model that rewards; of several, the least version and the oldest age."""
+        if self._subscriber is None:
+            return {}
+        specs = [s.spec_id for s in self._reward.specs]
+        models = [self._models.in_use(spec_id) for spec_id in specs]
+        told = {"model_version": float(min((m.version if m else 0 for m in models), default=0))}
+        there = [(s, m) for s, m in zip(specs, models, strict=True) if m is not None]
+        if there:
+            told["model_age_seconds"] = max(0.0, time.time() - min(m.written_at for _, m in there))
+            told["model_age_labels"] = float(sum(max(0, self._table.count(s) - m.labels) for s, m in there))
+        return told
+
+    def _intrinsic_return(self) -> float:
+        """Mean intrinsic return an episode: rewards over episode ends in the last batches (a ratio)."""
+        rewards = sum(total for total, _ in self._returns)
+        episodes = sum(dones for _, dones in self._returns)
+        return rewards / episodes if episodes else math.nan
+
+    def _label_statistics(self) -> dict[str, float]:
+        specs = [s.spec_id for s in self._reward.specs]
+        newest = max((self._table.newest_annotated_at(s) for s in specs), default=0)
+        return {
+            "labels_known": float(sum(self._table.count(s) for s in specs)),
+            "label_age_seconds": max(0.0, time.time() - newest / 1e6) if newest else math.nan,
+            "specs_found": float(len(specs)),
+        }
+
+    def _count_captions(self) -> None:
+        batches, self._unsaved = self._unsaved, []
+        if batches:
+            ids = np.concatenate([i.reshape(-1) for i, _ in batches])
+            self._tally.add(ids, np.concatenate([r.reshape(-1) for _, r in batches]))
+
+    def _resolve_specs(self) -> None:
+        """Find the newest specification of each name asked for; wait for those not announced yet."""
+        wanted = {share.name: share.coefficient for share in self._options.specs}
+        missing: set[str] = set()
+        while not self._stopping.is_set():
+            try:
+                found = _newest_by_name(read_specs(self._settings))
+            except OnibusError as error:
+                log.warning("cannot read the specifications, trying again: %s", error)
+                found = {}
+            self._reward.specs = tuple(
+                SpecReward(found[name], coefficient) for name, coefficient in wanted.items() if name in found
+            )
+            if len(self._reward.specs) == len(wanted):
+                keep_specs(self._folder, {name: found[name] for name in wanted})
+                return
+            if (now_missing := set(wanted) - set(found)) != missing:
+                missing = now_missing
+                log.warning(
+                    "no annotator has announced %s yet: it rewards nothing until one does "
+                    "(onibus annotate --spec NAME)",
+                    ", ".join(sorted(missing)),
+                )
+            self._stopping.wait(SPEC_RETRY_SECONDS)
+
+
+def _newest_by_name(specs: dict[bytes, AnnotationSpec]) -> dict[str, bytes]:
+    in_order = sorted(specs.items(), key=lambda item: item[1].created_at)
+    return {spec.name: spec_id for spec_id, spec in in_order}

@@ -1,0 +1,173 @@
+"""Feeds :class:`~learner.rewards.scores.ModelScores` from the bus: versions, and captions to judge.
+
+A batch holds captions as 64-bit ids; their bytes come from ``captions``, where the run's own workers put
+each one the moment they first see it, and again every minute while it comes up. So reading begins a minute
+before the start and needs none of the history.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError
+
+from consumers.reward_models.transfer import Assembler, WholeFile, split_model_name
+from infra.kafka import clients
+from infra.kafka.codecs import codec_for
+from infra.kafka.topics import TopicNames
+from infra.observability import metrics
+from infra.settings import Settings
+from learner.rewards.latency import RewardLatency
+from learner.rewards.scores import ModelScores
+from schemas.codec import DecodeError, RegistryError
+from schemas.ids import CAPTION_ID_BYTES, lookup_id
+from schemas.records import CaptionObserved, RewardModelChunk
+
+log = logging.getLogger(__name__)
+
+CAPTIONS_BEFORE_SECONDS = 60.0
+_POLL_MS = 100
+_RECORDS_PER_POLL = 2_000
+_RETRY_SECONDS = 1.0
+
+
+class ModelSubscriber:
+    """Group-less read_committed reader of ``reward-models`` and ``captions`` in a daemon thread.
+
+    While the broker or the trainer is away, the newest versions stay in use.
+
+    Args:
+        spec_names: models of specifications with these names are followed, others passed over.
+        latency: is told of each caption.
+
+    Attributes:
+        failed: what ended the thread, if something did.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        scores: ModelScores,
+        spec_names: Collection[str],
+        latency: RewardLatency | None = None,
+    ) -> None:
+        self._settings, self._scores, self._spec_names = settings, scores, set(spec_names)
+        self._latency = RewardLatency() if latency is None else latency
+        names = TopicNames(settings.topic_prefix)
+        self._captions_topic, self._models_topic = names.captions, names.reward_models
+        self._codec = codec_for(settings)
+        self._assembler = Assembler()
+        self._counted = {"torn": 0, "corrupt": 0}
+        self._consumer: KafkaConsumer | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.failed: BaseException | None = None
+
+    def start(self) -> None:
+        """Connect, and follow the topics until :meth:`stop`.
+
+        Raises:
+            OnibusError: the cluster cannot be reached or has no such topic.
+        """
+        self._consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
+        captions = clients.partitions_of(self._consumer, self._captions_topic)
+        models = clients.partitions_of(self._consumer, self._models_topic)
+        self._consumer.assign([*captions, *models])
+        self._consumer.seek_to_beginning(*models)
+        since_ms = int((time.time() - CAPTIONS_BEFORE_SECONDS) * 1000)
+        found = self._consumer.offsets_for_times(dict.fromkeys(captions, since_ms))
+        for partition in captions:
+            if (place := found.get(partition)) is None:
+                self._consumer.seek_to_end(partition)
+            else:
+                self._consumer.seek(partition, place.offset)
+        self._thread = threading.Thread(target=self._follow, name="model-subscriber", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End following and close the connection; the scores stay usable."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+        if self._consumer is not None:
+            self._consumer.close(timeout_ms=1_000)
+            self._consumer = None
+
+    def _follow(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._take_batch()
+                except (KafkaError, RegistryError) as error:
+                    if not getattr(error, "retriable", True):
+                        raise
+                    log.warning("reading reward models: %s; trying again", error)
+                    self._stopping.wait(_RETRY_SECONDS)
+        except BaseException as error:
+            self.failed = error
+            log.exception("no longer following %s", self._models_topic)
+            raise
+
+    def _take_batch(self) -> None:
+        assert self._consumer is not None
+        batches: Mapping[TopicPartition, list[ConsumerRecord]] = self._consumer.poll(timeout_ms=_POLL_MS)
+        for partition, records in batches.items():
+            if partition.topic == self._captions_topic:
+                self._take_captions(records)
+            else:
+                self._take_models(records)
+
+    def _take_captions(self, records: Sequence[ConsumerRecord]) -> None:
+        by_id = {lookup_id(r.key): r for r in records if r.key and len(r.key) == CAPTION_ID_BYTES}
+        new: dict[int, str] = {}
+        for caption in self._scores.unknown(by_id):
+            try:
+                observed = self._codec.decode(CaptionObserved, by_id[caption].value)
+            except DecodeError:
+                metrics.UNREADABLE.labels(topic=self._captions_topic).inc()
+                continue
+            new[caption] = observed.text
+            self._latency.expect(caption, observed.observed_at)
+        self._scores.add(new)
+
+    def _take_models(self, records: Sequence[ConsumerRecord]) -> None:
+        """Only the newest version of each model is used: after a pause there may be many."""
+        newest: dict[bytes, tuple[WholeFile, float]] = {}
+        for record in records:
+            spec_id = self._followed(record)
+            if spec_id is None:
+                continue
+            try:
+                whole = self._assembler.add(self._codec.decode(RewardModelChunk, record.value))
+            except DecodeError:
+                metrics.UNREADABLE.labels(topic=self._models_topic).inc()
+                continue
+            if whole is not None:
+                newest[spec_id] = whole, record.timestamp / 1000
+        for spec_id, (whole, written_at) in newest.items():
+            self._scores.take(spec_id, whole, written_at)
+        self._count_torn()
+
+    def _followed(self, record: ConsumerRecord) -> bytes | None:
+        """Spec id of the model that a chunk belongs to, by its key, if it is one of ours."""
+        if record.key is None or record.value is None:
+            return None
+        try:
+            name, spec_id = split_model_name(record.key.decode().rpartition("/")[0])
+        except ValueError:
+            return None
+        return spec_id if name in self._spec_names else None
+
+    def _count_torn(self) -> None:
+        for reason, now in (("torn", self._assembler.torn), ("corrupt", self._assembler.corrupt)):
+            if now > self._counted[reason]:
+                metrics.MODELS_REFUSED.labels(reason=reason).inc(now - self._counted[reason])
+                log.warning(
+                    "%d %s versions of reward models passed over", now - self._counted[reason], reason
+                )
+                self._counted[reason] = now

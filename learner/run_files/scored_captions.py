@@ -1,0 +1,45 @@
+"""The captions that a run's judges scored, with their last scores, kept with the run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from learner.rewards.scores import ModelScores
+
+SCORES_FILE = "scores.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCaption:
+    """A caption as judges see it, and the highest score that one of them gave."""
+
+    text: str
+    score: float
+
+
+def keep_scores(folder: Path, scores: ModelScores, specs: Sequence[bytes]) -> None:
+    """Write every caption that has a score under one of the specifications."""
+    known = scores.known()
+    ids = np.array(list(known), np.int64)
+    if not ids.size or not specs:
+        return
+    best = np.fmax.reduce([scores.scores(spec_id, ids) for spec_id in specs])
+    rows = [
+        [caption, text, round(float(score), 4)]
+        for (caption, text), score in zip(known.items(), best, strict=True)
+        if not math.isnan(score)
+    ]
+    (folder / SCORES_FILE).write_text(json.dumps(rows))
+
+
+def kept_scores(folder: Path) -> dict[int, ScoredCaption]:
+    """What :func:`keep_scores` kept of the run in ``folder``, by look-up id; empty if nothing."""
+    path = folder / SCORES_FILE
+    rows = json.loads(path.read_text()) if path.exists() else []
+    return {caption: ScoredCaption(text, score) for caption, text, score in rows}

@@ -1,0 +1,48 @@
+"""The versions of the reward models that a run followed: from the log of updates, kept with the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from consumers.reward_models.transfer import split_model_name
+from infra.kafka.clients import read_all
+from infra.kafka.codecs import codec_for
+from infra.kafka.topics import TopicNames
+from infra.settings import Settings
+from learner.run_files.specs import found_specs
+from schemas.codec import DecodeError
+from schemas.records import RewardUpdate
+
+VERSIONS_FILE = "versions.json"
+
+
+def keep_versions(settings: Settings, folder: Path) -> list[dict[str, float]]:
+    """One row of figures a version, oldest first: ``version``, ``trained_at`` and the trainer's metrics.
+
+    Raises:
+        OnibusError: the cluster or the topic is away.
+    """
+    specs = set(found_specs(folder).values())
+    codec = codec_for(settings)
+    rows: list[dict[str, float]] = []
+    for records in read_all(settings, TopicNames(settings.topic_prefix).reward_updates):
+        for record in records:
+            try:
+                _, spec_id = split_model_name((record.key or b"").decode())
+                if spec_id not in specs:
+                    continue
+                update = codec.decode(RewardUpdate, record.value)
+            except (DecodeError, ValueError):
+                continue  # not ours to report
+            told = {"version": float(update.version), "trained_at": update.trained_at / 1e6}
+            rows.append(told | update.metrics)
+    (folder / VERSIONS_FILE).write_text(json.dumps(rows))
+    return rows
+
+
+def kept_versions(folder: Path) -> list[dict[str, float]]:
+    """What :func:`keep_versions` kept of the run in ``folder``; empty if it never ran."""
+    path = folder / VERSIONS_FILE
+    rows: list[dict[str, float]] = json.loads(path.read_text()) if path.exists() else []
+    return rows

@@ -1,0 +1,1 @@
+"""NetHack as an environment: tasks, captions, episodes and their exact replay."""

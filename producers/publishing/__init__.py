@@ -1,0 +1,1 @@
+"""Publishing captions and episodes without ever holding up the environment."""

@@ -1,0 +1,113 @@
+"""Budgets: what fits, what is counted, and that a group stops before it has spent more."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumers.annotator.budget import Limits, dearest_question
+from consumers.annotator.cost import Cost, Prices
+from consumers.annotator.run import AnnotateOptions, spending_limits
+from consumers.language_models.openai import OpenAIModel
+from consumers.specs.spec_file import load_spec
+from infra.errors import OnibusError
+from infra.settings import Settings, environment_of
+from schemas import codec, ids
+from schemas.records import Annotation
+from tests.command import run_onibus
+from tests.consumers.annotating import annotator, publish, records
+from tests.consumers.chat_server import chat_server, completion
+from tests.waiting import wait_until
+
+DEAREST = Cost(tokens_in=900, tokens_out=100)
+PRICES = Prices(usd_in=1.0, usd_out=10.0)  # the dearest question costs 0.0019 dollars
+
+
+@pytest.mark.parametrize(
+    ("limits", "spent", "share", "questions"),
+    [
+        (Limits(), Cost(), 1.0, None),
+        (Limits(tokens=10_000), Cost(), 1.0, 10),
+        (Limits(tokens=10_000), Cost(tokens_in=5_000, tokens_out=500), 1.0, 4),
+        (Limits(tokens=10_000), Cost(tokens_in=5_000), 0.25, 1),
+        (Limits(tokens=10_000), Cost(tokens_in=9_500), 1.0, 0),
+        (Limits(tokens=10_000), Cost(tokens_in=20_000), 1.0, 0),
+        (Limits(usd=0.019, prices=PRICES), Cost(), 1.0, 10),
+        (Limits(usd=0.019, prices=PRICES), Cost(tokens_out=1_000), 1.0, 4),
+        (Limits(tokens=2_000, usd=0.019, prices=PRICES), Cost(), 1.0, 2),
+    ],
+)
+def test_what_fits(limits: Limits, spent: Cost, share: float, questions: int | None) -> None:
+    fits = limits.questions(spent, DEAREST, share)
+    assert fits == float("inf") if questions is None else int(fits + 1e-9) == questions
+
+
+def test_a_budget_in_dollars_needs_prices() -> None:
+    with pytest.raises(OnibusError, match="--price-in"):
+        spending_limits(AnnotateOptions(budget_usd=1.0))
+    assert spending_limits(AnnotateOptions()) is None
+    only_prices = spending_limits(AnnotateOptions(price_in=1.0))
+    assert only_prices is not None
+    assert not only_prices.are_given
+
+
+def test_answers_that_cannot_be_read_are_within_the_budget_too(settings: Settings) -> None:
+    spec = load_spec("goals", "m")
+    specs = {ids.spec_id(spec): spec}
+    once = len((spec.template + spec.goal).encode()) + 512 + int(spec.sampling["max_tokens"])
+    usage = {"prompt_tokens": once - 100, "completion_tokens": 100}
+    limits = Limits(tokens=7 * once)
+    publish(settings, [f"You kill {n} newts." for n in range(20)])
+    with chat_server(lambda _: (200, completion("It depends.") | {"usage": usage})) as server:
+        model = OpenAIModel(specs, server.url, "k", 8)
+        with annotator(settings, "a1", specs, model, most_under_way=8, limits=limits) as running:
+            wait_until(lambda: running.summary is not None, 60, "it to stop by itself")
+    answers = [codec.decode(Annotation, r.value) for r in records(settings, "annotations")]
+    assert limits.tokens is not None
+    assert 0 < sum(a.tokens_in + a.tokens_out for a in answers) <= limits.tokens
+    assert len(server.requests) == 1 + len(answers), "none was paid for and lost"
+
+
+def test_two_annotators_stop_by_themselves_before_the_group_has_spent_more_and_stay_stopped(
+    settings: Settings, tmp_path: Path
+) -> None:
+    spec = load_spec("goals", "m")
+    specs = {ids.spec_id(spec): spec}
+    limits = Limits(tokens=60 * 14 + dearest_question([spec]).tokens)  # sixty answers and a reserve
+    texts = [f"You kill {n} newts." for n in range(200)]
+    publish(settings, texts)
+    with chat_server(lambda _: (200, "verdict: helpful")) as server, ExitStack() as stack:
+        running = []
+        for name in ("a1", "a2"):
+            model = OpenAIModel(specs, server.url, "k", 8)
+            running.append(
+                stack.enter_context(annotator(settings, name, specs, model, most_under_way=8, limits=limits))
+            )
+        wait_until(lambda: all(r.summary is not None for r in running), 60, "both to stop by themselves")
+        asked = len(server.requests)
+        again = OpenAIModel(specs, server.url, "k", 8)
+        with annotator(settings, "a3", specs, again, limits=limits) as late:
+            wait_until(lambda: late.summary is not None, 30, "the third to stop too")
+        assert len(server.requests) == asked + 1, "it asked the question of the start only"
+    answers = [codec.decode(Annotation, r.value) for r in records(settings, "annotations")]
+    tokens = sum(a.tokens_in + a.tokens_out for a in answers)
+    assert limits.tokens is not None
+    assert limits.tokens - dearest_question([spec]).tokens < tokens + 14 * 2 <= limits.tokens
+    assert all(r.error is None for r in running)
+
+    shown = run_onibus(
+        "status", "--json", "--price-in", 1, folder=tmp_path, environment=environment_of(settings)
+    )
+    status: dict[str, Any] = json.loads(shown.stdout)
+    assert sum(cost["tokens_in"] for cost in status["costs"]) == 11 * len(answers)
+    assert sum(cost["usd"] for cost in status["costs"]) == pytest.approx(11e-6 * len(answers))
+    assert {cost["annotator"] for cost in status["costs"]} <= {"a1", "a2"}
+    (only,) = status["specs"]
+    assert (only["spec"], only["labels"]) == ("goals", len(answers))
+    assert only["latency_p99"] >= only["latency_p50"] > 0
+    (group,) = status["groups"]
+    assert sum(group["lag"].values()) >= len(texts) - len(answers)

@@ -1,0 +1,191 @@
+"""The page for people: what it shows, what it lets whom change, and how fast it answers."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from consumers.labels.annotation_log_reader import LoggedAnnotation
+from consumers.labels.filter import LabelFilter
+from consumers.labels.live_index import BoardFeed, LabelBoard
+from consumers.labels.web import PageOptions, is_loopback, label_site
+from consumers.specs.known_specs import KnownSpecs
+from infra.cli.label_serving import _listening
+from infra.settings import Settings, load_settings
+from schemas.records import Origin, Verdict
+from tests.consumers.replay.running import onibus_json, refusal, served_labels
+from tests.consumers.reward_models.annotation_logs import (
+    HELPFUL_TEXTS,
+    SPEC,
+    SPEC_ID,
+    SPEC_NAME,
+    TEXTS,
+    annotation,
+    publish_annotations,
+)
+from tests.waiting import wait_until
+
+HERE = "http://127.0.0.1"
+
+
+def board_of(*verdicts: Verdict) -> LabelBoard:
+    """A board with these verdicts on the first captions."""
+    board = LabelBoard()
+    log = [annotation(TEXTS[n], verdict, at=n + 1) for n, verdict in enumerate(verdicts)]
+    board.apply(LoggedAnnotation(0, n, n, one) for n, one in enumerate(log))
+    return board
+
+
+def visitor(board: LabelBoard, base_url: str = HERE, **options: object) -> TestClient:
+    site = label_site(load_settings(), board, KnownSpecs({SPEC_ID: SPEC}), PageOptions(**options))  # type: ignore[arg-type]
+    return TestClient(site, base_url=base_url)
+
+
+@contextmanager
+def edited(settings: Settings) -> Iterator[TestClient]:
+    """A visitor who may correct what is on the bus."""
+    board = LabelBoard()
+    feed = BoardFeed(settings, board)
+    feed.load()
+    feed.start()
+    try:
+        site = label_site(settings, board, KnownSpecs.read(settings), PageOptions(person="ada"))
+        yield TestClient(site, base_url=HERE)
+    finally:
+        feed.stop()
+        assert feed.failed is None
+
+
+def test_labels_are_filtered_newest_first() -> None:
+    seen = visitor(board_of(*[Verdict.HELPFUL, Verdict.UNHELPFUL] * 3, Verdict.UNSURE))
+    told = seen.get("/labels", params={"verdict": "unhelpful"}).json()
+    assert told["total"] == 3
+    assert told["verdicts"] == {"unhelpful": 3}
+    assert [row["texts"][0] for row in told["labels"]] == [TEXTS[5], TEXTS[3], TEXTS[1]]
+    assert seen.get("/labels", params={"text": TEXTS[2].upper(), "spec": SPEC_ID.hex()}).json()["total"] == 1
+    assert seen.get("/labels").json()["verdicts"] == {"unhelpful": 3, "helpful": 3, "unsure": 1}
+    assert seen.get("/labels", params={"spec": "no hex"}).status_code == 400
+    assert seen.get("/labels", params={"origin": "nobody"}).status_code == 400
+
+
+def test_captions_are_text_not_markup() -> None:
+    """Captions come from the game, reasons from a model: scripts fill them in, as text."""
+    page = visitor(board_of(Verdict.HELPFUL)).get("/")
+    assert page.status_code == 200
+    assert "innerHTML" not in page.text
+    policy = page.headers["content-security-policy"]
+    (nonce,) = re.findall(r"script-src 'nonce-([^']+)'", policy)
+    assert f'<script nonce="{nonce}">' in page.text
+    assert "unsafe-inline" not in policy
+
+
+def test_read_only_unless_somebody_may_edit() -> None:
+    seen = visitor(board_of(Verdict.HELPFUL))
+    assert seen.post("/labels", json={}).status_code == 405
+    assert "Read-only" in seen.get("/").text
+
+
+def test_other_hosts_names_and_forms_are_refused() -> None:
+    board = board_of(Verdict.HELPFUL)
+    assert visitor(board, base_url="http://evil.example").get("/labels").status_code == 400
+    form = visitor(board, person="ada").post("/labels", data={"verdict": "helpful"})
+    assert form.status_code == 415
+
+
+def test_elsewhere_everybody_needs_the_token() -> None:
+    board = board_of(Verdict.HELPFUL)
+    seen = visitor(board, base_url="http://192.0.2.7", host="192.0.2.7", token="secret-token", person="ada")
+    for answer in (
+        seen.get("/"),
+        seen.get("/labels"),
+        seen.post("/labels", json={}),
+        seen.get("/?token=wrong"),
+    ):
+        assert answer.status_code == 403
+    assert seen.get("/?token=secret-token").status_code == 200
+    assert seen.get("/labels").json()["total"] == 1, "the cookie lets one in from then on"
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("192.0.2.7", False)],
+)
+def test_which_addresses_are_this_machines_own(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_a_correction_is_on_the_bus_and_in_the_figures(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
+    with edited(settings) as ada:
+        assert ada.get("/agreement").json() == {"count": 0, "agreement": None, "kappa": None}
+        (row,) = ada.get("/labels", params={"text": HELPFUL_TEXTS[0]}).json()["labels"]
+        name = {"spec_id": row["spec_id"], "subject_id": row["subject_id"]}
+        changed = ada.post("/labels", json=name | {"verdict": "unhelpful"}).json()
+        assert (changed["verdict"], changed["annotator"], changed["origin"]) == ("unhelpful", "ada", "human")
+        assert ada.get("/agreement").json()["agreement"] == 0
+        told = ada.get(f"/history/{row['subject_id']}").json()
+        assert [one["origin"] for one in told["history"]] == ["rules", "human"]
+        assert ada.post("/labels", json=name | {"verdict": "first"}).status_code == 409
+        assert ada.post("/labels", json=name | {"verdict": "great"}).status_code == 400
+        assert ada.post("/labels", json=name | {"verdict": "withdrawn"}).json()["verdict"] == "withdrawn"
+        assert ada.get("/history/00").status_code == 404
+        publish_annotations(settings, [annotation(TEXTS[4])])
+        wait_until(lambda: ada.get("/labels").json()["total"] == 4, 10, "a label that came meanwhile")
+    assert len(onibus_json(settings, "labels", "list", "--spec", SPEC_NAME)) == 4
+
+
+def test_a_model_says_what_it_thinks_of_a_page() -> None:
+    seen = visitor(board_of(Verdict.HELPFUL), score=lambda texts: [len(text) / 100 for text in texts])
+    (row,) = seen.get("/labels").json()["labels"]
+    assert row["score"] == round(len(TEXTS[0]) / 100, 4)
+
+
+def test_people_and_annotators_agree_as_far_as_they_judged_the_same() -> None:
+    board = LabelBoard()
+    log = [annotation(text) for text in TEXTS[:4]]
+    log += [annotation(text, origin=Origin.HUMAN) for text in TEXTS[:2]]
+    log += [annotation(TEXTS[2], Verdict.UNSURE, Origin.HUMAN)]
+    board.apply(LoggedAnnotation(0, n, n, one) for n, one in enumerate(log))
+    told = board.agreement()
+    assert (told.count, told.agreement) == (3, pytest.approx(2 / 3))
+
+
+def test_a_filtered_page_of_very_many_labels_comes_soon() -> None:
+    """Bounded far above what it takes (see onibus bench replay): what is quadratic fails."""
+    board = LabelBoard()
+    board.apply(
+        LoggedAnnotation(0, n, n, annotation(f"You see here {n} gold pieces.", Verdict.HELPFUL, at=n + 1))
+        for n in range(20_000)
+    )
+    began = time.perf_counter()
+    page = board.page(LabelFilter(text="99 gold"), 0, 50)
+    assert page.total == 200
+    assert time.perf_counter() - began < 2
+
+
+def test_the_command_serves_until_it_is_stopped(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(TEXTS[0])])
+    with served_labels(settings) as address:
+        assert httpx.get(f"{address}labels").json()["total"] == 1
+        assert "Read-only" in httpx.get(address).text
+
+
+def test_a_port_that_is_taken_is_one_line(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(TEXTS[0])])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        line = refusal(settings, "labels", "serve", "--port", taken.getsockname()[1])
+    assert "cannot listen on 127.0.0.1" in line
+
+
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head() -> None:
+    with _listening("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

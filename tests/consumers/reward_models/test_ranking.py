@@ -1,0 +1,148 @@
+"""Learning from comparisons: the data set's rules, tiny data, and a score that orders captions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from consumers.reward_models.character_cnn import caption_scores, to_bytes, to_rows
+from consumers.reward_models.compared_captions import ComparedCaptions
+from consumers.reward_models.model_file import read_model_file
+from consumers.reward_models.objective import is_held_out
+from consumers.reward_models.trainer import RewardTrainer
+from infra.errors import OnibusError
+from schemas.ids import caption_id, pair_id
+from schemas.records import Annotation, Kind, Origin, Verdict
+from tests.consumers.reward_models.annotation_logs import (
+    HELPFUL_TEXTS,
+    MODEL,
+    SPEC_ID,
+    TEXTS,
+    UNHELPFUL_TEXTS,
+    annotation,
+    verdict_of,
+)
+
+
+def compared(
+    first: str, second: str, verdict: Verdict | None = None, origin: Origin = Origin.RULES
+) -> Annotation:
+    """A comparison; the verdict is that of the two texts' own if none is given."""
+    one, other = verdict_of(first), verdict_of(second)
+    own = Verdict.TIE if one is other else Verdict.FIRST if one is Verdict.HELPFUL else Verdict.SECOND
+    return replace(
+        annotation(first, origin=origin),
+        subject_id=pair_id(caption_id(first), caption_id(second)),
+        texts=(first, second),
+        verdict=None if origin is Origin.WITHDRAWAL else verdict or own,
+    )
+
+
+A, B = (
+    next(text for text in texts if not is_held_out(caption_id(text)))
+    for texts in (UNHELPFUL_TEXTS, HELPFUL_TEXTS)
+)
+PAIRS = [compared(*pair) for pair in combinations(TEXTS[:10], 2)]
+
+
+def ranking(seed: int = 0, log: list[Annotation] | None = None) -> RewardTrainer:
+    trainer = RewardTrainer(MODEL, SPEC_ID, seed, kind=Kind.COMPARE_TWO)
+    for offset, one in enumerate(PAIRS if log is None else log):
+        trainer.see(0, offset, one)
+    return trainer
+
+
+def trained(trainer: RewardTrainer) -> bytes:
+    version = trainer.train()
+    assert version is not None
+    return version.file.to_bytes()
+
+
+def test_scores_order_captions_as_the_comparisons_do() -> None:
+    trainer = ranking()
+    for _ in range(4):
+        trained(trainer)
+    scores = dict(zip(TEXTS[:10], caption_scores(trainer.network, _rows(TEXTS[:10])), strict=True))
+    worst_helpful = min(scores[text] for text in TEXTS[:10] if text in HELPFUL_TEXTS)
+    assert worst_helpful > max(scores[text] for text in TEXTS[:10] if text in UNHELPFUL_TEXTS)
+
+
+def test_two_trainings_from_the_same_log_are_bit_identical_and_so_is_a_resumed_one() -> None:
+    one = ranking(3)
+    files = [trained(one), trained(one)]
+    other = ranking(3)
+    assert trained(other) == files[0]
+    resumed = RewardTrainer(MODEL, SPEC_ID, 3, read_model_file(files[0]), Kind.COMPARE_TWO)
+    for offset, pair in enumerate(PAIRS):
+        resumed.see(0, offset, pair)
+    assert trained(resumed) == files[1]
+    assert trained(ranking(4)) != files[0]
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        [],
+        [compared(A, B, Verdict.TIE)],
+        [compared(A, B, Verdict.UNSURE)],
+        [compared(A, B), compared(A, B, origin=Origin.WITHDRAWAL)],
+        [annotation(A), annotation(B)],
+    ],
+    ids=["nothing", "ties only", "unsure only", "withdrawn", "single captions"],
+)
+def test_without_a_decided_pair_no_version_is_due(log: list[Annotation]) -> None:
+    assert not ranking(log=log).is_due(quiet=True)
+
+
+def test_one_decided_pair_is_enough_once_nothing_more_comes() -> None:
+    trainer = ranking(log=[compared(A, B)])
+    assert not trainer.is_due()
+    assert trainer.is_due(quiet=True)
+    trained(trainer)
+
+
+def test_a_person_overrules_the_model_and_is_not_overruled() -> None:
+    pairs = ComparedCaptions()
+    pairs.apply(compared(A, B, Verdict.SECOND))
+    pairs.apply(compared(A, B, Verdict.FIRST, Origin.HUMAN))
+    pairs.apply(compared(A, B, Verdict.SECOND))
+    assert pairs.rows(held_out=False).preferred.tolist() == [1.0]
+    assert (len(pairs), pairs.count(Verdict.FIRST, held_out=False)) == (1, 1)
+
+
+def test_a_pair_with_a_held_out_caption_never_trains() -> None:
+    held_out = next(f"caption {n}" for n in range(99) if is_held_out(caption_id(f"caption {n}")))
+    pairs = ComparedCaptions()
+    pairs.apply(compared(A, held_out, Verdict.FIRST))
+    pairs.apply(compared(held_out, A, Verdict.TIE))
+    pairs.apply(compared(A, B, Verdict.SECOND))
+    assert len(pairs.rows(held_out=False).preferred) == 1
+    rows = pairs.rows(held_out=True)
+    assert sorted(rows.preferred.tolist()) == [0.5, 1.0]
+    assert len(rows.captions) == 2, "each caption once"
+
+
+def test_a_model_of_verdicts_is_not_gone_on_with_from_comparisons() -> None:
+    file = read_model_file(trained(ranking()))
+    with pytest.raises(OnibusError, match="architecture"):
+        RewardTrainer(MODEL, SPEC_ID, 0, file, Kind.JUDGE_ONE)
+
+
+def test_metrics_tell_counts_and_held_out_order() -> None:
+    log = [compared(*pair) for pair in combinations(TEXTS, 2)]
+    version = ranking(log=log).train()
+    assert version is not None
+    told = version.metrics
+    parts = ("first", "second", "tie", "unsure")
+    assert sum(told[part] + told[f"held_out_{part}"] for part in parts) == len(log) == told["labels"]
+    assert told["loss"] > 0
+    if any(is_held_out(caption_id(text)) for text in TEXTS):
+        assert 0 <= told["held_out_accuracy"] <= 1
+        assert 0 <= told["held_out_brier"] <= 1
+
+
+def _rows(captions: list[str]) -> np.ndarray:
+    return to_rows([to_bytes(text) for text in captions])

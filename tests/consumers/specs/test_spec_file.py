@@ -1,0 +1,158 @@
+"""Spec files: what comes with onibus is sound, what is wrong is said in one line, the bus has it once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from consumers.specs.answer_parsing import read_answer
+from consumers.specs.prompts import Prompt
+from consumers.specs.spec_file import (
+    load_spec,
+    load_spec_file,
+    publish_specs,
+    read_specs,
+    spec_names,
+)
+from infra.errors import OnibusError
+from infra.settings import Settings
+from schemas import ids
+from schemas.records import Kind, Verdict
+
+MINIMAL = 'name = "mine"\nkind = "judge_one"\ngoal = "Win."\ntemplate = "{{ goal }} {{ caption }}"\n'
+
+
+def test_the_specs_that_come_with_onibus() -> None:
+    judging = ["combat", "goals", "gold", "keys-and-doors", "stairs"]
+    one_word = ["goals-one-word", "keys-and-doors-one-word"]
+    assert spec_names() == sorted([*judging, *one_word, *(f"{name}-pairs" for name in judging)])
+
+
+@pytest.mark.parametrize("name", [name for name in spec_names() if not name.endswith("-pairs")])
+def test_each_of_them_can_be_asked_and_judged_by_rules(name: str) -> None:
+    file = load_spec_file(name)
+    assert (file.name, file.kind) == (name, Kind.JUDGE_ONE)
+    prompt = Prompt(file.for_model("m")).text("You see here a <b>strange</b> key.")
+    assert "<message>You see here a <b>strange</b> key.</message>" in prompt
+    assert file.goal.strip() in prompt
+    assert file.for_rules().model == "rules"
+    for verdict in (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE):
+        line = verdict.value if file.answer.constrained else f'"verdict: {verdict.value}"'
+        assert line in prompt
+        reason = "" if file.answer.constrained else "analysis: x.\n"
+        assert read_answer(file.answer, f"{reason}{line}").verdict is verdict
+
+
+@pytest.mark.parametrize("name", [n for n in spec_names() if n.endswith("-one-word")])
+def test_a_spec_in_one_word_has_the_goal_and_the_rules_of_the_one_with_reasons(name: str) -> None:
+    brief, long = load_spec_file(name), load_spec_file(name.removesuffix("-one-word"))
+    assert (brief.goal, brief.rules) == (long.goal, long.rules)
+    assert (brief.answer.parser, brief.answer.constrained) == ("one-word", True)
+    assert brief.template.strip().endswith("<message>{{ caption }}</message>")  # for prefix caches
+
+
+@pytest.mark.parametrize("name", [name for name in spec_names() if name.endswith("-pairs")])
+def test_each_comparison_has_the_goal_and_the_rules_of_its_single_one(name: str) -> None:
+    file, single = load_spec_file(name), load_spec_file(name.removesuffix("-pairs"))
+    assert (file.name, file.kind) == (name, Kind.COMPARE_TWO)
+    assert (file.goal, file.rules) == (single.goal, single.rules)
+    prompt = Prompt(file.for_model("m")).text("You see here a <b>key</b>.", "It is dark.")
+    assert "<first>You see here a <b>key</b>.</first>\n<second>It is dark.</second>" in prompt
+    for verdict in (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE):
+        line = f'"verdict: {verdict.value}"'
+        assert line in prompt
+        assert read_answer(file.answer, f"analysis: x.\n{line}").verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "word"),
+    [("judge_one", 'first = "a"', "helpful"), ("compare_two", 'helpful = "a"', "first")],
+)
+def test_words_of_the_other_kind_are_refused_in_one_line(
+    tmp_path: Path, kind: str, words: str, word: str
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(MINIMAL.replace("judge_one", kind) + f"[answer.words]\n{words}\n")
+    with pytest.raises(OnibusError, match=rf"answer\.words may name {word}") as refused:
+        load_spec_file(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_comparison_with_the_placeholder_of_a_single_caption_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(MINIMAL.replace("judge_one", "compare_two"))
+    with pytest.raises(OnibusError, match=r"\{\{ first \}\} and \{\{ second \}\}"):
+        Prompt(load_spec(path, "m"))
+
+
+def test_everything_that_can_change_an_answer_makes_another_id() -> None:
+    spec = load_spec("goals", "model-a", "r1")
+    others = [
+        load_spec("goals", "model-b", "r1"),
+        load_spec("goals", "model-a", "r2"),
+        load_spec("goals", "model-a", "r1", {"temperature": "0.7"}),
+        load_spec("goals"),
+        load_spec("combat", "model-a", "r1"),
+    ]
+    assert len({ids.spec_id(s) for s in [spec, *others]}) == 6
+    assert ids.spec_id(replace(spec, name="other", created_at=9)) == ids.spec_id(spec)
+
+
+def test_other_rules_are_another_spec(tmp_path: Path) -> None:
+    found = set()
+    for number, rules in enumerate(['helpful = ["a"]', 'helpful = ["b"]', 'otherwise = "unsure"']):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(f"{MINIMAL}[rules]\n{rules}\n")
+        found.add(ids.spec_id(load_spec(path)))
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (MINIMAL + "[rules", "no valid TOML"),
+        (MINIMAL.replace("judge_one", "judge_three"), "kind"),
+        (MINIMAL.replace('goal = "Win."', ""), "goal"),
+        (MINIMAL.replace('"mine"', '"My Spec!"'), "name"),
+        (MINIMAL + "colour = 3\n", "colour"),
+        (MINIMAL + '[rules]\nhelpful = ["("]\n', "no regular expression"),
+        (MINIMAL + '[answer]\nparser = "guess"\n', "parser"),
+    ],
+)
+def test_a_wrong_spec_file_is_one_clear_line(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(OnibusError, match=complaint) as caught:
+        load_spec(path)
+    assert "\n" not in str(caught.value)
+    assert "wrong.toml" in str(caught.value)
+
+
+def test_no_such_spec_and_no_rules_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(OnibusError, match="did you mean stairs"):
+        load_spec("stair")
+    with pytest.raises(OnibusError, match="cannot read"):
+        load_spec(tmp_path / "none.toml")
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL)
+    with pytest.raises(OnibusError, match=r"no \[rules\]"):
+        load_spec(path)
+
+
+@pytest.mark.parametrize("template", ["{{ caption", "{{ captoin }}", "{{ caption.__class__.__mro__ }}"])
+def test_a_template_that_cannot_be_used_is_one_clear_line(template: str) -> None:
+    with pytest.raises(OnibusError, match="template of spec goals"):
+        Prompt(replace(load_spec("goals", "m"), template=template))
+
+
+def test_a_spec_is_published_once_and_keeps_its_first_time(settings: Settings) -> None:
+    specs = [load_spec(name) for name in spec_names()]
+    published = publish_specs(settings, specs)
+    assert published == [ids.spec_id(spec) for spec in specs]
+    first = read_specs(settings)
+    assert {spec_id: replace(spec, created_at=0) for spec_id, spec in first.items()} == dict(
+        zip(published, specs, strict=True)
+    )
+    assert all(spec.created_at > 0 for spec in first.values())
+    publish_specs(settings, specs)
+    assert read_specs(settings) == first

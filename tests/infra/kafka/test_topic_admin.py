@@ -1,0 +1,115 @@
+"""Topics: created once, and every difference from the table named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from infra.errors import OnibusError
+from infra.kafka.clients import admin
+from infra.kafka.topic_admin import (
+    TopicState,
+    check_topics,
+    create_topics,
+    describe_topics,
+    differences,
+    require_topics,
+)
+from infra.kafka.topics import TopicNames, topic_table
+from infra.settings import Settings, environment_of, load_settings
+from tests.command import run_onibus, the_one_line
+from tests.waiting import wait_until
+
+
+def test_created_topics_are_as_the_table_says(settings: Settings) -> None:
+    assert check_topics(settings) == []
+    require_topics(settings)
+    assert set(describe_topics(settings, topic_table(settings))) == {t.name for t in topic_table(settings)}
+
+
+def test_creating_again_creates_nothing(settings: Settings) -> None:
+    assert create_topics(settings) == []
+
+
+def test_only_what_is_missing_is_created(settings: Settings) -> None:
+    labels = TopicNames(settings.topic_prefix).labels
+    with admin(settings) as client:
+        client.delete_topics([labels])
+    missing = [f"{labels} is missing"]
+    wait_until(lambda: check_topics(settings) == missing, what="the topic's deletion")
+    assert create_topics(settings) == [labels]
+
+
+def test_a_topic_with_other_partitions_is_named_and_left_alone(settings: Settings) -> None:
+    other = settings.model_copy(update={"partitions": 7})
+    names = TopicNames(settings.topic_prefix)
+    assert create_topics(other) == []
+    wide = (names.captions, names.labels, names.annotations)
+    assert check_topics(other) == [f"{name} has partitions 4, not 7" for name in wide]
+    with pytest.raises(OnibusError, match=f"{names.labels} has partitions 4, not 7"):
+        require_topics(other, role="annotator")
+    with admin(settings) as client:
+        client.delete_topics([names.episodes])
+    wait_until(lambda: check_topics(settings) == [f"{names.episodes} is missing"], what="its deletion")
+    require_topics(settings, role="annotator")  # which has nothing to do with episodes
+
+
+def test_a_topic_with_another_configuration_is_named(settings: Settings) -> None:
+    labels = TopicNames(settings.topic_prefix).labels
+    with admin(settings) as client:
+        client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, labels, {"cleanup.policy": "delete"})])
+    expected = [f"{labels} has cleanup.policy delete, not compact"]
+    wait_until(lambda: check_topics(settings) == expected, what="the changed configuration")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, []),
+        ({"partitions": 1}, ["t has partitions 1, not 4"]),
+        ({"replication": 1}, ["t has replication 1, not 3"]),
+        ({"config": {"retention.ms": "5"}}, ["t has retention.ms 5, not 10"]),
+        ({"config": {}}, ["t has retention.ms unknown, not 10"]),
+        ({"partitions": 1, "replication": 2}, ["t has partitions 1, not 4", "t has replication 2, not 3"]),
+    ],
+)
+def test_each_difference_is_one_line(change: dict[str, object], expected: list[str]) -> None:
+    first = topic_table(load_settings())[0]
+    wanted = replace(first, name="t", partitions=4, replication=3, config={"retention.ms": "10"})
+    found = replace(TopicState(4, 3, {"retention.ms": "10"}), **change)
+    assert differences(wanted, found) == expected
+
+
+def test_a_missing_topic_is_a_difference() -> None:
+    first = replace(topic_table(load_settings())[0], name="t")
+    assert differences(first, None) == ["t is missing"]
+
+
+def test_more_copies_than_brokers_are_refused_in_one_line(settings: Settings) -> None:
+    greedy = settings.model_copy(update={"topic_prefix": f"greedy-{settings.topic_prefix}", "replication": 3})
+    with pytest.raises(OnibusError, match=r"cannot be created: .*; change --replication") as raised:
+        create_topics(greedy)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.slow
+def test_the_command_creates_checks_and_lists(settings: Settings, tmp_path: Path) -> None:
+    fresh = settings.model_copy(update={"topic_prefix": f"command-{settings.topic_prefix}"})
+    environment = environment_of(fresh)
+    line = the_one_line(run_onibus("topics", "check", folder=tmp_path, environment=environment))
+    assert line.count("is missing") == len(topic_table(fresh))
+    assert "onibus topics create" in line
+
+    created = run_onibus("topics", "create", "--json", folder=tmp_path, environment=environment)
+    assert json.loads(created.stdout)["created"] == [topic.name for topic in topic_table(fresh)]
+    assert run_onibus("topics", "create", folder=tmp_path, environment=environment).returncode == 0
+    assert run_onibus("topics", "check", folder=tmp_path, environment=environment).returncode == 0
+    rows = json.loads(run_onibus("topics", "list", "--json", folder=tmp_path, environment=environment).stdout)
+    assert [row["name"] for row in rows] == [topic.name for topic in topic_table(fresh)]
+    assert all(row["exists"] and row["differences"] == [] for row in rows)
+    shown = run_onibus("topics", "list", folder=tmp_path, environment=environment)
+    assert TopicNames(fresh.topic_prefix).reward_updates in shown.stdout

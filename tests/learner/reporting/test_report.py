@@ -1,0 +1,97 @@
+"""The report: one page that needs nothing else, made of a run's files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from infra.errors import OnibusError
+from learner.reporting.report import LISTED, write_report
+from learner.run_files.judged_captions import JudgedCaption
+from tests.learner.recorded_run import recorded_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return recorded_run(tmp_path / "a-run")
+
+
+CAPTIONS = [
+    JudgedCaption("g - a key", "helpful", "matches key", 10, 5.0),
+    JudgedCaption("<b>odd & bold</b>", "unhelpful", "", 99, 0.0),
+]
+
+
+def test_the_page_needs_nothing_from_anywhere(run: Path) -> None:
+    page = write_report(run, CAPTIONS).read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!#)""", page)
+    assert "<script" not in page
+    assert page.count("<svg") >= 3
+
+
+def test_captions_and_their_verdicts_are_listed_and_escaped(run: Path) -> None:
+    page = write_report(run, CAPTIONS).read_text()
+    assert page.count("g - a key") == 1, "what earned most is not among what earned least, too"
+    assert "&lt;b&gt;odd &amp; bold&lt;/b&gt;" in page
+    assert "<b>odd" not in page
+
+
+def test_captions_are_plotted_from_both_ends(run: Path) -> None:
+    many = [JudgedCaption(f"caption {n}", "helpful", "", 10 + n, n / 2) for n in range(2 * LISTED)]
+    many.append(JudgedCaption("harmful", "score -1.00", "", 5, -3.0))
+    page = write_report(run, many).read_text()
+    top, bottom = (re.findall(r'class="caption">([^<]*)', table) for table in page.split("<table")[1:3])
+    assert top == [f"caption {n}" for n in range(2 * LISTED - 1, LISTED - 1, -1)]
+    assert bottom == ["harmful", *(f"caption {n}" for n in range(LISTED - 1))]
+    widths = [float(width) for width in re.findall(r'style="width: ([\d.]+)%"', page)]
+    assert len(widths) == 2 * LISTED
+    assert widths[:2] == [100.0, pytest.approx(100 * 28 / 29, abs=0.1)]
+    assert widths[LISTED : LISTED + 2] == [pytest.approx(100 * 6 / 29, abs=0.1), 0.0]
+    assert page.count('class="below"') == 1
+
+
+def test_figures_are_the_last_ones_of_the_history(run: Path) -> None:
+    page = write_report(run, CAPTIONS).read_text()
+    assert "<b>19,000</b><span>environment steps" in page
+    assert "<b>0.900</b><span>mean return" in page
+
+
+def test_what_is_known_of_a_reward_model_is_told_and_charted(run: Path) -> None:
+    history = run / "history.jsonl"
+    told = {"model_version": 3.0, "model_age_seconds": 7.0}
+    told |= {"label_to_reward_p50": 0.25, "label_to_reward_p95": 1.5}
+    rows = [json.loads(line) | told for line in history.read_text().splitlines()[:-1]]
+    history.write_text("\n".join(json.dumps(row) for row in rows))
+    versions = [{"version": n, "held_out_accuracy": 0.9 + n / 100, "held_out_brier": 0.1} for n in (1, 2, 3)]
+    (run / "versions.json").write_text(json.dumps(versions))
+    page = write_report(run, CAPTIONS).read_text()
+    assert "<b>3</b><span>version of the reward model" in page
+    assert "<b>93.0%</b><span>held-out accuracy" in page
+    assert "<b>0.25 / 1.50 s</b><span>caption to first reward" in page
+    for chart in ("Held-out accuracy of the reward model", "Age of the reward model", "From the first sight"):
+        assert f"<figcaption>{chart}" in page
+
+
+def test_without_a_reward_model_there_is_no_word_of_one(run: Path) -> None:
+    assert "reward model" not in write_report(run, CAPTIONS).read_text()
+
+
+def test_statistics_that_never_change_have_no_chart(run: Path) -> None:
+    page = write_report(run, CAPTIONS).read_text()
+    assert "<figcaption>Game turns" in page
+    assert "<figcaption>Gold" not in page
+
+
+def test_without_the_annotation_log_the_page_says_so(run: Path) -> None:
+    assert "could not be read" in write_report(run, None).read_text()
+
+
+def test_a_run_without_history_or_no_run_is_one_clear_line(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(OnibusError, match="no run"):
+        write_report(tmp_path, None)
+    (run / "history.jsonl").unlink()
+    with pytest.raises(OnibusError, match="no history yet"):
+        write_report(run, None)

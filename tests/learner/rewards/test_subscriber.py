@@ -1,0 +1,113 @@
+"""Versions and captions from a real broker into the learner's scores, torn and corrupt ones passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+
+from consumers.reward_models.transfer import chunk_key, cut
+from infra.kafka import clients
+from infra.kafka.topics import TopicNames
+from infra.settings import Settings
+from learner.rewards.scores import ModelScores
+from learner.rewards.subscriber import ModelSubscriber
+from schemas import codec
+from schemas.ids import caption_id, lookup_id
+from schemas.records import RewardModelChunk
+from tests.consumers.annotating import publish
+from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID, SPEC_NAME
+from tests.learner.rewards.test_scores import rewarding, version_file
+from tests.waiting import wait_until
+
+TEXT = "You see here a key."
+ID = np.array([lookup_id(caption_id(TEXT))], np.int64)
+
+
+@contextmanager
+def subscriber(settings: Settings) -> Iterator[ModelScores]:
+    scores = ModelScores(ranks=False)
+    following = ModelSubscriber(settings, scores, [SPEC_NAME])
+    following.start()
+    try:
+        yield scores
+        assert following.failed is None
+    finally:
+        following.stop()
+
+
+def write(settings: Settings, chunks: Iterable[RewardModelChunk]) -> None:
+    topic = TopicNames(settings.topic_prefix).reward_models
+    producer = clients.producer(settings)
+    for chunk in chunks:
+        producer.send(topic, key=chunk_key(chunk), value=codec.encode(chunk))
+    producer.flush()
+    producer.close()
+
+
+def chunks_of(number: int, says: float, pieces: int = 3) -> list[RewardModelChunk]:
+    """A version in so many chunks."""
+    file = version_file(number, says)
+    (whole, *_) = cut(MODEL, number, file.data)
+    size = -(-len(file.data) // pieces)
+    return [
+        replace(whole, chunk=k, chunks=pieces, data=file.data[k * size : (k + 1) * size])
+        for k in range(pieces)
+    ]
+
+
+def version_in_use(scores: ModelScores) -> int:
+    model = scores.in_use(SPEC_ID)
+    return 0 if model is None else model.version
+
+
+def refused(reason: str) -> float:
+    return REGISTRY.get_sample_value("onibus_models_refused_total", {"reason": reason}) or 0.0
+
+
+def test_versions_that_interleave_or_are_torn_or_corrupt_do_no_harm(settings: Settings) -> None:
+    publish(settings, [TEXT])
+    torn, corrupt = refused("torn"), refused("corrupt")
+    one, two = chunks_of(1, 9.0), chunks_of(2, -9.0)
+    with subscriber(settings) as scores:
+        write(settings, [one[0], two[0], one[1], two[1], one[2]])
+        wait_until(lambda: version_in_use(scores) == 1, 30, "the first version, though the second began")
+        wait_until(lambda: rewarding(scores, ID) == [True], 30, "its verdict")
+        write(settings, [two[2]])
+        wait_until(lambda: rewarding(scores, ID) == [False], 30, "the second's verdict")
+        bad = chunks_of(4, 9.0)
+        write(settings, chunks_of(3, 9.0)[:2])
+        write(settings, [replace(bad[0], data=bytes(len(bad[0].data))), *bad[1:]])
+        write(settings, chunks_of(5, 9.0))
+        wait_until(lambda: version_in_use(scores) == 5, 30, "the version after them")
+        wait_until(lambda: refused("corrupt") == corrupt + 1, 30, "the corrupt one counted")
+        wait_until(lambda: refused("torn") == torn + 1, 30, "the torn one counted")
+
+
+def test_other_models_and_unreadable_records_are_passed_over(settings: Settings) -> None:
+    topic = TopicNames(settings.topic_prefix).reward_models
+    producer = clients.producer(settings)
+    for key in (b"", b"no model", b"\xff\xfe/0", f"{MODEL}/0".encode()):
+        producer.send(topic, key=key, value=b"nonsense")
+    producer.send(topic, key=f"{MODEL}/1".encode(), value=None)
+    producer.flush()
+    producer.close()
+    write(settings, [replace(c, model=f"other-{SPEC_ID.hex()}") for c in chunks_of(9, 9.0)])
+    write(settings, chunks_of(1, 9.0))
+    with subscriber(settings) as scores:
+        wait_until(lambda: version_in_use(scores) == 1, 30, "the one that is ours")
+
+
+@pytest.mark.parametrize("text", ["It is dark.", "Ünïcödé ☃"])
+def test_captions_that_come_after_the_version_are_judged_too(settings: Settings, text: str) -> None:
+    write(settings, chunks_of(1, 9.0))
+    wanted = np.array([lookup_id(caption_id(text))], np.int64)
+    with subscriber(settings) as scores:
+        wait_until(lambda: version_in_use(scores) == 1, 30, "the version")
+        assert rewarding(scores, wanted) == [None]
+        publish(settings, [text])
+        wait_until(lambda: rewarding(scores, wanted) == [True], 30, "a verdict on it")
