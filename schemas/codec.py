@@ -4,7 +4,7 @@ The usual form is Avro's single-object encoding (Avro specification 1.12, "Singl
 marker bytes (C3 01), the 8-byte CRC-64-AVRO fingerprint of the schema the value was written with, and
 the Avro body. A reader therefore always knows the writer's schema: the current one, or another one kept
 in ``schemas/avro/archive``, resolved to the current by Avro's rules. The other form, with a schema
-registry, is :mod:`infra.kafka.schema_registry`; which one is used, ``infra.kafka.codecs`` decides from the settings.
+registry, is ``infra.kafka.schema_registry``; ``infra.kafka.codecs`` chooses one by the settings.
 """
 
 from __future__ import annotations

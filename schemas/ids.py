@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from hashlib import blake2b
 
-from schemas.records import AnnotationSpec
+from schemas.records import AnnotationSpec, EpisodeFinished
 
 CAPTION_ID_BYTES = 16
 SUBJECT_ID_BYTES = 16
@@ -85,3 +85,8 @@ def split_label_key(key: bytes) -> tuple[bytes, bytes]:
     if len(key) != LABEL_KEY_BYTES:
         raise ValueError(f"a label key has {LABEL_KEY_BYTES} bytes, this one {len(key)}")
     return key[:SPEC_ID_BYTES], key[SPEC_ID_BYTES:]
+
+
+def episode_key(record: EpisodeFinished) -> bytes:
+    """Key on the ``episodes`` topic: run, worker, environment and episode."""
+    return f"{record.run}/{record.worker}/{record.environment}/{record.episode}".encode()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from consumers.annotator.pending import PendingCaption
 from consumers.language_models.base import Answer, Attempt
 from infra.kafka.topics import TopicNames
+from infra.kafka.transactions import OutgoingRecord
 from schemas import ids
 from schemas.codec import Codec
 from schemas.records import (
@@ -31,15 +32,6 @@ VALUE_LEFT_OUT = "(value left out, it is at its source)"
 _COMPONENT = "annotator"
 
 
-class Outgoing(NamedTuple):
-    """A record to write; without a value a tombstone."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-
-
 class WrittenLabel(NamedTuple):
     """A label of a batch, for those who count."""
 
@@ -58,7 +50,7 @@ class Batch:
         assignments: by partition, the ownership in which it was put together.
     """
 
-    records: list[Outgoing] = field(default_factory=list)
+    records: list[OutgoingRecord] = field(default_factory=list)
     offsets: dict[int, int] = field(default_factory=dict)
     captions: list[PendingCaption] = field(default_factory=list)
     assignments: dict[int, int] = field(default_factory=dict)
@@ -196,4 +188,4 @@ class BatchWriter:
         ]
 
     def _add(self, batch: Batch, topic: str, partition: int, key: bytes | None, record: Record) -> None:
-        batch.records.append(Outgoing(topic, partition, key, self._codec.encode(topic, record)))
+        batch.records.append(OutgoingRecord(topic, partition, key, self._codec.encode(topic, record)))

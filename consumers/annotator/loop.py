@@ -309,8 +309,8 @@ class AnnotatorProcess:
     def _finish(self, stopping: threading.Event, partitions: Collection[int]) -> None:
         """Write what is paid for of partitions that go to others, also what is answered soon.
 
-        Called within a poll (see :class:`~consumers.annotator.group_member.GroupMember`). What fails here is seen to
-        after it: the answers are kept, and so is the failed transaction, or the model's refusal.
+        Called within a poll (see :class:`~consumers.annotator.group_member.GroupMember`). What fails here is
+        seen to after it: the answers are kept, and so is the failed transaction, or the model's refusal.
         """
         patience = self._membership.session_timeout_ms / 1000 / 4
 

@@ -13,12 +13,17 @@ from itertools import islice
 
 from kafka import KafkaProducer
 
-from consumers.annotator.batch import Outgoing
 from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.codecs import codec_for
 from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import TransactionFailedError, give_up, send_transaction, within_patience
+from infra.kafka.transactions import (
+    OutgoingRecord,
+    TransactionFailedError,
+    give_up,
+    send_transaction,
+    within_patience,
+)
 from infra.settings import Settings
 from schemas import ids
 from schemas.records import Annotation, Label, Origin
@@ -91,7 +96,7 @@ class LabelWriter:
             progress(len(part))
         return written
 
-    def _write_one(self, records: Sequence[Outgoing], before: int) -> None:
+    def _write_one(self, records: Sequence[OutgoingRecord], before: int) -> None:
         for _ in range(_MOST_TRIES):
             producer = self._producer
             assert producer is not None
@@ -112,17 +117,17 @@ class LabelWriter:
             "others write labels all the time, one transaction at a time is possible; try again"
         )
 
-    def _records(self, change: Change) -> list[Outgoing]:
+    def _records(self, change: Change) -> list[OutgoingRecord]:
         labels, annotations = self._topics.labels, self._topics.annotations
         key = ids.label_key(change.annotations[0].spec_id, change.annotations[0].subject_id)
         records = [
-            Outgoing(annotations, change.partition, key, self._codec.encode(annotations, annotation))
+            OutgoingRecord(annotations, change.partition, key, self._codec.encode(annotations, annotation))
             for annotation in change.annotations
         ]
         if change.decides is not None:
             label = _label(change.decides, change.partition)
             value = None if label is None else self._codec.encode(labels, label)
-            records.append(Outgoing(labels, change.partition, key, value))
+            records.append(OutgoingRecord(labels, change.partition, key, value))
         return records
 
     def _open(self) -> None:

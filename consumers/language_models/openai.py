@@ -2,9 +2,9 @@
 
 Trouble that may pass (nobody listens, time-outs, 429, 5xx) is waited out with growing pauses, for as long
 as it takes: nothing is labelled meanwhile, and after some failures in a row all requests wait for one probe
-to be answered (:mod:`consumers.language_models.circuit_breaker`). A caption that fails again and again while others succeed, or that
-the server or the model refuses, is given up. A server that refuses the model, the key or every request ends
-the annotator.
+to be answered (:mod:`consumers.language_models.circuit_breaker`). A caption that fails again and again while
+others succeed, or that the server or the model refuses, is given up. A server that refuses the model, the
+key or every request ends the annotator.
 """
 
 from __future__ import annotations

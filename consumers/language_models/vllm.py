@@ -3,7 +3,7 @@
 The engine has a thread of its own, which alone touches it: it takes what has been asked meanwhile, steps the
 engine, and hands finished answers back. So requests join and leave the running batch one by one, and prompts
 that begin alike share their beginnings in vLLM's prefix cache. The prompts, the chat template and the
-constrained choice are those of :mod:`consumers.language_models.openai`: the same model answers alike both ways.
+constrained choice are those of :mod:`consumers.language_models.openai`: a model answers alike both ways.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class CharacterCNN(nn.Module):
     Two outputs are the logits of unhelpful and helpful; one is a score whose differences count.
 
     Where only each channel's largest value goes on, a CPU computes the same function with a fraction of the
-    work (:func:`~consumers.reward_models.packed_convolution.largest_values`); a GPU goes through the whole of it.
+    work (:func:`~consumers.reward_models.packed_convolution.largest_values`); a GPU computes all of it.
     """
 
     def __init__(self, outputs: int = CLASSES, network: Network = MAX_OVER_TIME) -> None:

@@ -11,14 +11,19 @@ from functools import partial
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from consumers.annotator.batch import Outgoing
 from consumers.reward_models.trainer import THREADS, TrainedVersion
 from consumers.reward_models.transfer import Assembler, WholeFile, chunk_key, cut
 from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.reachability import UnreachableError
 from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import TransactionFailedError, give_up, send_transaction, within_patience
+from infra.kafka.transactions import (
+    OutgoingRecord,
+    TransactionFailedError,
+    give_up,
+    send_transaction,
+    within_patience,
+)
 from infra.settings import Settings
 from schemas.codec import Codec, DecodeError
 from schemas.records import RewardModelChunk, RewardUpdate
@@ -118,12 +123,12 @@ class VersionWriter:
             f"another trainer of reward model {self._model} has taken over; this one stops: run one a model"
         )
 
-    def _records(self, version: TrainedVersion, chunks: Sequence[RewardModelChunk]) -> list[Outgoing]:
+    def _records(self, version: TrainedVersion, chunks: Sequence[RewardModelChunk]) -> list[OutgoingRecord]:
         models, updates = self._topics.reward_models, self._topics.reward_updates
         update = _update(version, chunks[0].sha256)
         return [
-            *(Outgoing(models, 0, chunk_key(c), self._codec.encode(models, c)) for c in chunks),
-            Outgoing(updates, 0, self._model.encode(), self._codec.encode(updates, update)),
+            *(OutgoingRecord(models, 0, chunk_key(c), self._codec.encode(models, c)) for c in chunks),
+            OutgoingRecord(updates, 0, self._model.encode(), self._codec.encode(updates, update)),
         ]
 
 

@@ -57,8 +57,8 @@ def episode(
     from rich.console import Console
 
     from infra.cli.playback_view import Asciicast, PlaybackView, Terminal
-    from producers.nethack.episodes import episode_key
     from producers.nethack.playback import frames
+    from schemas.ids import episode_key
 
     found = list(_episodes(settings, name))
     if not found:
@@ -92,8 +92,8 @@ def rewards(
     as_json: AsJson = False,
 ) -> None:
     """What recorded episodes would have been rewarded under other labels, model, coefficient or β."""
-    from producers.nethack.episodes import episode_key
     from producers.nethack.playback import frames
+    from schemas.ids import episode_key
 
     records = list(_episodes(settings, name))[-limit:]
     steps = []

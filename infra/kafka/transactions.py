@@ -13,13 +13,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import InvalidProducerEpochError, KafkaError, KafkaTimeoutError, ProducerFencedError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from consumers.annotator.batch import Outgoing
 from infra.kafka import clients
 from infra.settings import Settings
 
@@ -33,6 +32,15 @@ _GENERATION_UNKNOWN = -1
 _FENCED = (ProducerFencedError, InvalidProducerEpochError)
 
 T = TypeVar("T")
+
+
+class OutgoingRecord(NamedTuple):
+    """A record to write; without a value it is a tombstone."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
 
 
 class TransactionFailedError(Exception):
@@ -87,7 +95,7 @@ class TransactionWriter:
 
     def write(
         self,
-        records: Sequence[Outgoing],
+        records: Sequence[OutgoingRecord],
         offsets: Mapping[TopicPartition, int],
         member: ConsumerGroupMetadata,
         on_end: Callable[[], None] = lambda: None,
@@ -115,7 +123,7 @@ class TransactionWriter:
     def _transact(
         self,
         producer: KafkaProducer,
-        records: Sequence[Outgoing],
+        records: Sequence[OutgoingRecord],
         offsets: Mapping[TopicPartition, Any],
         member: ConsumerGroupMetadata,
     ) -> None:
@@ -133,7 +141,7 @@ class TransactionWriter:
         producer.commit_transaction()
 
 
-def send_transaction(producer: KafkaProducer, records: Sequence[Outgoing]) -> None:
+def send_transaction(producer: KafkaProducer, records: Sequence[OutgoingRecord]) -> None:
     """Write records in one transaction, and wait until it is committed.
 
     Raises:
@@ -144,7 +152,7 @@ def send_transaction(producer: KafkaProducer, records: Sequence[Outgoing]) -> No
     producer.commit_transaction()
 
 
-def _send_all(producer: KafkaProducer, records: Sequence[Outgoing]) -> None:
+def _send_all(producer: KafkaProducer, records: Sequence[OutgoingRecord]) -> None:
     sent = [producer.send(r.topic, key=r.key, value=r.value, partition=r.partition) for r in records]
     producer.flush(timeout=PATIENCE_SECONDS)
     for future in sent:

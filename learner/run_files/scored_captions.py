@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-
-from learner.rewards.scores import ModelScores
+from numpy.typing import NDArray
 
 SCORES_FILE = "scores.json"
+
+
+class Scores(Protocol):
+    """Captions that judges scored: :class:`~learner.rewards.scores.ModelScores`."""
+
+    def known(self) -> Mapping[int, str]:
+        """Texts by look-up id."""
+
+    def scores(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores, float32, of look-up ids, int64; NaN where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +33,7 @@ class ScoredCaption:
     score: float
 
 
-def keep_scores(folder: Path, scores: ModelScores, specs: Sequence[bytes]) -> None:
+def keep_scores(folder: Path, scores: Scores, specs: Sequence[bytes]) -> None:
     """Write every caption that has a score under one of the specifications."""
     known = scores.known()
     ids = np.array(list(known), np.int64)

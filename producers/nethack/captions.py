@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -17,6 +16,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from producers.publishing.caption import TABLE_CAPTIONS, Caption
 from schemas.ids import caption_id, lookup_id
 
 SEPARATOR = " / "
@@ -27,18 +27,6 @@ MESSAGE_BYTES = 256
 
 MESSAGES_KEPT = 64
 """Messages of one step that are listened to; NetHack shows a handful, only a runaway loop shows more."""
-
-TABLE_CAPTIONS = 1 << 15
-"""Captions that one table keeps (about 0.5 KiB each); the oldest make room for new ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """One caption: text, 16-byte id, and the int64 that observations and label tables use."""
-
-    text: str
-    id: bytes
-    lookup: int
 
 
 class MessageListener:

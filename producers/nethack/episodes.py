@@ -14,6 +14,7 @@ from producers.nethack.calendar import luck_at
 from producers.nethack.endings import Ending
 from producers.nethack.seeding import Seeds, reset_with_seeds
 from producers.nethack.tasks import make_task
+from schemas.ids import episode_key
 from schemas.records import EpisodeFinished
 
 LONGEST_EPISODE = 900_000
@@ -80,11 +81,6 @@ class EpisodeRecorder:
             started_at=self._started_at,
             finished_at=time.time_ns() // 1000,
         )
-
-
-def episode_key(record: EpisodeFinished) -> bytes:
-    """Key on the ``episodes`` topic: run, worker, environment and episode."""
-    return f"{record.run}/{record.worker}/{record.environment}/{record.episode}".encode()
 
 
 def verify(record: EpisodeFinished) -> None:

@@ -9,10 +9,10 @@ from itertools import islice
 
 from infra.observability import metrics
 from infra.settings import Settings
-from producers.nethack.captions import TABLE_CAPTIONS, Caption
-from producers.nethack.episodes import episode_key
+from producers.publishing.caption import TABLE_CAPTIONS, Caption
 from producers.publishing.kafka_sender import Counts, Publisher
 from producers.publishing.send_buffer import Outgoing
+from schemas.ids import episode_key
 from schemas.records import CaptionObserved, EpisodeFinished
 
 AGAIN_SECONDS = 60.0

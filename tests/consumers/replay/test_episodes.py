@@ -9,9 +9,9 @@ import pytest
 from consumers.replay.episode_rewards import CaptionReward
 from infra.kafka import clients
 from infra.settings import Settings
-from producers.nethack.episodes import episode_key
 from producers.nethack.playback import frames
 from schemas import codec
+from schemas.ids import episode_key
 from schemas.records import EpisodeFinished, Verdict
 from tests.consumers.replay.running import onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import SPEC_NAME, annotation, publish_annotations

@@ -8,10 +8,9 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import CommitFailedError, ProducerFencedError
 from kafka.structs import ConsumerGroupMetadata
 
-from consumers.annotator.batch import Outgoing
 from infra.kafka import clients
 from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import TransactionFailedError, TransactionWriter
+from infra.kafka.transactions import OutgoingRecord, TransactionFailedError, TransactionWriter
 from infra.settings import Settings
 from tests.consumers.annotating import GROUP, committed_offsets, records
 from tests.waiting import wait_until
@@ -41,8 +40,8 @@ def member(settings: Settings) -> Iterator[KafkaConsumer]:
     consumer.close()
 
 
-def batch(settings: Settings, key: bytes, partition: int) -> list[Outgoing]:
-    return [Outgoing(TopicNames(settings.topic_prefix).labels, partition, key, b"value")]
+def batch(settings: Settings, key: bytes, partition: int) -> list[OutgoingRecord]:
+    return [OutgoingRecord(TopicNames(settings.topic_prefix).labels, partition, key, b"value")]
 
 
 def at(settings: Settings, partition: int, offset: int) -> dict[TopicPartition, int]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.nethack.captions import Caption
 from producers.nethack.environment import NetHackEnvironment
+from producers.publishing.caption import Caption
 from schemas.records import EpisodeFinished
 
 

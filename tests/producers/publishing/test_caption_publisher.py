@@ -14,8 +14,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 from infra.kafka import clients
 from infra.kafka.topics import TopicNames
 from infra.settings import Settings
-from producers.nethack.captions import MESSAGE_BYTES, Caption, CaptionTable
+from producers.nethack.captions import MESSAGE_BYTES, CaptionTable
 from producers.nethack.environment import NetHackEnvironment
+from producers.publishing.caption import Caption
 from producers.publishing.caption_publisher import AGAIN_SECONDS, RepeatFilter, RolloutBus, process_bus
 from schemas import codec
 from schemas.ids import caption_id, caption_partition
