@@ -16,7 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import InvalidProducerEpochError, KafkaError, KafkaTimeoutError, ProducerFencedError
+from kafka.errors import (
+    IllegalStateError,
+    InvalidProducerEpochError,
+    KafkaError,
+    KafkaTimeoutError,
+    ProducerFencedError,
+)
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from infra.kafka import clients
@@ -153,7 +159,18 @@ def send_transaction(producer: KafkaProducer, records: Sequence[OutgoingRecord])
 
 
 def _send_all(producer: KafkaProducer, records: Sequence[OutgoingRecord]) -> None:
-    sent = [producer.send(r.topic, key=r.key, value=r.value, partition=r.partition) for r in records]
+    sent: list[Any] = []
+    try:
+        for r in records:
+            sent.append(  # noqa: PERF401 - those sent before an error are looked at
+                producer.send(r.topic, key=r.key, value=r.value, partition=r.partition)
+            )
+    except IllegalStateError:
+        # kafka-python ends a fenced transaction in its own thread: the next send then only says that there
+        # is none. Why is known from the records before it.
+        for future in sent:
+            future.get(timeout=_LAST_SECONDS)
+        raise
     producer.flush(timeout=PATIENCE_SECONDS)
     for future in sent:
         future.get(timeout=0)

@@ -2,15 +2,28 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import CommitFailedError, ProducerFencedError
+from kafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    InvalidProducerEpochError,
+    ProducerFencedError,
+)
+from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import ConsumerGroupMetadata
 
 from infra.kafka import clients
 from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import OutgoingRecord, TransactionFailedError, TransactionWriter
+from infra.kafka.transactions import (
+    OutgoingRecord,
+    TransactionFailedError,
+    TransactionWriter,
+    send_transaction,
+    within_patience,
+)
 from infra.settings import Settings
 from tests.consumers.annotating import GROUP, committed_offsets, records
 from tests.waiting import wait_until
@@ -96,3 +109,32 @@ def test_the_second_of_one_name_fences_the_first(
     assert isinstance(caught.value.cause, ProducerFencedError)
     second.close()
     assert not records(settings, "labels")
+
+
+class FencedAfterOneRecord:
+    """What kafka-python shows of a producer that is fenced between two records and bumps its epoch at once:
+    the first record fails, and the second meets a producer that has no transaction any more."""
+
+    def __init__(self) -> None:
+        self._sent = 0
+
+    def begin_transaction(self) -> None:
+        pass
+
+    def send(self, *_: object, **__: object) -> FutureRecordMetadata:
+        self._sent += 1
+        if self._sent > 1:
+            raise IllegalStateError("Cannot call send in state READY")
+        refused = FutureProduceResult(TopicPartition("labels", 2))
+        sent = FutureRecordMetadata(refused, 0, 0, None, 0, 0, 0)
+        refused.failure(InvalidProducerEpochError())
+        return sent
+
+
+def test_a_transaction_fenced_between_two_records_says_so_and_not_that_there_is_none(
+    settings: Settings,
+) -> None:
+    producer: Any = FencedAfterOneRecord()
+    with pytest.raises(TransactionFailedError) as failed:
+        within_patience(lambda: send_transaction(producer, batch(settings, b"k", 2) * 2), NEVER)
+    assert failed.value.was_fenced
