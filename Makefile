@@ -14,12 +14,13 @@ export OMP_NUM_THREADS ?= 1
 # A GPU that happens to be there must not decide over a test.
 PYTEST = CUDA_VISIBLE_DEVICES= $(RUN) pytest
 
-.PHONY: help demo test test-fast test-vllm chaos lint bench vllm lock clean
+.PHONY: help demo test test-fast test-integration test-vllm chaos lint bench vllm lock clean
 
 help:
 	@echo "make demo       play, judge and learn on this machine; TASK= REWARD= LLM= BASE_URL= MODEL= MINUTES= EXTRA="
 	@echo "make test       lint and every test"
-	@echo "make test-fast  the tests that take seconds"
+	@echo "make test-fast  the tests that start no broker and no process; under two minutes"
+	@echo "make test-integration  the other tests"
 	@echo "make test-vllm  of these the ones against a real vLLM server, which both set up (5 GB)"
 	@echo "make chaos      20,000 captions on three brokers, and everything that can go wrong; half an hour; ARGS="
 	@echo "make lint       ruff, mypy, import arrows"
@@ -38,7 +39,10 @@ test-vllm: .venv/set-up .venv-vllm/set-up
 	@$(PYTEST) tests/consumers/vllm $(ARGS)
 
 test-fast: .venv/set-up
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow and not integration" $(ARGS)
+
+test-integration: .venv/set-up .venv-vllm/set-up
+	@$(PYTEST) -m "slow or integration" $(ARGS)
 
 chaos: .venv/set-up
 	@CHAOS=1 $(PYTEST) tests/chaos $(ARGS)

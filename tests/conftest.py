@@ -26,6 +26,17 @@ FAST_BROKER = {
 """Kafka server properties that make compaction, failover and clean-up show within a test's patience."""
 
 
+STARTING_FIXTURES = frozenset({"broker", "secure", "registry_url", "server", "browser"})
+"""Fixtures that start a broker, a server or a browser; ``settings`` brings ``broker``."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses one of these as ``integration``; tests that start processes by themselves say so."""
+    for item in items:
+        if STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+
+
 # A busy machine must not fail a test: no deadline for an example; pytest-timeout bounds the whole.
 hypothesis.settings.register_profile("onibus", deadline=None)
 hypothesis.settings.load_profile("onibus")

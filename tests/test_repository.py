@@ -103,6 +103,7 @@ def test_every_metric_has_a_sentence_of_help() -> None:
         assert re.fullmatch(r"[A-Z].{8,}\.", described.documentation), described.name
 
 
+@pytest.mark.integration
 def test_a_wheel_has_every_file_that_the_code_reads(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for file in kept_files():

@@ -34,6 +34,7 @@ def test_flags_win_over_environment_over_file_over_defaults(
     assert load_settings(partitions=None).partitions == 3, "None means that the flag was not given"
 
 
+@pytest.mark.integration
 def test_the_command_gives_flags_the_same_precedence(tmp_path: Path) -> None:
     ports = {name: free_port() for name in ("file", "environment", "flag")}
     (tmp_path / "onibus.toml").write_text(f'bootstrap_servers = "127.0.0.1:x{ports["file"]}"\n')
@@ -66,6 +67,7 @@ def test_a_child_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch)
     assert load_settings().password() == SECRET
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -94,6 +96,7 @@ def test_the_password_comes_from_the_environment_or_a_file(
         load_settings(sasl_password_file=tmp_path / "missing").password()
 
 
+@pytest.mark.integration
 def test_there_is_no_flag_for_the_password(tmp_path: Path) -> None:
     shown = run_onibus("topics", "check", "--help", folder=tmp_path)
     assert "--sasl-username" in shown.stdout

@@ -22,6 +22,7 @@ print(cv2.__file__)
 
 
 @pytest.mark.slow
+@pytest.mark.integration
 def test_sample_factory_is_imported_without_opencvs_libraries() -> None:
     result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -32,6 +32,8 @@ from tests.ports import free_port
 from tests.producers.publishing.test_caption_publisher import captions_on, on_topic
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.integration
+
 STOP_SECONDS = 10.0
 
 

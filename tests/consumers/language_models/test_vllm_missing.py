@@ -11,6 +11,8 @@ from infra.vllm.environment import VARIABLE, vllm_python
 from infra.vllm.server import VllmServer
 from tests.command import run_onibus, the_one_line
 
+pytestmark = pytest.mark.integration
+
 
 def test_without_vllm_in_this_environment(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")

@@ -86,6 +86,7 @@ def test_a_network_whose_captions_cannot_be_laid_end_to_end_is_refused() -> None
         Network(32, 64, (7, 5, 3), (0, 1), 128, max_over_time=True)
 
 
+@pytest.mark.integration
 def test_a_process_that_judges_says_nothing_of_what_torch_thinks_of_its_sparse_matrices() -> None:
     program = (
         "import torch; from consumers.reward_models.character_cnn import CharacterCNN;"

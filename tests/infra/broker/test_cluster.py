@@ -15,6 +15,8 @@ from infra.settings import load_settings
 from tests.ports import free_port
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.slow
 def test_a_cluster_works_on_without_one_of_its_brokers_and_takes_it_back(tmp_path: Path) -> None:

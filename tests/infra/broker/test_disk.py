@@ -14,6 +14,8 @@ from infra.errors import OnibusError
 from tests.command import REPOSITORY, the_one_line
 from tests.ports import free_port
 
+pytestmark = pytest.mark.integration
+
 FILL_THE_DISK = """
 import os, sys
 from pathlib import Path

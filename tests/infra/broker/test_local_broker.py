@@ -23,6 +23,8 @@ from tests.command import run_onibus, the_one_line
 from tests.ports import free_port
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def options(tmp_path: Path) -> Iterator[BrokerOptions]:

@@ -17,6 +17,8 @@ from infra.settings import load_settings
 from tests.command import run_onibus, the_one_line
 from tests.ports import free_port
 
+pytestmark = pytest.mark.integration
+
 
 def test_everything_works_with_the_right_settings(secure: RunningBroker) -> None:
     settings = load_settings(**secure.client_settings(), partitions=2)

@@ -9,6 +9,8 @@ import pytest
 from tests.command import run_onibus, the_one_line
 from tests.ports import free_port
 
+pytestmark = pytest.mark.integration
+
 MISTAKES = {
     "nobody listens": (
         ["--bootstrap-servers", "127.0.0.1:{free}"],

@@ -11,6 +11,8 @@ import pytest
 
 from tests.command import REPOSITORY, the_one_line
 
+pytestmark = pytest.mark.integration
+
 GAME_AND_LEARNING = ("nle", "minihack", "gymnasium", "sample_factory", "torch", "tensorboard")
 MODELS = ("aiohttp",)
 PAGES = ("pyarrow", "starlette", "uvicorn")

@@ -13,6 +13,8 @@ import pytest
 from infra.errors import OnibusError
 from infra.process.supervisor import Component, ComponentDiedError, Supervisor
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def started() -> Iterator[list[Component]]:

@@ -42,6 +42,7 @@ def test_every_episode_of_a_process_can_be_played_again(task: str) -> None:
         episodes.verify(record)
 
 
+@pytest.mark.integration
 def test_an_episode_is_played_again_in_another_process_from_its_bytes(tmp_path: Path) -> None:
     record = recorded("keyroom-s5", games=3)[-1]
     (tmp_path / "episode").write_bytes(codec.encode(record))
