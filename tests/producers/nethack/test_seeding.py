@@ -73,8 +73,8 @@ def test_an_episode_is_the_same_however_many_were_played_before_in_the_process(t
 def test_nethack_gets_the_seeds_and_no_fresh_randomness_later() -> None:
     task = make_task("score")
     reset_with_seeds(task, Seeds(11, 12, 13))
-    *_, reseed = task.unwrapped.nethack.get_current_seeds()  # type: ignore[attr-defined]
-    assert reseed is False
+    core, disp, reseed, level_generator = task.unwrapped.nethack.get_current_seeds()  # type: ignore[attr-defined]
+    assert (core, disp, reseed, level_generator) == (11, 12, False, None)
     task.close()
 
 
