@@ -188,6 +188,8 @@ class EpisodeFinished:
     policy_version: int
     started_at: int
     finished_at: int
+    nle_version: str
+    caption_checksum: int | None
 
 
 Record = (

@@ -57,6 +57,7 @@ def episode(
     from rich.console import Console
 
     from infra.cli.playback_view import Asciicast, PlaybackView, Terminal
+    from producers.nethack.episodes import other_version
     from producers.nethack.playback import frames
     from schemas.ids import episode_key
 
@@ -65,6 +66,8 @@ def episode(
         raise OnibusError(f"no recorded episode begins with {name!r}; see: onibus replay rewards")
     record = found[-1]
     key = episode_key(record).decode()
+    if notice := other_version(record):
+        typer.echo(f"{key}: {notice}", err=True)
     captions = [f.caption for f in frames(record) if f.caption is not None] if model else []
     reward = _reward(settings, spec, model, captions, threshold, coefficient, beta, as_of)
     view, pause = PlaybackView(f"{key} {record.task}"), 1 / speed if speed else 0.0
@@ -92,10 +95,13 @@ def rewards(
     as_json: AsJson = False,
 ) -> None:
     """What recorded episodes would have been rewarded under other labels, model, coefficient or β."""
+    from producers.nethack.episodes import other_version
     from producers.nethack.playback import frames
     from schemas.ids import episode_key
 
     records = list(_episodes(settings, name))[-limit:]
+    for notice in sorted({notice for record in records if (notice := other_version(record))}):
+        typer.echo(notice, err=True)
     steps = []
     with progress("episodes played again", len(records)) as advance:
         for record in records:

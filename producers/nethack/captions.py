@@ -28,6 +28,9 @@ MESSAGE_BYTES = 256
 MESSAGES_KEPT = 64
 """Messages of one step that are listened to; NetHack shows a handful, only a runaway loop shows more."""
 
+DISORDER = "Program in disorder!"
+"""What NetHack says after a complaint about itself, such as a file of data that MiniHack's has replaced."""
+
 
 class MessageListener:
     """Hears every message of a game, also those that the environment itself clicks away.
@@ -52,20 +55,26 @@ class CaptionTable:
         self._limit = limit
         self._captions: dict[bytes, Caption] = {}
 
-    def caption(self, said: list[bytes]) -> Caption:
-        """The caption of one step.
+    def caption(self, said: list[bytes]) -> Caption | None:
+        """The caption of one step; None if nothing was said but the engine's complaints about itself.
 
         Args:
-            said: one or more message buffers as :class:`MessageListener` collects them.
+            said: the message buffers as :class:`MessageListener` collects them.
         """
+        if not said:
+            return None
         raw = said[0] if len(said) == 1 else b"".join(said)
-        return self._captions.get(raw) or self._add(raw, said)
+        caption = self._captions.get(raw) or self._add(raw, said)
+        return caption if caption.text else None
 
     def _add(self, raw: bytes, said: list[bytes]) -> Caption:
         if len(self._captions) >= self._limit:
             for old in list(islice(self._captions, max(1, self._limit // 8))):
                 del self._captions[old]
-        text = SEPARATOR.join(message_text(message) for message in said)
+        messages = [message_text(message) for message in said]
+        if any(DISORDER in message for message in messages):
+            messages = without_complaints(messages)
+        text = SEPARATOR.join(messages)
         full_id = caption_id(text)
         caption = self._captions[raw] = Caption(text, full_id, lookup_id(full_id))
         return caption
@@ -74,6 +83,23 @@ class CaptionTable:
 def message_text(message: bytes) -> str:
     """A NetHack message (Latin-1, zero-terminated) as one line of text."""
     return message.partition(b"\0")[0].decode("latin-1").replace("\n", " ").strip()
+
+
+def without_complaints(messages: list[str]) -> list[str]:
+    """Messages without what the engine complains of; two spaces part the sentences of a message.
+
+    A complaint is the sentence before :data:`DISORDER`, in the same message or the one before.
+    """
+    sentences: list[list[str]] = []
+    for message in messages:
+        sentences.append([])
+        for sentence in message.split("  "):
+            if sentence.startswith(DISORDER):
+                complaint = next((kept for kept in sentences[-1:-3:-1] if kept), [])
+                del complaint[-1:]
+            elif not sentence.startswith("(Saving and reloading"):
+                sentences[-1].append(sentence)
+    return ["  ".join(kept) for kept in sentences if kept]
 
 
 def _listening(

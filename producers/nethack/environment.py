@@ -127,7 +127,9 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._step = 0
         self._counts = {}
         self._blstats = raw["blstats"].tobytes()
-        self._recorder = None if self._bus is None else EpisodeRecorder(seeds, self._blstats)
+        self._recorder = None
+        if self._bus is not None:
+            self._recorder = EpisodeRecorder(seeds, self._blstats, captions=self._said is not None)
         observation = self._observe(raw)
         if self._said is not None:
             self._said.clear()  # what the game says by itself at the start is not an outcome
@@ -194,12 +196,14 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
 
     def _caption(self, said: list[bytes]) -> NDArray[np.int64]:
         """Id and count of what was said since the last step; publishes it where it is new."""
-        if not said:
-            return np.zeros(2, np.int64)
-        caption = _CAPTIONS.caption(said)
+        caption = _CAPTIONS.caption(said) if said else None
         said.clear()
+        if caption is None:
+            return np.zeros(2, np.int64)
         lookup = caption.lookup
         count = self._counts[lookup] = self._counts.get(lookup, 0) + 1
+        if self._recorder is not None:
+            self._recorder.hear(self._step, caption.id)
         if self._bus is not None:
             self._bus.observe(
                 caption, self.worker, self.environment, self.episode, self._step, self.policy_version

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-import gymnasium as gym
+import nle
 
 from infra.errors import OnibusError
-from producers.nethack.calendar import luck_at
+from producers.nethack.captions import CaptionTable, MessageListener
 from producers.nethack.endings import Ending
 from producers.nethack.seeding import Seeds, reset_with_seeds
-from producers.nethack.tasks import make_task
+from producers.nethack.tasks import OBSERVATION_KEYS, make_task
+from producers.publishing.caption import Caption
 from schemas.ids import episode_key
 from schemas.records import EpisodeFinished
 
@@ -22,14 +23,20 @@ LONGEST_EPISODE = 900_000
 
 
 class EpisodeRecorder:
-    """Seeds, actions and checksum of one episode as it is played (about 0.5 us a step)."""
+    """Seeds, actions and checksums of one episode as it is played (about 0.5 us a step)."""
 
-    def __init__(self, seeds: Seeds, blstats: bytes) -> None:
-        """Begin with the reset's observation: ``blstats`` are the bytes of its (27,) int64 statistics."""
+    def __init__(self, seeds: Seeds, blstats: bytes, *, captions: bool = True) -> None:
+        """Begin with the reset's observation.
+
+        Args:
+            blstats: bytes of its (27,) int64 statistics.
+            captions: whether captions are listened to.
+        """
         self._seeds = seeds
         self._started_at = time.time_ns() // 1000
         self._actions = bytearray()
         self._checksum = zlib.crc32(blstats)
+        self._caption_checksum = 0 if captions else None
         self._return = 0.0
 
     def record(self, action: int, reward: float, blstats: bytes) -> None:
@@ -38,6 +45,11 @@ class EpisodeRecorder:
             self._actions.append(action)
         self._checksum = zlib.crc32(blstats, self._checksum)
         self._return += reward
+
+    def hear(self, step: int, caption_id: bytes) -> None:
+        """Add the caption (16-byte id) of a step, counted from 1."""
+        if self._caption_checksum is not None:
+            self._caption_checksum = with_caption(self._caption_checksum, step, caption_id)
 
     def finish(
         self,
@@ -80,56 +92,97 @@ class EpisodeRecorder:
             policy_version=policy_version,
             started_at=self._started_at,
             finished_at=time.time_ns() // 1000,
+            nle_version=nle.__version__,
+            caption_checksum=self._caption_checksum,
         )
 
 
 def verify(record: EpisodeFinished) -> None:
-    """Play a recorded episode again and see that every observation was the same.
+    """Play a recorded episode again and see that every observation and caption was the same.
 
     Raises:
         OnibusError: it was not, with the likely reason; or the task is unknown.
     """
-    if replay(record) != record.checksum:
-        raise not_the_same(record)
+    for _ in play_again(record):
+        pass
 
 
-def not_the_same(record: EpisodeFinished) -> OnibusError:
-    """Why an episode may have gone another way when it was played again."""
-    then, now = luck_at(record.started_at), luck_at(time.time_ns() // 1000)
-    reason = (
-        f"NetHack's luck follows the calendar, and it was recorded under {then}, played again under {now}; "
-        "replay it on such a day"
-        if then != now
-        else "the record is damaged or comes from other versions; use the NLE and MiniHack that recorded it"
-    )
-    return OnibusError(f"episode {episode_key(record).decode()} is not the same when played again: {reason}")
+class Moment(NamedTuple):
+    """What the reset or a step of an episode brought about."""
+
+    observation: dict[str, Any]
+    """NLE's raw observations, views that the next step writes over."""
+    extrinsic: float
+    caption: Caption | None
 
 
-def replay(record: EpisodeFinished) -> int:
-    """Play a recorded episode again; the checksum of what was observed, as in :class:`EpisodeFinished`.
+def play_again(
+    record: EpisodeFinished, observation_keys: Sequence[str] = OBSERVATION_KEYS
+) -> Iterator[Moment]:
+    """Play a recorded episode again: the moment of the reset, then one for each recorded action.
 
-    Playing stops early if the game ends before the recorded actions do.
+    Args:
+        observation_keys: NLE's names of the observations to give, "blstats" among them.
 
     Raises:
-        OnibusError: the task is unknown.
+        OnibusError: the task is unknown; or, at the end, what was observed is not what was recorded.
     """
-    env: Any = make_task(record.task, max_episode_steps=record.max_episode_steps)
+    by_clock = not record.nle_version
+    env: Any = make_task(
+        record.task,
+        max_episode_steps=record.max_episode_steps,
+        observation_keys=observation_keys,
+        by_clock=by_clock,
+    )
+    said, captions = MessageListener(env).said, CaptionTable()
+    heard = 0
     try:
-        checksum = 0
-        for observation, _reward in play_again(record, env):
+        seeds = Seeds(record.seed_core, record.seed_disp, record.seed_level)
+        observation, _info = reset_with_seeds(env, seeds, by_clock=by_clock)
+        said.clear()  # what the game says by itself at the start is not an outcome
+        checksum = zlib.crc32(observation["blstats"])
+        yield Moment(observation, 0.0, None)
+        for step, action in enumerate(record.actions, 1):
+            observation, reward, terminated, truncated, _info = env.step(action)
             checksum = zlib.crc32(observation["blstats"], checksum)
-        return checksum
+            caption = captions.caption(said)
+            said.clear()
+            if caption is not None:
+                heard = with_caption(heard, step, caption.id)
+            yield Moment(observation, float(reward), caption)
+            if terminated or truncated:
+                break
     finally:
         env.close()
+    if checksum != record.checksum or record.caption_checksum not in (None, heard):
+        raise _not_the_same(record, "captions" if checksum == record.checksum else "status lines")
 
 
-def play_again(record: EpisodeFinished, env: gym.Env[Any, Any]) -> Iterator[tuple[dict[str, Any], float]]:
-    """Observation and reward of the reset (0), then of each recorded action; ``env`` is of its task."""
-    seeds = Seeds(record.seed_core, record.seed_disp, record.seed_level)
-    observation, _info = reset_with_seeds(env, seeds)
-    yield observation, 0.0
-    for action in record.actions:
-        observation, reward, terminated, truncated, _info = env.step(action)
-        yield observation, float(reward)
-        if terminated or truncated:
-            return
+def with_caption(checksum: int, step: int, caption_id: bytes) -> int:
+    """An episode's checksum of captions, and one more caption."""
+    return zlib.crc32(caption_id, zlib.crc32(step.to_bytes(4, "little"), checksum))
+
+
+def other_version(record: EpisodeFinished) -> str | None:
+    """What to say if another NLE recorded an episode than is installed here; None if it was the same."""
+    if record.nle_version == nle.__version__:
+        return None
+    recorded = f"NLE {record.nle_version}" if record.nle_version else "an NLE before 1.3"
+    return f"recorded under {recorded}, played again under NLE {nle.__version__}: it may be another game"
+
+
+def _not_the_same(record: EpisodeFinished, what: str) -> OnibusError:
+    """Why an episode may have gone another way when it was played again."""
+    if not record.nle_version:
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at / 1e6))
+        reason = (
+            f"it began at {began}, when NetHack's luck still followed the clock; replay it at such a "
+            "time of the day and the moon, or record a new one"
+        )
+    else:
+        reason = other_version(record) or (
+            "the record is damaged or comes from other versions; use the MiniHack that recorded it"
+        )
+    return OnibusError(
+        f"episode {episode_key(record).decode()} is not the same when played again ({what} differ): {reason}"
+    )

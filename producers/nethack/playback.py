@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.nethack.captions import CaptionTable, MessageListener
-from producers.nethack.episodes import not_the_same, play_again
-from producers.nethack.tasks import OBSERVATION_KEYS, make_task
+from producers.nethack.episodes import play_again
+from producers.nethack.tasks import OBSERVATION_KEYS
 from schemas.records import EpisodeFinished
 
 _SCREEN_KEYS = ("tty_chars", "tty_colors")
@@ -44,21 +42,11 @@ def frames(record: EpisodeFinished) -> Iterator[Frame]:
     Raises:
         OnibusError: the task is unknown; or, at the end, what was observed is not what was recorded.
     """
-    keys = (*OBSERVATION_KEYS, *_SCREEN_KEYS)
-    env = make_task(record.task, max_episode_steps=record.max_episode_steps, observation_keys=keys)
-    said, captions, counts = MessageListener(env).said, CaptionTable(), Counter[str]()
-    try:
-        checksum = 0
-        for step, (observation, reward) in enumerate(play_again(record, env)):
-            checksum = zlib.crc32(observation["blstats"], checksum)
-            # What the game says by itself at the start is not an outcome.
-            caption = captions.caption(said).text if said and step else None
-            said.clear()
-            if caption is not None:
-                counts[caption] += 1
-            screen, colours = (observation[key].copy() for key in _SCREEN_KEYS)
-            yield Frame(step, screen, colours, reward, caption, counts[caption] if caption is not None else 0)
-    finally:
-        env.close()  # type: ignore[no-untyped-call]
-    if checksum != record.checksum:
-        raise not_the_same(record)
+    counts = Counter[str]()
+    for step, moment in enumerate(play_again(record, (*OBSERVATION_KEYS, *_SCREEN_KEYS))):
+        caption = None if moment.caption is None else moment.caption.text
+        if caption is not None:
+            counts[caption] += 1
+        screen, colours = (moment.observation[key].copy() for key in _SCREEN_KEYS)
+        count = counts[caption] if caption is not None else 0
+        yield Frame(step, screen, colours, moment.extrinsic, caption, count)

@@ -48,9 +48,10 @@ def _captions_of(task: str, steps: int, seed: int, stopping: threading.Event) ->
                 said.clear()  # what the game says by itself at the start
             _, _, terminated, truncated, _ = env.step(int(action))
             over = terminated or truncated
-            if said:
-                found.add(table.caption(said).text)
-                said.clear()
+            caption = table.caption(said)
+            said.clear()
+            if caption is not None:
+                found.add(caption.text)
     finally:
         env.close()  # type: ignore[no-untyped-call]
     return found

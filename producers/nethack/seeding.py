@@ -3,11 +3,15 @@
 ``reset(seed=…)`` does not reach NetHack; ``seed(core, disp, reseed=False)`` before the reset does. Two more
 things would leak from one episode into the next: NetHack's own high-score file (statues and graves are
 named after past players, and picking one draws random numbers) and Python's global generator, from which
-some MiniHack environments take their level.
+some MiniHack environments take their level. And the clock would: NLE's ``fix_moon_phase`` takes the moon,
+Friday the 13th, night and midnight from the core seed, but not the time when the game began, by which
+NetHack names shopkeepers, prices glass and chooses the kind of an anthole's ants.
 """
 
 from __future__ import annotations
 
+import _ctypes
+import ctypes
 import os
 import random
 import secrets
@@ -18,6 +22,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 
 _SEED_BITS = (1 << 63) - 1  # fits Avro's signed long and NetHack's unsigned long
+_BIRTHDAYS = (1 << 31) - 1  # NetHack reckons with them in C ints
 _SCORE_FILES = {"record": 0, "logfile": 1 << 20, "xlogfile": 1 << 20}
 """Files that the game writes at its end, and the size in bytes from which each is emptied: the high scores
 always, for the next game reads them; the logs, which nobody reads, so that they do not fill the disk."""
@@ -44,10 +49,16 @@ def episode_seeds(base: int, worker: int, environment: int, episode: int) -> See
     return Seeds(core, disp, level)
 
 
-def reset_with_seeds(env: gym.Env[Any, Any], seeds: Seeds) -> tuple[dict[str, Any], dict[str, Any]]:
+def reset_with_seeds(
+    env: gym.Env[Any, Any], seeds: Seeds, *, by_clock: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reset an NLE or MiniHack environment so that what follows depends on seeds and actions alone.
 
     Python's global generator is left as it was found.
+
+    Args:
+        env: made by :func:`producers.nethack.tasks.make_task` with the same ``by_clock``.
+        by_clock: leave to the clock what NetHack takes from it, as before NLE 1.3.
     """
     game: Any = env.unwrapped
     for name, limit in _SCORE_FILES.items():
@@ -61,4 +72,18 @@ def reset_with_seeds(env: gym.Env[Any, Any], seeds: Seeds) -> tuple[dict[str, An
         observation, info = env.reset()
     finally:
         random.setstate(state)
+    if not by_clock:
+        _set_birthday(game.nethack.dlpath, seeds.core & _BIRTHDAYS)
     return observation, info
+
+
+def _set_birthday(library: str, seconds: int) -> None:
+    """Set the time at which the game in ``library``, this game's own copy of NetHack, says it began.
+
+    The first level is there by then; it has neither shops nor antholes, nor has any of MiniHack's.
+    """
+    handle = ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    try:
+        ctypes.c_long.in_dll(handle, "ubirthday").value = seconds
+    finally:
+        _ctypes.dlclose(handle._handle)  # NLE refuses to begin a game in a copy that is still loaded

@@ -89,6 +89,7 @@ def make_task(
     *,
     max_episode_steps: int | None = None,
     observation_keys: Sequence[str] = OBSERVATION_KEYS,
+    by_clock: bool = False,
 ) -> gym.Env[Any, Any]:
     """The bare environment of a task, with its published actions, rewards and character.
 
@@ -96,6 +97,8 @@ def make_task(
         name: one of :func:`task_names`, or a MiniHack id such as ``MiniHack-KeyRoom-S5-v0``.
         max_episode_steps: step limit; None keeps the task's own (NLE 5000, MiniHack by environment).
         observation_keys: NLE's names of the observations to return.
+        by_clock: leave moon, Friday the 13th and night to the clock, as before NLE 1.3; by default they come
+            from the seeds.
 
     Raises:
         OnibusError: no such task, a limit below 1, or a package or file the task needs is missing.
@@ -111,7 +114,7 @@ def make_task(
         create, arguments = _creator(spec.entry_point), dict(spec.kwargs)
     try:
         with _without_packaging_warnings():
-            task = create(observation_keys=tuple(observation_keys), **arguments)
+            task = create(observation_keys=tuple(observation_keys), fix_moon_phase=not by_clock, **arguments)
     except (ImportError, FileNotFoundError) as error:
         raise OnibusError(
             f"task {name} cannot start: {error}; install what it asks for, or choose another task"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from consumers.replay.episode_rewards import CaptionReward
+from infra.cli.main import application
 from infra.kafka import clients
-from infra.settings import Settings
+from infra.settings import Settings, environment_of
 from producers.nethack.playback import frames
 from schemas import codec
 from schemas.ids import episode_key
@@ -81,6 +83,19 @@ def test_another_episode_than_the_recorded_one_is_told(
 
     publish(settings, replace(recorded[0], checksum=1))
     assert "is not the same when played again" in refusal(settings, "replay", "episode", "", "--speed", 0)
+
+
+def test_an_episode_of_another_nle_says_so(
+    settings: Settings, recorded: tuple[EpisodeFinished, Memory]
+) -> None:
+    from dataclasses import replace
+
+    publish(settings, replace(recorded[0], nle_version="1.2.9"))
+    arguments = ["replay", "episode", "--speed", "0"]
+    done = CliRunner().invoke(application(), arguments, env=environment_of(settings) | {"COLUMNS": "200"})
+    (line,) = [line for line in done.stderr.splitlines() if "NLE" in line]
+    assert "recorded under NLE 1.2.9, played again under NLE 1." in line
+    assert "the same as recorded" in done.stdout
 
 
 def test_a_caption_fades_with_its_count() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.nethack.captions import MESSAGE_BYTES, CaptionTable, MessageListener, message_text
+from producers.nethack.captions import DISORDER, MESSAGE_BYTES, CaptionTable, MessageListener, message_text
 from producers.nethack.seeding import episode_seeds, reset_with_seeds
 from producers.nethack.tasks import make_task
 from schemas.ids import caption_id, lookup_id
@@ -57,7 +57,7 @@ def test_whatever_stood_before_a_more_prompt_on_the_screen_is_in_the_caption(nam
             heard = spaced(table.caption(listener.said).text.replace(" / ", " ")) if listener.said else ""
             for rows in screens:
                 for number, row in enumerate(rows):
-                    if "--More--" in row:
+                    if "--More--" in row and DISORDER not in row:
                         waited += 1
                         assert spaced(" ".join(rows[: number + 1]).split("--More--")[0]) in heard
     assert waited > 5
@@ -69,6 +69,31 @@ def test_captions_are_text_and_ids_of_the_messages_joined() -> None:
     assert caption.text == "The jackal bites! / You die..."
     assert caption.id == caption_id(caption.text)
     assert caption.lookup == lookup_id(caption.id)
+
+
+@pytest.mark.parametrize(
+    ("said", "caption"),
+    [
+        (["In what direction?", "Can't open 'rumors' file.  Program in disorder!"], "In what direction?"),
+        (["The key whispers:  Can't open 'rumors' file.  Program in disorder!"], "The key whispers:"),
+        (["You hear a bell.", "bad glyph 7", "Program in disorder!"], "You hear a bell."),
+        (
+            [
+                "bad glyph 7",
+                "Program in disorder!  (Saving and reloading may fix this problem.)",
+                "Ouch!  It bites!",
+            ],
+            "Ouch!  It bites!",
+        ),
+        (["Can't open 'rumors' file.  Program in disorder!"], None),
+        ([], None),
+    ],
+)
+def test_what_the_engine_complains_of_is_in_no_caption(said: list[str], caption: str | None) -> None:
+    table = CaptionTable()
+    for _ in range(2):
+        found = table.caption([buffer(text) for text in said])
+        assert (found and found.text) == caption
 
 
 @pytest.mark.parametrize(
