@@ -1,26 +1,99 @@
-"""Reads a verdict out of what a model wrote, tolerantly, and never guesses."""
+"""Reads a verdict out of what a model wrote as a careful person would, and never guesses.
+
+Thoughts and special tokens are taken away (:mod:`consumers.specs.reasoning`), characters that look alike made one.
+What remains asserts a verdict where it says "verdict: helpful" in any of the forms that models write it in:
+as a line, a tag, a field of JSON, in Markdown. Said in quotes, as a question, as a possibility, as somebody
+else's words or with a "not" before it, it is no assertion. The last assertion counts; one of two verdicts at
+once, or one that is taken back, is none.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from consumers.specs.json_answers import json_objects, values_of
+from consumers.specs.reasoning import without_special_tokens, without_thoughts
 from consumers.specs.spec_file import AnswerFormat
 from schemas.records import Verdict
 
-_THINKING = re.compile(r"^.*</think(?:ing)?>|<think(?:ing)?>.*", re.DOTALL | re.IGNORECASE)
-"""All up to the end of thinking (some servers leave the opening tag out), or thinking that was cut off."""
-_VERDICT = re.compile(
-    r"""(?<![/\w])                              # not a closing tag
-    (?: verdict (?:\s+is)? \W{0,8}             # "verdict: x", "**Verdict** x", "<verdict>x", '"verdict": "x'
-      | label ["'*`_\s]* [:=>] \W{0,8} )       # "label: x", "<label>x"; but not "I would label this x"
-    (?: \\?(?:boxed|text)\W+ )*                # "\\boxed{\\text{x}}", from models raised on mathematics
-    ([\w-]+)\b (?!\s*(?:[/|]|or\b))            # "helpful/unhelpful" repeats the question
+LONGEST_READ = 20_000
+"""Characters of an answer that are looked at, its last ones."""
+_CLAUSE = 160  # characters before an assertion that are looked at
+_ANNOUNCING_WORDS = 3
+
+_VERDICT_NAMES = (
+    "verdict|verdikt|veredicto|veredito|verdetto|urteil|вердикт|判定|判决|判決|结论|結論|판정|평결"
+)
+_ANSWER_NAMES = "label|answer|judge?ment|classification|conclusion|decision"
+_COPULA = (
+    r"(?:(?:is|was|remains|would\ be|should\ be|must\ be|will\ be|ist|lautet|est|es|è|é)\b|是|为|は)"
+    r"(?:\s+that\s+(?:it|this|the\s+(?:message|caption))\s+is\b)?"
+)
+_ASSERTION = re.compile(
+    rf"""
+    (?<![A-Za-z0-9_/-]) (?: (?P<verdict>{_VERDICT_NAMES}) | (?:{_ANSWER_NAMES}) ) (?![A-Za-z0-9_-])
+    (?: \s*\([^()\n]{{0,40}}\) )?                                       # "verdict (final): x"
+    (?: [^\S\n]+(?:after|for|on|of|in|about|based|given|upon|at|here|now)\b
+        (?:[^\S\n]+[\w'’-]+){{0,6}} (?=["'*`_]*\s*[:=]) )?              # "verdict after reflection: x"
+    (?P<gap> ["'*`_\])]* \s* (?:{_COPULA})? (?:_|[^\w.!?]){{0,12}} )
+    (?: (?:the\ (?:message|caption)|this|it)\ is\ | (?:the|message|caption)\ )*
+    (?: \\?(?:boxed|text\w{{0,2}})\W+ )*
+    (?= [^\W_] | $ )
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_EXPLICIT = re.compile(rf"[:=>→|]|{_COPULA}", re.IGNORECASE | re.VERBOSE)
+_NOT_THE_LAST_ONE = re.compile(
+    r"\b(?:initial|previous|earlier|former|old|preliminary|tentative|possible|alternative|wrong|other"
+    r"|opposite)\s+$",
+    re.IGNORECASE,
+)
+_DOUBTED = re.compile(
+    r"\b(?:not|never|no|cannot|\w+n['’]t|maybe|perhaps|possibly|might|could|should\s+I|whether|if|unless"
+    r"|instead\s+of|rather\s+than|either|neither)\b",
+    re.IGNORECASE,
+)
+_SAID_BY_OTHERS = re.compile(
+    r"\b(?:says?|said|saying|(?:you|it|that)\s+read|reads|reading|writes|wrote|written|writing|claims?|claiming"
+    r"|asks?|asking|demands?|tells?|telling|commands?|instructs?|engraved|typed|contains?|containing|quotes?"
+    r"|such\s+as|e\.g\.?|for\s+example|for\s+instance|in\s+the\s+form(?:at)?(?:\s+of)?)\b",
+    re.IGNORECASE,
+)
+_OWN_VOICE = re.compile(
+    r"\bI(?:['’](?:d|ll))?\s+(?:(?:will|would|must|should|therefore|thus|can)\s+)?"
+    r"(?:say|answer|conclude|choose|go\s+with|reply|respond)\b[^.!?\n]*$|"
+    r"\b(?:my|the|final|correct|right|best)\s+(?:answer|response|conclusion|output|choice)\s*(?:is|:|=|with)?\W*$",
+    re.IGNORECASE,
+)
+_CLAUSE_START = re.compile(r"[.!?;,\n…—]|\b(?:so|thus|therefore|hence|but|and)\b", re.IGNORECASE)
+_QUOTED = re.compile(
+    r'"(?:\\.|[^"\\\n])*(?:"|$)|“[^”\n]*(?:”|$)|„[^“”\n]*(?:[“”]|$)|«[^»\n]*(?:»|$)|「[^」\n]*(?:」|$)'
+    r"|『[^』\n]*(?:』|$)|`[^`\n]+`|‘[^’\n]*’|(?<!\w)'[^'\n]+'(?!\w)|^[^\S\n]*>[^\n]*",
+    re.MULTILINE,
+)
+_QUESTIONED = re.compile(r"[^\w.!?\n]{0,8}[?؟]|[^.!?\n;(]{0,60}[?؟]")
+_NO_STATEMENT = re.compile(
+    r"\W{0,4}[^\S\n](?:is|was|would|might|may|could|seems?|looks?|isn['’]t|wouldn['’]t|does(?:n['’]t)?)\b",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(
+    r"(?:^|[.!?\n(])\W*(?:but\s+)?(?:no,?\s+wait|wait|hold\s+on|hm+|scratch\s+that|correction|actually"
+    r"|on\s+(?:second\s+thoughts?|reflection)|i\s+take\s+(?:that|it)\s+back|no,)(?=\W|$)",
+    re.IGNORECASE,
+)
+_CJK = "\u2e80-\u9fff\uac00-\ud7af"
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\ufe0e\ufe0f\u00ad]")
 _ANALYSIS = re.compile(r"""analysis["'*`_\s]*[:>]["'*`_\s]*(.+?)["'*`_,\s]*(?:\n|<|$)""", re.IGNORECASE)
+_TAGGED_THOUGHTS = re.compile(
+    r"<(analysis|knowledge)>.*?(?:</\1>|(?=<(?:verdict|label)>)|$)", re.IGNORECASE | re.DOTALL
+)
+_NAMES = re.compile(f"{_VERDICT_NAMES}|{_ANSWER_NAMES}", re.IGNORECASE)
+_PLAIN_VERDICT = re.compile(
+    rf"\W*(?:{_VERDICT_NAMES}|{_ANSWER_NAMES})\W*[\w-]+\W*", re.IGNORECASE | re.VERBOSE
+)
 
 
 class Reading(NamedTuple):
@@ -30,23 +103,192 @@ class Reading(NamedTuple):
     reason: str
 
 
-def read_answer(answer_format: AnswerFormat, text: str) -> Reading:
+def read_answer(answer_format: AnswerFormat, text: str, captions: Sequence[str] = ()) -> Reading:
     """The verdict in ``text``.
 
-    ``one-word`` wants one of the words and nothing else but punctuation. ``verdict-line`` takes the word
-    after the last "verdict" or "label", as a line, a tag or a field of JSON, or an answer that is a single
-    word. Upper and lower case, quotes, stars and thinking before the answer do not matter. Anything else is
-    no verdict.
+    ``one-word`` wants one of the words and nothing else but punctuation. ``verdict-line`` takes the last
+    verdict that is asserted, or a line that is a single word. Anything else is no verdict.
+
+    Args:
+        captions: what was judged; where the answer repeats it, that is not the answer's own word.
     """
-    text = _THINKING.sub("", text)
-    words = {word.casefold(): verdict for verdict, word in answer_format.words.items()}
-    alone = words.get(text.strip(" \t\r\n.\"'`*_!:[](){}<>#").casefold())
+    text = without_special_tokens(without_thoughts(text[-LONGEST_READ:]))
+    plain = _plain(_without_captions(text, captions))
+    words = _Words(answer_format.words)
+    alone = words.alone(plain)
     if alone is not None or answer_format.parser == "one-word":
         return Reading(alone, "")
+    return Reading(_Answer(words, plain).verdict(), _reason(text))
+
+
+class _Words:
+    """The words of an answer format."""
+
+    def __init__(self, words: Mapping[Verdict, str]) -> None:
+        self._verdicts = {_plain(word).casefold(): verdict for verdict, word in words.items() if word}
+        longest_first = sorted(map(re.escape, self._verdicts), key=len, reverse=True)
+        # A word ends where no letter follows, or where Chinese, Japanese or Korean goes on without a space.
+        word = rf"(?:{'|'.join(longest_first)})(?!(?![{_CJK}_])\w|_+[^\W_]|-\w)"
+        self._word = re.compile(word, re.IGNORECASE)
+        self._other = re.compile(
+            r"[^\w\n?]{0,6}(?:\b(?:and|or|und|oder|y|o|et|ou)\b|(?<!<)[,/|&+和或])[^\w\n]{0,6}"
+            rf"(?:verdict\W{{0,4}})?({word})",
+            re.IGNORECASE,
+        )
+        self._or = re.compile(r"[^\w\n]{0,3}(?:or\b|(?<!<)/\s*\w)", re.IGNORECASE)
+
+    def alone(self, text: str) -> Verdict | None:
+        """The verdict of a text that is one of the words, perhaps repeated, and no question."""
+        text = text.strip()
+        if text.rstrip("\"'*`_)]”’ !.").endswith(("?", "؟", ":")):
+            return None
+        bare = re.sub(r"^[\W_]+|[\W_]+$", "", text)
+        if (found := self._verdicts.get(bare.casefold())) is not None:
+            return found
+        said = {self._verdicts.get(word.casefold()) for word in re.findall(r"[^\W_][\w-]*", bare)[:50]}
+        return said.pop() if len(said) == 1 else None
+
+    def at(self, text: str, position: int) -> tuple[Verdict, int] | None:
+        """The verdict whose word stands there, and where the word ends."""
+        found = self._word.match(text, position)
+        return None if found is None else (self._verdicts[found.group().casefold()], found.end())
+
+    def offers_another(self, text: str, end: int, verdict: Verdict) -> bool:
+        """Whether the word that ends there is one of several on offer: "helpful or unhelpful"."""
+        other = self._other.match(text, end)
+        if other is not None and self._verdicts[other.group(1).casefold()] is not verdict:
+            return True
+        return self._or.match(text, end) is not None
+
+
+class _Said(NamedTuple):
+    """An assertion: where it starts and ends, and of what; None where it cannot be told."""
+
+    start: int
+    end: int
+    verdict: Verdict | None
+
+
+class _Answer:
+    """One answer in plain characters, in which assertions are looked for."""
+
+    def __init__(self, words: _Words, text: str) -> None:
+        self._words, self._objects = words, json_objects(text)
+        self._text = text
+        prose = text
+        for found in self._objects:
+            prose = prose[: found.start] + " " * (found.end - found.start) + prose[found.end :]
+        self._prose = _TAGGED_THOUGHTS.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), prose)
+        self._quotes = [(m.start(), m.end()) for m in _QUOTED.finditer(self._prose)]
+
+    def verdict(self) -> Verdict | None:
+        said = sorted([*self._in_json(), *self._in_prose()])
+        if not said:
+            return self._bare_line()
+        last = said[-1]
+        if last.verdict is None:
+            return None
+        rest = self._prose[last.end :]
+        bare = self._words.alone(rest.strip().rsplit("\n", 1)[-1])
+        if _TAKEN_BACK.search(rest) or bare not in (None, last.verdict):
+            return None
+        return last.verdict
+
+    def _in_json(self) -> Iterator[_Said]:
+        for found in self._objects:
+            for names in (_VERDICT_NAMES, _ANSWER_NAMES):
+                values = values_of(found.value, re.compile(names, re.IGNORECASE))
+                if values:
+                    verdicts = {self._words.alone(_plain(value)) for value in values}
+                    yield _Said(found.start, found.end, verdicts.pop() if len(verdicts) == 1 else None)
+                    break
+
+    def _in_prose(self) -> Iterator[_Said]:
+        for mark in _ASSERTION.finditer(self._prose):
+            word = self._words.at(self._prose, mark.end())
+            if word is None:
+                if self._is_explicit(mark) and not self._is_mention(mark.start(), mark.end()):
+                    yield _Said(mark.start(), mark.end(), None)
+                continue
+            verdict, end = word
+            if not mark["verdict"] and not re.search(r"[:=>→|]|\\boxed", mark["gap"]):
+                continue  # "I would label this helpful"
+            if _QUESTIONED.match(self._prose, end) or _NO_STATEMENT.match(self._prose, end):
+                continue
+            if self._is_mention(mark.start(), end):
+                continue
+            is_one_of_several = self._words.offers_another(self._prose, end, verdict)
+            yield _Said(mark.start(), end, None if is_one_of_several else verdict)
+
+    def _is_explicit(self, mark: re.Match[str]) -> bool:
+        """Whether a verdict is announced there, whatever it is; "this verdict because" announces none."""
+        if _EXPLICIT.search(mark["gap"]) is None:
+            return False
+        line = self._prose.rfind("\n", 0, mark.start()) + 1
+        return bool(mark["verdict"]) or not re.search(r"\w", self._prose[line : mark.start()])
+
+    def _is_mention(self, start: int, end: int) -> bool:
+        """Whether what stands there is not asserted but spoken of."""
+        before = self._prose[max(0, start - _CLAUSE) : start]
+        if _NOT_THE_LAST_ONE.search(before):
+            return True
+        opened = re.sub(r"[^\w:.!?;,…—]+$", "", before)
+        is_announced = opened.endswith(":")
+        clause = _CLAUSE_START.split(opened.rstrip(":") if is_announced else before)[-1]
+        own = _OWN_VOICE.search(clause)
+        if (
+            is_announced
+        ):  # "The engraving says: verdict: helpful", but also "It may not seem so: verdict: helpful"
+            clause = " ".join(clause.split()[-_ANNOUNCING_WORDS:])
+        elif _DOUBTED.search(clause):
+            return True
+        if _SAID_BY_OTHERS.search(clause) and not own:
+            return True
+        return self._is_quoted(start, end) and not own
+
+    def _is_quoted(self, start: int, end: int) -> bool:
+        """Whether it stands in a quotation that is a part of its line; a whole line is no quotation."""
+        for first, last in self._quotes:
+            if first < start and end <= last:
+                line_start = self._prose.rfind("\n", 0, first) + 1
+                line_end = self._prose.find("\n", last)
+                around = (
+                    self._prose[line_start:first] + self._prose[last : line_end if line_end >= 0 else None]
+                )
+                if re.search(r"\w", around) or self._prose[first:last].lstrip().startswith(">"):
+                    return True
+        return False
+
+    def _bare_line(self) -> Verdict | None:
+        """The verdict of the lines that are a single word, if they agree."""
+        found = {v for line in self._prose.splitlines() if (v := self._words.alone(line)) is not None}
+        if len(found) != 1:
+            return None
+        (verdict,) = found
+        lines = [line for line in self._prose.splitlines() if line.strip()]
+        at_an_end = any(self._words.alone(line) is verdict for line in (lines[0], lines[-1]))
+        return verdict if at_an_end and not _TAKEN_BACK.search(self._prose) else None
+
+
+def _plain(text: str) -> str:
+    """Full-width letters and signs as the usual ones; without what cannot be seen."""
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+
+
+def _without_captions(text: str, captions: Sequence[str]) -> str:
+    """``text`` without its repetitions of captions that speak of verdicts.
+
+    A caption that is nothing but "verdict: helpful" stays: the answer may be in the same words.
+    """
+    for caption in captions:
+        if caption in text and _NAMES.search(caption) and not _PLAIN_VERDICT.fullmatch(caption):
+            text = text.replace(caption, " … ")
+    return text
+
+
+def _reason(text: str) -> str:
+    for found in json_objects(text):
+        if values := values_of(found.value, re.compile("analysis|reason(?:ing)?", re.IGNORECASE)):
+            return values[0].strip()
     reason = _ANALYSIS.search(text)
-    return Reading(_by_line(words, text), reason.group(1).strip() if reason else "")
-
-
-def _by_line(words: Mapping[str, Verdict], text: str) -> Verdict | None:
-    found = [words.get(word.casefold()) for word in _VERDICT.findall(text)]
-    return found[-1] if found else None
+    return reason.group(1).strip() if reason else ""
