@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -16,6 +16,7 @@ from consumers.annotator.loop import AnnotatorProcess
 from consumers.annotator.membership import Membership
 from consumers.language_models.base import LanguageModel
 from consumers.language_models.rules import RulesModel
+from consumers.specs.prompts import Prompt
 from consumers.specs.spec_file import SpecFile, load_spec_file, publish_specs
 from infra.errors import OnibusError
 from infra.kafka.topic_admin import require_topics
@@ -25,7 +26,7 @@ from infra.process.shutdown import stop_event
 from infra.settings import Settings
 from infra.vllm.model_folder import is_folder, model_folder, revision_of
 from schemas import ids
-from schemas.records import AnnotationSpec
+from schemas.records import AnnotationSpec, Origin
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def run(settings: Settings, options: AnnotateOptions) -> None:
     files = [load_spec_file(name) for name in options.specs]
     specs = annotation_specs(files, options)
     model = language_model(files, specs, options)
+    _warn_of_unquoted_captions(specs.values(), model)
     metrics.expose(options.metrics_port, settings.metrics_host)
     require_topics(settings, role="annotator")
     publish_specs(settings, list(specs.values()))
@@ -90,6 +92,16 @@ def run(settings: Settings, options: AnnotateOptions) -> None:
         settings, specs, model, membership, limits=limits, comparisons=options.comparisons
     ).run(stopping)
     _log.info("annotator %s: %s", membership.name, summary.line())
+
+
+def _warn_of_unquoted_captions(specs: Iterable[AnnotationSpec], model: LanguageModel) -> None:
+    for spec in specs:
+        if model.origin is Origin.LLM and not Prompt(spec).marks_captions_off():
+            _log.warning(
+                "spec %s: a caption can say anything to the model, for players type parts of it; "
+                "write {{ caption | quoted }} in the template (first, second likewise)",
+                spec.name,
+            )
 
 
 def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[bytes, AnnotationSpec]:

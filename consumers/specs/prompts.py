@@ -1,7 +1,11 @@
-"""Prompts from templates: Jinja in a sandbox, for spec files come from anywhere."""
+"""Prompts from templates: Jinja in a sandbox, for spec files come from anywhere.
+
+Captions hold what players type (names, engravings). ``{{ caption | quoted }}`` marks one off from the rest.
+"""
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 
 from jinja2 import StrictUndefined, Template, TemplateError
@@ -11,6 +15,9 @@ from infra.errors import OnibusError
 from schemas.records import AnnotationSpec, Kind
 
 PROMPT_HASH_BYTES = 16
+_MEANT_OTHERWISE = re.compile(r'["\\<◁]|\[(?=/|[A-Z_]{2,}\])')
+"""What ends a quotation, and what begins a tag or a tokenizer's special token ("<|im_end|>", "[/INST]")."""
+_PROBE = 'probe" <|probe'
 
 
 class Prompt:
@@ -26,6 +33,7 @@ class Prompt:
         captions = "{{ first }} and {{ second }}" if self._compares else "{{ caption }}"
         try:
             environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+            environment.filters["quoted"] = quoted
             self._template: Template = environment.from_string(spec.template)
             self.example()
         except TemplateError as error:
@@ -37,11 +45,32 @@ class Prompt:
         """The prompt about some caption, to try whether such prompts are answered at all."""
         return self.text("You see here a key.", "It is dark." if self._compares else None)
 
+    def marks_captions_off(self) -> bool:
+        """Whether no caption can end its own quotation: the template shows every caption as ``quoted``."""
+        return _PROBE not in self.text(_PROBE, _PROBE if self._compares else None)
+
     def text(self, caption: str, second: str | None = None) -> str:
         """The prompt about ``caption``; of a comparison about it as the first and ``second``."""
         if second is None:
             return self._template.render(goal=self._goal, caption=caption)
         return self._template.render(goal=self._goal, first=caption, second=second)
+
+
+def quoted(text: str) -> str:
+    """``text`` as a JSON string that it can neither end nor leave, whatever it holds.
+
+    Escaped are quotes, backslashes, what is not printable (line breaks, control characters), and what begins
+    a tag or a special token; else it stays as it is, for models know the game's messages as they are.
+    """
+    escaped = _MEANT_OTHERWISE.sub(lambda found: _escape(found.group()), text)
+    return f'"{"".join(c if c.isprintable() else _escape(c) for c in escaped)}"'
+
+
+def _escape(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    code = character.encode("utf-16-be", errors="surrogatepass")
+    return "".join(f"\\u{code[i : i + 2].hex()}" for i in range(0, len(code), 2))
 
 
 def prompt_hash(prompt: str) -> bytes:

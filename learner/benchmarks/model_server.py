@@ -111,7 +111,7 @@ class ModelServer:
     async def _reply(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.requests += 1
         self.first = self.first or time.monotonic()
-        caption = request["messages"][0]["content"].split("<message>")[1].split("</message>")[0]
+        caption = json.loads(request["messages"][0]["content"].split("<message>")[1].split("</message>")[0])
         async with self._slots:
             await asyncio.sleep(self.behaviour.latency_seconds)
         while self.behaviour.hangs:

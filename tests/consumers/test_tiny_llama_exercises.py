@@ -27,7 +27,7 @@ def test_each_exercise_is_the_prompt_that_is_asked_and_the_word_of_the_rules(
 ) -> None:
     one = exercises.exercise("You kill the newt!")
     assert one.word == "helpful"
-    assert one.prompt.endswith("<message>You kill the newt!</message>")
+    assert one.prompt.endswith('<message>"You kill the newt!"</message>')
     assert exercises.exercise("It's a wall.").word == "unhelpful"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import random
 import threading
 from dataclasses import replace
@@ -69,7 +70,8 @@ def check(asked: OpenAIModel) -> None:
 
 def caption_in(request: dict[str, Any]) -> str:
     prompt: str = request["messages"][0]["content"]
-    return prompt.split("<message>")[1].split("</message>")[0]
+    caption: str = json.loads(prompt.split("<message>")[1].split("</message>")[0])
+    return caption
 
 
 def test_one_question_carries_the_prompt_the_sampling_and_the_key() -> None:
@@ -77,7 +79,7 @@ def test_one_question_carries_the_prompt_the_sampling_and_the_key() -> None:
         (answer,) = ask(model(server.url), "You kill the newt!")
     (request,) = server.requests
     assert request["model"] == "m"
-    assert (request["temperature"], request["max_tokens"]) == (0.1, 160)
+    assert (request["temperature"], request["max_tokens"]) == (0.1, 1024)
     assert caption_in(request) == "You kill the newt!"
     assert server.keys == {"Bearer secret-key"}
     (attempt,) = answer.attempts
