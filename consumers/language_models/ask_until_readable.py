@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from consumers.language_models.base import Answer, Attempt, Question, verdict_of
+from consumers.language_models.comprehension import Comprehension, shown, why_unreadable
 from consumers.specs.answer_parsing import read_answer
-from consumers.specs.prompts import Prompt, prompt_hash
+from consumers.specs.prompts import EXAMPLES, Prompt, prompt_hash
 from consumers.specs.spec_file import AnswerFormat
 from schemas.records import AnnotationSpec
 
+_log = logging.getLogger(__name__)
+
 READABLE_TRIES = 3
 """How often a caption is asked about until an answer can be read."""
-_SHOWN = 200  # characters of an answer in a dead letter
+_CHARACTERS_PER_TOKEN = 3
+"""Of ASCII; English text has four or more. Other characters are reckoned at two tokens each."""
+_TOKENS_AROUND = 16
+"""Reckoned for what a chat template puts around a prompt."""
 
 
 class Reply(NamedTuple):
-    """An answer, and whether the model (or a filter before it) would not touch the content."""
+    """What a model wrote in answer to one prompt.
 
-    attempt: Attempt
+    Attributes:
+        text: the answer.
+        tokens_in, tokens_out: as the server counted them; None where it did not.
+        latency_us: microseconds from sending the request.
+        is_refusal: the model, or a filter before it, would not touch the content.
+        is_cut: it ends where it does because it reached max_tokens.
+        thoughts: what the model wrote besides, and is paid for.
+    """
+
+    text: str
+    tokens_in: int | None
+    tokens_out: int | None
+    latency_us: int
     is_refusal: bool = False
+    is_cut: bool = False
+    thoughts: str = ""
 
 
 class AskedSpec:
@@ -31,22 +52,62 @@ class AskedSpec:
     def __init__(self, spec: AnnotationSpec) -> None:
         self.prompt = Prompt(spec)
         self.format = AnswerFormat.model_validate_json(spec.parser)
+        self.max_tokens = spec.sampling.get("max_tokens", "")
+        self._name = spec.name
+        self._comprehension = Comprehension(spec)
+        self._is_estimating = False
 
-    def attempt(
-        self, raw_answer: str, prompt: str, *, tokens_in: int, tokens_out: int, latency_us: int
-    ) -> Attempt:
-        """What came of asking once; latency in microseconds."""
-        reading = read_answer(self.format, raw_answer)
-        return Attempt(
+    def attempt(self, prompt: str, captions: Sequence[str], reply: Reply) -> Attempt:
+        """What came of asking once.
+
+        Raises:
+            ModelRefusedError: this model's answers cannot be read, so that asking on is pointless.
+        """
+        reading = read_answer(self.format, reply.text, captions)
+        attempt = Attempt(
             verdict=reading.verdict,
-            raw_answer=raw_answer,
+            raw_answer=reply.text,
             reason=reading.reason,
             prompt_hash=prompt_hash(prompt),
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
-            latency_us=latency_us,
+            tokens_in=self._counted(reply.tokens_in, prompt),
+            tokens_out=self._counted(reply.tokens_out, reply.thoughts + reply.text, reply.is_cut),
+            latency_us=reply.latency_us,
             answered_at=time.time_ns() // 1000,
         )
+        self._comprehension.heard(attempt, is_cut=reply.is_cut)
+        return attempt
+
+    def try_out(self, reply: Reply) -> None:
+        """Look at the answer to the question of the start, and say so if it cannot be read."""
+        attempt = self.attempt(self.prompt.example(), EXAMPLES, reply)
+        if attempt.verdict is None:
+            _log.warning(
+                "spec %s: the first answer holds no verdict: %s%s",
+                self._name,
+                shown(attempt.raw_answer),
+                why_unreadable(self.max_tokens, is_cut=reply.is_cut),
+            )
+
+    def _counted(self, tokens: int | None, text: str, is_cut: bool = False) -> int:
+        if tokens is not None:
+            return tokens
+        if not self._is_estimating:
+            self._is_estimating = True
+            _log.warning(
+                "spec %s: the server does not count tokens (no usage in its answers); they are estimated "
+                "from the text for annotations, costs and budgets, rather too many than too few",
+                self._name,
+            )
+        if is_cut and self.max_tokens.isdecimal():
+            return max(int(self.max_tokens), estimated_tokens(text))
+        return estimated_tokens(text)
+
+
+def estimated_tokens(text: str) -> int:
+    """About how many tokens a text has, rather too many than too few."""
+    ascii_only = len(text.encode("ascii", errors="ignore"))
+    others = len(text) - ascii_only
+    return -(-ascii_only // _CHARACTERS_PER_TOKEN) + 2 * others + _TOKENS_AROUND
 
 
 async def answer_to(
@@ -56,20 +117,26 @@ async def answer_to(
 
     Args:
         ask_once: sends a prompt; gives the reply, or in one line why this prompt will never get one.
+
+    Raises:
+        ModelRefusedError: the model can answer no question at all.
     """
-    prompt = asked.prompt.text(question.text, question.second)
+    captions = (question.text,) if question.second is None else (question.text, question.second)
+    prompt = asked.prompt.text(*captions)
     attempts: list[Attempt] = []
+    why = ""
     while len(attempts) < READABLE_TRIES:
         reply = await ask_once(prompt)
         if isinstance(reply, str):
             return Answer(question, verdict_of(()), tuple(attempts), given_up=reply)
-        attempts.append(reply.attempt)
-        if reply.attempt.verdict is not None:
-            return Answer(question, reply.attempt.verdict, tuple(attempts))
+        attempts.append(asked.attempt(prompt, captions, reply))
+        if (verdict := attempts[-1].verdict) is not None:
+            return Answer(question, verdict, tuple(attempts))
         if reply.is_refusal:
-            why = f"the model refuses the content: {reply.attempt.raw_answer[:_SHOWN]!r}"
+            why = f"the model refuses the content: {shown(reply.text)}"
             return Answer(question, verdict_of(attempts), tuple(attempts), given_up=why)
-    why = f"no verdict in {len(attempts)} answers, last: {attempts[-1].raw_answer[:_SHOWN]!r}"
+        why = why_unreadable(asked.max_tokens, is_cut=reply.is_cut) if reply.is_cut else ""
+    why = f"no verdict in {len(attempts)} answers, last: {shown(attempts[-1].raw_answer)}{why}"
     return Answer(question, verdict_of(attempts), tuple(attempts), given_up=why)
 
 

@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
+from consumers.language_models.server_errors import connection_trouble, failed_status
 from infra.errors import OnibusError
 
 CONNECT_SECONDS = 5.0
@@ -118,13 +119,17 @@ class ChatClient:
         except TimeoutError as error:
             raise MayPassError(self._too_late(error), "time-out") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise MayPassError(_no_connection(error), "no connection") from error
+            raise MayPassError(connection_trouble(error, self._url, self._proxy), "no connection") from error
+        retry_after = response.headers.get("Retry-After", "0")
         if not 200 <= status < 300:
-            raise _failure(status, text, response.headers.get("Retry-After", "0"))
+            raise _failure(status, text, retry_after)
         try:
-            return json.loads(text)
+            completion = json.loads(text)
         except ValueError as error:
             raise MayPassError(f"the answer is no JSON: {_readable(text)}", "no completion") from error
+        if (failed := failed_status(completion)) is not None:
+            raise _failure(failed, text, retry_after)
+        return completion
 
     async def close(self) -> None:
         """Close the connections."""
@@ -146,7 +151,7 @@ class ChatClient:
 
     def _too_late(self, error: TimeoutError) -> str:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return f"no connection within {CONNECT_SECONDS:g} s"
+            return f"no connection to {self._url.host}:{self._url.port} within {CONNECT_SECONDS:g} s"
         return f"no answer within {self._seconds:g} s"
 
 
@@ -217,10 +222,3 @@ def _readable(body: bytes) -> str:
         if isinstance(found, dict) and found.get(name):
             found = found[name]
     return str(found)[:_SHOWN]
-
-
-def _no_connection(error: Exception) -> str:
-    line = str(error) or type(error).__name__
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        line += "; SSL_CERT_FILE names the certificates to trust"
-    return line

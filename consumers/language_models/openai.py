@@ -4,7 +4,8 @@ Trouble that may pass (nobody listens, time-outs, 429, 5xx) is waited out with g
 as it takes: nothing is labelled meanwhile, and after some failures in a row all requests wait for one probe
 to be answered (:mod:`consumers.language_models.circuit_breaker`). A caption that fails again and again while
 others succeed, or that the server or the model refuses, is given up. A server that refuses the model, the
-key or every request ends the annotator.
+key or the form of every request ends the annotator; whether it does is found out with the question of the
+start.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from consumers.language_models.chat_client import (
     ModelUnknownError,
     NotTakenError,
     TooLargeError,
-    storable,
 )
 from consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
+from consumers.language_models.completions import reply_of
 from infra.errors import OnibusError
 from infra.observability import metrics
 from schemas.records import AnnotationSpec, Origin
@@ -48,10 +49,15 @@ REQUEST_SECONDS = 120.0
 CHECK_SECONDS = 10.0
 """How long the start waits for a server where nobody listens."""
 
-_REFUSALS = (KeyRefusedError, ModelUnknownError)
-_MALFORMED = (LookupError, TypeError, AttributeError)
-"""What a body of another shape than a completion's leads to."""
-_MOST_TOKENS = 2**31 - 1
+REFUSED_TRIES = 5
+"""How often a caption may be refused as if by the key or the model while others are answered: a filter before
+the server refuses always the same, a proxy that is restarted now this one, now that one."""
+PROBES = 3
+"""How often in a row the question of the start must be refused, too, before the server counts as refusing
+everything."""
+
+_REFUSALS = (KeyRefusedError, ModelUnknownError, NotTakenError, TooLargeError)
+_NEW_LIMIT_NAME = "max_completion_tokens"
 _NAMED_PARAMETERS: dict[str, type[float] | type[int]] = {
     "temperature": float,
     "top_p": float,
@@ -114,6 +120,7 @@ class OpenAIModel:
         )
         self._successes = 0
         self._probing_refusal = asyncio.Lock()
+        self._limit_name = "max_tokens"
         self._warn_at = 0.0
 
     async def check(self) -> None:
@@ -122,18 +129,17 @@ class OpenAIModel:
         deadline = time.monotonic() + CHECK_SECONDS
         while True:
             try:
-                await self._request(asked, asked.prompt.example())
-                return
+                reply = await self._request(asked, asked.prompt.example())
+                break
             except _REFUSALS as error:
                 raise self._refused(error, asked) from error
-            except NotTakenError as error:
-                raise self._takes_nothing(error) from error
             except ChatError as error:
                 if time.monotonic() > deadline:
                     raise ModelRefusedError(
                         f"no answer from {self._url}: {error}; is the server up, --base-url right?"
                     ) from error
                 await self._sleep(FIRST_PAUSE_SECONDS)
+        asked.try_out(reply)
 
     async def answer(self, question: Question) -> Answer:
         """See :meth:`consumers.language_models.base.LanguageModel.answer`."""
@@ -146,7 +152,7 @@ class OpenAIModel:
 
     async def _reply(self, asked: _Asked, prompt: str) -> Reply | str:
         """One answer; or, in one line, why this prompt will never get one."""
-        failures, strikes, successes = 0, 0, self._successes
+        failures, strikes, refused, successes = 0, 0, 0, self._successes
         while True:
             before = self._successes
             try:
@@ -155,10 +161,11 @@ class OpenAIModel:
                 self._successes += 1
                 return reply
             except _REFUSALS as error:
-                raise self._refused(error, asked) from error
-            except (NotTakenError, TooLargeError) as error:
-                if self._successes > before or await self._is_answered(asked, before):
-                    return f"the server refuses the request: {error}"
+                if await self._is_answered(asked, before):
+                    refused += 1
+                    concerns_request = isinstance(error, NotTakenError | TooLargeError)
+                    if concerns_request or refused >= REFUSED_TRIES:
+                        return f"the server refuses the request: {error}"
                 pause = pause_seconds(failures)
             except MayPassError as error:
                 if self._successes > successes:  # the server works for others
@@ -174,49 +181,69 @@ class OpenAIModel:
         """Whether the server takes another question, when it has refused one and taken none since.
 
         Raises:
-            ModelRefusedError: it refuses that one too, so it would refuse all.
+            ModelRefusedError: it refuses that one too, again and again, so it would refuse all.
         """
         async with self._probing_refusal:
-            if self._successes > successes:
-                return True
-            try:
-                async with self._free:
-                    await self._request(asked, asked.prompt.example())
-            except _REFUSALS as error:
-                raise self._refused(error, asked) from error
-            except NotTakenError as error:
-                raise self._takes_nothing(error) from error
-            except ChatError:
-                return False
-            self._successes += 1
-            return True
+            for probe in range(PROBES):
+                if self._successes > successes:
+                    return True
+                try:
+                    async with self._free:
+                        await self._request(asked, asked.prompt.example())
+                except _REFUSALS as error:
+                    if probe == PROBES - 1:
+                        raise self._refused(error, asked) from error
+                    await self._sleep(pause_seconds(probe + 1))
+                except ChatError:
+                    return False
+                else:
+                    self._successes += 1
+                    return True
+            return self._successes > successes
 
     async def _send(self, asked: _Asked, prompt: str) -> Reply:
-        """One request; an answer of another shape than a completion is trouble that may pass, too."""
-        started = time.perf_counter_ns()
+        """One request, whose failures are counted."""
         try:
-            completion = await self._request(asked, prompt)
-            return asked.reply(completion, prompt, (time.perf_counter_ns() - started) // 1000)
+            return await self._request(asked, prompt)
         except MayPassError as error:
             metrics.MODEL_FAILURES.labels(reason=error.reason).inc()
             raise
-        except _MALFORMED as error:
-            metrics.MODEL_FAILURES.labels(reason="no completion").inc()
-            raise MayPassError(f"the answer is no completion: {type(error).__name__}: {error}") from error
 
-    async def _request(self, asked: _Asked, prompt: str) -> Any:
+    async def _request(self, asked: _Asked, prompt: str) -> Reply:
+        """One request; an answer of another shape than a completion is trouble that may pass, too."""
+        started = time.perf_counter_ns()
         body = {"model": asked.model, "messages": [{"role": "user", "content": prompt}], **asked.parameters}
-        return await self._client.complete(body)
+        completion = await self._complete(body)
+        return reply_of(completion, (time.perf_counter_ns() - started) // 1000)
+
+    async def _complete(self, body: dict[str, Any]) -> Any:
+        """The completion; ``max_tokens``, which newer models refuse, under the name that the server takes."""
+        limit = body.pop("max_tokens", None)
+        if limit is None:
+            return await self._client.complete(body)
+        name = self._limit_name
+        try:
+            return await self._client.complete(body | {name: limit})
+        except NotTakenError as error:
+            if name == _NEW_LIMIT_NAME or name not in str(error) or _NEW_LIMIT_NAME in body:
+                raise
+            try:
+                completion = await self._client.complete(body | {_NEW_LIMIT_NAME: limit})
+            except NotTakenError:
+                raise error from None
+            if self._limit_name != _NEW_LIMIT_NAME:
+                _log.info("%s takes %s in place of max_tokens; it is sent so", self._url, _NEW_LIMIT_NAME)
+                self._limit_name = _NEW_LIMIT_NAME
+            return completion
 
     def _refused(self, error: ChatError, asked: _Asked) -> ModelRefusedError:
         if isinstance(error, ModelUnknownError):
             what = f"{self._url} has no model {asked.model} (or the address is wrong): {error}"
             return ModelRefusedError(f"{what}; correct --model or --base-url")
-        return ModelRefusedError(
-            f"{self._url} refuses the key: {error}; set {KEY_VARIABLE} or {KEY_FILE_VARIABLE}"
-        )
-
-    def _takes_nothing(self, error: ChatError) -> ModelRefusedError:
+        if isinstance(error, KeyRefusedError):
+            return ModelRefusedError(
+                f"{self._url} refuses the key: {error}; set {KEY_VARIABLE} or {KEY_FILE_VARIABLE}"
+            )
         return ModelRefusedError(
             f"{self._url} does not take the request: {error}; check the spec's [sampling]"
         )
@@ -240,39 +267,6 @@ class _Asked(AskedSpec):
         if self.format.constrained:
             # vLLM's name for it; the older guided_choice is ignored without a word.
             self.parameters["structured_outputs"] = {"choice": list(self.format.words.values())}
-
-    def reply(self, completion: Any, prompt: str, latency_us: int) -> Reply:
-        """What a completion says.
-
-        Raises:
-            LookupError, TypeError, AttributeError: it has another shape than a completion.
-        """
-        choice = completion["choices"][0]
-        message = choice["message"]
-        refusal = message.get("refusal") or ""
-        text = _text(message.get("content")) or refusal
-        usage = completion.get("usage")
-        attempt = self.attempt(
-            storable(text),
-            prompt,
-            tokens_in=_tokens(usage, "prompt_tokens"),
-            tokens_out=_tokens(usage, "completion_tokens"),
-            latency_us=latency_us,
-        )
-        return Reply(attempt, bool(refusal) or choice.get("finish_reason") == "content_filter")
-
-
-def _text(content: Any) -> str:
-    """The words of a message: some servers send them in parts, of which thoughts are another kind."""
-    if not isinstance(content, list):
-        return content or ""
-    return "".join(part["text"] for part in content if part.get("type") == "text")
-
-
-def _tokens(usage: Any, name: str) -> int:
-    """What was counted, if it can be a count: an answer is none the worse for a server that miscounts."""
-    count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and 0 <= count <= _MOST_TOKENS else 0
 
 
 def _number(spec: AnnotationSpec, name: str, value: str) -> float | int:

@@ -78,14 +78,12 @@ class VllmModel:
 
     async def check(self) -> None:
         """Load the model and see that it takes our prompts."""
-        try:
-            await self._engine.start()
-            asked = next(iter(self._asked.values()))
-            await self._engine.generate(asked.prompt.example(), asked.sampling)
-        except _RefusedPromptError as error:
-            raise ModelRefusedError(
-                f"{self._name} does not take the prompt: {error}; choose another model"
-            ) from error
+        await self._engine.start()
+        asked = next(iter(self._asked.values()))
+        reply = await self._ask_once(asked, asked.prompt.example())
+        if isinstance(reply, str):
+            raise ModelRefusedError(f"{self._name}: {reply}; choose another model")
+        asked.try_out(reply)
 
     async def answer(self, question: Question) -> Answer:
         """See :meth:`consumers.language_models.base.LanguageModel.answer`."""
@@ -103,23 +101,16 @@ class VllmModel:
         except _RefusedPromptError as error:
             return f"the model does not take the prompt: {error}"
         latency_us = (time.perf_counter_ns() - started) // 1000
-        return Reply(
-            asked.attempt(
-                written.text,
-                prompt,
-                tokens_in=written.tokens_in,
-                tokens_out=written.tokens_out,
-                latency_us=latency_us,
-            )
-        )
+        return Reply(written.text, written.tokens_in, written.tokens_out, latency_us, is_cut=written.is_cut)
 
 
 class _Written(NamedTuple):
-    """What the model wrote, and how many tokens it read and wrote."""
+    """What the model wrote, how many tokens it read and wrote, and whether it was cut at max_tokens."""
 
     text: str
     tokens_in: int
     tokens_out: int
+    is_cut: bool
 
 
 class _RefusedPromptError(Exception):
@@ -279,7 +270,7 @@ class _EngineThread:
             (written,) = output.outputs
             tokens_in = len(output.prompt_token_ids or ())
             self._running.pop(output.request_id).finish(
-                _Written(written.text, tokens_in, len(written.token_ids))
+                _Written(written.text, tokens_in, len(written.token_ids), written.finish_reason == "length")
             )
 
     def _refuse_all(self) -> None:

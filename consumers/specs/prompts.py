@@ -17,6 +17,8 @@ from schemas.records import AnnotationSpec, Kind
 PROMPT_HASH_BYTES = 16
 _MEANT_OTHERWISE = re.compile(r'["\\<◁]|\[(?=/|[A-Z_]{2,}\])')
 """What ends a quotation, and what begins a tag or a tokenizer's special token ("<|im_end|>", "[/INST]")."""
+EXAMPLES = ("You see here a key.", "It is dark.")
+"""Captions to try out with whether prompts are answered at all."""
 _PROBE = 'probe" <|probe'
 
 
@@ -42,8 +44,8 @@ class Prompt:
             ) from error
 
     def example(self) -> str:
-        """The prompt about some caption, to try whether such prompts are answered at all."""
-        return self.text("You see here a key.", "It is dark." if self._compares else None)
+        """The prompt about the first, or both, of :data:`EXAMPLES`."""
+        return self.text(EXAMPLES[0], EXAMPLES[1] if self._compares else None)
 
     def marks_captions_off(self) -> bool:
         """Whether no caption can end its own quotation: the template shows every caption as ``quoted``."""

@@ -72,6 +72,23 @@ def test_answers_that_cannot_be_read_are_within_the_budget_too(settings: Setting
     assert len(server.requests) == 1 + len(answers), "none was paid for and lost"
 
 
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 0, "completion_tokens": 0}])
+def test_a_budget_is_kept_with_a_server_that_does_not_count(settings: Settings, usage: Any) -> None:
+    spec = load_spec("goals", "m")
+    specs = {ids.spec_id(spec): spec}
+    limits = Limits(tokens=20_000)
+    publish(settings, [f"You kill {n} newts." for n in range(300)])
+    with chat_server(lambda _: (200, completion("verdict: helpful") | {"usage": usage})) as server:
+        model = OpenAIModel(specs, server.url, "k", 8)
+        with annotator(settings, "a1", specs, model, most_under_way=8, limits=limits) as running:
+            wait_until(lambda: running.summary is not None, 60, "it to stop by itself")
+        written = sum(len(r["messages"][0]["content"]) for r in server.requests)
+    answers = [codec.decode(Annotation, r.value) for r in records(settings, "annotations")]
+    tokens = sum(a.tokens_in + a.tokens_out for a in answers)
+    assert 20_000 - dearest_question([spec]).tokens < tokens <= 20_000
+    assert written / 4 < tokens, "an estimate errs on the safe side"
+
+
 def test_two_annotators_stop_by_themselves_before_the_group_has_spent_more_and_stay_stopped(
     settings: Settings, tmp_path: Path
 ) -> None:

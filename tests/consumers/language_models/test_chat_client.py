@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socketserver
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -83,6 +84,26 @@ def bare_server(
         thread.join()
 
 
+@contextmanager
+def bare_socket(sent: bytes | None) -> Iterator[int]:
+    """A port where each connection gets ``sent`` and is closed; None: where nothing listens."""
+    if sent is None:
+        yield free_port()
+        return
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            self.request.sendall(sent)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
 def send(handler: BaseHTTPRequestHandler, body: bytes, length: int | None = None) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(body) if length is None else length))
@@ -159,6 +180,34 @@ def test_nobody_listening_and_nobody_answering_may_pass_and_are_told_apart() -> 
             complete(f"http://127.0.0.1:{port}/v1", seconds=0.2)
         hang.set()
     assert caught.value.reason == "time-out"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "sent", "said"),
+    [
+        ("http", "127.0.0.1", None, "nothing listens at 127.0.0.1:{port}; is the server started"),
+        ("http", "localhost", None, "nothing listens at localhost:{port}; is the server started"),
+        ("http", "no-such.invalid", None, "no host is called no-such.invalid as far as this machine knows"),
+        ("http", "127.0.0.1", b"", "127.0.0.1:{port} cut the connection before its answer was whole"),
+        ("http", "127.0.0.1", b"SSH-2.0-x\r\n", "127.0.0.1:{port} does not answer in HTTP (Bad status line)"),
+        ("https", "127.0.0.1", b"HTTP/1.1 400 no\r\n", "127.0.0.1:{port} does not speak TLS as expected"),
+    ],
+)  # fmt: skip
+def test_a_connection_that_fails_names_its_host_and_says_what_to_check(
+    scheme: str, host: str, sent: bytes | None, said: str
+) -> None:
+    with bare_socket(sent) as port, pytest.raises(MayPassError) as caught:
+        complete(f"{scheme}://{host}:{port}/v1")
+    assert str(caught.value).startswith(said.format(port=port))
+    assert "Cannot connect" not in str(caught.value)
+    assert "None" not in str(caught.value)
+
+
+def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(MayPassError, match=rf"the proxy {proxy}/? cannot be reached.*HTTP\(S\)_PROXY"):
+        complete("http://model.invalid:8000/v1")
 
 
 def test_requests_one_after_the_other_share_a_connection() -> None:
