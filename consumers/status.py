@@ -22,7 +22,7 @@ from infra.kafka.codecs import codec_for
 from infra.kafka.topics import TopicNames
 from infra.settings import Settings
 from schemas.codec import Codec, DecodeError
-from schemas.records import Annotation, AnnotationSpec, Record, RewardUpdate
+from schemas.records import Annotation, AnnotationSpec, Origin, Record, RewardUpdate
 
 R = TypeVar("R", bound=Record)
 
@@ -41,7 +41,10 @@ class GroupStatus:
 
 @dataclass(frozen=True, slots=True)
 class SpecStatus:
-    """A spec. Latencies: seconds from observing a caption to its answer, lately; None without one."""
+    """A spec. Latencies: seconds from observing a caption to its answer, lately; None without one.
+
+    ``unreadable``: the share of models' answers, lately, in which no verdict can be read; None without any.
+    """
 
     spec: str
     spec_id: str
@@ -49,6 +52,7 @@ class SpecStatus:
     answers_a_minute: float
     latency_p50: float | None
     latency_p99: float | None
+    unreadable: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ def system_status(settings: Settings, minutes: float = 5.0, prices: Prices | Non
     """
     names, codec = TopicNames(settings.topic_prefix), codec_for(settings)
     specs = read_specs(settings)
-    log = _AnswerLog(minutes)
+    log = _AnswerLog(minutes, Spending(specs))
     for annotation in _decoded(settings, codec, names.annotations, Annotation):
         log.count(annotation)
     newest: dict[str, RewardUpdate] = {}
@@ -120,7 +124,8 @@ class _AnswerLog:
     """A fold of the log of answers: costs of all, times of the latest."""
 
     minutes: float
-    spending: Spending = field(default_factory=Spending)
+    spending: Spending
+    unreadable: dict[bytes, list[bool]] = field(default_factory=lambda: defaultdict(list))
     latencies: dict[bytes, list[float]] = field(default_factory=lambda: defaultdict(list))
     since: float = 0.0
 
@@ -132,6 +137,8 @@ class _AnswerLog:
         if annotation.annotated_at >= self.since and annotation.verdict is not None:
             seconds = (annotation.annotated_at - annotation.observed_at) / _MICROSECONDS
             self.latencies[annotation.spec_id].append(seconds)
+            if annotation.origin is Origin.LLM:
+                self.unreadable[annotation.spec_id].append(self.spending.is_unreadable(annotation))
 
     def specs(self, specs: Mapping[bytes, AnnotationSpec], labels: LabelTable) -> list[SpecStatus]:
         found = []
@@ -139,8 +146,10 @@ class _AnswerLog:
             lately = self.latencies.get(spec_id)
             p50, p99 = np.quantile(lately, [0.5, 0.99]).tolist() if lately else (None, None)
             rate = len(lately or ()) / self.minutes
+            of_models = self.unreadable.get(spec_id)
+            share = sum(of_models) / len(of_models) if of_models else None
             name = _name(specs, spec_id)
-            found.append(SpecStatus(name, spec_id.hex(), labels.count(spec_id), rate, p50, p99))
+            found.append(SpecStatus(name, spec_id.hex(), labels.count(spec_id), rate, p50, p99, share))
         return found
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from schemas.records import Annotation, Origin
+from consumers.specs.answer_parsing import read_answer
+from consumers.specs.spec_file import AnswerFormat
+from schemas.records import Annotation, AnnotationSpec, Origin, Verdict
 
 _MILLION = 1_000_000
 
@@ -59,8 +61,13 @@ class Prices:
 
 @dataclass(slots=True)
 class Spending:
-    """Costs by who was asked; fed with annotations in any order."""
+    """Costs by who was asked; fed with annotations in any order.
 
+    Args:
+        specs: by id; of models' answers under these it is looked at whether they could be read.
+    """
+
+    specs: Mapping[bytes, AnnotationSpec] = field(default_factory=dict)
     by_asked: dict[Asked, Cost] = field(default_factory=lambda: defaultdict(Cost))
 
     def count(self, annotations: Iterable[Annotation]) -> None:
@@ -69,9 +76,18 @@ class Spending:
             if a.origin not in (Origin.LLM, Origin.RULES):
                 continue
             asked = Asked(a.spec_id, a.annotator, a.model, a.model_revision)
-            was_read = a.verdict is not None and bool(a.raw_answer)
             seconds = a.latency_us / _MILLION
-            self.by_asked[asked].add(Cost(1, int(not was_read), a.tokens_in, a.tokens_out, seconds))
+            unreadable = int(self.is_unreadable(a))
+            self.by_asked[asked].add(Cost(1, unreadable, a.tokens_in, a.tokens_out, seconds))
+
+    def is_unreadable(self, annotation: Annotation) -> bool:
+        """Whether no verdict stands in a model's answer: it is ``unsure`` then, as is one that says so."""
+        if annotation.verdict is not Verdict.UNSURE or annotation.origin is not Origin.LLM:
+            return False
+        if (spec := self.specs.get(annotation.spec_id)) is None:
+            return not annotation.raw_answer
+        answer_format = AnswerFormat.model_validate_json(spec.parser)
+        return read_answer(answer_format, annotation.raw_answer, annotation.texts).verdict is None
 
     def total(self, spec_ids: Container[bytes] | None = None) -> Cost:
         """The sum over these specs, or all."""

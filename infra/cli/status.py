@@ -69,11 +69,13 @@ def _show(console: Console, found: SystemStatus, metrics: dict[str, float], minu
         groups.add_row(group.group, group.state, str(group.members), f"{sum(group.lag.values()):,}", most)
     console.print(groups)
     title = f"specs (rates and latencies of the last {minutes:g} minutes)"
-    specs = Table("spec", "id", "labels", "answers a minute", "p50", "p99", title=title)
+    specs = Table("spec", "id", "labels", "answers a minute", "unreadable", "p50", "p99", title=title)
     for spec in found.specs:
         latencies = (spec.latency_p50, spec.latency_p99)
         shown = ("–" if seconds is None else f"{seconds:.3g} s" for seconds in latencies)
-        specs.add_row(spec.spec, spec.spec_id, f"{spec.labels:,}", f"{spec.answers_a_minute:,.1f}", *shown)
+        unreadable = "–" if spec.unreadable is None else f"{spec.unreadable:.0%}"
+        counts = (f"{spec.labels:,}", f"{spec.answers_a_minute:,.1f}", unreadable)
+        specs.add_row(spec.spec, spec.spec_id, *counts, *shown)
     console.print(specs)
     costs = Table(
         "spec", "annotator", "model", "answers", "unreadable", "tokens in", "tokens out",
@@ -81,9 +83,9 @@ def _show(console: Console, found: SystemStatus, metrics: dict[str, float], minu
         title="costs",
     )  # fmt: skip
     for cost in found.costs:
-        counts = (cost.answers, cost.unreadable, cost.tokens_in, cost.tokens_out)
+        numbers = (cost.answers, cost.unreadable, cost.tokens_in, cost.tokens_out)
         model = f"{cost.model} {cost.model_revision}".strip()
-        figures = (*(f"{n:,}" for n in counts), f"{cost.model_seconds:,.1f} s", f"${cost.usd:,.4f}")
+        figures = (*(f"{n:,}" for n in numbers), f"{cost.model_seconds:,.1f} s", f"${cost.usd:,.4f}")
         costs.add_row(cost.spec, cost.annotator, model, *figures)
     console.print(costs)
     for model_status in found.models:

@@ -71,6 +71,7 @@ def one_line(now: Snapshot) -> str:
         f"{now.seconds:5.0f} s  {_n(now.env_steps)} steps  {_n(now.steps_per_second)}/s  "
         f"return {_f(now.episode_return)}  intrinsic {_f(now.intrinsic_return)}  "
         f"captions {_n(now.captions_published)}  labels {_n(now.labels_written)}  lag {_n(now.consumer_lag)}"
+        + (f"  unreadable {_percent(now.unreadable_share)}" if now.unreadable_share > 0 else "")
     )
 
 
@@ -124,6 +125,7 @@ def _bus(now: Snapshot) -> Table:
         ("captions dropped", _n(now.captions_dropped)),
         ("labels written", _n(now.labels_written)),
         ("already labelled", _n(now.captions_known)),
+        ("unreadable answers", _percent(now.unreadable_share)),
         ("consumer lag", _n(now.consumer_lag)),
         ("label latency p50 / p95", f"{_ms(now.latency_p50)} / {_ms(now.latency_p95)}"),
     ]

@@ -16,7 +16,7 @@ class Snapshot:
 
     Latencies are seconds: from observing a caption to committing its label, from asking a model to its
     answer, from observing a caption to the first batch rewarded for it. They are upper bounds of histogram
-    buckets.
+    buckets. ``unreadable_share``: of the model's answers.
     """
 
     time: float
@@ -37,6 +37,7 @@ class Snapshot:
     model_accuracy: float
     labels_written: float
     model_calls: float
+    unreadable_share: float
     dead_letters: float
     consumer_lag: float
     latency_p50: float
@@ -75,6 +76,11 @@ def take_snapshot(
         found = of.quantile(name, q)
         return math.nan if found is None else found
 
+    def unreadable_share() -> float:
+        calls = annotators.total("onibus_model_calls_total")
+        unreadable = annotators.total("onibus_model_calls_total", outcome="unreadable")
+        return unreadable / calls if calls else math.nan
+
     steps = gauge("onibus_environment_steps")
     started = not math.isnan(steps) and steps > 0
 
@@ -100,6 +106,7 @@ def take_snapshot(
         model_accuracy=gauge("onibus_reward_held_out_accuracy", trainer),
         labels_written=annotators.total("onibus_labels_written_total"),
         model_calls=annotators.total("onibus_model_calls_total"),
+        unreadable_share=unreadable_share(),
         dead_letters=annotators.total("onibus_dead_letters_total"),
         consumer_lag=math.nan if lag is None else float(lag),
         latency_p50=quantile(annotators, "onibus_label_latency_seconds", 0.5),

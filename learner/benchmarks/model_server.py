@@ -17,12 +17,27 @@ _HEAD_END = b"\r\n\r\n"
 
 @dataclass
 class Behaviour:
-    """What the server does; may be changed at any time. Shares are of requests."""
+    """What the server does; may be changed at any time. Shares are of requests.
+
+    Attributes:
+        errors: share that is answered 500.
+        garbage: share (the errors included) that is answered without a verdict.
+        not_found: share (both included) that is answered 404.
+        moderates: every so many-th caption is refused with 403, always the same ones; 0: none.
+        thinks: thoughts alone come, cut at max_tokens.
+    """
 
     latency_seconds: float = 0.02
     errors: float = 0.0
     garbage: float = 0.0
+    not_found: float = 0.0
+    moderates: int = 0
+    thinks: bool = False
     hangs: bool = False
+
+    def is_moderated(self, caption: str) -> bool:
+        """Whether this caption is always refused."""
+        return bool(self.moderates) and zlib.crc32(caption.encode()) % self.moderates == 1
 
 
 class ModelServer:
@@ -121,16 +136,22 @@ class ModelServer:
             return 500, {"error": {"message": "out of luck"}}
         if luck < self.behaviour.garbage:
             return 200, _completion("Well, it depends on many things.")
+        if luck < self.behaviour.not_found:
+            return 404, {"error": {"message": "no such route"}}
+        if self.behaviour.is_moderated(caption):
+            return 403, {"error": {"message": "moderated"}}
+        if self.behaviour.thinks:
+            return 200, _completion(None, thoughts="Is it helpful? The player may", finish_reason="length")
         self.answered[caption] += 1
         self.last = time.monotonic()
         verdict = "helpful" if zlib.crc32(caption.encode()) % 3 == 0 else "unhelpful"
         return 200, _completion(f"analysis: it is what it is.\nverdict: {verdict}")
 
 
-def _completion(text: str) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text}
+def _completion(text: str | None, thoughts: str = "", finish_reason: str = "stop") -> dict[str, Any]:
+    message = {"role": "assistant", "content": text} | ({"reasoning_content": thoughts} if thoughts else {})
     return {
         "id": "c", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+        "choices": [{"index": 0, "finish_reason": finish_reason, "message": message}],
         "usage": {"prompt_tokens": 200, "completion_tokens": 15, "total_tokens": 215},
     }  # fmt: skip

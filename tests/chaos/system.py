@@ -50,7 +50,7 @@ class System:
     def __init__(self, settings: Settings, folder: Path, captions: int, rate: float) -> None:
         self.settings, self._folder, self._rate = settings, folder, rate
         self.model = ModelServer(free_port())
-        self.kills = 0
+        self.kills = self.revived = 0
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._texts = [
             f"You see here {n} arrows, and kill the newt number {n % 977}." for n in range(captions)
@@ -62,6 +62,11 @@ class System:
     def publish(self) -> None:
         """Begin to publish the load."""
         self._load.start()
+
+    @property
+    def captions(self) -> list[str]:
+        """The distinct ones."""
+        return self._texts
 
     # --- annotators -----------------------------------------------------------------------------------
 
@@ -117,7 +122,16 @@ class System:
         for name, process in list(self._running.items()):
             if process.poll() is not None:
                 del self._running[name]
+                self.revived += 1
                 self.start(name)
+
+    def exit_code(self, name: str) -> int | None:
+        """With what an annotator ended by itself; None while it runs."""
+        return self._running[name].poll()
+
+    def log(self, name: str) -> str:
+        """What an annotator has written, over all its lives."""
+        return self._log(name).read_text()
 
     # --- the end ----------------------------------------------------------------------------------------
 

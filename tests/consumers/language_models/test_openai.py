@@ -15,6 +15,7 @@ from consumers.language_models.circuit_breaker import LONGEST_PAUSE_SECONDS
 from consumers.language_models.comprehension import FIRST_ANSWERS, IN_A_ROW
 from consumers.language_models.openai import PROBES, REFUSED_TRIES, OpenAIModel, api_key
 from consumers.specs.spec_file import AnswerFormat, load_spec
+from consumers.status import system_status
 from infra.errors import OnibusError
 from infra.observability import metrics
 from infra.settings import Settings
@@ -597,6 +598,9 @@ def test_over_the_bus_with_answers_good_unreadable_and_refused(settings: Setting
     garbage = [a for a in found if a.texts == ("You see garbage.",)]
     assert [(a.attempt, a.raw_answer) for a in garbage] == [(n, "no idea what you mean") for n in (1, 2, 3)]
     assert {a.origin for a in found} == {Origin.LLM}
+    status = system_status(settings)
+    assert status.specs[0].unreadable == pytest.approx(4 / len(found)), "and the one that was refused"
+    assert sum(cost.unreadable for cost in status.costs) == 4
     assert sum(a.tokens_in for a in found) == 11 * (len(texts) + 1)
 
 

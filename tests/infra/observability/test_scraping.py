@@ -74,6 +74,22 @@ def test_labels_that_are_written_before_the_first_look_are_not_there_at_the_star
     assert math.isnan(labels_at_start([UNKNOWN]))
 
 
+def test_the_share_of_answers_that_cannot_be_read_is_shown() -> None:
+    calls = {("answered", 6.0), ("unreadable", 2.0), ("refused", 0.0)}
+    annotators = Scrape(
+        {("onibus_model_calls_total", (("outcome", name), ("spec", "goals"))): n for name, n in calls}
+    )
+    snapshot = take_snapshot(2.0, Scrape(), annotators, Scrape(), lag=3)
+    assert snapshot.unreadable_share == 0.25
+    assert "unreadable 25%" in one_line(snapshot)
+    console = Console(width=120, height=30, record=True)
+    heading = Heading("keyroom-s5", "retrieval", "m", Watch(240.0))
+    console.print(render(heading, [snapshot], [("learner", "ready")], (120, 30)))
+    shown = console.export_text()
+    assert "25%" in shown
+    assert "label latency p50" in shown, "the row below it has room"
+
+
 def test_the_view_is_drawn_from_the_first_moment_on(ports: list[int]) -> None:
     heading = Heading("keyroom-s5", "retrieval", "rules", Watch(240.0))
     snapshot = take_snapshot(2.0, scrape(ports[:1]), scrape(ports), Scrape(), lag=3)
