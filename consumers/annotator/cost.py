@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from consumers.specs.answer_format import AnswerFormat
 from consumers.specs.answer_parsing import read_answer
-from consumers.specs.spec_file import AnswerFormat
 from schemas.records import Annotation, AnnotationSpec, Origin, Verdict
 
 _MILLION = 1_000_000

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from consumers.language_models.base import Answer, Attempt, Question, verdict_of
 from consumers.language_models.comprehension import Comprehension, shown, why_unreadable
+from consumers.specs.answer_format import AnswerFormat
 from consumers.specs.answer_parsing import read_answer
 from consumers.specs.prompts import EXAMPLES, Prompt, prompt_hash
-from consumers.specs.spec_file import AnswerFormat
 from schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)

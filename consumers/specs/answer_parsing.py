@@ -14,9 +14,9 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from consumers.specs.answer_format import AnswerFormat
 from consumers.specs.json_answers import json_objects, values_of
 from consumers.specs.reasoning import without_special_tokens, without_thoughts
-from consumers.specs.spec_file import AnswerFormat
 from schemas.records import Verdict
 
 LONGEST_READ = 20_000

@@ -38,7 +38,7 @@ class Prompt:
             environment.filters["quoted"] = quoted
             self._template: Template = environment.from_string(spec.template)
             self.example()
-        except TemplateError as error:
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise OnibusError(
                 f"template of spec {spec.name}: {error}; it may use {{{{ goal }}}} and {captions}"
             ) from error

@@ -21,12 +21,14 @@ from functools import cached_property
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from consumers.specs.answer_format import WORDS, AnswerFormat, SpecPart
+from consumers.specs.spec_faults import faults
 from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.codecs import codec_for
@@ -43,30 +45,7 @@ RULES_MODEL = "rules"
 _SEND_SECONDS = 10
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_WORDS = {
-    Kind.JUDGE_ONE: (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE),
-    Kind.COMPARE_TWO: (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE),
-}
-"""The answers that a kind of specification may get."""
-
-
-class AnswerFormat(_Part):
-    """How a model's answer is read: see :mod:`consumers.specs.answer_parsing`."""
-
-    parser: Literal["verdict-line", "one-word"] = "verdict-line"
-    constrained: bool = False
-    words: dict[Verdict, str] = {v: v.value for v in _WORDS[Kind.JUDGE_ONE]}
-
-    def canonical(self) -> str:
-        """The text that stands as ``parser`` in the annotation spec."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-
-
-class Rules(_Part):
+class Rules(SpecPart):
     """Regular expressions, searched in the caption without regard to case. Unhelpful ones go first."""
 
     helpful: tuple[str, ...] = ()
@@ -77,6 +56,8 @@ class Rules(_Part):
     @classmethod
     def _are_expressions(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in patterns:
+            if not pattern:
+                raise ValueError("an empty expression matches every caption")
             try:
                 re.compile(pattern)
             except re.error as error:
@@ -89,7 +70,7 @@ class Rules(_Part):
         return blake2b(canonical.encode(), digest_size=8).hexdigest()
 
 
-class SpecFile(_Part):
+class SpecFile(SpecPart):
     """The contents of a spec file."""
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9._-]*$", max_length=60)
@@ -97,7 +78,7 @@ class SpecFile(_Part):
     goal: str = Field(min_length=1)
     template: str = Field(min_length=1)
     answer: AnswerFormat = AnswerFormat()
-    sampling: dict[str, str | int | float] = {}
+    sampling: dict[str, str | int | float] = Field(default_factory=dict)
     rules: Rules | None = None
     """``rules = "goals"`` in a file stands for those of that spec."""
 
@@ -106,16 +87,9 @@ class SpecFile(_Part):
     def _words_of_its_kind(cls, given: Any) -> Any:
         """Where a file that compares two says nothing of words, they are those of a comparison."""
         if isinstance(given, dict) and given.get("kind") == Kind.COMPARE_TWO.value:
-            answer = {"words": {v.value: v.value for v in _WORDS[Kind.COMPARE_TWO]}}
+            answer = {"words": {v.value: v.value for v in WORDS[Kind.COMPARE_TWO]}}
             given = given | {"answer": answer | dict(given.get("answer", {}))}
         return given
-
-    @model_validator(mode="after")
-    def _answers_fit(self) -> SpecFile:
-        if not set(self.answer.words) <= set(_WORDS[self.kind]):
-            allowed = ", ".join(v.value for v in _WORDS[self.kind])
-            raise ValueError(f"answer.words may name {allowed} and nothing else for {self.kind.value}")
-        return self
 
     @cached_property
     def sampling_texts(self) -> dict[str, str]:
@@ -168,19 +142,47 @@ def load_spec_file(name_or_path: str | Path) -> SpecFile:
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(spec_names())}"
         raise OnibusError(f"no spec is called {given}; {hint} (your own file: --spec path/to/file.toml)")
     try:
-        text = (Path(given) if is_path else _folder() / f"{given}.toml").read_text("utf-8")
-        contents = tomllib.loads(text)
+        contents = tomllib.loads(_text_of(given, is_path))
         if isinstance(contents.get("rules"), str):
             contents["rules"] = load_spec_file(contents["rules"]).rules
-        return SpecFile.model_validate(contents)
     except (OSError, UnicodeDecodeError) as error:
         raise OnibusError(f"cannot read the spec file {given}: {error}; correct the path") from error
     except tomllib.TOMLDecodeError as error:
-        raise OnibusError(f"spec file {given} is no valid TOML: {error}; mend it") from error
+        raise OnibusError(f"spec file {given} is no valid TOML: {error}; correct it") from error
+    except RecursionError as error:
+        raise OnibusError(f"spec file {given}: its rules lead back to itself; name another file") from error
+    return _validated(given, contents)
+
+
+def _text_of(given: str, is_path: bool) -> str:
+    path = Path(given) if is_path else _folder() / f"{given}.toml"
+    return path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
+
+
+def _validated(given: str, contents: Mapping[str, Any]) -> SpecFile:
+    """The spec in a file's contents.
+
+    Raises:
+        OnibusError: something is wrong with it, or several things, each in a line of its own.
+    """
+    file, found = None, list[str]()
+    try:
+        file = SpecFile.model_validate(contents)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise OnibusError(f"spec file {given}: {field}: {first['msg']}; mend it") from error
+        found = list(dict.fromkeys(_type_fault(one["loc"], one["msg"]) for one in error.errors()))
+    found += faults(contents)
+    if file is not None and not found:
+        return file
+    if len(found) == 1:
+        raise OnibusError(f"spec file {given}: {found[0]}; correct it")
+    lines = "".join(f"\n  {fault}" for fault in found)
+    raise OnibusError(f"spec file {given} has {len(found)} faults; correct them:{lines}")
+
+
+def _type_fault(place: tuple[int | str, ...], message: str) -> str:
+    if place[0] == "sampling" and len(place) > 1:  # one message for each type that it might have been
+        return f"sampling.{place[1]}: should be a text or a number"
+    return f"{'.'.join(str(part) for part in place)}: {message.removeprefix('Value error, ')}"
 
 
 def load_spec(

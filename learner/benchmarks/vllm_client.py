@@ -13,8 +13,9 @@ import aiohttp
 from consumers.annotator.model_thread import Asking
 from consumers.language_models.base import Question
 from consumers.language_models.openai import OpenAIModel, api_key
+from consumers.specs.answer_format import AnswerFormat
 from consumers.specs.prompts import Prompt
-from consumers.specs.spec_file import AnswerFormat, load_spec_file
+from consumers.specs.spec_file import load_spec_file
 from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.topics import TopicNames

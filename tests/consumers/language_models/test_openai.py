@@ -14,7 +14,8 @@ from consumers.language_models.base import Answer, ModelRefusedError, Question
 from consumers.language_models.circuit_breaker import LONGEST_PAUSE_SECONDS
 from consumers.language_models.comprehension import FIRST_ANSWERS, IN_A_ROW
 from consumers.language_models.openai import PROBES, REFUSED_TRIES, OpenAIModel, api_key
-from consumers.specs.spec_file import AnswerFormat, load_spec
+from consumers.specs.answer_format import AnswerFormat
+from consumers.specs.spec_file import load_spec
 from consumers.status import system_status
 from infra.errors import OnibusError
 from infra.observability import metrics

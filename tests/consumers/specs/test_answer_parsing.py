@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumers.specs.answer_format import AnswerFormat
 from consumers.specs.answer_parsing import read_answer
-from consumers.specs.spec_file import AnswerFormat
 from schemas.records import Verdict
 
 LINE, WORD = AnswerFormat(), AnswerFormat(parser="one-word")

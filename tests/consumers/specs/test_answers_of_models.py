@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from consumers.specs.answer_format import AnswerFormat
 from consumers.specs.answer_parsing import read_answer
-from consumers.specs.spec_file import AnswerFormat
 from schemas.records import Verdict
 
 LINE, WORD = AnswerFormat(), AnswerFormat(parser="one-word")

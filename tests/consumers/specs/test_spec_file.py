@@ -5,11 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from consumers.specs.answer_format import AnswerFormat
 from consumers.specs.answer_parsing import read_answer
 from consumers.specs.prompts import Prompt
+from consumers.specs.spec_faults import faults
 from consumers.specs.spec_file import (
-    AnswerFormat,
     load_spec,
     load_spec_file,
     publish_specs,
@@ -22,6 +25,7 @@ from schemas import ids
 from schemas.records import AnnotationSpec, Kind, Verdict
 
 MINIMAL = 'name = "mine"\nkind = "judge_one"\ngoal = "Win."\ntemplate = "{{ goal }} {{ caption }}"\n'
+PAIR = MINIMAL.replace("judge_one", "compare_two").replace("{{ caption }}", "{{ first }} {{ second }}")
 
 
 def test_the_specs_that_come_with_onibus() -> None:
@@ -109,8 +113,8 @@ def test_words_of_the_other_kind_are_refused_in_one_line(
     tmp_path: Path, kind: str, words: str, word: str
 ) -> None:
     path = tmp_path / "x.toml"
-    path.write_text(MINIMAL.replace("judge_one", kind) + f"[answer.words]\n{words}\n")
-    with pytest.raises(OnibusError, match=rf"answer\.words may name {word}") as refused:
+    path.write_text((PAIR if kind == "compare_two" else MINIMAL) + f"[answer.words]\n{words}\n")
+    with pytest.raises(OnibusError, match=rf"answer\.words: may name {word}") as refused:
         load_spec_file(path)
     assert "\n" not in str(refused.value)
 
@@ -163,6 +167,96 @@ def test_a_wrong_spec_file_is_one_clear_line(tmp_path: Path, text: str, complain
         load_spec(path)
     assert "\n" not in str(caught.value)
     assert "wrong.toml" in str(caught.value)
+
+
+def own_words(helpful: str, unhelpful: str) -> str:
+    return MINIMAL + f'[answer.words]\nhelpful = "{helpful}"\nunhelpful = "{unhelpful}"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (own_words("yes", "Yes"), "answer.words.unhelpful: 'Yes' is read"),
+        (own_words("ja", "ｊａ"), "answer.words.unhelpful: 'ｊａ' is read"),
+        (own_words("very good", "no"), "answer.words.helpful: 'very good'"),
+        (own_words("yes.", "no"), "answer.words.helpful: 'yes.'"),
+        (own_words("+", "no"), "answer.words.helpful: '+'"),
+        (own_words("👍", "no"), "answer.words.helpful: '👍'"),
+        (own_words("", "no"), "answer.words.helpful: is empty"),
+        (own_words(" ", "no"), "answer.words.helpful: is empty"),
+        (MINIMAL + '[answer.words]\nhelpful = "yes"\n', "answer.words: lacks a word for unhelpful"),
+        (PAIR + '[answer.words]\nfirst = "a"\nsecond = "b"\ntie = "B"\n', "answer.words.tie: 'B' is read"),
+        (MINIMAL.replace("{{ caption }}", "it"), "template: shows the model no caption"),
+        (MINIMAL.replace("{{ caption }}", "{% if false %}{{ caption }}{% endif %}"), "template: shows"),
+        (PAIR.replace("{{ first }}", ""), "template: shows the model no first"),
+        (PAIR.replace("{{ second }}", ""), "template: shows the model no second"),
+        (MINIMAL.replace("{{ caption }}", "{{ captoin }}"), "template: 'captoin' is undefined"),
+        (MINIMAL.replace("{{ caption }}", "{{ caption"), "template: unexpected end of template"),
+        (MINIMAL.replace("{{ caption }}", "{{ caption + 1 }}"), "template: "),
+        (MINIMAL.replace('"Win."', '"  "'), "goal: is blank"),
+        (MINIMAL + '[sampling]\nmax_tokens = "many"\n', "sampling.max_tokens: 'many'"),
+        (MINIMAL + "[sampling]\nmax_tokens = 0\n", "sampling.max_tokens: 0"),
+        (MINIMAL + "[sampling]\nmax_tokens = 1.5\n", "sampling.max_tokens: 1.5"),
+        (MINIMAL + "[sampling]\ntemperature = -1\n", "sampling.temperature: -1"),
+        (MINIMAL + "[sampling]\ntop_p = nan\n", "sampling.top_p: nan"),
+        (MINIMAL + "[sampling]\ntop_p = [1]\n", "sampling.top_p: should be a text or a number"),
+        (MINIMAL + '[sampling]\nmessages = "x"\n', "sampling.messages: is set by onibus itself"),
+        (MINIMAL + '[rules]\nhelpful = [""]\n', "rules.helpful: an empty expression"),
+    ],
+)  # fmt: skip
+def test_what_could_never_be_asked_or_read_is_refused_by_the_name_of_its_field(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(OnibusError) as caught:
+        load_spec_file(path)
+    assert f"wrong.toml: {fault}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_faults_of_a_file_are_said_at_once_each_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(
+        'name = "My Spec"\nkind = "judge_one"\ngoal = "Win."\ntemplate = "Nothing."\ncolour = 3\n'
+        '[answer.words]\nhelpful = "yes"\nunhelpful = "YES"\nunsure = ""\n[sampling]\nmax_tokens = 0\n'
+    )
+    with pytest.raises(OnibusError) as caught:
+        load_spec_file(path)
+    first, *lines = str(caught.value).splitlines()
+    assert first.endswith("wrong.toml has 6 faults; correct them:")
+    fields = sorted(line.split(":")[0].strip() for line in lines)
+    assert fields == [
+        "answer.words.unhelpful",
+        "answer.words.unsure",
+        "colour",
+        "name",
+        "sampling.max_tokens",
+        "template",
+    ]
+
+
+@given(st.text(min_size=1, max_size=8), st.sampled_from(["verdict-line", "one-word"]))
+def test_a_word_that_is_taken_can_be_read(word: str, parser: str) -> None:
+    words = {"helpful": word, "unhelpful": "unhelpful"}
+    contents = {"kind": "judge_one", "answer": {"parser": parser, "words": words}}
+    if not faults(contents):
+        form = AnswerFormat.model_validate(contents["answer"])
+        for text in (word, f"{word}.", word.upper() if word.upper().casefold() == word.casefold() else word):
+            assert read_answer(form, text).verdict is Verdict.HELPFUL
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL, "utf-8-sig")
+    assert load_spec_file(path).name == "mine"
+
+
+def test_rules_that_lead_back_to_themselves_are_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'{MINIMAL}rules = "{path}"\n')
+    with pytest.raises(OnibusError, match="its rules lead back to itself"):
+        load_spec_file(path)
 
 
 def test_no_such_spec_and_no_rules_are_one_clear_line(tmp_path: Path) -> None:
