@@ -69,8 +69,8 @@ class AskedSpec:
             raw_answer=reply.text,
             reason=reading.reason,
             prompt_hash=prompt_hash(prompt),
-            tokens_in=self._counted(reply.tokens_in, prompt),
-            tokens_out=self._counted(reply.tokens_out, reply.thoughts + reply.text, reply.is_cut),
+            tokens_in=self._estimated(prompt) if reply.tokens_in is None else reply.tokens_in,
+            tokens_out=self._written(reply) if reply.tokens_out is None else reply.tokens_out,
             latency_us=reply.latency_us,
             answered_at=time.time_ns() // 1000,
         )
@@ -88,9 +88,14 @@ class AskedSpec:
                 why_unreadable(self.max_tokens, is_cut=reply.is_cut),
             )
 
-    def _counted(self, tokens: int | None, text: str, is_cut: bool = False) -> int:
-        if tokens is not None:
-            return tokens
+    def _written(self, reply: Reply) -> int:
+        """Tokens of an answer that were not counted; at its limit, if it was cut there, and never beyond."""
+        estimate = self._estimated(reply.thoughts + reply.text)
+        if not self.max_tokens.isdecimal():
+            return estimate
+        return int(self.max_tokens) if reply.is_cut else min(estimate, int(self.max_tokens))
+
+    def _estimated(self, text: str) -> int:
         if not self._is_estimating:
             self._is_estimating = True
             _log.warning(
@@ -98,8 +103,6 @@ class AskedSpec:
                 "from the text for annotations, costs and budgets, rather too many than too few",
                 self._name,
             )
-        if is_cut and self.max_tokens.isdecimal():
-            return max(int(self.max_tokens), estimated_tokens(text))
         return estimated_tokens(text)
 
 

@@ -180,7 +180,7 @@ def _scaled(settings: Settings, count: int) -> float:
 
 def _bodies(texts: Sequence[str]) -> list[dict[str, object]]:
     """The requests that an annotator makes of these captions."""
-    prompt, sampling = Prompt(load_spec("goals", "m")), {"temperature": 0.1, "max_tokens": 160}
+    prompt, sampling = Prompt(load_spec("goals", "m")), {"temperature": 0.1, "max_tokens": 1024}
     return [
         {"model": "m", "messages": [{"role": "user", "content": prompt.text(text)}], **sampling}
         for text in texts
