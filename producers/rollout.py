@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess, parent_process
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from infra.errors import OnibusError
 from infra.kafka.topic_admin import require_topics
+from infra.process.parent_death import end_with_parent
 from infra.settings import Settings
 from producers.nethack.environment import NetHackEnvironment
 from producers.nethack.tasks import check_task
@@ -232,19 +233,15 @@ def _work(
     """Main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    end_with_parent(STOP_SECONDS)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
         worker = RolloutWorker(settings, options, index, load_policy)
         try:
             reports.send(worker.summary())
-            parent = parent_process()
-
-            def stopping() -> bool:
-                return stop.is_set() or parent is None or not parent.is_alive()
-
-            worker.play(stopping, reports.send)
-            worker.deliver(stopping)
+            worker.play(stop.is_set, reports.send)
+            worker.deliver(stop.is_set)
         finally:
             worker.close()
         reports.send(worker.summary())

@@ -46,7 +46,7 @@ hypothesis.settings.load_profile("onibus")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
     """A real plaintext broker that lives as long as the session. Tests must not stop it."""
     folder = tmp_path_factory.mktemp("broker")
-    yield start_broker(BrokerOptions(folder, port=free_port(), properties=FAST_BROKER))
+    yield start_broker(BrokerOptions(folder, port=free_port(), stays=False, properties=FAST_BROKER))
     stop_broker(folder)
 
 
@@ -54,7 +54,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
     """A real broker with TLS, logins and rights, as long as the session. Tests must not stop it."""
     folder = tmp_path_factory.mktemp("secure-broker")
-    yield start_broker(BrokerOptions(folder, port=free_port(), secure=True, heap="256m"))
+    yield start_broker(BrokerOptions(folder, port=free_port(), secure=True, heap="256m", stays=False))
     stop_broker(folder)
 
 

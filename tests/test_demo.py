@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from pathlib import Path
 
 import psutil
@@ -23,16 +28,24 @@ SMALL_LEARNER = "--workers 1 --environments 4 --batch-size 256"
 class RunningDemo:
     """``onibus demo`` with its files in ``folder``, its output in a file."""
 
-    def __init__(self, folder: Path, port: int, run: str, *more: str) -> None:
+    def __init__(self, folder: Path, port: int, run: str, *more: str, terminal: int | None = None) -> None:
         self.output = folder / f"{run}.out"
         self.folder, self.run = folder, run
         command = [sys.executable, "-m", "infra.cli", "demo", "--minutes", "10", "--run", run]
+        if terminal is not None:  # which is the demo's own, as in a window: setsid makes it so
+            command = ["setsid", "--ctty", *command]
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
                 [*command, "--broker-port", str(port), "--learner-args", SMALL_LEARNER, *more],
-                env={**os.environ, "ONIBUS_RUNS_DIR": str(folder), "COLUMNS": "200"},
+                env={
+                    **os.environ,
+                    "ONIBUS_RUNS_DIR": str(folder),
+                    "COLUMNS": "200",
+                    "TERM": "xterm-256color",
+                },
                 cwd=folder,
-                stdout=out,
+                stdin=terminal,
+                stdout=out if terminal is None else terminal,
                 stderr=subprocess.STDOUT,
             )
 
@@ -40,6 +53,12 @@ class RunningDemo:
         """Whether the learner learns and the demo shows it."""
         assert self.process.poll() is None, self.output.read_text()
         return " steps  " in self.output.read_text()
+
+    def learns(self) -> bool:
+        """Whether the learner says so in its log."""
+        assert self.process.poll() is None
+        log = self.folder / self.run / "logs" / "learner.log"
+        return log.exists() and "ready: " in log.read_text()
 
     def left_over(self) -> list[str]:
         """Command lines of processes that work in this demo's folder, the demo itself excepted."""
@@ -91,6 +110,55 @@ def test_a_demo_ends_cleanly_by_ctrl_c_and_names_who_died(tmp_path: Path) -> Non
     assert "Traceback" not in said
     wait_until(lambda: not again.left_over(), 10, "no process left")
     assert port_is_free(port)
+
+
+def test_a_demo_whose_terminal_is_closed_stops_as_by_ctrl_c(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    port = free_port()
+    demo = RunningDemo(tmp_path, port, "closed", terminal=theirs)
+    os.close(theirs)
+    with Drained(ours):
+        wait_until(demo.learns, 180, "the learner to learn")
+        assert len(demo.left_over()) >= 4
+    os.close(ours)
+    assert demo.process.wait(60) == 0
+    assert (tmp_path / "closed" / "report.html").exists()
+    assert list((tmp_path / "closed" / "checkpoint_p0").glob("*.pth"))
+    wait_until(lambda: not demo.left_over(), 10, "no process left")
+    assert port_is_free(port)
+
+
+def test_kill_9_of_a_demo_leaves_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    demo = RunningDemo(tmp_path, port, "killed")
+    wait_until(demo.learns, 180, "the learner to learn")
+    assert len(demo.left_over()) >= 4
+    demo.process.kill()
+    demo.process.wait()
+    wait_until(lambda: not demo.left_over(), 45, "no process left")
+    assert port_is_free(port)
+    assert list((tmp_path / "killed" / "checkpoint_p0").glob("*.pth")), "the learner was stopped, not killed"
+
+
+class Drained:
+    """Reads the other end of a terminal, so that the program on it does not wait for a reader."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._end = descriptor, threading.Event()
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        while not self._end.is_set():
+            if select.select([self._descriptor], [], [], 0.1)[0]:
+                os.read(self._descriptor, 65_536)
 
 
 def is_annotator(process: psutil.Process, folder: Path) -> bool:

@@ -5,23 +5,20 @@ One that is killed or crashes is started again; one that a person has to help (e
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import multiprocessing
 import os
-import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import SpawnProcess
-from multiprocessing.process import parent_process
 
 from consumers.annotator.run import AnnotateOptions, run
 from infra.errors import OnibusError
 from infra.process.logs import set_up_logging
+from infra.process.parent_death import end_with_parent
 from infra.process.shutdown import stop_event
 from infra.settings import Settings
 
@@ -34,7 +31,7 @@ _NEEDS_HELP = 2
 
 
 def run_workers(settings: Settings, options: AnnotateOptions, count: int) -> None:
-    """Run ``count`` annotators until SIGTERM or SIGINT, or until all have ended by themselves.
+    """Run ``count`` annotators until a stop signal, or until all have ended by themselves.
 
     Raises:
         OnibusError: one needs a person's help; it has said why.
@@ -110,18 +107,9 @@ class _Worker:
 
 
 def _work(settings: Settings, options: AnnotateOptions) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         run(settings, options)
     except OnibusError as error:
         print(f"onibus: {error}", file=sys.stderr, flush=True)
         sys.exit(_NEEDS_HELP)
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed can stop nobody."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(os.getpid(), signal.SIGTERM)

@@ -1,6 +1,7 @@
 """Reads a verdict out of what a model wrote as a careful person would, and never guesses.
 
-Thoughts and special tokens are taken away (:mod:`consumers.specs.reasoning`), characters that look alike made one.
+Thoughts and special tokens are taken away (:mod:`consumers.specs.reasoning`), characters that look alike
+made one.
 What remains asserts a verdict where it says "verdict: helpful" in any of the forms that models write it in:
 as a line, a tag, a field of JSON, in Markdown. Said in quotes, as a question, as a possibility, as somebody
 else's words or with a "not" before it, it is no assertion. The last assertion counts; one of two verdicts at

@@ -92,7 +92,7 @@ def start_broker(options: BrokerOptions) -> RunningBroker:
         _write_state(options, cluster_id, nodes)
         _prepare(options, cluster_id, nodes, path)
         missing = [node for node, pid in zip(nodes, living, strict=True) if pid is None]
-        node_process.start(missing, path, options.heap, options.start_timeout)
+        node_process.start(missing, path, options)
     started = broker_status(options.data_dir)
     assert started is not None
     return started

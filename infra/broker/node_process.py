@@ -10,37 +10,43 @@ from collections.abc import Sequence
 import psutil
 
 from infra.broker.java import first_error, launch_broker
-from infra.broker.options import Node
+from infra.broker.options import BrokerOptions, Node
 from infra.errors import OnibusError
+from infra.process.parent_death import release, stop_with_this_process
 
 _READY = b"Kafka Server started"
 _POLL_SECONDS = 0.05
 
 
-def start(nodes: Sequence[Node], class_path: str, heap: str, timeout: float) -> None:
+def start(nodes: Sequence[Node], class_path: str, options: BrokerOptions) -> None:
     """Launch ``nodes`` together and wait until each serves; if one fails, none is left running.
 
     Raises:
-        OnibusError: a broker died or was not ready within ``timeout`` seconds.
+        OnibusError: a broker died or was not ready in time.
     """
     processes = []
     try:
         for node in nodes:
             if node.log_file.exists():  # the log is as long as one run: nothing grows from start to start
                 node.log_file.replace(node.log_file.with_suffix(".previous.log"))
-            process = launch_broker(class_path, node.properties_file, node.log_file, heap)
+            process = launch_broker(class_path, node.properties_file, node.log_file, options.heap)
             processes.append(process)
+            stop_with_this_process(process.pid)  # at least until it is up: no half-started cluster stays
             _write_pid(node, process.pid)
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + options.start_timeout
         for node, process in zip(nodes, processes, strict=True):
             _wait_until_ready(node, process, deadline)
     except BaseException:  # Ctrl-C included: a half-started cluster must not stay behind
         for process in processes:
             process.kill()
             process.wait()
+            release(process.pid)
         for node in nodes:
             node.pid_file.unlink(missing_ok=True)
         raise
+    if options.stays:
+        for process in processes:
+            release(process.pid)
 
 
 def stop(nodes: Sequence[Node], timeout: float) -> bool:
@@ -52,6 +58,8 @@ def stop(nodes: Sequence[Node], timeout: float) -> bool:
     for process in stubborn:
         process.kill()
     psutil.wait_procs(stubborn, timeout=10)
+    for process in living:
+        release(process.pid)
     for node in nodes:
         node.pid_file.unlink(missing_ok=True)
     return bool(living)

@@ -32,6 +32,8 @@ class BrokerOptions:
     """Seconds until a start counts as failed; about two is usual."""
     minimum_free_bytes: int = 512 * MIB
     """Free disk space below which no broker is started: Kafka dies when a write fails."""
+    stays: bool = True
+    """Whether the brokers outlive the process that starts them; if not, kill -9 of it ends them, too."""
     properties: Mapping[str, str] = field(default_factory=dict)
     """Kafka server properties on top of ours."""
 

@@ -265,7 +265,7 @@ def _broker(settings: Settings, prefix: str) -> Iterator[Settings]:
         yield own
         return
     with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
-        running = start_broker(BrokerOptions(Path(folder), port=BENCH_PORT))
+        running = start_broker(BrokerOptions(Path(folder), port=BENCH_PORT, stays=False))
         try:
             own = load_settings(**given | running.client_settings())
             create_topics(own)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import locale
+import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from infra.errors import OnibusError
+from infra.process.shutdown import request_stop
+from infra.process.terminal import echo, survive_lost_output
 from schemas.errors import RegistryError
 
 _COMMANDS: tuple[str, ...] = (
@@ -30,25 +35,19 @@ _COMMANDS: tuple[str, ...] = (
 )
 """Modules of :mod:`infra.cli`; each has ``register(app)`` and imports its component only when run."""
 
-
-_EXTRAS = {name: name for name in ("annotate", "rollout", "learn", "broker", "report")} | {
-    "train-reward": "train",
-    "labels": "replay",
-    "replay": "replay",
-}
-"""What to install for a command; whatever is not here needs ``demo``, which is everything."""
-
-_BY_LOCK = {
-    "learn": "pip install --no-deps -r infra/requirements/learn.txt (in the repository)",
-    "demo": "pip install --no-deps -r infra/requirements/dev.txt (in the repository)",
-}
-"""How extras with Sample Factory are installed: the lock overrides what it asks for, pip would not."""
-
 _OWN_PACKAGES = {"schemas", "infra", "producers", "consumers", "learner"}
+_FILE_ERRORS = {
+    number
+    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENAMETOOLONG", "EISDIR", "ENOTDIR", "EFBIG")
+    if (number := getattr(errno, name, None)) is not None
+}
+"""What a user can put right about a file."""
 
 
 def main() -> None:
     """Entry point of the console script: one clear line and exit code 2 for what a user can put right."""
+    _use_utf8()
+    survive_lost_output(request_stop)
     try:
         sys.exit(application()(standalone_mode=False))
     except (OnibusError, RegistryError) as error:
@@ -61,17 +60,37 @@ def main() -> None:
         _refuse(f"{what}; see: {context.command_path if context else 'onibus'} --help")
     except typer.Abort:
         sys.exit(130)  # Ctrl-C before anything ran that stops by itself
+    except BrokenPipeError:
+        sys.exit(141)  # as the shell has it of a program that wrote on after its reader had enough
+    except OSError as error:
+        if error.errno not in _FILE_ERRORS or error.filename is None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}; make it writable, or choose another place")
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package in _OWN_PACKAGES:
             raise
-        extra = next((_EXTRAS[word] for word in sys.argv[1:] if word in _EXTRAS), "demo")
-        how = _BY_LOCK.get(extra) or f"pip install 'onibus[{extra}]'"
-        _refuse(f"the package {package} is missing; install it with: {how}")
+        from infra.cli.extras import advice
+
+        _refuse(f"the package {package} is missing; install it with: {advice(package, sys.argv[1:])}")
+
+
+def _use_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale has another encoding.
+
+    Files of ours are UTF-8 on every machine; the terminal keeps its encoding, what that lacks is escaped.
+    """
+    encoding = locale.getpreferredencoding(do_setlocale=False)
+    if sys.flags.utf8_mode or encoding.lower().replace("-", "") == "utf8":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
+    arguments = [argument.encode(errors="surrogateescape") for argument in sys.orig_argv]
+    os.execv(sys.executable, arguments)
 
 
 def _refuse(reason: str) -> NoReturn:
-    typer.echo(f"onibus: {reason}", err=True)
+    echo(f"onibus: {reason}", err=True)
     sys.exit(2)
 
 
@@ -84,6 +103,23 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
+    app.callback()(_main_options)
     for name in _COMMANDS:
         importlib.import_module(f"infra.cli.{name}").register(app)
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from infra.version import version
+
+        echo(f"onibus {version()}")
+        raise typer.Exit
+
+
+def _main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of ``onibus`` itself."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -21,7 +25,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log more, client libraries included.")]
 
 _PANEL = "Kafka and files (also ONIBUS_… and onibus.toml)"
+_NETWORK_ERRORS = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
 _NO_FLAG = {"sasl_password"}  # a secret on the command line is readable by everyone on the machine
+
+
+@contextmanager
+def _explained(settings: Settings) -> Iterator[None]:
+    """No error of Kafka or of the network reaches a user as a traceback."""
+    try:
+        yield
+    except Exception as error:
+        kafka = sys.modules.get("kafka.errors")  # not imported by a command that uses no Kafka
+        kinds: tuple[type[Exception], ...] = _NETWORK_ERRORS + ((kafka.KafkaError,) if kafka else ())
+        if not isinstance(error, kinds) or isinstance(error, BrokenPipeError):
+            raise
+        from infra.kafka.clients import explained
+
+        raise explained(settings, error) from error
 
 
 def with_settings(command: Callable[..., T]) -> Callable[..., T]:
@@ -50,7 +70,8 @@ def with_settings(command: Callable[..., T]) -> Callable[..., T]:
     @wraps(command)
     def wrapper(**given: Any) -> T:
         settings = load_settings(**{name: given.pop(name) for name in flag_names})
-        return command(settings=settings, **given)
+        with _explained(settings):
+            return command(settings=settings, **given)
 
     keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     wrapper.__signature__ = inspect.Signature(keyword_only + flags)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ import typer
 
 from infra.cli.options import with_settings
 from infra.errors import OnibusError
+from infra.process.parent_death import release, stop_with_this_process
 from infra.process.shutdown import stop_event
 from infra.settings import Settings
 
@@ -81,10 +82,12 @@ def make(
     command += ["--steps", str(steps), "--width", str(width), "--layers", str(layers), "--seed", str(seed)]
     for name in spec or ():
         command += ["--spec", name]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as training:
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as training:
+        stop_with_this_process(training.pid)
         while training.poll() is None:
             if stopping.wait(0.1):
                 training.terminate()
+    release(training.pid)
     if stopping.is_set():
         raise OnibusError(_STOPPED)
     if training.returncode:

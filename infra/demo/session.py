@@ -169,7 +169,9 @@ class Demo:
         if running is None or not running.running:
             began = time.monotonic()
             with self._console.status("starting Apache Kafka (the first time it is fetched, 44 MB) …"):
-                running = start_broker(BrokerOptions(self.broker_folder, port=self.options.broker_port))
+                running = start_broker(
+                    BrokerOptions(self.broker_folder, port=self.options.broker_port, stays=False)
+                )
             self._own_broker = True
             self._say(
                 f"broker: Apache Kafka at {running.bootstrap_servers}, up in {time.monotonic() - began:.1f} s"

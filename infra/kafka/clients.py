@@ -6,18 +6,25 @@ go to kafka-python and win. Clients that cannot reach the cluster fail with one 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
+from kafka.errors import AuthorizationError, KafkaError
 from kafka.net.compat import KafkaNetClient
 
 from infra.errors import OnibusError
 from infra.kafka.patches import MendedConsumer
-from infra.kafka.reachability import server_address, why_unreachable
+from infra.kafka.reachability import (
+    UnreachableError,
+    server_address,
+    why_advertised_unreachable,
+    why_not_advertised_well,
+    why_unreachable,
+)
 from infra.settings import Settings
 
 Client = TypeVar("Client")
@@ -202,6 +209,9 @@ def _connect(
     first_try_ms = min(_FIRST_TRY_MS, patience_ms)
     try:
         return _build(kind, topics, arguments | {"bootstrap_timeout_ms": first_try_ms})
+    except UnreachableError as error:
+        if not error.may_pass or patience_ms <= first_try_ms:
+            raise
     except (KafkaError, OSError) as error:
         reason = why_unreachable(settings, error)
         if not reason.may_pass or patience_ms <= first_try_ms:
@@ -213,6 +223,34 @@ def _connect(
         raise why_unreachable(settings, error) from error
 
 
+def explained(settings: Settings, error: Exception) -> OnibusError:
+    """What a person can do about an error of Kafka or of the network that a command ended with."""
+    if isinstance(error, AuthorizationError):
+        user = settings.sasl_username or "this client"
+        return OnibusError(
+            f"the cluster refuses it to {user} ({error}); have a super user grant a role: onibus access grant"
+        )
+    addresses: list[tuple[str, int]] = []
+    try:
+        with admin(settings) as client:
+            addresses = _advertised(client._client)
+    except OnibusError as reason:
+        return reason
+    except (KafkaError, OSError):
+        pass
+    if (unreachable := why_advertised_unreachable(settings, addresses)) is not None:
+        return unreachable
+    return OnibusError(
+        f"the cluster at {settings.bootstrap_servers} did not answer as expected "
+        f"({type(error).__name__}: {error}); check that every broker is up, then try again"
+    )
+
+
+def _advertised(client: KafkaNetClient) -> list[tuple[str, int]]:
+    """Where brokers say that they are; nothing before the first answer."""
+    return [(broker.host, broker.port) for broker in client.cluster.brokers()]
+
+
 def _build(kind: Callable[..., Client], topics: Sequence[str], arguments: dict[str, Any]) -> Client:
     """A client; if it fails, what it opened is closed (kafka-python leaves threads and sockets behind)."""
     opened: list[KafkaNetClient] = []
@@ -222,8 +260,13 @@ def _build(kind: Callable[..., Client], topics: Sequence[str], arguments: dict[s
         return opened[-1]
 
     try:
-        return kind(*topics, **{"kafka_client": remembered} | arguments)
+        client: Any = kind(*topics, **{"kafka_client": remembered} | arguments)
     except BaseException:
         for client in opened:
             client.close()
         raise
+    if opened and (reason := why_not_advertised_well(_advertised(opened[0]))) is not None:
+        with contextlib.suppress(KafkaError):
+            client.close(**{"timeout": 0} if kind is KafkaProducer else {})
+        raise reason
+    return client  # type: ignore[no-any-return]

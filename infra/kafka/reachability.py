@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from kafka.errors import KafkaError
@@ -41,6 +41,44 @@ def why_unreachable(settings: Settings, error: BaseException) -> UnreachableErro
         "check --bootstrap-servers and --security-protocol",
         may_pass=True,
     )
+
+
+def why_not_advertised_well(addresses: Iterable[tuple[str, int]]) -> UnreachableError | None:
+    """What is wrong if none of the brokers' advertised names resolves here; None if one does.
+
+    A client connects to a bootstrap server once, and from then on to the addresses that brokers advertise.
+    """
+    reason = None
+    for host, port in addresses:
+        try:
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            reason = reason or UnreachableError(
+                f"the cluster's brokers tell clients to connect to {host}:{port}, a name that is not known "
+                f"here ({error.strerror}); correct advertised.listeners of the brokers, or make {host} "
+                "resolve on this machine",
+                may_pass=error.errno == socket.EAI_AGAIN,
+            )
+        else:
+            return None
+    return reason
+
+
+def why_advertised_unreachable(
+    settings: Settings, addresses: Iterable[tuple[str, int]]
+) -> OnibusError | None:
+    """The first advertised address, other than the bootstrap servers, that cannot be connected to."""
+    for host, port in addresses:
+        try:
+            with socket.create_connection((host, port), timeout=_TIMEOUT_SECONDS):
+                continue
+        except OSError as error:
+            return OnibusError(
+                f"the cluster at {settings.bootstrap_servers} tells clients to connect to {host}:{port}, "
+                f"which cannot be done from here ({error.strerror or 'no answer in time'}); check that this "
+                "broker is up, or correct its advertised.listeners"
+            )
+    return None
 
 
 def server_address(server: str) -> tuple[str, int]:

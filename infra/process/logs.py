@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import logging
 
+from infra.process.terminal import printable_lines
+
+
+class LineFormatter(logging.Formatter):
+    """Plain lines without control characters; records quote captions and answers."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As Formatter's."""
+        return printable_lines(super().format(record))
+
 
 def set_up_logging(verbose: bool = False) -> None:
     """Plain one-line logs on stderr; what a user cannot act on (client chatter) stays away."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-        force=True,
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        LineFormatter("%(asctime)s %(levelname).1s %(name)s: %(message)s", datefmt="%H:%M:%S")
     )
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     # Never DEBUG: kafka-python would log its configuration and its bytes, passwords included.
     logging.getLogger("kafka").setLevel(logging.INFO if verbose else logging.CRITICAL)

@@ -1,19 +1,54 @@
-"""Clean stops: SIGTERM and SIGINT become an event that loops look at."""
+"""Clean stops: SIGTERM, SIGINT and the end of the terminal become an event that loops look at."""
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 from types import FrameType
 
 
 def stop_event() -> threading.Event:
-    """An event that is set by the first SIGTERM or SIGINT to this process (main thread only)."""
-    stopping = threading.Event()
+    """An event that is set by the first SIGTERM, SIGINT or SIGHUP to this process (main thread only).
+
+    SIGHUP, which comes when the terminal is closed, is left alone where it is ignored (``nohup``). Child
+    processes have it blocked: a terminal sends it to the whole process group, and parents stop their
+    children in order.
+    """
+    global _newest
+    stopping = _newest = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
+        # Not from here: the main thread may hold the event's lock at this moment, and would wait for itself.
+        _thread.start_new_thread(stopping.set, ())
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, on_signal)
+        _take_hang_ups()
     return stopping
+
+
+_newest: threading.Event | None = None
+_HANG_UP_THREAD = "hang-up"
+
+
+def _take_hang_ups() -> None:
+    """Take SIGHUP in a thread while it is blocked in all others: children inherit that, and no handler."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    if not any(thread.name == _HANG_UP_THREAD for thread in threading.enumerate()):
+        threading.Thread(target=_wait_for_hang_ups, daemon=True, name=_HANG_UP_THREAD).start()
+
+
+def _wait_for_hang_ups() -> None:
+    while True:
+        signal.sigwait({signal.SIGHUP})
+        request_stop()
+
+
+def request_stop() -> bool:
+    """Set the event that :func:`stop_event` made last; False if there is none."""
+    if _newest is not None:
+        _newest.set()
+    return _newest is not None

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from infra.errors import OnibusError
+from infra.process.parent_death import release, stop_with_this_process
 
 READY_MARK = "ready: "
 """Every component logs one line with this when it is up."""
@@ -37,7 +38,8 @@ class ComponentDiedError(OnibusError):
 class Component:
     """One process, its log file, and what is known of its state.
 
-    It runs in a session of its own: Ctrl-C reaches the supervisor alone, which then stops it in order.
+    It runs in a session of its own: Ctrl-C and the end of the terminal reach the supervisor alone, which then
+    stops it in order. If the supervisor is killed, its components are stopped nevertheless.
 
     Attributes:
         program: what gets the arguments; ``onibus`` unless it is another's program.
@@ -67,6 +69,7 @@ class Component:
                 env={name: value for name, value in variables.items() if value is not None},
                 start_new_session=True,
             )
+        stop_with_this_process(self.process.pid)
 
     def wait_ready(self, seconds: float, stopping: threading.Event) -> None:
         """Wait until it is ready; returns early when ``stopping`` is set.
@@ -125,6 +128,7 @@ class Component:
         with contextlib.suppress(ProcessLookupError):  # the whole session is gone, as it should be
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        release(self.process.pid)
         deadline = time.monotonic() + _KILLED_SECONDS
         while _is_any_left(self.process.pid) and time.monotonic() < deadline:
             time.sleep(0.02)

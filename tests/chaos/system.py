@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
@@ -100,6 +101,13 @@ class System:
         process = self._running.pop(name)
         process.kill()
         process.wait()
+
+    def kill_parent(self, name: str) -> None:
+        """kill -9 of an annotator with --workers, whose workers must then end by themselves."""
+        workers = psutil.Process(self._running[name].pid).children(recursive=True)
+        assert workers
+        self.kill(name)
+        wait_until(lambda: not any(worker.is_running() for worker in workers), 20, "its workers to end")
 
     def stop(self, name: str) -> None:
         """SIGTERM, after which it must end cleanly within ten seconds."""

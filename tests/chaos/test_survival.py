@@ -142,6 +142,21 @@ def test_kill_9_of_annotators_again_and_again(
     survived(system, capsys)
 
 
+def test_kill_9_of_the_parent_of_annotators_again_and_again(
+    system: System, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(system, "--workers", "2")
+    luck = random.Random(13)
+
+    def kill_one() -> None:
+        name = luck.choice(NAMES)
+        system.kill_parent(name)
+        system.start(name, "--workers", "2")
+
+    for_a_while(kill_one, lambda: luck.uniform(2, 5))
+    survived(system, capsys)
+
+
 @pytest.mark.parametrize("flags", [(), ("--static",)], ids=["", "static members"])
 def test_a_rolling_restart(
     system: System, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from consumers.annotator.run import AnnotateOptions
@@ -74,6 +75,24 @@ def test_workers_share_the_work_are_started_again_and_leave_no_orphan(settings: 
     assert "Traceback" not in log
     wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 15, "no orphans")
     assert_each_exactly_once(settings, specs, TEXTS)
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_parent_ends_its_workers(settings: Settings) -> None:
+    publish(settings, TEXTS)
+    parent = subprocess.Popen(
+        [*COMMAND, "--workers", "2", "--name", "w"],
+        env=child_environment(settings),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_labels(settings, len(TEXTS))
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert len(children) >= 2
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: not any(child.is_running() for child in children), 20, "no orphans")
 
 
 def workers_of(pid: int) -> list[int]:

@@ -1,0 +1,40 @@
+"""Which onibus this is."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+_GIT_SECONDS = 5.0
+
+
+def version() -> str:
+    """The version, in a checkout with the commit: ``0.1.0 (commit 1a2b3c4d5e6f, changed)``."""
+    try:
+        number = metadata.version("onibus")
+    except metadata.PackageNotFoundError:
+        number = "not installed"
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    if not commit:
+        return number
+    changed = ", changed" if _git("status", "--porcelain", "--untracked-files=no") else ""
+    return f"{number} (commit {commit}{changed})"
+
+
+def _git(*arguments: str) -> str:
+    """What git says about the checkout that this file is in; empty where it is not in one, or without git."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
