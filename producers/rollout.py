@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from infra.errors import OnibusError
 from infra.kafka.topic_admin import require_topics
+from infra.process.logs import set_up_logging
 from infra.process.parent_death import end_with_parent
 from infra.settings import Settings
 from producers.nethack.environment import NetHackEnvironment
@@ -234,8 +235,8 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     end_with_parent(STOP_SECONDS)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    set_up_logging()
+    logging.getLogger().setLevel(logging.WARNING)
     try:
         worker = RolloutWorker(settings, options, index, load_policy)
         try:

@@ -30,6 +30,9 @@ PACKAGE_INDEX = re.compile(
 )
 """Bracketed, or this file would name them."""
 
+PRINTING = re.compile(r"typer\.echo\(|(?<![\w.])print\(|(?<![\w.])Console\(")
+MAY_PRINT = {"infra/process/terminal.py", "infra/cli/report.py"}
+
 MACHINE_PATH = re.compile(r"(?<![\w.$\-}])/(home|Users|root|work|workspace)/\w")
 COMMAND = re.compile(r"(?:^|[`$] ?)onibus ((?!is\b|are\b)[^`\n|]*)", re.MULTILINE)
 
@@ -44,6 +47,16 @@ def kept_files() -> Iterator[Path]:
 def test_the_top_level_is_what_it_should_be() -> None:
     found = {file.relative_to(ROOT).parts[0] for file in kept_files()}
     assert found == TOP_LEVEL
+
+
+def test_everything_printed_goes_through_what_leaves_control_characters_out() -> None:
+    found = []
+    for package in ("infra", "producers", "consumers", "learner"):
+        for file in (ROOT / package).rglob("*.py"):
+            name = str(file.relative_to(ROOT))
+            if name not in MAY_PRINT and "benchmarks" not in name:
+                found += [f"{name}: {match[0]}" for match in PRINTING.finditer(file.read_text())]
+    assert not found, "use infra.process.terminal"
 
 
 def test_no_file_names_a_package_index_or_a_folder_of_somebodys_machine() -> None:

@@ -20,6 +20,7 @@ from infra.errors import OnibusError
 from infra.process.logs import set_up_logging
 from infra.process.parent_death import end_with_parent
 from infra.process.shutdown import stop_event
+from infra.process.terminal import echo
 from infra.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -111,5 +112,5 @@ def _work(settings: Settings, options: AnnotateOptions) -> None:
     try:
         run(settings, options)
     except OnibusError as error:
-        print(f"onibus: {error}", file=sys.stderr, flush=True)
+        echo(f"onibus: {error}", err=True)
         sys.exit(_NEEDS_HELP)

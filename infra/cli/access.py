@@ -11,6 +11,7 @@ import typer
 
 from infra.cli.options import AsJson, with_settings
 from infra.errors import OnibusError
+from infra.process.terminal import console, echo
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ def register(app: typer.Typer) -> None:
 
 def roles(settings: Settings, as_json: AsJson = False) -> None:
     """Show the roles and what each may do, under the topic prefix; asks no cluster."""
-    from rich.console import Console
     from rich.table import Table
 
     from infra.kafka.roles import ROLES, rights_of
@@ -43,7 +43,7 @@ def roles(settings: Settings, as_json: AsJson = False) -> None:
             name: {"purpose": role.purpose, "rights": [_json(right) for right in rights_of(role, settings)]}
             for name, role in ROLES.items()
         }
-        typer.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
         return
     view = Table("role")
     for title in ("for", "reads", "writes", "besides"):
@@ -52,8 +52,8 @@ def roles(settings: Settings, as_json: AsJson = False) -> None:
         flags = {"joins groups": role.joins, "transactions": role.transacts, "creates topics": role.creates}
         besides = ", ".join(flag for flag, there in flags.items() if there)
         view.add_row(name, role.purpose, _topics(role.reads), _topics(role.writes), besides)
-    Console().print(view)
-    typer.echo(f"Every role may look at settings of topics and at groups under {settings.topic_prefix!r}.")
+    console().print(view)
+    echo(f"Every role may look at settings of topics and at groups under {settings.topic_prefix!r}.")
 
 
 def grant(
@@ -76,16 +76,16 @@ def grant(
     chosen = role_of(role)
     if password_file is not None:
         add_user(settings, user, _password_in(password_file))
-        typer.echo(f"user {user} logs in with SCRAM-SHA-512 and the password in {password_file}")
+        echo(f"user {user} logs in with SCRAM-SHA-512 and the password in {password_file}")
     rights = grant_role(settings, user, chosen)
-    typer.echo(f"{user} is now {role}: {len(rights)} rights under {settings.topic_prefix!r}")
+    echo(f"{user} is now {role}: {len(rights)} rights under {settings.topic_prefix!r}")
 
 
 def revoke(settings: Settings, user: _User) -> None:
     """Take everything under the topic prefix from a user. The user stays."""
     from infra.kafka.acl_admin import revoke as revoke_all
 
-    typer.echo(f"{revoke_all(settings, user)} rights taken from {user}")
+    echo(f"{revoke_all(settings, user)} rights taken from {user}")
 
 
 def list_users(settings: Settings, as_json: AsJson = False) -> None:
@@ -100,13 +100,13 @@ def list_users(settings: Settings, as_json: AsJson = False) -> None:
         others[user] = [right for right in rights if right not in covered]
     if as_json:
         told = {u: {"roles": roles[u], "others": [_json(right) for right in others[u]]} for u in roles}
-        typer.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
         return
     if not roles:
-        typer.echo(f"nobody but super users has rights under {settings.topic_prefix!r}")
+        echo(f"nobody but super users has rights under {settings.topic_prefix!r}")
     for user, held in roles.items():
         besides = f", and {len(others[user])} rights besides (see --json)" if others[user] else ""
-        typer.echo(f"{user}: {', '.join(held) or 'no whole role'}{besides}")
+        echo(f"{user}: {', '.join(held) or 'no whole role'}{besides}")
 
 
 def _password_in(file: Path) -> str:

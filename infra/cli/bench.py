@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.cli.options import AsJson, with_settings
+from infra.process.terminal import console, echo
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -122,7 +123,6 @@ def learning(
     as_json: AsJson = False,
 ) -> None:
     """Does it learn, labels arriving only over Kafka? With judged messages and without (about 30 minutes)."""
-    from rich.console import Console
 
     from infra.process.shutdown import stop_event
     from learner.benchmarks import learning as benchmark
@@ -132,7 +132,7 @@ def learning(
     asked = spec if server is None else f"{spec}-one-word"
     plan = benchmark.LearningPlan(task, asked, rewards.split(","), range(1, seeds + 1), steps, server)
     with _broker(settings, "unused.") as own:
-        figures = benchmark.measure(own, plan, Console(stderr=True), stopping)
+        figures = benchmark.measure(own, plan, console(stderr=True), stopping)
     _report("learning", figures, as_json)
 
 
@@ -275,11 +275,10 @@ def _broker(settings: Settings, prefix: str) -> Iterator[Settings]:
 
 
 def _report(title: str, figures: list[Figure], as_json: bool) -> None:
-    from rich.console import Console
 
     from learner.benchmarks.result import show, to_json
 
     if as_json:
-        typer.echo(json.dumps(to_json(title, figures), indent=2))
+        echo(json.dumps(to_json(title, figures), indent=2))
     else:
-        show(Console(), title, figures)
+        show(console(markup=True), title, figures)

@@ -10,6 +10,7 @@ import typer
 
 from infra.cli.options import AsJson
 from infra.errors import OnibusError
+from infra.process.terminal import echo
 from infra.settings import DEFAULT_PORT, load_settings
 
 if TYPE_CHECKING:
@@ -50,14 +51,12 @@ def start(
         _print_json(running, files)
         return
     pids = ", ".join(str(pid) for pid in running.pids)
-    typer.echo(f"Kafka runs at {running.bootstrap_servers} (pid {pids}), data in {running.data_dir}")
+    echo(f"Kafka runs at {running.bootstrap_servers} (pid {pids}), data in {running.data_dir}")
     if secure:
-        typer.echo("Settings for clients (the password is in a file that only you can read):")
-        typer.echo(files["client.env"].read_text().rstrip())
-        typer.echo(
-            f"They are in {files['client.env']} (to source) and {files['client.toml']} (for onibus.toml)."
-        )
-    typer.echo(f"Stop it with: onibus broker stop --data-dir {folder}")
+        echo("Settings for clients (the password is in a file that only you can read):")
+        echo(files["client.env"].read_text().rstrip())
+        echo(f"They are in {files['client.env']} (to source) and {files['client.toml']} (for onibus.toml).")
+    echo(f"Stop it with: onibus broker stop --data-dir {folder}")
 
 
 def stop(data_dir: DataDir = None) -> None:
@@ -66,9 +65,9 @@ def stop(data_dir: DataDir = None) -> None:
 
     folder = _data_dir(data_dir)
     if stop_broker(folder):
-        typer.echo(f"stopped; data stay in {folder}")
+        echo(f"stopped; data stay in {folder}")
     else:
-        typer.echo(f"no broker runs with data in {folder}")
+        echo(f"no broker runs with data in {folder}")
 
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
@@ -83,10 +82,10 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         _print_json(found, {})
         return
     for node, pid in zip(found.nodes, found.pids, strict=True):
-        typer.echo(f"broker {node.id} at {node.address}: {f'runs (pid {pid})' if pid else 'stopped'}")
+        echo(f"broker {node.id} at {node.address}: {f'runs (pid {pid})' if pid else 'stopped'}")
     for reason in found.why_dead():
-        typer.echo(reason)
-    typer.echo(f"cluster {found.cluster_id}, data in {found.data_dir}")
+        echo(reason)
+    echo(f"cluster {found.cluster_id}, data in {found.data_dir}")
 
 
 def _data_dir(given: Path | None) -> Path:
@@ -118,4 +117,4 @@ def _print_json(running: RunningBroker, files: dict[str, Path]) -> None:
         "data_dir": str(running.data_dir),
         "client_settings": {name: str(value) for name, value in running.client_settings().items()},
     }
-    typer.echo(json.dumps(entry | {"files": {name: str(path) for name, path in files.items()}}, indent=2))
+    echo(json.dumps(entry | {"files": {name: str(path) for name, path in files.items()}}, indent=2))

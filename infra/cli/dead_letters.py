@@ -13,6 +13,7 @@ import typer
 
 from infra.cli.options import AsJson, with_settings
 from infra.errors import OnibusError
+from infra.process.terminal import console, echo, printable
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,16 +54,15 @@ def list_letters(
     selection = _selection(names, reason, since, until, spec)
     rows = [_row(entry, names) for entry in entries(settings) if selection.holds(entry.letter)]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
     view = Table("offset", "given up", "spec", "caption", "reason", "sent again")
     for row in rows:
         shown = ("offset", "failed_at", "spec", "caption", "reason", "redriven_at")
-        view.add_row(*(str(row[name] if row[name] is not None else "–") for name in shown))
-    Console().print(view)
+        view.add_row(*(printable(str(row[name])) if row[name] is not None else "–" for name in shown))
+    console().print(view)
 
 
 def redrive(
@@ -82,14 +82,12 @@ def redrive(
     fates: Counter[Fate] = send_again(settings, selection, dry_run=not yes)
     if as_json:
         counts = {fate.name.lower(): fates[fate] for fate in Fate}
-        typer.echo(json.dumps({"dry_run": not yes} | counts, indent=2))
+        echo(json.dumps({"dry_run": not yes} | counts, indent=2))
         return
-    typer.echo(
-        f"{fates[Fate.SEND]} letters {'sent again' if yes else 'would be sent again; do it with --yes'}"
-    )
+    echo(f"{fates[Fate.SEND]} letters {'sent again' if yes else 'would be sent again; do it with --yes'}")
     for fate in Fate:
         if fate is not Fate.SEND and fates[fate]:
-            typer.echo(f"{fates[fate]} {fate.value}")
+            echo(f"{fates[fate]} {fate.value}")
 
 
 def _selection(

@@ -14,6 +14,7 @@ from infra.cli.options import with_settings
 from infra.cli.tiny_llama import stand_in
 from infra.errors import OnibusError
 from infra.process.shutdown import stop_event
+from infra.process.terminal import console
 from infra.settings import DEFAULT_PORT, Settings
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ def demo(
     learner_args: Annotated[str, typer.Option(help="More flags for onibus learn, in quotes.")] = "",
 ) -> None:
     """Run everything on this machine and watch it learn; a summary and a report at the end."""
-    from rich.console import Console
 
     from infra.demo.session import ANNOTATED, DemoOptions, one_at_a_time
     from infra.demo.watch import watch_for
@@ -107,7 +107,7 @@ def demo(
     with one_at_a_time(settings.runs_dir):
         if llm == "vllm" and reward in ANNOTATED:
             options = _with_server(settings, options, model, stopping)
-        _play(settings, options, Console(), picture, stopping)
+        _play(settings, options, console(), picture, stopping)
 
 
 def _judge_name(reward: str, llm: str, model: str | None) -> str:
@@ -151,21 +151,21 @@ def _with_server(
 def _play(
     settings: Settings,
     options: DemoOptions,
-    console: Console,
+    shown_on: Console,
     picture: Path | None,
     stopping: threading.Event,
 ) -> None:
     from infra.demo.session import Demo
 
-    with Demo(settings, options, console, stopping) as running:
+    with Demo(settings, options, shown_on, stopping) as running:
         running.watch()
         if picture is not None:
             running.picture(picture)
         running.stop_components()
-        _finish(console, running)
+        _finish(shown_on, running)
 
 
-def _finish(console: Console, running: Demo) -> None:
+def _finish(shown_on: Console, running: Demo) -> None:
     """Summary and report, while the broker still runs."""
     from infra.demo.summary import CaptionRow, print_summary
     from learner.reporting.report import write_report
@@ -175,12 +175,12 @@ def _finish(console: Console, running: Demo) -> None:
     report: Path | None = None
     rows: list[CaptionRow] = []
     if (running.folder / "history.jsonl").exists():
-        with console.status("writing the report …"):
+        with shown_on.status("writing the report …"):
             captions = judge_captions(running.settings, running.folder)
             keep_versions(running.settings, running.folder)
             report = write_report(running.folder, captions)
         rows = [CaptionRow(c.text, c.verdict, c.steps, c.reward) for c in captions if c.reward > 0]
-    print_summary(console, running, rows, report)
+    print_summary(shown_on, running, rows, report)
 
 
 def _spec_name(spec: str) -> str:

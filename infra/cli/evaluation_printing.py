@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
+from infra.process.terminal import echo, printable
 
 if TYPE_CHECKING:
     from consumers.replay.evaluation import Agreement, Evaluation
@@ -16,29 +17,33 @@ def print_evaluation(told: Evaluation) -> None:
     """Figures, a calibration plot, and the worst mistakes."""
     figures = told.figures
     left_out = f", {told.left_out:,} left out: neither yes nor no" if told.left_out else ""
-    typer.echo(f"{figures.count:,} labels, {figures.positive:,} of them yes{left_out}")
+    echo(f"{figures.count:,} labels, {figures.positive:,} of them yes{left_out}")
     for name in ("accuracy", "precision", "recall", "roc_auc", "brier"):
         value = getattr(figures, name)
-        typer.echo(f"  {name.replace('_', '-'):10} {'not to be told' if value is None else f'{value:.4f}'}")
-    typer.echo("calibration: what it said, how often it was so (# so often, | as said)")
+        echo(f"  {name.replace('_', '-'):10} {'not to be told' if value is None else f'{value:.4f}'}")
+    echo("calibration: what it said, how often it was so (# so often, | as said)")
     for bin in figures.calibration:
         line = list("#" * round(bin.share_true * _BAR) + " " * (_BAR - round(bin.share_true * _BAR)))
         line[min(round(bin.mean_probability * _BAR), _BAR - 1)] = "|"
-        typer.echo(f"  {bin.low:.1f}-{bin.high:.1f} {''.join(line)} {bin.share_true:6.1%} of {bin.count:,}")
+        echo(f"  {bin.low:.1f}-{bin.high:.1f} {''.join(line)} {bin.share_true:6.1%} of {bin.count:,}")
     if told.worst:
-        typer.echo("most wrong about:")
+        echo("most wrong about:")
     for one in told.worst:
-        typer.echo(f"  said {one.probability:.3f}, is {one.verdict}: {' | '.join(one.texts)}")
+        echo(f"  said {one.probability:.3f}, is {one.verdict}: {_texts(one.texts)}")
 
 
 def print_agreement(told: Agreement, first: str, second: str, show: int) -> None:
     """Agreement, the table of both words, and where they differ."""
     kappa = "not to be told" if told.kappa is None else f"{told.kappa:.4f}"
-    typer.echo(f"{told.count:,} in common: agreement {told.agreement:.1%}, Cohen's kappa {kappa}")
+    echo(f"{told.count:,} in common: agreement {told.agreement:.1%}, Cohen's kappa {kappa}")
     for (one, other), count in told.verdicts.most_common():
-        typer.echo(f"  {count:,} {one} by {first}, {other} by {second}")
+        echo(f"  {count:,} {one} by {first}, {other} by {second}")
     for subject_id, a, b in told.differ[:show]:
-        typer.echo(f"  {subject_id.hex()[:12]} {a.verdict.value} / {b.verdict.value}: {' | '.join(a.texts)}")
+        echo(f"  {subject_id.hex()[:12]} {a.verdict.value} / {b.verdict.value}: {_texts(a.texts)}")
+
+
+def _texts(texts: Sequence[str]) -> str:
+    return " | ".join(map(printable, texts))
 
 
 def agreement_json(told: Agreement, first: str, second: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
+from infra.process.terminal import console, echo, printable
 
 if TYPE_CHECKING:
     from consumers.labels.fold import FoldedLabel
@@ -20,24 +20,22 @@ ID_DIGITS = 12
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on stderr while the block runs; call what it gives with each number that is done."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
+    with Progress(console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escape(what), total=total)
         yield lambda n: bar.advance(task, n)
 
 
 def say(told: dict[str, Any], line: str, as_json: bool) -> None:
     """What was done, as JSON or in a line."""
-    typer.echo(json.dumps(told) if as_json else line)
+    echo(json.dumps(told) if as_json else line)
 
 
 def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
     """A table, a label a row."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from consumers.labels.filter import verdict_name
     from consumers.labels.fold import iso
@@ -48,20 +46,20 @@ def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
             label.subject_id.hex()[:ID_DIGITS],
             verdict_name(label),
             specs.name(label.spec_id),
-            Text(f"{label.annotator} ({label.origin.value})"),
+            printable(f"{label.annotator} ({label.origin.value})"),
             iso(label.annotated_at)[:19],
             str(label.annotations),
-            Text(label.text),
+            printable(label.text),
         )
-    Console().print(table)
+    console().print(table)
 
 
 def print_history(told: dict[str, Any]) -> None:
     """What :func:`consumers.labels.history.history_json` tells."""
-    typer.echo(f"{told['subject_id']}  " + " | ".join(told["texts"]))
+    echo(f"{told['subject_id']}  " + " | ".join(map(printable, told["texts"])))
     for label in told["labels"]:
         spent = f"{label['tokens_in']} + {label['tokens_out']} tokens, {label['latency_us'] / 1e6:.2f} s"
-        typer.echo(
+        echo(
             f"\nunder {label['spec']} ({label['spec_id']}): {label['verdict'] or 'withdrawn'}; "
             f"{label['annotations']} answers, {spent}"
         )
@@ -71,14 +69,12 @@ def print_history(told: dict[str, Any]) -> None:
 
 
 def _print_annotation(one: dict[str, Any]) -> None:
-    who = f"{one['annotator']} ({one['origin']}{', ' + one['model'] if one['model'] else ''})"
+    who = printable(f"{one['annotator']} ({one['origin']}{', ' + one['model'] if one['model'] else ''})")
     verdict = one["verdict"] or "withdrawn"
-    typer.echo(
-        f"  {one['annotated_at']}  {verdict} by {who}, partition {one['partition']} offset {one['offset']}"
-    )
+    echo(f"  {one['annotated_at']}  {verdict} by {who}, partition {one['partition']} offset {one['offset']}")
     for name in ("reason", "prompt", "raw_answer"):
         if one[name]:
-            typer.echo("\n".join(f"      {name}: {line}" for line in one[name].splitlines()))
+            echo("\n".join(f"      {name}: {line}" for line in one[name].splitlines()))
     if one["tokens_in"] or one["tokens_out"]:
         cost = f"{one['tokens_in']} + {one['tokens_out']} tokens, {one['latency_us'] / 1e6:.2f} s"
-        typer.echo(f"      cost: {cost}, attempt {one['attempt']}")
+        echo(f"      cost: {cost}, attempt {one['attempt']}")

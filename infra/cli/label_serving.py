@@ -14,6 +14,7 @@ import typer
 from infra.cli.label_options import Person, user_name
 from infra.cli.options import with_settings
 from infra.errors import OnibusError
+from infra.process.terminal import echo
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def serve(
         site = label_site(settings, board, KnownSpecs.read(settings), options)
         listening = _listening(host, port)
         where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
-        typer.echo(where if options.token is None else f"{where}?token={options.token}")
+        echo(where if options.token is None else f"{where}?token={options.token}")
         _serve(
             uvicorn.Server(uvicorn.Config(site, log_level="warning", access_log=False)), listening, stopping
         )

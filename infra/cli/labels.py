@@ -31,6 +31,7 @@ from infra.cli.label_options import (
 from infra.cli.label_printing import ID_DIGITS, print_history, print_labels, progress, say
 from infra.cli.options import AsJson, with_settings
 from infra.errors import OnibusError
+from infra.process.terminal import echo, printable
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,11 +77,11 @@ def list_labels(
     found = wanted.newest_first(labels_as_of(settings, as_of, wanted.spec_ids))
     shown = found[: limit or None]
     if as_json:
-        typer.echo(json.dumps([label_json(label, specs.name(label.spec_id)) for label in shown], indent=2))
+        echo(json.dumps([label_json(label, specs.name(label.spec_id)) for label in shown], indent=2))
     else:
         print_labels(shown, specs)
     if len(shown) < len(found):
-        typer.echo(f"the newest {len(shown):,} of {len(found):,}; --limit 0 shows all", err=True)
+        echo(f"the newest {len(shown):,} of {len(found):,}; --limit 0 shows all", err=True)
 
 
 def show(
@@ -109,7 +110,7 @@ def show(
     found = name.find(LabelFold(logged))
     told = history_json(found.subject_id, logged, specs)
     if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        echo(json.dumps(told, indent=2))
     else:
         print_history(told)
 
@@ -155,9 +156,9 @@ def set_label(
             "was": was,
             "is": verdict.value,
         }
-        typer.echo(json.dumps(told | {"person": change.annotations[0].annotator}))
+        echo(json.dumps(told | {"person": change.annotations[0].annotator}))
     else:
-        typer.echo(f"{found.subject_id.hex()}: {was} -> {verdict.value} under {spec}, by hand")
+        echo(f"{found.subject_id.hex()}: {was} -> {verdict.value} under {spec}, by hand")
 
 
 def withdraw_labels(
@@ -264,7 +265,7 @@ def annotate_again(
     with progress("judged", len(chosen)) as advance:
         missing = again.wait(wait, advance)
     if missing:
-        typer.echo(
+        echo(
             f"{missing:,} have no label yet; they are judged when an annotator of spec "
             f"{specs.name(target)} runs",
             err=True,
@@ -295,15 +296,13 @@ def _is_dry_run(what: str, chosen: list[FoldedLabel], specs: KnownSpecs, yes: bo
         for (spec_id, verdict, origin), n in sorted(counts(chosen).items())
     ]
     if as_json:
-        typer.echo(
-            json.dumps({"would": what, "labels": len(chosen), "counts": rows, "done": False}, indent=2)
-        )
+        echo(json.dumps({"would": what, "labels": len(chosen), "counts": rows, "done": False}, indent=2))
         return True
-    typer.echo(f"would {what}: {len(chosen):,} labels" + ("; --yes does it" if chosen else ""))
+    echo(f"would {what}: {len(chosen):,} labels" + ("; --yes does it" if chosen else ""))
     for row in rows:
-        typer.echo(f"  {row['labels']:,} {row['verdict']} ({row['origin']}) under {row['spec']}")
+        echo(f"  {row['labels']:,} {row['verdict']} ({row['origin']}) under {row['spec']}")
     for label in chosen[:_EXAMPLES]:
-        typer.echo(f"  e.g. {label.subject_id.hex()[:ID_DIGITS]} {label.text}")
+        echo(f"  e.g. {label.subject_id.hex()[:ID_DIGITS]} {printable(label.text)}")
     return True
 
 

@@ -13,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.errors import OnibusError
+from infra.process.terminal import console, printable
 from producers.nethack.playback import Frame
 
 WIDTH, HEIGHT = 132, 27
 """Columns and rows of a frame: NetHack's 80 by 24, captions beside it, a line below."""
 
 _CAPTIONS_SHOWN = 18
-_BLACK, _BLUE, _BLANK = 0, 4, 32  # NetHack shows black as blue: most terminals are black
+_BLACK, _BLUE = 0, 4  # NetHack shows black as blue: most terminals are black
 
 
 class PlaybackView:
@@ -35,7 +36,7 @@ class PlaybackView:
         self.extrinsic += frame.extrinsic
         self.intrinsic += intrinsic
         if frame.caption is not None:
-            line = f"{frame.step:5} {intrinsic:+.2f} {frame.caption}" + f" ({frame.count})" * (
+            line = f"{frame.step:5} {intrinsic:+.2f} {printable(frame.caption)}" + f" ({frame.count})" * (
                 frame.count > 1
             )
             style = "bold green" if intrinsic > 0 else "bold red" if intrinsic < 0 else "dim"
@@ -55,7 +56,7 @@ def screen_text(frame: Frame) -> Text:
     text = Text(no_wrap=True)
     for characters, colours in zip(frame.characters.tolist(), frame.colours.tolist(), strict=True):
         for character, colour in zip(characters, colours, strict=True):
-            shown = chr(character) if character >= _BLANK else " "
+            shown = chr(character) if chr(character).isprintable() else " "
             text.append(shown, None if shown == " " else f"color({abs(colour) % 16 or _BLUE})")
         text.append("\n")
     return text
@@ -64,8 +65,8 @@ def screen_text(frame: Frame) -> Text:
 class Terminal:
     """Shows frames in place, at a speed."""
 
-    def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, auto_refresh=False, screen=console.is_terminal)
+    def __init__(self, shown_on: Console) -> None:
+        self._live = Live(console=shown_on, auto_refresh=False, screen=shown_on.is_terminal)
 
     def __enter__(self) -> Terminal:
         self._live.__enter__()
@@ -106,7 +107,7 @@ class Asciicast:
     def show(self, view: RenderableType) -> None:
         """Add the next frame."""
         out = io.StringIO()
-        Console(file=out, force_terminal=True, color_system="standard", width=WIDTH, height=HEIGHT).print(
+        console(file=out, force_terminal=True, color_system="standard", width=WIDTH, height=HEIGHT).print(
             view
         )
         lines = out.getvalue().rstrip("\n").split("\n")

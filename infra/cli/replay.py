@@ -17,6 +17,7 @@ from infra.cli.evaluation_printing import agreement_json, print_agreement, print
 from infra.cli.label_printing import progress
 from infra.cli.options import AsJson, with_settings
 from infra.errors import OnibusError
+from infra.process.terminal import echo
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -108,12 +109,12 @@ def train(
     card = write_model(out, version, plan, data)
     published = publish_model(settings, version) if publish else False
     if as_json:
-        typer.echo(json.dumps(asdict(card) | {"published": published}, indent=2))
+        echo(json.dumps(asdict(card) | {"published": published}, indent=2))
         return
-    typer.echo(
+    echo(
         f"{card.model}: {card.gradient_steps:,} steps, loss {card.metrics['loss']:.3f}; SHA-256 {card.sha256}"
     )
-    typer.echo(f"written to {out}; what it is: {out}.md" + ("; on the bus, too" if published else ""))
+    echo(f"written to {out}; what it is: {out}.md" + ("; on the bus, too" if published else ""))
 
 
 def verify(
@@ -141,12 +142,12 @@ def verify(
         with progress(training.model, len(training.versions)) as advance:
             checks.append(verify_training(settings, training, specs, advance))
         if not as_json:
-            typer.echo(checks[-1].line)
+            echo(checks[-1].line)
     if not chosen and not as_json:
-        typer.echo("no reward model has a version yet")
+        echo("no reward model has a version yet")
     label_check = verify_labels(settings) if labels else None
     if as_json:
-        typer.echo(
+        echo(
             json.dumps(
                 {
                     "trainings": [asdict(check) for check in checks],
@@ -192,7 +193,7 @@ def evaluate(
     truth = verdicts.people if people else verdicts.in_force
     told = evaluation.evaluate(loaded, evaluation.held_out(truth) if held_out else truth, threshold, worst)
     if as_json:
-        typer.echo(json.dumps(asdict(told) | {"model": model}, indent=2, default=bytes.hex))
+        echo(json.dumps(asdict(told) | {"model": model}, indent=2, default=bytes.hex))
     else:
         print_evaluation(told)
 
@@ -231,7 +232,7 @@ def compare(
     )
     told = agree(one, other)
     if as_json:
-        typer.echo(json.dumps(agreement_json(told, first, second), indent=2))
+        echo(json.dumps(agreement_json(told, first, second), indent=2))
     else:
         print_agreement(told, first, second, show)
 
@@ -292,14 +293,12 @@ def _label_check_json(check: LabelCheck) -> dict[str, Any]:
 
 
 def _print_label_check(check: LabelCheck) -> None:
-    typer.echo(check.line)
+    echo(check.line)
     for one in check.differences[:_SHOWN_DIFFERENCES]:
         topic, log = (v.value if v else "no label" for v in (one.on_topic, one.by_log))
-        typer.echo(
-            f"  {one.subject_id.hex()} under {one.spec_id.hex()}: {topic} on the topic, {log} by the log"
-        )
+        echo(f"  {one.subject_id.hex()} under {one.spec_id.hex()}: {topic} on the topic, {log} by the log")
     if check.changing:
-        typer.echo(f"  {check.changing:,} labels changed meanwhile and were left out")
+        echo(f"  {check.changing:,} labels changed meanwhile and were left out")
 
 
 def _one_thread() -> None:

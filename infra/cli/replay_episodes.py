@@ -13,6 +13,7 @@ import typer
 from infra.cli.label_printing import progress
 from infra.cli.options import AsJson, with_settings
 from infra.errors import OnibusError
+from infra.process.terminal import console, echo
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ def episode(
     ] = None,
 ) -> None:
     """Play a recorded episode again, captions and rewards beside the map; tell if it is not the same."""
-    from rich.console import Console
 
     from infra.cli.playback_view import Asciicast, PlaybackView, Terminal
     from producers.nethack.episodes import other_version
@@ -71,12 +71,12 @@ def episode(
     captions = [f.caption for f in frames(record) if f.caption is not None] if model else []
     reward = _reward(settings, spec, model, captions, threshold, coefficient, beta, as_of)
     view, pause = PlaybackView(f"{key} {record.task}"), 1 / speed if speed else 0.0
-    with Asciicast(to, key, pause or 0.02) if to else Terminal(Console()) as screen:
+    with Asciicast(to, key, pause or 0.02) if to else Terminal(console()) as screen:
         for frame in frames(record):
             screen.show(view.add(frame, reward(frame.caption, frame.count)))
             if to is None:
                 time.sleep(pause)
-    typer.echo(
+    echo(
         f"{key}: {record.steps:,} steps, the same as recorded; {record.end}; return "
         f"{record.extrinsic_return:g}, intrinsic {view.intrinsic:.3f}" + (f"; written to {to}" if to else "")
     )
@@ -121,10 +121,10 @@ def rewards(
         for record, one in zip(records, steps, strict=True)
     ]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        typer.echo(
+        echo(
             f"{row['episode']}  {row['steps']:,} steps  extrinsic {row['extrinsic_return']:g}  "
             f"intrinsic {row['intrinsic_return']:.3f} in {row['rewarded_steps']:,} steps"
         )
@@ -145,7 +145,7 @@ def _episodes(settings: Settings, name: str) -> Iterator[EpisodeFinished]:
                 try:
                     yield codec.decode(EpisodeFinished, record.value)
                 except DecodeError as error:
-                    typer.echo(f"episode at offset {record.offset} cannot be read: {error}", err=True)
+                    echo(f"episode at offset {record.offset} cannot be read: {error}", err=True)
 
 
 def _reward(

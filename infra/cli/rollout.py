@@ -15,6 +15,7 @@ from infra.cli.options import AsJson, MetricsPort, Verbose, with_settings
 from infra.observability.multiprocess import share_between_processes
 from infra.process.logs import set_up_logging
 from infra.process.shutdown import stop_event
+from infra.process.terminal import echo
 from infra.settings import Settings
 
 
@@ -84,4 +85,4 @@ def rollout(
         checkpoint=checkpoint,
     )
     summary = run_rollout(settings, options, stopping, load_policy)
-    typer.echo(json.dumps({"run": name, **asdict(summary)}) if as_json else f"run {name}: {summary}")
+    echo(json.dumps({"run": name, **asdict(summary)}) if as_json else f"run {name}: {summary}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.cli.options import AsJson, with_settings
+from infra.process.terminal import console, echo, printable
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,14 +53,13 @@ def status(
     scraped = scrape(metrics_port) if metrics_port else None
     metrics = {name: scraped.total(name) for name in _SCRAPED} if scraped is not None else {}
     if as_json:
-        typer.echo(json.dumps(asdict(found) | {"metrics": metrics}, indent=2))
+        echo(json.dumps(asdict(found) | {"metrics": metrics}, indent=2))
         return
-    from rich.console import Console
 
-    _show(Console(), found, metrics, minutes)
+    _show(console(), found, metrics, minutes)
 
 
-def _show(console: Console, found: SystemStatus, metrics: dict[str, float], minutes: float) -> None:
+def _show(shown_on: Console, found: SystemStatus, metrics: dict[str, float], minutes: float) -> None:
     from rich.table import Table
 
     groups = Table("group", "state", "members", "behind", "most behind", title="consumer groups")
@@ -67,7 +67,7 @@ def _show(console: Console, found: SystemStatus, metrics: dict[str, float], minu
         worst = max(group.lag, key=lambda p: group.lag[p], default=0)
         most = f"partition {worst}: {group.lag[worst]:,}" if group.lag else "–"
         groups.add_row(group.group, group.state, str(group.members), f"{sum(group.lag.values()):,}", most)
-    console.print(groups)
+    shown_on.print(groups)
     title = f"specs (rates and latencies of the last {minutes:g} minutes)"
     specs = Table("spec", "id", "labels", "answers a minute", "unreadable", "p50", "p99", title=title)
     for spec in found.specs:
@@ -76,7 +76,7 @@ def _show(console: Console, found: SystemStatus, metrics: dict[str, float], minu
         unreadable = "–" if spec.unreadable is None else f"{spec.unreadable:.0%}"
         counts = (f"{spec.labels:,}", f"{spec.answers_a_minute:,.1f}", unreadable)
         specs.add_row(spec.spec, spec.spec_id, *counts, *shown)
-    console.print(specs)
+    shown_on.print(specs)
     costs = Table(
         "spec", "annotator", "model", "answers", "unreadable", "tokens in", "tokens out",
         "model time", "cost",
@@ -86,13 +86,13 @@ def _show(console: Console, found: SystemStatus, metrics: dict[str, float], minu
         numbers = (cost.answers, cost.unreadable, cost.tokens_in, cost.tokens_out)
         model = f"{cost.model} {cost.model_revision}".strip()
         figures = (*(f"{n:,}" for n in numbers), f"{cost.model_seconds:,.1f} s", f"${cost.usd:,.4f}")
-        costs.add_row(cost.spec, cost.annotator, model, *figures)
-    console.print(costs)
+        costs.add_row(*map(printable, (cost.spec, cost.annotator, model)), *figures)
+    shown_on.print(costs)
     for model_status in found.models:
-        console.print(
+        shown_on.print(
             f"reward model {model_status.model}: version {model_status.version}, "
             f"{model_status.age_seconds:,.0f} s old, {model_status.gradient_steps:,} gradient steps"
         )
-    console.print(f"dead letters waiting: {found.dead_letters_waiting:,}")
+    shown_on.print(f"dead letters waiting: {found.dead_letters_waiting:,}")
     for name, value in metrics.items():
-        console.print(f"{name}: {value:g}")
+        shown_on.print(f"{name}: {value:g}")

@@ -15,6 +15,7 @@ from infra.cli.options import with_settings
 from infra.errors import OnibusError
 from infra.process.parent_death import release, stop_with_this_process
 from infra.process.shutdown import stop_event
+from infra.process.terminal import echo
 from infra.settings import Settings
 
 _STOPPED = "stopped before its end; nothing was kept"
@@ -128,7 +129,7 @@ def train(
     make_model(
         captions, out, spec or SPECS, TrainingOptions(steps=steps, width=width, layers=layers, seed=seed)
     )
-    typer.echo(f"a stand-in for a language model, no more: {out} (see its README.md)")
+    echo(f"a stand-in for a language model, no more: {out} (see its README.md)")
 
 
 def _check(width: int) -> None:
@@ -148,7 +149,7 @@ def _gather(out: Path, play_steps: int, seed: int, stopping: threading.Event) ->
         raise OnibusError(_STOPPED)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found))
-    typer.echo(f"{len(found)} captions of {play_steps:,} random steps in each of {', '.join(PLAYED)}: {out}")
+    echo(f"{len(found)} captions of {play_steps:,} random steps in each of {', '.join(PLAYED)}: {out}")
 
 
 def stand_in(settings: Settings, stopping: threading.Event) -> Path:
@@ -165,7 +166,7 @@ def stand_in(settings: Settings, stopping: threading.Event) -> Path:
     if is_kept(folder):
         return folder
     log = folder.with_name(f"{folder.name}.log")
-    typer.echo(f"training a stand-in for a language model, once, about three minutes (log: {log}) …")
+    echo(f"training a stand-in for a language model, once, about three minutes (log: {log}) …")
     making = Component("the stand-in's training", ["tiny-llama", "make", "--out", str(folder)], log)
     making.start(environment_of(settings))
     try:

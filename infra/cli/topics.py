@@ -8,6 +8,7 @@ import typer
 
 from infra.cli.options import AsJson, with_settings
 from infra.errors import OnibusError
+from infra.process.terminal import console, echo
 from infra.settings import Settings
 
 
@@ -28,11 +29,11 @@ def create(settings: Settings, as_json: AsJson = False) -> None:
     created = create_topics(settings)
     found = check_topics(settings)
     if as_json:
-        typer.echo(json.dumps({"created": created, "differences": found}, indent=2))
+        echo(json.dumps({"created": created, "differences": found}, indent=2))
     else:
         for name in created:
-            typer.echo(f"created {name}")
-        typer.echo(f"{len(created)} of {len(topic_table(settings))} topics created")
+            echo(f"created {name}")
+        echo(f"{len(created)} of {len(topic_table(settings))} topics created")
     _refuse(found)
 
 
@@ -42,18 +43,17 @@ def check(settings: Settings, as_json: AsJson = False) -> None:
 
     found, crowded = check_topics(settings), crowded_groups(settings)
     if as_json:
-        typer.echo(json.dumps({"differences": found, "warnings": crowded}, indent=2))
+        echo(json.dumps({"differences": found, "warnings": crowded}, indent=2))
     else:
         for line in crowded:
-            typer.echo(f"warning: {line}", err=True)
+            echo(f"warning: {line}", err=True)
         if not found:
-            typer.echo("every topic is as it must be")
+            echo("every topic is as it must be")
     _refuse(found)
 
 
 def list_topics(settings: Settings, as_json: AsJson = False) -> None:
     """Show every topic: what it is for, and whether it is on the cluster as it must be."""
-    from rich.console import Console
     from rich.table import Table
 
     from infra.kafka.topic_admin import describe_topics, differences
@@ -75,14 +75,14 @@ def list_topics(settings: Settings, as_json: AsJson = False) -> None:
             }
             for topic in table
         ]
-        typer.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     view = Table("topic", "partitions", "copies", "clean-up", "purpose", "on the cluster")
     for topic in table:
         state = "; ".join(found[topic.name]) or "as it must be"
         cleanup = topic.config["cleanup.policy"]
         view.add_row(topic.name, str(topic.partitions), str(topic.replication), cleanup, topic.purpose, state)
-    Console().print(view)
+    console().print(view)
 
 
 def _refuse(found: list[str]) -> None:

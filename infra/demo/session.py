@@ -17,6 +17,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
 from infra.demo.live_view import CURVE_POINTS, Heading, one_line, render
@@ -28,6 +29,7 @@ from infra.kafka.topic_admin import create_topics, require_topics
 from infra.kafka.topics import TopicNames
 from infra.observability.scraping import scrape
 from infra.process.supervisor import Component, Supervisor
+from infra.process.terminal import console
 from infra.settings import Settings, environment_of, load_settings
 from infra.vllm.server import READY_SECONDS as SERVER_READY_SECONDS
 from infra.vllm.server import VllmServer
@@ -69,10 +71,10 @@ class Demo:
     """A context: entering starts everything, leaving stops everything, however it was left."""
 
     def __init__(
-        self, settings: Settings, options: DemoOptions, console: Console, stopping: threading.Event
+        self, settings: Settings, options: DemoOptions, shown_on: Console, stopping: threading.Event
     ) -> None:
         self.settings, self.options = settings, options
-        self._console, self._stopping = console, stopping
+        self._console, self._stopping = shown_on, stopping
         self._own_broker = False
         self._supervisor = Supervisor({})
         self._learner: Component | None = None
@@ -126,7 +128,7 @@ class Demo:
                         render(heading, self.history, self._states(), self._console.size), refresh=True
                     )
                 elif number % LINE_EVERY == 0:
-                    self._console.print(one_line(snapshot), highlight=False)
+                    self._console.print(one_line(snapshot))
                 enough = self.options.watch.is_over(seconds, snapshot.episode_return)
                 if enough or self._stopping.is_set() or self._learner_finished():
                     return
@@ -135,7 +137,7 @@ class Demo:
 
     def picture(self, path: Path) -> None:
         """Keep the view as it is now as an SVG picture."""
-        canvas = Console(record=True, width=PICTURE_SIZE[0], height=PICTURE_SIZE[1], file=io.StringIO())
+        canvas = console(record=True, width=PICTURE_SIZE[0], height=PICTURE_SIZE[1], file=io.StringIO())
         canvas.print(render(self._heading(), self.history, self._states(), PICTURE_SIZE))
         try:
             canvas.save_svg(str(path), title="onibus demo")
@@ -228,7 +230,7 @@ class Demo:
         """First of all: annotators end when they find no model."""
         began = time.monotonic()
         self._supervisor.start([server.component(log_path)])
-        with self._console.status(f"starting a vLLM server with {server.name} …"):
+        with self._console.status(Text(f"starting a vLLM server with {server.name} …")):
             self._supervisor.wait_ready(SERVER_READY_SECONDS, self._stopping)
         self._say(f"vLLM server: {server.name} at {server.base_url}, up in {time.monotonic() - began:.0f} s")
 
@@ -267,14 +269,14 @@ class Demo:
         return _View(self._console)
 
     def _say(self, line: str) -> None:
-        self._console.print(f"[green]✓[/green] {line}", highlight=False)
+        self._console.print(Text.assemble(("✓", "green"), f" {line}"))
 
 
 class _View:
     """A live display on a terminal, nothing elsewhere."""
 
-    def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, screen=True, auto_refresh=False) if console.is_terminal else None
+    def __init__(self, shown_on: Console) -> None:
+        self._live = Live(console=shown_on, screen=True, auto_refresh=False) if shown_on.is_terminal else None
 
     def __enter__(self) -> Live | None:
         return self._live.__enter__() if self._live is not None else None

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from infra.demo.session import Demo
 from infra.demo.snapshot import Snapshot, labels_at_start
+from infra.process.terminal import printable
 
 LISTED = 10
 LONGEST = 120
@@ -37,9 +38,9 @@ def print_summary(console: Console, demo: Demo, best: Sequence[CaptionRow], repo
     if best:
         console.print(_captions(best[:LISTED]))
     for name, place in _places(demo, report):
-        console.print(f"[dim]{name:<12}[/dim] {place}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble((f"{name:<12}", "dim"), f" {place}"), soft_wrap=True)
     if demo.killed:
-        console.print(f"[yellow]had to be killed: {', '.join(demo.killed)}; see their logs[/yellow]")
+        console.print(Text(f"had to be killed: {', '.join(demo.killed)}; see their logs", "yellow"))
 
 
 def _figures(demo: Demo, last: Snapshot | None) -> Table:
@@ -93,7 +94,7 @@ def _captions(best: Sequence[CaptionRow]) -> Table:
     table.add_column("came up", justify="right")
     table.add_column("reward in all", justify="right")
     for row in best:
-        table.add_row(Text(_shortened(row.text)), row.verdict, f"{row.steps:,}", f"{row.reward:,.1f}")
+        table.add_row(_shortened(printable(row.text)), row.verdict, f"{row.steps:,}", f"{row.reward:,.1f}")
     return table
 
 
