@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from kafka.errors import KafkaError
 from numpy.typing import NDArray
 
 from infra.errors import OnibusError
+from infra.kafka.clients import explained
 from infra.kafka.topic_admin import require_topics
 from infra.process.logs import set_up_logging
 from infra.process.parent_death import end_with_parent
@@ -248,6 +250,8 @@ def _work(
         reports.send(worker.summary())
     except OnibusError as error:
         reports.send(str(error))
+    except KafkaError as error:
+        reports.send(str(explained(settings, error)))
     except BrokenPipeError:
         pass  # the parent is gone, and with it everybody who wants to know
     finally:

@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import SpawnProcess
 
+from kafka.errors import KafkaError
+
 from consumers.annotator.run import AnnotateOptions, run
 from infra.errors import OnibusError
+from infra.kafka.clients import explained
 from infra.process.logs import set_up_logging
 from infra.process.parent_death import end_with_parent
 from infra.process.shutdown import stop_event
@@ -29,6 +32,7 @@ STOP_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
 _RESTART_SECONDS = 1.0
 _NEEDS_HELP = 2
+_MAY_PASS = 1
 
 
 def run_workers(settings: Settings, options: AnnotateOptions, count: int) -> None:
@@ -114,3 +118,6 @@ def _work(settings: Settings, options: AnnotateOptions) -> None:
     except OnibusError as error:
         echo(f"onibus: {error}", err=True)
         sys.exit(_NEEDS_HELP)
+    except (KafkaError, ConnectionError, TimeoutError) as error:
+        echo(f"onibus: {explained(settings, error)}", err=True)
+        sys.exit(_MAY_PASS)

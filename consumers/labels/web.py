@@ -8,13 +8,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -34,7 +34,6 @@ from schemas.records import Kind, Origin, Verdict
 PAGE_SIZE = 50
 COOKIE = "onibus-token"
 _SHOWN_SOON_SECONDS = 5.0
-_LOCAL_NAMES = ["localhost", "127.0.0.1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def is_loopback(host: str) -> bool:
 def label_site(settings: Settings, board: LabelBoard, specs: KnownSpecs, options: PageOptions) -> Starlette:
     """The site over a board; where nothing may be corrected, no address accepts a correction.
 
-    On the loopback address requests must name it as their host, so that no other site's page reaches it by
+    On a loopback address requests must name one as their host, so that no other site's page reaches it by
     a name of its own (DNS rebinding). Elsewhere every request must bring the token.
     """
     site = _Site(settings, board, specs, options)
@@ -76,11 +75,8 @@ def label_site(settings: Settings, board: LabelBoard, specs: KnownSpecs, options
     ]
     if options.person is not None:
         routes.append(Route("/labels", site.correct, methods=["POST"]))
-    guard = (
-        Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL_NAMES)
-        if options.token is None
-        else Middleware(BaseHTTPMiddleware, dispatch=_token_check(options.token))
-    )
+    check = _loopback_check if options.token is None else _token_check(options.token)
+    guard = Middleware(BaseHTTPMiddleware, dispatch=check)
     return Starlette(routes=routes, middleware=[guard], exception_handlers={OnibusError: _told})
 
 
@@ -210,6 +206,16 @@ class _Site:
             "annotated_at": iso(label.annotated_at)[:19],
             "choices": [verdict.value for verdict in VERDICTS_OF[kind]],
         }
+
+
+async def _loopback_check(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    try:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        host = ""
+    if not is_loopback(host):
+        return Response("open the address that onibus labels serve printed\n", 400)
+    return await go_on(request)
 
 
 def _token_check(token: str) -> Callable[..., Awaitable[Response]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import secrets
 import socket
@@ -64,7 +66,7 @@ def serve(
         feed.start()
         site = label_site(settings, board, KnownSpecs.read(settings), options)
         listening = _listening(host, port)
-        where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
+        where = page_address(host, listening.getsockname()[1])
         echo(where if options.token is None else f"{where}?token={options.token}")
         _serve(
             uvicorn.Server(uvicorn.Config(site, log_level="warning", access_log=False)), listening, stopping
@@ -83,10 +85,21 @@ def _serve(server: uvicorn.Server, listening: socket.socket, stopping: threading
     thread.join(_LAST_SECONDS)
 
 
+def page_address(host: str, port: int) -> str:
+    """The page's address for a browser; where it listens on every address, with this machine's name."""
+    plain = host.strip("[]")
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(plain).is_unspecified:
+            plain = socket.gethostname()
+    return f"http://{f'[{plain}]' if ':' in plain else plain}:{port}/"
+
+
 def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    plain = host.strip("[]")
     try:
-        listening = socket.create_server((host, port), family=family)
+        found = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM)
+        family = min(family for family, *_ in found)  # IPv4 for a name that has both
+        listening = socket.create_server((plain, port), family=family)
         # Connections inherit it. Without it an answer's head and body, written one after the other, are 40 ms
         # apart: asyncio asks for it only where a socket names its protocol, which create_server leaves at 0.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -6,6 +6,7 @@ import errno
 import importlib
 import locale
 import os
+import re
 import sys
 from typing import Annotated, NoReturn
 
@@ -90,7 +91,7 @@ def _use_utf8() -> None:
 
 
 def _refuse(reason: str) -> NoReturn:
-    echo(f"onibus: {reason}", err=True)
+    echo("onibus: " + re.sub(r"\n(?! )", "\n    ", reason), err=True)  # what it quotes begins no line of ours
     sys.exit(2)
 
 

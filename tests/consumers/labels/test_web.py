@@ -17,7 +17,7 @@ from consumers.labels.filter import LabelFilter
 from consumers.labels.live_index import BoardFeed, LabelBoard
 from consumers.labels.web import PageOptions, is_loopback, label_site
 from consumers.specs.known_specs import KnownSpecs
-from infra.cli.label_serving import _listening
+from infra.cli.label_serving import _listening, page_address
 from infra.settings import Settings, load_settings
 from schemas.records import Origin, Verdict
 from tests.consumers.replay.running import onibus_json, refusal, served_labels
@@ -97,6 +97,34 @@ def test_other_hosts_names_and_forms_are_refused() -> None:
     assert visitor(board, base_url="http://evil.example").get("/labels").status_code == 400
     form = visitor(board, person="ada").post("/labels", data={"verdict": "helpful"})
     assert form.status_code == 415
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "127.1.2.3", "[::1]:8765", "localhost:1", "LOCALHOST"])
+def test_every_loopback_address_may_be_the_host(host: str) -> None:
+    seen = visitor(board_of(Verdict.HELPFUL))
+    assert seen.get("/labels", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1.evil.example", "evil.example:8765", "[::1", "", "192.0.2.1"])
+def test_other_hosts_are_refused(host: str) -> None:
+    seen = visitor(board_of(Verdict.HELPFUL))
+    assert seen.get("/labels", headers={"Host": host}).status_code == 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["::1", "[::1]", "127.0.0.2", "localhost"])
+def test_the_printed_address_of_every_loopback_address_opens(host: str, settings: Settings) -> None:
+    publish_annotations(settings, [annotation(TEXTS[0])])
+    with served_labels(settings, "--host", host) as address:
+        assert "token" not in address
+        assert httpx.get(address, trust_env=False).status_code == 200
+        assert httpx.get(f"{address}labels", trust_env=False).json()["total"] == 1
+
+
+def test_the_printed_address_names_the_machine_where_it_listens_everywhere() -> None:
+    assert page_address("0.0.0.0", 1) == page_address("::", 1) == f"http://{socket.gethostname()}:1/"
+    assert page_address("2001:db8::1", 1) == "http://[2001:db8::1]:1/"
+    assert page_address("192.0.2.7", 1) == "http://192.0.2.7:1/"
 
 
 def test_elsewhere_everybody_needs_the_token() -> None:
