@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -17,6 +21,21 @@ from infra.errors import OnibusError
 
 SETTINGS_FILE = Path("onibus.toml")
 DEFAULT_PORT = 19092
+
+
+class _Environment(EnvSettingsSource):
+    """An empty variable is one that is not set, unless the setting may be empty."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        found = super()._load_env_vars()
+        return {name: value for name, value in found.items() if value or name == "onibus_topic_prefix"}
+
+
+class _TomlFile(TomlConfigSettingsSource):
+    """Passes over a byte order mark, which some editors put at the beginning."""
+
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
+        return tomllib.loads(file_path.read_text(encoding="utf-8-sig"))
 
 
 class Settings(BaseSettings):
@@ -75,7 +94,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags (init) first, then the environment, then ``onibus.toml``."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        environment = _Environment(settings_cls)
+        return init_settings, environment, _TomlFile(settings_cls)
 
     def password(self) -> str | None:
         """The SASL password from ``sasl_password`` or, failing that, ``sasl_password_file``.
@@ -88,8 +108,8 @@ class Settings(BaseSettings):
         if self.sasl_password_file is None:
             return None
         try:
-            return self.sasl_password_file.read_text().splitlines()[0]
-        except (OSError, IndexError) as error:
+            return self.sasl_password_file.read_text(encoding="utf-8-sig").splitlines()[0]
+        except (OSError, IndexError, UnicodeDecodeError) as error:
             raise OnibusError(
                 f"cannot read the SASL password from {self.sasl_password_file}: {error}; "
                 "write it there as the first line, or set ONIBUS_SASL_PASSWORD"
@@ -120,5 +140,5 @@ def load_settings(**flags: Any) -> Settings:
         raise OnibusError(
             f"setting {name}: {first['msg']}; change the flag, ONIBUS_{name.upper()} or {SETTINGS_FILE}"
         ) from error
-    except ValueError as error:  # a broken TOML file
-        raise OnibusError(f"{SETTINGS_FILE} cannot be read: {error}; mend or remove it") from error
+    except (ValueError, OSError) as error:  # a broken TOML file, or one in another encoding than UTF-8
+        raise OnibusError(f"{SETTINGS_FILE} cannot be read: {error}; fix or remove it") from error

@@ -22,6 +22,7 @@ def run_onibus(
         env=clean | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"} | dict(environment or {}),
         capture_output=True,
         text=True,
+        errors="replace",
         timeout=timeout,
         check=False,
     )

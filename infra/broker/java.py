@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,10 @@ _QUIET_LOG = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
     "-Dorg.slf4j.simpleLogger.showThreadName=false",
 )
+_LOG_ENTRY = re.compile(r"[\d-]+ [\d:.]+ (?P<level>[A-Z]+) \S+ - (?P<message>.*)")
+"""A line of the logger configured above."""
+_JAVA_ERRORS = ("Exception in thread", "Error: ", "Error occurred during initialization")
+_EXCEPTION = re.compile(r"(Caused by: )?[\w$]+(\.[\w$]+)+(Exception|Error|Fault)\b")
 _JAVA_OPTIONS = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH")
 
 
@@ -51,7 +56,7 @@ def format_storage(class_path: str, arguments: Sequence[str], arguments_file: Pa
     if done.returncode != 0:
         raise OnibusError(
             f"Kafka could not prepare {arguments_file.parent}: "
-            f"{first_error(done.stderr + done.stdout)}; "
+            f"{error_in(done.stderr + done.stdout) or 'it gives no reason'}; "
             "if its data can go, delete the folder and start again"
         )
 
@@ -70,11 +75,29 @@ def launch_broker(class_path: str, properties: Path, log: Path, heap: str) -> su
         )
 
 
-def first_error(log: str) -> str:
-    """The line of a Java program's output that says what went wrong."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    telling = (line for line in lines if "ERROR" in line or "Exception" in line or "Error:" in line)
-    return next(telling, lines[-1] if lines else "no reason given")
+def error_in(log: str) -> str | None:
+    """What went wrong by a Java program's output: of its errors the first fatal one, or the last; in a line.
+
+    Exceptions below a warning are part of the warning.
+    """
+    entries: list[list[str]] = []
+    is_error = True  # what comes before the first line with a level is not from the logger: from Java itself
+    for line in log.splitlines():
+        if (entry := _LOG_ENTRY.match(line)) is not None:
+            is_error = entry["level"] in ("ERROR", "FATAL")
+            if is_error:
+                entries.append([entry["message"]])
+        elif line.startswith(_JAVA_ERRORS):
+            is_error = True
+            entries.append([line])
+        elif is_error and _EXCEPTION.match(line):
+            entries = entries or [[]]
+            entries[-1].append(line)
+    if not entries:
+        return None
+    chosen = next((entry for entry in entries if "fatal" in entry[0].lower()), entries[-1])
+    causes = [line.removeprefix("Caused by: ") for line in chosen if line.startswith("Caused by: ")]
+    return (causes or chosen)[-1].strip()
 
 
 def _command(class_path: str, heap: str) -> list[str]:

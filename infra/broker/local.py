@@ -55,6 +55,8 @@ class RunningBroker:
     def client_settings(self) -> dict[str, Any]:
         """Values for :func:`infra.settings.load_settings` that reach this cluster; no password among them."""
         settings: dict[str, Any] = {"bootstrap_servers": self.bootstrap_servers}
+        if len(self.nodes) > 1:
+            settings["replication"] = len(self.nodes)
         if self.secure:
             credentials = _credentials(self.data_dir, self.nodes[0].host)
             settings |= {
@@ -76,12 +78,12 @@ def start_broker(options: BrokerOptions) -> RunningBroker:
         OnibusError: already running, a port in use, too little disk space, data of a cluster with another
             number of brokers or other security, jars that cannot be fetched, or a broker that died.
     """
-    _make_folder(options.data_dir)
+    _make_folder(options.data_dir, options.folder_flag)
     with _exclusive(options.data_dir):
         previous = broker_status(options.data_dir)
         if previous is not None:
             _check_startable(previous, options)
-        require_disk_space(options.data_dir, options.minimum_free_bytes)
+        require_disk_space(options.data_dir, options.minimum_free_bytes, options.folder_flag)
         path = class_path()
         living = previous.pids if previous else (None,) * options.brokers
         if previous and any(pid is not None for pid in living):
@@ -135,17 +137,17 @@ def broker_status(data_dir: Path) -> RunningBroker | None:
         ) from error
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, flag: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OnibusError(
             f"the folder {folder} for the broker's data cannot be made: {error.strerror}; "
-            "choose another --data-dir"
+            f"choose another {flag}"
         ) from error
 
 
-def require_disk_space(folder: Path, minimum: int) -> None:
+def require_disk_space(folder: Path, minimum: int, flag: str) -> None:
     """Refuse to go on with less than ``minimum`` bytes free where ``folder`` lies.
 
     Raises:
@@ -155,7 +157,7 @@ def require_disk_space(folder: Path, minimum: int) -> None:
     if free < minimum:
         raise OnibusError(
             f"disk full: {free // MIB} MiB free for the broker's data in {folder}, {minimum // MIB} MiB "
-            "needed; free some space or choose another --data-dir"
+            f"needed; free some space or choose another {flag}"
         )
 
 
@@ -169,19 +171,20 @@ def _check_startable(previous: RunningBroker, options: BrokerOptions) -> None:
     if len(previous.nodes) != options.brokers:
         raise OnibusError(
             f"{options.data_dir} holds the data of {len(previous.nodes)} broker(s), not {options.brokers}; "
-            f"start with --brokers {len(previous.nodes)} or choose another --data-dir"
+            f"start them with: onibus broker start --brokers {len(previous.nodes)}, or choose another "
+            f"{options.folder_flag}"
         )
     if previous.secure != options.secure:
-        held, flag = ("a secure", "--secure") if previous.secure else ("a plaintext", "no --secure")
+        held, flag = ("a secure", " --secure") if previous.secure else ("a plaintext", "")
         raise OnibusError(
             f"{options.data_dir} holds the data of {held} broker; "
-            f"start with {flag} or choose another --data-dir"
+            f"start with: onibus broker start{flag}, or choose another {options.folder_flag}"
         )
     host = previous.nodes[0].host
     if previous.secure and host != options.host:
         raise OnibusError(
             f"the certificate in {options.data_dir} is for host {host}, not {options.host}; "
-            f"start with --host {host} or choose another --data-dir"
+            f"start with --host {host} or choose another {options.folder_flag}"
         )
 
 
@@ -189,11 +192,14 @@ def _plan_nodes(options: BrokerOptions) -> list[Node]:
     """Clients' ports in a row from ``options.port``; controllers take the next free ones after them."""
     ports = [options.port + k for k in range(options.brokers)]
     for port in ports:
-        if not _is_free(options.host, port):
+        if not _is_free(options.host, port, options.port_flag):
             raise OnibusError(
-                f"port {port} on {options.host} is in use by another program; choose another with --port"
+                f"port {port} on {options.host} is in use by another program; choose another with "
+                f"{options.port_flag}"
             )
-    candidates = (port for port in range(ports[-1] + 1, 65536) if _is_free(options.host, port))
+    candidates = (
+        port for port in range(ports[-1] + 1, 65536) if _is_free(options.host, port, options.port_flag)
+    )
     return [
         Node(
             id=k + 1,
@@ -206,7 +212,7 @@ def _plan_nodes(options: BrokerOptions) -> list[Node]:
     ]
 
 
-def _is_free(host: str, port: int) -> bool:
+def _is_free(host: str, port: int, flag: str) -> bool:
     """Whether a server can listen there now.
 
     Raises:
@@ -220,7 +226,7 @@ def _is_free(host: str, port: int) -> bool:
                 probe.bind(address)
             except PermissionError as error:
                 raise OnibusError(
-                    f"port {port} is reserved for root; choose one above 1023 with --port"
+                    f"port {port} is reserved for root; choose one above 1023 with {flag}"
                 ) from error
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:

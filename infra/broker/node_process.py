@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import psutil
 
-from infra.broker.java import first_error, launch_broker
+from infra.broker.java import error_in, launch_broker
 from infra.broker.options import BrokerOptions, Node
 from infra.errors import OnibusError
 from infra.process.parent_death import release, stop_with_this_process
@@ -112,6 +112,7 @@ def _why_it_died(node: Node) -> str:
     if "Address already in use" in log:
         return (
             f"a port of broker {node.id} ({node.port} or {node.controller_port}) was taken by another "
-            "program; start again, or choose another --port"
+            "program; start again, or choose another port"
         )
-    return f"broker {node.id} died: {first_error(log)}; its log is {node.log_file}"
+    reason = error_in(log) or "its log has no error, so it was killed (out of memory?)"
+    return f"broker {node.id} died: {reason}; its log is {node.log_file}"

@@ -32,6 +32,10 @@ class BrokerOptions:
     """Seconds until a start counts as failed; about two is usual."""
     minimum_free_bytes: int = 512 * MIB
     """Free disk space below which no broker is started: Kafka dies when a write fails."""
+    port_flag: str = "--port"
+    """With which flag of the command the port is chosen; errors advise it."""
+    folder_flag: str = "--data-dir"
+    """The same for the folder."""
     stays: bool = True
     """Whether the brokers outlive the process that starts them; if not, kill -9 of it ends them, too."""
     properties: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +45,9 @@ class BrokerOptions:
         if self.brokers not in (1, 3):
             raise OnibusError(f"a local cluster has 1 or 3 brokers, not {self.brokers}; change --brokers")
         if not 1 <= self.port <= 65535 - 2 * self.brokers:
-            raise OnibusError(f"port {self.port} leaves no room for the brokers' ports; change --port")
+            raise OnibusError(
+                f"port {self.port} leaves no room for the brokers' ports; change {self.port_flag}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,11 +120,9 @@ def _password_in(file: Path) -> str:
     try:
         if not file.exists():
             write_private(file, secrets.token_urlsafe(24))
-        lines = file.read_text().splitlines()
-    except OSError as error:
-        raise OnibusError(
-            f"the password file {file}: {error.strerror}; name one that you may write"
-        ) from error
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OnibusError(f"the password file {file}: {error}; name one that you may write") from error
     if not lines or not lines[0]:
         raise OnibusError(f"the password file {file} is empty; write the password in its first line")
     return lines[0]

@@ -265,7 +265,12 @@ def _broker(settings: Settings, prefix: str) -> Iterator[Settings]:
         yield own
         return
     with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
-        running = start_broker(BrokerOptions(Path(folder), port=BENCH_PORT, stays=False))
+        port_flag = "--bootstrap-servers of a cluster that runs"
+        running = start_broker(
+            BrokerOptions(
+                Path(folder), port=BENCH_PORT, port_flag=port_flag, folder_flag="TMPDIR", stays=False
+            )
+        )
         try:
             own = load_settings(**given | running.client_settings())
             create_topics(own)

@@ -46,14 +46,15 @@ def start(
 
     folder = _data_dir(data_dir)
     running = start_broker(BrokerOptions(folder, port=port, brokers=brokers, secure=secure, host=host))
-    files = _write_client_files(running) if secure else {}
+    files = _write_client_files(running) if secure or brokers > 1 else {}
     if as_json:
         _print_json(running, files)
         return
     pids = ", ".join(str(pid) for pid in running.pids)
     echo(f"Kafka runs at {running.bootstrap_servers} (pid {pids}), data in {running.data_dir}")
-    if secure:
-        echo("Settings for clients (the password is in a file that only you can read):")
+    if files:
+        private = " (the password is in a file that only you can read)" if secure else ""
+        echo(f"Settings for clients{private}:")
         echo(files["client.env"].read_text().rstrip())
         echo(f"They are in {files['client.env']} (to source) and {files['client.toml']} (for onibus.toml).")
     echo(f"Stop it with: onibus broker stop --data-dir {folder}")

@@ -172,7 +172,13 @@ class Demo:
             began = time.monotonic()
             with self._console.status("starting Apache Kafka (the first time it is fetched, 44 MB) …"):
                 running = start_broker(
-                    BrokerOptions(self.broker_folder, port=self.options.broker_port, stays=False)
+                    BrokerOptions(
+                        self.broker_folder,
+                        port=self.options.broker_port,
+                        port_flag="--broker-port",
+                        folder_flag="--runs-dir",
+                        stays=False,
+                    )
                 )
             self._own_broker = True
             self._say(
@@ -181,7 +187,8 @@ class Demo:
         else:
             self._say(f"broker: the one that runs at {running.bootstrap_servers}")
         given = {name: getattr(self.settings, name) for name in self.settings.model_fields_set}
-        return load_settings(**given | running.client_settings())
+        kept = {name: given[name] for name in ("replication",) if name in given}
+        return load_settings(**given | running.client_settings() | kept)
 
     def _start_components(self) -> None:
         self._supervisor = Supervisor(environment_of(self.settings))

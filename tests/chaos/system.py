@@ -229,10 +229,9 @@ def running_system(
 ) -> Iterator[System]:
     """A system on new topics; everything is ended at the end."""
     settings = load_settings(
-        **client_settings,
+        **client_settings | {"replication": copies},
         topic_prefix=f"chaos-{uuid.uuid4().hex[:8]}.",
         partitions=16,
-        replication=copies,
         runs_dir=folder,
     )
     create_topics(settings)

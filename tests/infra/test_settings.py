@@ -82,6 +82,40 @@ def test_a_bad_settings_file_is_one_line(content: str, expected: str, tmp_path: 
     assert expected in the_one_line(run_onibus("topics", "check", folder=tmp_path))
 
 
+def test_a_byte_order_mark_and_empty_variables_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "onibus.toml").write_bytes(b"\xef\xbb\xbfpartitions = 5\r\n")
+    password = tmp_path / "password"
+    password.write_bytes(b"\xef\xbb\xbfhidden\r\n")
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"ONIBUS_{name.upper()}", "")
+    settings = load_settings(sasl_password_file=password)
+    assert settings.password() == "hidden"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert settings == load_settings(sasl_password_file=password, topic_prefix="")
+    assert settings.partitions == 5
+
+
+def test_an_empty_prefix_reaches_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(topic_prefix="")
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+
+
+@pytest.mark.parametrize(
+    "content", [b"runs_dir = 'gr\xf6\xdfe'\n", b"\xff\xfep\x00a\x00r\x00"], ids=["latin-1", "UTF-16"]
+)
+def test_settings_in_another_encoding_are_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "onibus.toml").write_bytes(content)
+    line = the_one_line(run_onibus("topics", "check", folder=tmp_path))
+    assert "onibus.toml cannot be read" in line
+    assert "fix or remove it" in line
+
+
 def test_the_password_comes_from_the_environment_or_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

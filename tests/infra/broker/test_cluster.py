@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
+from infra.cli.broker import _write_client_files
 from infra.kafka.clients import admin, producer, read_all
 from infra.kafka.topic_admin import check_topics, create_topics
 from infra.settings import load_settings
@@ -24,7 +25,11 @@ def test_a_cluster_works_on_without_one_of_its_brokers_and_takes_it_back(tmp_pat
     cluster = start_broker(options)
     try:
         assert cluster.bootstrap_servers.count(",") == 2
-        settings = load_settings(**cluster.client_settings(), partitions=3, replication=3)
+        settings = load_settings(**cluster.client_settings(), partitions=3)
+        assert settings.replication == 3
+        files = _write_client_files(cluster)
+        assert 'replication = "3"' in files["client.toml"].read_text()
+        assert "export ONIBUS_REPLICATION='3'" in files["client.env"].read_text()
         create_topics(settings)
         assert check_topics(settings) == []
         sender = producer(settings)

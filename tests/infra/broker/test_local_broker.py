@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
+from infra.broker.java import error_in
 from infra.errors import OnibusError
 from infra.kafka.clients import producer, read_all
 from infra.kafka.topic_admin import create_topics
@@ -161,6 +162,49 @@ def test_a_broker_that_dies_while_starting_is_reported_and_leaves_nothing(tmp_pa
     assert "\n" not in str(raised.value)
     status = broker_status(tmp_path)
     assert status is None or status.pids == (None,)
+
+
+KILLED = """2026-11-26 09:22:43.890 WARN o.a.k.NetworkClient - [id=2] Connection to node 3 failed.
+java.net.ConnectException: Connection refused
+2026-11-26 09:22:45.182 INFO kafka.server.KafkaRaftServer - [nodeId=2] Kafka Server started
+WARNING: A restricted method in java.lang.System has been called
+"""
+FAILED = """2026-11-26 09:22:43.890 ERROR k.Other - Error: will be tried again
+2026-11-26 09:22:43.901 ERROR k.server.Fault - Encountered fatal fault: caught exception
+java.lang.RuntimeException: outer
+\tat kafka.Server.start(Server.scala:1)
+Caused by: java.net.BindException: Cannot assign requested address
+\tat sun.nio.ch.Net.bind(Net.java:5)
+2026-11-26 09:22:44.000 WARN k.Other - shutting down
+org.apache.kafka.common.errors.TimeoutException: too late
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        (KILLED, None),
+        (KILLED + FAILED, "java.net.BindException: Cannot assign requested address"),
+        (
+            "Error: Could not find or load main class kafka.Kafka\n",
+            "Error: Could not find or load main class kafka.Kafka",
+        ),
+        ("", None),
+    ],
+)
+def test_the_reason_in_a_log_is_its_error_never_a_warning(log: str, expected: str | None) -> None:
+    assert error_in(log) == expected
+
+
+def test_a_broker_that_was_killed_is_said_to_have_been(options: BrokerOptions) -> None:
+    (pid,) = start_broker(options).pids
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: (s := broker_status(options.data_dir)) is not None and not s.running, 10, "its death")
+    status = broker_status(options.data_dir)
+    assert status is not None
+    (reason,) = status.why_dead()
+    assert "broker 1 died: its log has no error, so it was killed" in reason
 
 
 @pytest.mark.parametrize(

