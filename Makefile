@@ -25,8 +25,8 @@ help:
 	@echo "make test-vllm  of these the ones against a real vLLM server, which both set up (5 GB)"
 	@echo "make chaos      20,000 captions on three brokers, and everything that can go wrong; half an hour; ARGS="
 	@echo "make lint       ruff, mypy, import arrows"
-	@echo "make bench      every figure in the README"
-	@echo "make vllm       vLLM's own environment, .venv-vllm; VLLM_BUILD=cpu or cuda, if not found out"
+	@echo "make bench      every figure in infra/docs/figures.md"
+	@echo "make vllm       vLLM's own environment, .venv-vllm; VLLM_BUILD=cpu or cuda chooses the build"
 	@echo "make lock       pin the newest dependencies that pyproject.toml allows"
 	@echo "make clean      remove .venv, .venv-vllm, caches and builds; runs/ stays"
 

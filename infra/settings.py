@@ -50,39 +50,43 @@ class Settings(BaseSettings):
     )
 
     bootstrap_servers: str = Field(
-        f"127.0.0.1:{DEFAULT_PORT}", description="Kafka brokers, host:port separated by commas."
+        f"127.0.0.1:{DEFAULT_PORT}", description="Kafka brokers: host:port, separated by commas."
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How to talk to the brokers."
+        "PLAINTEXT", description="Protocol for talking to the brokers."
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        None, description="SASL mechanism, with a SASL protocol."
+        None, description="SASL mechanism, for the SASL protocols."
     )
-    sasl_username: str | None = Field(None, description="SASL user.")
-    sasl_password: SecretStr | None = Field(None, description="SASL password; from environment or file only.")
+    sasl_username: str | None = Field(None, description="SASL user name.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password; there is no flag for it.")
     sasl_password_file: Path | None = Field(None, description="File whose first line is the SASL password.")
-    ssl_cafile: Path | None = Field(None, description="CA certificates that sign the brokers' (PEM).")
+    ssl_cafile: Path | None = Field(
+        None, description="CA certificates (PEM) that signed the brokers' certificates."
+    )
     ssl_certfile: Path | None = Field(None, description="Client certificate (PEM), for mutual TLS.")
     ssl_keyfile: Path | None = Field(None, description="Key of the client certificate (PEM).")
-    ssl_check_hostname: bool = Field(True, description="Whether the broker's certificate must name its host.")
+    ssl_check_hostname: bool = Field(True, description="Check that a broker's certificate names its host.")
 
     topic_prefix: str = Field(
-        "onibus.", description="Put before every topic name, group and transactional id."
+        "onibus.", description="Prefix of every topic, consumer group and transactional id."
     )
     partitions: int = Field(16, ge=1, le=1000, description="Partitions of captions, labels and annotations.")
-    replication: int = Field(1, ge=1, le=32767, description="Copies of each partition; 3 on a real cluster.")
+    replication: int = Field(1, ge=1, le=32767, description="Copies of each partition; 3 in production.")
 
     wire_format: Literal["single-object", "confluent"] = Field(
         "single-object", description="Avro single-object encoding, or Confluent's with a schema registry."
     )
     schema_registry_url: str | None = Field(
-        None, description="Schema registry, for the confluent wire format."
+        None, description="Address of the schema registry, for the confluent wire format."
     )
 
     metrics_host: str = Field(
-        "127.0.0.1", description="Address on which --metrics-port serves; 0.0.0.0 in a container."
+        "127.0.0.1", description="Address that --metrics-port listens on; 0.0.0.0 in a container."
     )
-    runs_dir: Path = Field(Path("runs"), description="Folder for runs, logs, checkpoints and broker data.")
+    runs_dir: Path = Field(
+        Path("runs"), description="Folder for runs, logs, checkpoints and the local broker's data."
+    )
 
     @classmethod
     def settings_customise_sources(
