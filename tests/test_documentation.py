@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 
 from infra.cli.main import application
+from infra.observability import metrics
 from infra.settings import Settings
 from learner.options import make_options
 from tests.command_lines import complaint
@@ -85,6 +87,14 @@ def test_every_make_target_exists(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = [word for line in code(page.read_text()) for word in re.findall(r"^make ([a-z][\w-]*)", line)]
     assert set(named) <= targets
+
+
+@every_page()
+def test_every_metric_that_is_named_exists(page: Path) -> None:
+    table = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    families = [metric.describe()[0] for metric in table]
+    exposed = {name for family in families for name in (family.name, f"{family.name}_total")}
+    assert set(re.findall(r"`(onibus_\w+)`", page.read_text())) <= exposed
 
 
 @every_page()

@@ -17,13 +17,13 @@ from infra.settings import Settings
 if TYPE_CHECKING:
     from infra.kafka.roles import Right
 
-_User = Annotated[str, typer.Option(help="The user, as it logs in (without Kafka's User:).")]
+_User = Annotated[str, typer.Option(help="User name, without the prefix User: of Kafka's ACLs.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
     group = typer.Typer(
-        help="Least rights for each component, on a cluster that checks them.", no_args_is_help=True
+        help="Grant each component the rights it needs, on a cluster that checks them.", no_args_is_help=True
     )
     group.command()(with_settings(roles))
     group.command()(with_settings(grant))
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def roles(settings: Settings, as_json: AsJson = False) -> None:
-    """Show the roles and what each may do, under the topic prefix; asks no cluster."""
+    """Show the roles and what each may do under the topic prefix. Needs no cluster."""
     from rich.table import Table
 
     from infra.kafka.roles import ROLES, rights_of
@@ -58,17 +58,17 @@ def roles(settings: Settings, as_json: AsJson = False) -> None:
 
 def grant(
     settings: Settings,
-    role: Annotated[str, typer.Argument(help="See: onibus access roles.")],
+    role: Annotated[str, typer.Argument(help="A role; see onibus access roles.")],
     user: _User,
     password_file: Annotated[
         Path | None,
         typer.Option(
-            help="Also make the user (SCRAM-SHA-512) with the password in this file; a new password is "
-            "written there if there is no such file."
+            help="Also create the user (SCRAM-SHA-512) with the password in this file; if there is no file, "
+            "a new password is written to it."
         ),
     ] = None,
 ) -> None:
-    """Give a user a role, and make the user if a password file is named. Granting twice is no harm."""
+    """Grant a role to a user; with --password-file, create the user first. Can be repeated."""
     from infra.kafka.acl_admin import add_user
     from infra.kafka.acl_admin import grant as grant_role
     from infra.kafka.roles import role_of
@@ -82,14 +82,14 @@ def grant(
 
 
 def revoke(settings: Settings, user: _User) -> None:
-    """Take everything under the topic prefix from a user. The user stays."""
+    """Revoke all rights of a user under the topic prefix. The user is kept."""
     from infra.kafka.acl_admin import revoke as revoke_all
 
     echo(f"{revoke_all(settings, user)} rights taken from {user}")
 
 
 def list_users(settings: Settings, as_json: AsJson = False) -> None:
-    """Show which users hold which roles under the topic prefix, and rights that are part of none."""
+    """List users with their roles under the topic prefix, and rights that belong to no role."""
     from infra.kafka.acl_admin import granted, roles_held
     from infra.kafka.roles import ROLES, rights_of
 
@@ -103,7 +103,7 @@ def list_users(settings: Settings, as_json: AsJson = False) -> None:
         echo(json.dumps(told, indent=2))
         return
     if not roles:
-        echo(f"nobody but super users has rights under {settings.topic_prefix!r}")
+        echo(f"no one but super users has rights under {settings.topic_prefix!r}")
     for user, held in roles.items():
         besides = f", and {len(others[user])} rights besides (see --json)" if others[user] else ""
         echo(f"{user}: {', '.join(held) or 'no whole role'}{besides}")

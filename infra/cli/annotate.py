@@ -28,66 +28,74 @@ def register(app: typer.Typer) -> None:
 def annotate(
     settings: Settings,
     llm: Annotated[
-        Llm, typer.Option(help="Who judges: keyword rules, any OpenAI-compatible server, or vLLM in here.")
+        Llm,
+        typer.Option(
+            help="Who judges: keyword rules, any OpenAI-compatible server, or vLLM in this process."
+        ),
     ] = Llm.RULES,
     spec: Annotated[
         list[str] | None,
-        typer.Option(help="Spec by name, or a spec file; several may be given. [default: goals]"),
+        typer.Option(help="Name of a spec, or a spec file; can be repeated. (default: goals)"),
     ] = None,
     base_url: Annotated[
-        str | None, typer.Option(help="Address of the server, e.g. http://127.0.0.1:8000/v1 (openai).")
+        str | None, typer.Option(help="Address of the server, for example http://127.0.0.1:8000/v1 (openai).")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model to ask (openai); a folder or a name on the hub (vllm).")
+        str | None, typer.Option(help="Name of the model (openai), or a folder or a name on the hub (vllm).")
     ] = None,
     model_revision: Annotated[
-        str, typer.Option(help="Revision of the model; part of the spec id: other revisions, other labels.")
+        str,
+        typer.Option(help="Revision of the model; part of the spec id, so each revision has its own labels."),
     ] = "",
     concurrency: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Requests at a time (openai, vllm).")
+        int, typer.Option(min=1, max=10_000, help="Requests in flight (openai, vllm).")
     ] = 64,
     comparisons: Annotated[
-        int, typer.Option(min=1, max=100, help="Comparisons a caption leads to, with a spec that compares.")
+        int,
+        typer.Option(min=1, max=100, help="Comparisons per caption, for specs that compare two captions."),
     ] = 4,
     request_timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds that one request may take (openai).")
+        float, typer.Option(min=0.1, help="Seconds after which a request times out (openai).")
     ] = 120.0,
     group: Annotated[
-        str | None, typer.Option(help="Consumer group, without prefix. [default: made of the specs]")
+        str | None, typer.Option(help="Consumer group, without the prefix. (default: made from the specs)")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name, unique in the group. [default: host and process number]")
+        str | None, typer.Option(help="Name, unique in the group. (default: host name and process id)")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=1_000, help="Annotators on this machine.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, max=1_000, help="Number of annotators to start on this machine.")
+    ] = 1,
     budget_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Stop before the group's answers take more tokens, in and out.")
+        int | None, typer.Option(min=1, help="Stop before the group has used more tokens, in and out.")
     ] = None,
     budget_usd: Annotated[
-        float | None, typer.Option(min=0, help="Stop before they cost more, at the prices given.")
+        float | None, typer.Option(min=0, help="Stop before the group has spent more, at the given prices.")
     ] = None,
     price_in: Annotated[
-        float | None, typer.Option(min=0, help="US dollars for a million tokens of prompts.")
+        float | None, typer.Option(min=0, help="US dollars per million prompt tokens.")
     ] = None,
     price_out: Annotated[
-        float | None, typer.Option(min=0, help="US dollars for a million tokens of answers.")
+        float | None, typer.Option(min=0, help="US dollars per million answer tokens.")
     ] = None,
     static: Annotated[
         bool,
         typer.Option(
             "--static",
-            help="Keep the partitions over a restart within the session time-out. Needs --name.",
+            help="Keep the partitions over a restart within the session timeout. Needs --name.",
         ),
     ] = False,
     session_timeout: Annotated[
-        float, typer.Option(min=1, max=1_800, help="Seconds without a sign of life until others take over.")
+        float,
+        typer.Option(min=1, max=1_800, help="Seconds without a heartbeat after which others take over."),
     ] = 10.0,
     metrics_port: MetricsPort = None,
     verbose: Verbose = False,
 ) -> None:
-    """Judge captions and write labels. Start as many as you like: they share the work.
+    """Judge captions and write labels. Start as many as you like; they share the work.
 
-    The key of an openai server comes from OPENAI_API_KEY or from the file named by
-    ONIBUS_OPENAI_API_KEY_FILE.
+    The API key for openai comes from OPENAI_API_KEY, or from the file that
+    ONIBUS_OPENAI_API_KEY_FILE names.
     """
     from consumers.annotator.run import AnnotateOptions, run
 

@@ -1,4 +1,4 @@
-"""`onibus bench`: every figure of the README."""
+"""`onibus bench`: every figure of infra/docs/figures.md."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ _Labels = Annotated[int, typer.Option(min=1_000, help="Labels in the table.")]
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(help="Measure the figures of the README on this machine.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Measure the figures of infra/docs/figures.md on this machine.", no_args_is_help=True
+    )
     group.command("reward-path")(reward_path)
     group.command("label-table")(label_table)
     group.command("annotators")(annotators)
@@ -60,7 +62,7 @@ def reward_path(labels: _Labels = 1_000_000, as_json: AsJson = False) -> None:
 
 @with_settings
 def label_table(settings: Settings, labels: _Labels = 1_000_000, as_json: AsJson = False) -> None:
-    """Memory a label, and the load rate beside a bare consumer (about two minutes)."""
+    """Memory per label, and the load rate beside a bare consumer (about two minutes)."""
     from learner.benchmarks import label_table as benchmark
 
     figures = benchmark.measure_memory(labels)
@@ -74,11 +76,11 @@ def annotators(
     settings: Settings,
     captions: Annotated[int, typer.Option(min=100, help="Distinct captions.")] = 4_000,
     backlog: Annotated[
-        int, typer.Option(min=100, help="Captions that wait when an annotator starts.")
+        int, typer.Option(min=100, help="Captions waiting when an annotator starts.")
     ] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Calls a caption, model kept busy, 1 to 8 annotators, time to a label, a backlog (about six minutes)."""
+    """Calls per caption, throughput, scaling, time to a label, a backlog (about six minutes)."""
     from learner.benchmarks import annotators as benchmark
 
     with _broker(settings, "bench-annotators.") as own:
@@ -91,13 +93,13 @@ def step_cost(
     settings: Settings,
     task: Annotated[str, typer.Option(help="Task to play.")] = "keyroom-s5",
     rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval",
-    seconds: Annotated[float, typer.Option(min=5, help="Length of each run after its warm-up.")] = 45,
-    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs at the same time.")] = 4,
-    workers: Annotated[int, typer.Option(min=1)] = 2,
-    environments: Annotated[int, typer.Option(min=1, help="Environments a worker.")] = 16,
+    seconds: Annotated[float, typer.Option(min=5, help="Seconds of each run after its warm-up.")] = 45,
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs, each at the same time.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Rollout workers.")] = 2,
+    environments: Annotated[int, typer.Option(min=1, help="Environments per worker.")] = 16,
     as_json: AsJson = False,
 ) -> None:
-    """CPU time of a step with captions and rewards, beside plain Sample Factory (5 minutes a reward)."""
+    """CPU time per step beside plain Sample Factory (five minutes per reward)."""
     from learner.benchmarks import step_cost as benchmark
 
     with _broker(settings, "bench-steps.") as own:
@@ -113,16 +115,16 @@ def step_cost(
 def learning(
     settings: Settings,
     task: Annotated[str, typer.Option(help="Task to learn.")] = "keyroom-s5",
-    spec: Annotated[str, typer.Option(help="Annotation specification.")] = "keys-and-doors",
+    spec: Annotated[str, typer.Option(help="Annotation spec.")] = "keys-and-doors",
     llm: Annotated[
         Judge, typer.Option(help="Who judges: keyword rules, or the stand-in on a vLLM server.")
     ] = (Judge.RULES),
     rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval,none",
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds, from 1.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 1.")] = 3,
     steps: Annotated[int, typer.Option(min=10_000, help="Environment steps of each run.")] = 1_500_000,
     as_json: AsJson = False,
 ) -> None:
-    """Does it learn, labels arriving only over Kafka? With judged messages and without (about 30 minutes)."""
+    """Learning curves with judged messages and without (about 30 minutes)."""
 
     from infra.process.shutdown import stop_event
     from learner.benchmarks import learning as benchmark
@@ -140,15 +142,15 @@ def learning(
 def reward_models(
     settings: Settings,
     play_steps: Annotated[
-        int, typer.Option(min=1_000, help="Random steps whose captions are learned.")
+        int, typer.Option(min=1_000, help="Random steps whose captions are learnt.")
     ] = 50_000,
-    versions: Annotated[int, typer.Option(min=1, help="Versions trained on them.")] = 40,
-    annotations: Annotated[int, typer.Option(min=500, help="Annotations that the trainer reads.")] = 8_000,
-    captions: Annotated[int, typer.Option(min=100, help="Captions that a new version scores.")] = 2_000,
-    swaps: Annotated[int, typer.Option(min=1, help="Versions swapped in.")] = 20,
+    versions: Annotated[int, typer.Option(min=1, help="Versions to train on them.")] = 40,
+    annotations: Annotated[int, typer.Option(min=500, help="Annotations for the trainer to read.")] = 8_000,
+    captions: Annotated[int, typer.Option(min=100, help="Captions for a new version to score.")] = 2_000,
+    swaps: Annotated[int, typer.Option(min=1, help="Versions to swap in.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy of reward models, the trainer beside bare training, what a swap costs (a few minutes)."""
+    """Accuracy of reward models, training over Kafka, the cost of a swap (a few minutes)."""
     import torch
 
     from learner.benchmarks import reward_models as benchmark
@@ -165,11 +167,11 @@ def reward_models(
 def size(
     settings: Settings,
     task: Annotated[str, typer.Option(help="Task to play.")] = "keyroom-s5",
-    workers: Annotated[int, typer.Option(min=1)] = 24,
-    environments: Annotated[int, typer.Option(min=1, help="Environments a worker.")] = 20,
+    workers: Annotated[int, typer.Option(min=1, help="Rollout workers.")] = 24,
+    environments: Annotated[int, typer.Option(min=1, help="Environments per worker.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Start, run and stop a learner with 480 environments; its memory (about three minutes)."""
+    """Memory and clean stop of a learner with 480 environments (about three minutes)."""
     from learner.benchmarks import size as benchmark
 
     with _broker(settings, "bench-size.") as own:
@@ -181,14 +183,15 @@ def size(
 def vllm(
     settings: Settings,
     model: Annotated[
-        str | None, typer.Option(help="A folder or a hub's name. [default: the stand-in, trained here]")
+        str | None,
+        typer.Option(help="A folder, or a name on the hub. (default: the stand-in, trained first)"),
     ] = None,
-    prompts: Annotated[int, typer.Option(min=100, help="Prompts of each run.")] = 2_000,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 64,
+    prompts: Annotated[int, typer.Option(min=100, help="Prompts per run.")] = 2_000,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Prompts a second of an annotator beside a bare client, on a real vLLM server (about three minutes)."""
+    """Prompts per second beside a bare client, on a real vLLM server (about three minutes)."""
     from infra.process.shutdown import stop_event
     from infra.process.supervisor import Supervisor
     from infra.vllm.server import READY_SECONDS
@@ -212,12 +215,12 @@ def vllm(
 def replay(
     settings: Settings,
     annotations: Annotated[int, typer.Option(min=1_000, help="Annotations on the log.")] = 200_000,
-    labels: Annotated[int, typer.Option(min=1_000, help="Labels that the page shows.")] = 100_000,
-    task: Annotated[str, typer.Option(help="Task of an online run whose versions are made again.")] = "score",
-    seconds: Annotated[float, typer.Option(min=20, help="Length of that run.")] = 90,
+    labels: Annotated[int, typer.Option(min=1_000, help="Labels on the label page.")] = 100_000,
+    task: Annotated[str, typer.Option(help="Task of an online run whose versions are rebuilt.")] = "score",
+    seconds: Annotated[float, typer.Option(min=20, help="Seconds of that run.")] = 90,
     as_json: AsJson = False,
 ) -> None:
-    """Reading and folding the annotation log, its memory; the label page; versions made again (5 minutes)."""
+    """Reading the annotation log, the label page, rebuilding versions (five minutes)."""
     from learner.benchmarks import annotation_log, label_page, rebuilding
 
     with _broker(settings, "bench-replay.") as own:
@@ -229,7 +232,7 @@ def replay(
 
 @with_settings
 def everything(settings: Settings) -> None:
-    """All of the above, one after the other (about an hour)."""
+    """Run all benchmarks, one after the other (about an hour)."""
     from infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Folder of the broker's data, kept between starts [RUNS_DIR/broker]."),
+    typer.Option(
+        "--data-dir", help="Folder of the broker's data, kept between starts. (default: RUNS_DIR/broker)"
+    ),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(help="A local Apache Kafka: no Java, Docker or root needed.", no_args_is_help=True)
+    group = typer.Typer(help="Run a local Apache Kafka, without Java, Docker or root.", no_args_is_help=True)
     group.command()(start)
     group.command()(stop)
     group.command()(status)
@@ -34,14 +36,16 @@ def register(app: typer.Typer) -> None:
 def start(
     data_dir: DataDir = None,
     port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Clients' port; more brokers take the next ones.")
+        int, typer.Option(min=1, max=65535, help="Port for clients; further brokers take the next ones.")
     ] = DEFAULT_PORT,
     brokers: Annotated[int, typer.Option(help="1, or 3 for a cluster that survives the loss of one.")] = 1,
-    secure: Annotated[bool, typer.Option("--secure", help="TLS and SCRAM-SHA-512, with a new user.")] = False,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="Use TLS and SCRAM-SHA-512, with a new user.")
+    ] = False,
     host: Annotated[str, typer.Option(help="Address of this machine to listen on.")] = "127.0.0.1",
     as_json: AsJson = False,
 ) -> None:
-    """Start it and wait until it serves; the first start downloads Kafka (44 MB). Data are kept."""
+    """Start it and wait until it is ready. The first start downloads Kafka (44 MB)."""
     from infra.broker import BrokerOptions, start_broker
 
     folder = _data_dir(data_dir)
@@ -61,7 +65,7 @@ def start(
 
 
 def stop(data_dir: DataDir = None) -> None:
-    """Stop it cleanly; its data stay."""
+    """Stop it cleanly. Its data are kept."""
     from infra.broker import stop_broker
 
     folder = _data_dir(data_dir)
@@ -72,7 +76,7 @@ def stop(data_dir: DataDir = None) -> None:
 
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Say whether it runs, and where."""
+    """Show whether it is running, and where."""
     from infra.broker import broker_status
 
     folder = _data_dir(data_dir)

@@ -1,4 +1,4 @@
-"""``onibus dead-letters list | redrive``: records that nobody could work on."""
+"""``onibus dead-letters list | redrive``: records that were given up."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _MICROSECONDS = 1_000_000
 
-_Reason = Annotated[str, typer.Option(help="Only those with these words in their reason.")]
+_Reason = Annotated[str, typer.Option(help="Only those whose reason contains this text.")]
 _Since = Annotated[
     str | None,
-    typer.Option(help="Only those since then: 2026-11-24T08:00 (UTC), or 30m, 2h, 1d for so long ago."),
+    typer.Option(help="Only those since this time: 2026-11-24T08:00 (UTC), or 30m, 2h, 1d ago."),
 ]
-_Until = Annotated[str | None, typer.Option(help="Only those before then, written as for --since.")]
-_Spec = Annotated[str | None, typer.Option(help="Only those under this spec: its name or its id.")]
+_Until = Annotated[str | None, typer.Option(help="Only those before this time, in the format of --since.")]
+_Spec = Annotated[str | None, typer.Option(help="Only those of this spec: its name or its id.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(help="Records that nobody could work on.", no_args_is_help=True)
+    group = typer.Typer(
+        help="List records that were given up, and have them judged again.", no_args_is_help=True
+    )
     group.command("list")(with_settings(list_letters))
     group.command("redrive")(with_settings(redrive))
     app.add_typer(group, name="dead-letters")
@@ -47,7 +49,7 @@ def list_letters(
     spec: _Spec = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what was given up, why, and whether it was sent again."""
+    """List what was given up, why, and whether it was sent again."""
     from consumers.dead_letters import entries
 
     names = _spec_names(settings)
@@ -71,10 +73,12 @@ def redrive(
     since: _Since = None,
     until: _Until = None,
     spec: _Spec = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would be done.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this flag, only show what would be done.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have captions that were given up judged again. Done twice, it changes nothing."""
+    """Have captions that were given up judged again. Each is sent again only once."""
     from consumers.dead_letters import Fate
     from consumers.dead_letters import redrive as send_again
 
@@ -119,7 +123,7 @@ def _moment(flag: str, text: str | None) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise OnibusError(f"{flag} {text!r} is no time; write 2026-11-24T08:00, or 30m, 2h, 1d") from error
+        raise OnibusError(f"{flag} {text!r} is not a time; write 2026-11-24T08:00, or 30m, 2h, 1d") from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * _MICROSECONDS)
 
 

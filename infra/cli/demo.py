@@ -32,19 +32,19 @@ def register(app: typer.Typer) -> None:
 def demo(
     settings: Settings,
     task: Annotated[
-        str, typer.Option(help="Task: keyroom-s5 learns within minutes, score is the full game.")
+        str, typer.Option(help="Task: keyroom-s5 is learnt within minutes, score is the full game.")
     ] = "keyroom-s5",
     reward: Annotated[
         str,
         typer.Option(
             help="retrieval, classification, ranking, similarity, motif (with --learner-args "
-            '"--motif-model …"), or none to see the difference.'
+            '"--motif-model …"), or none for comparison.'
         ),
     ] = "retrieval",
     llm: Annotated[
         str,
         typer.Option(
-            help="Who judges: rules, openai (any compatible server), or vllm (a server of its own)."
+            help="Who judges: rules (keywords), openai (any compatible server) or vllm (starts a server)."
         ),
     ] = "rules",
     spec: Annotated[str | None, typer.Option(help="Annotation specification: a name or a file.")] = None,
@@ -54,27 +54,30 @@ def demo(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Model of --llm openai; for vllm a folder or a hub's name. [vllm: a stand-in, trained here]"
+            help="Name of the model (openai), or a folder or a name on the hub (vllm). "
+            "(default for vllm: a stand-in, trained first)"
         ),
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
             min=0.1,
-            help="How long to watch. [4; what can be learnt is watched until it is, 10 at most]",
+            help="Minutes to run. (default: 4; a task that can be learnt, until it is learnt, 10 at most)",
         ),
     ] = None,
-    annotators: Annotated[int, typer.Option(min=1, max=16, help="Annotator processes.")] = 2,
-    run: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    annotators: Annotated[int, typer.Option(min=1, max=16, help="Number of annotator processes.")] = 2,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run. (default: made of task, reward and time)")
+    ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Keep the view's last frame as an SVG picture here.")
+        Path | None, typer.Option(help="Save the last frame of the live view to this SVG file.")
     ] = None,
     broker_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port of the demo's own broker.")
     ] = DEFAULT_PORT,
-    learner_args: Annotated[str, typer.Option(help="More flags for onibus learn, in quotes.")] = "",
+    learner_args: Annotated[str, typer.Option(help="Further options for onibus learn, in quotes.")] = "",
 ) -> None:
-    """Run everything on this machine and watch it learn; a summary and a report at the end."""
+    """Run everything on this machine and watch it learn; ends with a summary and a report."""
 
     from infra.demo.session import ANNOTATED, DemoOptions, one_at_a_time
     from infra.demo.watch import watch_for
@@ -113,7 +116,7 @@ def demo(
 def _judge_name(reward: str, llm: str, model: str | None) -> str:
     match reward:
         case "none":
-            return "nobody"
+            return "no one"
         case "similarity":
             return "likeness to the goal"
         case "motif":

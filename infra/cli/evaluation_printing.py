@@ -34,7 +34,7 @@ def print_evaluation(told: Evaluation) -> None:
 
 def print_agreement(told: Agreement, first: str, second: str, show: int) -> None:
     """Agreement, the table of both words, and where they differ."""
-    kappa = "not to be told" if told.kappa is None else f"{told.kappa:.4f}"
+    kappa = "undefined" if told.kappa is None else f"{told.kappa:.4f}"
     echo(f"{told.count:,} in common: agreement {told.agreement:.1%}, Cohen's kappa {kappa}")
     for (one, other), count in told.verdicts.most_common():
         echo(f"  {count:,} {one} by {first}, {other} by {second}")

@@ -21,12 +21,12 @@ def register(group: typer.Typer) -> None:
 
 def export(
     settings: Settings,
-    file: Annotated[Path, typer.Argument(help="File to write; its name ends in .parquet or .jsonl.")],
+    file: Annotated[Path, typer.Argument(help="File to write, .parquet or .jsonl.")],
     spec: Specs = None,
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write every annotation, so every label with its history, to a file with a data card beside it."""
+    """Write all annotations, and so all labels with their history, to a file with a data card."""
     from consumers.labels.annotation_log_reader import AnnotationReader, of_specs
     from consumers.labels.as_of import resolve_as_of
     from consumers.labels.export import export_annotations
@@ -54,11 +54,11 @@ def export(
 
 def import_file(
     settings: Settings,
-    file: Annotated[Path, typer.Argument(help="A file of onibus labels export, its card beside it.")],
+    file: Annotated[Path, typer.Argument(help="A file of onibus labels export, with its card beside it.")],
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add the annotations of a file to the log, and the labels that follow. Twice changes nothing."""
+    """Add the annotations of a file to the log, and their labels. Importing twice changes nothing."""
     from consumers.labels.export import AnnotationFile
     from consumers.labels.import_file import carry_out, plan_import
 

@@ -38,25 +38,29 @@ class Origin(StrEnum):
 
 Specs = Annotated[
     list[str] | None,
-    typer.Option("--spec", help="Name of a spec, or the first digits of its id; repeatable."),
+    typer.Option("--spec", help="Name of a spec, or the first digits of its id; can be repeated."),
 ]
-Verdicts = Annotated[list[Verdict] | None, typer.Option("--verdict", help="In force; repeatable.")]
-Text = Annotated[str, typer.Option(help="Stands in the caption; upper and lower case alike.")]
-Annotator = Annotated[str | None, typer.Option(help="Name of the annotator or person.")]
-OriginOption = Annotated[Origin | None, typer.Option(help="Who answered.")]
-Since = Annotated[str | None, typer.Option(help="Annotated then or later: 2026-11-23T12:00, UTC.")]
-Before = Annotated[str | None, typer.Option(help="Annotated earlier.")]
+Verdicts = Annotated[
+    list[Verdict] | None, typer.Option("--verdict", help="Verdict in force; can be repeated.")
+]
+Text = Annotated[str, typer.Option(help="Text that the caption contains; case is ignored.")]
+Annotator = Annotated[str | None, typer.Option(help="Name of the annotator or person who answered.")]
+OriginOption = Annotated[
+    Origin | None, typer.Option(help="Kind of answer: from a model, the rules, a person, or a withdrawal.")
+]
+Since = Annotated[str | None, typer.Option(help="Annotated at or after this time: 2026-11-23T12:00 (UTC).")]
+Before = Annotated[str | None, typer.Option(help="Annotated before this time.")]
 AsOf = Annotated[
     str | None,
     typer.Option(
-        help="Labels as they were: at a time (2026-11-23T12:00), at offsets of the annotation log "
-        "(0:120,1:98,…) or at a version of a reward model (MODEL@12)."
+        help="Labels as they were at a time (2026-11-23T12:00), at offsets of the annotation log "
+        "(0:120,1:98,…) or for a version of a reward model (MODEL@12)."
     ),
 ]
 Subject = Annotated[str, typer.Argument(help="First digits of a caption's id, or the whole caption.")]
-Person = Annotated[str | None, typer.Option(help="Who says so. [default: the user's name]")]
-Note = Annotated[str, typer.Option(help="Why; kept in the history.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would be done.")]
+Person = Annotated[str | None, typer.Option(help="Person who says so. (default: your user name)")]
+Note = Annotated[str, typer.Option(help="Reason, kept in the history.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this flag, only show what would be done.")]
 
 
 def label_filter(
@@ -87,8 +91,8 @@ def label_filter(
 
 
 def user_name() -> str:
-    """Who corrects, where nobody said so."""
+    """Name of the person who corrects, where none was given."""
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:
-        raise OnibusError("nobody knows who you are; say so with --person") from error
+        raise OnibusError("cannot determine your user name; give it with --person") from error

@@ -35,17 +35,17 @@ def register(group: typer.Typer) -> None:
 def serve(
     settings: Settings,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other than this machine's own, a token is asked for.")
+        str, typer.Option(help="Address to listen on; visitors need a token unless it is a loopback address.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")] = 8765,
     allow_edit: Annotated[bool, typer.Option("--allow-edit", help="Let visitors correct labels.")] = False,
     person: Person = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Show what this reward model, a file or a name on the bus, thinks, too."),
+        typer.Option(help="Also show the scores of this reward model: a file, or a name on the bus."),
     ] = None,
 ) -> None:
-    """Serve a page of all labels: filter them, see their history, correct them with one key."""
+    """Serve a web page to filter labels, see their history and correct them."""
     import uvicorn
 
     from consumers.labels.live_index import BoardFeed, LabelBoard

@@ -43,7 +43,7 @@ _EXAMPLES = 5
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(help="Look at labels, correct them, take them along.", no_args_is_help=True)
+    group = typer.Typer(help="List, correct, export and import labels.", no_args_is_help=True)
     group.command("list")(with_settings(list_labels))
     group.command("show")(with_settings(show))
     group.command("set")(with_settings(set_label))
@@ -64,10 +64,10 @@ def list_labels(
     since: Since = None,
     before: Before = None,
     as_of: AsOf = None,
-    limit: Annotated[int, typer.Option(min=0, help="Show so many, the newest; 0 for all.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="Show this many, newest first; 0 shows all.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List labels in force, newest first; --verdict withdrawn shows those that were taken back."""
+    """List labels in force, newest first. --verdict withdrawn lists withdrawn ones."""
     from consumers.labels.as_of import labels_as_of
     from consumers.labels.fold import label_json
     from consumers.specs.known_specs import KnownSpecs
@@ -91,7 +91,7 @@ def show(
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show all that is known of one caption: verdicts, every answer as it came, prompts, costs."""
+    """Show everything known about one caption: verdicts, raw answers, prompts, costs."""
     from consumers.labels.as_of import annotations_as_of
     from consumers.labels.corrections import SubjectName
     from consumers.labels.fold import LabelFold
@@ -118,16 +118,16 @@ def show(
 def set_label(
     settings: Settings,
     subject: Subject,
-    verdict: Annotated[Verdict, typer.Argument(help="What it is.")],
-    spec: Annotated[str, typer.Option(help="Name of the spec (its newest), or the first digits of its id.")],
+    verdict: Annotated[Verdict, typer.Argument(help="The verdict.")],
+    spec: Annotated[
+        str, typer.Option(help="Name of the spec (the newest of that name), or the first digits of its id.")
+    ],
     note: Note = "",
     person: Person = None,
-    new: Annotated[
-        bool, typer.Option("--new", help="The caption may be one that nobody has judged yet.")
-    ] = False,
+    new: Annotated[bool, typer.Option("--new", help="Allow a caption that has not been judged yet.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Set a verdict by hand. It stands over every later answer of a model, until it is withdrawn."""
+    """Set a verdict by hand. It overrides every later answer of a model until it is withdrawn."""
     from consumers.labels.as_of import annotations_as_of
     from consumers.labels.corrections import SubjectName, new_caption, set_by_hand
     from consumers.labels.fold import LabelFold
@@ -141,7 +141,7 @@ def set_label(
     now = time.time_ns() // 1000
     found = new_caption(settings, subject, now) if new and not len(labels) else name.find(labels)
     if verdict is Verdict.WITHDRAWN:
-        raise OnibusError("withdrawn is no verdict; use: onibus labels withdraw")
+        raise OnibusError("withdrawn is not a verdict; use: onibus labels withdraw")
     before = labels.get(spec_id, found.subject_id)
     change = set_by_hand(
         found, spec_id, specs[spec_id], RecordVerdict(verdict), person or user_name(), note, now
@@ -164,7 +164,7 @@ def set_label(
 def withdraw_labels(
     settings: Settings,
     subject: Annotated[
-        str | None, typer.Argument(help="One caption: first digits of its id, or all of it.")
+        str | None, typer.Argument(help="A single caption: the first digits of its id, or the whole caption.")
     ] = None,
     spec: Specs = None,
     verdict: Verdicts = None,
@@ -178,7 +178,7 @@ def withdraw_labels(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Withdraw labels, people's too: nothing is in force then, and annotators ask if they see the caption."""
+    """Withdraw labels, also those set by people. Annotators ask again when they see the captions."""
     from consumers.labels.as_of import labels_as_of
     from consumers.labels.corrections import SubjectName, withdraw
     from consumers.specs.known_specs import KnownSpecs
@@ -200,11 +200,13 @@ def withdraw_labels(
 
 def annotate_again(
     settings: Settings,
-    spec: Annotated[str, typer.Option(help="Spec whose labels are chosen: a name, or an id's first digits.")],
+    spec: Annotated[
+        str, typer.Option(help="Spec whose labels are chosen: its name, or the first digits of its id.")
+    ],
     under: Annotated[
         str | None,
         typer.Option(
-            help="Have them judged under this spec instead, if they have no label there; none is withdrawn."
+            help="Judge them under this spec instead where they have no label; nothing is withdrawn."
         ),
     ] = None,
     verdict: Verdicts = None,
@@ -213,22 +215,18 @@ def annotate_again(
     origin: OriginOption = None,
     since: Since = None,
     before: Before = None,
-    people_too: Annotated[
-        bool, typer.Option("--people-too", help="Also what people said; else that stands.")
-    ] = False,
+    people_too: Annotated[bool, typer.Option("--people-too", help="Also withdraw what people said.")] = False,
     note: Note = "asked again",
     person: Person = None,
-    wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait until annotators have judged them.")
-    ] = 60.0,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for annotators to judge them.")] = 60.0,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have captions judged again: withdraws their labels and puts the captions on the bus once more.
+    """Have captions judged again: withdraw their labels and publish the captions again.
 
-    An annotator never asks about a caption that has a label, so the label goes first; then the caption is
-    published as if it had just been seen (run "asked-again"), and again while it has no label. Interrupted
-    in between, go on with --verdict withdrawn.
+    An annotator never asks about a caption that has a label, so the label is withdrawn first. Then the
+    caption is published as if it had just been seen (as run "asked-again"), and again while it has no
+    label. If the command is interrupted, continue with --verdict withdrawn.
     """
     from consumers.labels.as_of import labels_as_of
     from consumers.labels.corrections import FOLLOWED_SECONDS, AskingAgain, withdraw

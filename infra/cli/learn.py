@@ -26,87 +26,112 @@ def register(app: typer.Typer) -> None:
 def learn(
     settings: Settings,
     task: Annotated[
-        str, typer.Option(help="score, oracle, staircase, gold, scout, keyroom-s5, …")
+        str,
+        typer.Option(
+            help="score, oracle, staircase, gold, scout, keyroom-s5 or any other MiniHack environment."
+        ),
     ] = "keyroom-s5",
-    run: Annotated[str | None, typer.Option(help="Name of the run; its files lie in RUNS_DIR/NAME.")] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run; its files are in RUNS_DIR/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
     reward: Annotated[
         str | None,
         typer.Option(
-            help="retrieval; classification or ranking (a model: onibus train-reward); motif (a frozen one: "
-            "--motif-model); similarity (to the goal: --embedding); or none.",
+            help="retrieval (labels); classification or ranking (a model of onibus train-reward); motif (a "
+            "frozen model, see --motif-model); similarity (to the goal, see --embedding); or none.",
             rich_help_panel=_REWARD,
         ),
     ] = None,
     reward_threshold: Annotated[
         float | None,
         typer.Option(
-            help="Score above which a model rewards. [default: p(helpful) 0.5; 0 deviations above the mean; "
-            "cosine 0]",
+            help="Score above which a caption is rewarded. (default: classification p(helpful) 0.5; ranking "
+            "and motif 0 deviations above the mean; similarity cosine 0)",
             rich_help_panel=_REWARD,
         ),
     ] = None,
     motif_model: Annotated[
         str | None,
-        typer.Option(help="File of a ranking model, or its name on the bus.", rich_help_panel=_REWARD),
+        typer.Option(
+            help="For motif: file of a ranking model, or its name on the bus.", rich_help_panel=_REWARD
+        ),
     ] = None,
     embedding: Annotated[
         str | None,
         typer.Option(
-            help="hashed, a file of word vectors, or sentence-transformers:MODEL. [default: hashed]",
+            help="For similarity: hashed, a file of word vectors, or sentence-transformers:MODEL. "
+            "(default: hashed)",
             rich_help_panel=_REWARD,
         ),
     ] = None,
     spec: Annotated[
         list[str] | None,
         typer.Option(
-            help="Annotation specification, NAME or NAME=COEFFICIENT; repeat to mix.", rich_help_panel=_REWARD
+            help="Annotation spec, NAME or NAME=COEFFICIENT; can be repeated to mix specs.",
+            rich_help_panel=_REWARD,
         ),
     ] = None,
     extrinsic_coefficient: Annotated[
-        float | None, typer.Option(help="c_ext; 0 for reward-free.", rich_help_panel=_REWARD)
+        float | None,
+        typer.Option(
+            help="Coefficient of the task's own reward; 0 for reward-free.", rich_help_panel=_REWARD
+        ),
     ] = None,
     count_beta: Annotated[
-        float | None, typer.Option(help="Exponent of the count.", rich_help_panel=_REWARD)
+        float | None,
+        typer.Option(help="Exponent of a caption's count in its episode.", rich_help_panel=_REWARD),
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(rich_help_panel=_REWARD)] = None,
-    discount: Annotated[float | None, typer.Option(rich_help_panel=_REWARD)] = None,
-    entropy: Annotated[float | None, typer.Option(help="Entropy bonus.", rich_help_panel=_REWARD)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate of the policy.", rich_help_panel=_REWARD)
+    ] = None,
+    discount: Annotated[float | None, typer.Option(help="Discount factor.", rich_help_panel=_REWARD)] = None,
+    entropy: Annotated[
+        float | None, typer.Option(help="Coefficient of the entropy bonus.", rich_help_panel=_REWARD)
+    ] = None,
     vtrace: Annotated[
-        bool, typer.Option("--vtrace", help="V-trace instead of GAE.", rich_help_panel=_REWARD)
+        bool, typer.Option("--vtrace", help="Use V-trace instead of GAE.", rich_help_panel=_REWARD)
     ] = False,
     network: Annotated[
-        str | None, typer.Option(help="small (CPU) or full (map, message, LSTM).", rich_help_panel=_SIZE)
+        str | None,
+        typer.Option(
+            help="small (for CPUs) or full (sees map and message, with an LSTM).", rich_help_panel=_SIZE
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Rollout worker processes.", rich_help_panel=_SIZE)
+        int | None, typer.Option(help="Number of rollout worker processes.", rich_help_panel=_SIZE)
     ] = None,
     environments: Annotated[
-        int | None, typer.Option(help="Environments a worker.", rich_help_panel=_SIZE)
+        int | None, typer.Option(help="Environments per worker.", rich_help_panel=_SIZE)
     ] = None,
-    rollout: Annotated[int | None, typer.Option(help="Steps of a rollout.", rich_help_panel=_SIZE)] = None,
-    batch_size: Annotated[int | None, typer.Option(rich_help_panel=_SIZE)] = None,
-    max_episode_steps: Annotated[int | None, typer.Option(rich_help_panel=_SIZE)] = None,
+    rollout: Annotated[int | None, typer.Option(help="Steps per rollout.", rich_help_panel=_SIZE)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Transitions per batch.", rich_help_panel=_SIZE)
+    ] = None,
+    max_episode_steps: Annotated[
+        int | None,
+        typer.Option(help="Step limit of an episode. (default: the task's own)", rich_help_panel=_SIZE),
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Stop after so many in all.", rich_help_panel=_SIZE)
+        int | None, typer.Option(help="Stop after this many steps in all.", rich_help_panel=_SIZE)
     ] = None,
     until_return: Annotated[
         float | None,
-        typer.Option(help="Stop once the mean return of 100 episodes is this.", rich_help_panel=_SIZE),
+        typer.Option(help="Stop once the mean return of 100 episodes reaches this.", rich_help_panel=_SIZE),
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Stop after so many.", rich_help_panel=_SIZE)] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop after this many seconds.", rich_help_panel=_SIZE)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or gpu.")] = None,
     serial: Annotated[
         bool, typer.Option("--serial", help="Everything in one process, for debugging.")
     ] = False,
     captions: Annotated[
-        bool, typer.Option(help="--no-captions leaves all caption work out: a plain baseline.")
+        bool, typer.Option(help="--no-captions turns all caption work off, for a baseline.")
     ] = True,
     metrics_port: MetricsPort = None,
     verbose: Verbose = False,
 ) -> None:
-    """Train a policy with Sample Factory: its workers publish captions, its reward follows the labels."""
+    """Train a policy with Sample Factory and intrinsic rewards from the bus."""
     set_up_logging(verbose)
     given: dict[str, Any] = {
         "reward": reward, "reward_threshold": reward_threshold, "motif_model": motif_model,

@@ -22,7 +22,7 @@ MetricsPort = Annotated[
     typer.Option("--metrics-port", min=0, max=65535, help="Serve Prometheus metrics on this port."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Log more, client libraries included.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Log more, including client libraries.")]
 
 _PANEL = "Kafka and files (also ONIBUS_… and onibus.toml)"
 _NETWORK_ERRORS = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)

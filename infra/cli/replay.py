@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 _SHOWN_DIFFERENCES = 10
 _WHOSE = {"labels": "in_force", "people": "people", "annotators": "annotators"}
 _JUDGE_HELP = (
-    "A model file or a model's name on the bus, or labels:SPEC (what is in force), people:SPEC (their word "
-    "alone), annotators:SPEC (what models and rules said, whatever people say)."
+    "A model file, a model's name on the bus, labels:SPEC (verdicts in force), people:SPEC (set by people "
+    "alone) or annotators:SPEC (answers of models and rules alone)."
 )
 
 AsOf = Annotated[
-    str | None, typer.Option(help="Labels as they were: a time, offsets, or a version of a model (MODEL@12).")
+    str | None,
+    typer.Option(help="Labels as they were at a time, at offsets, or for a version of a model (MODEL@12)."),
 ]
 FromFile = Annotated[
     Path | None, typer.Option("--from", help="Read this file of onibus labels export instead of the log.")
@@ -44,7 +45,7 @@ FromFile = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
     group = typer.Typer(
-        help="Make again from the logs: reward models, labels, episodes.", no_args_is_help=True
+        help="Rebuild reward models, labels and episodes from the logs.", no_args_is_help=True
     )
     group.command()(with_settings(train))
     group.command()(with_settings(verify))
@@ -56,34 +57,37 @@ def register(app: typer.Typer) -> None:
 
 def train(
     settings: Settings,
-    out: Annotated[Path, typer.Argument(help="File to write, in safetensors; its cards come beside it.")],
-    spec: Annotated[str, typer.Option(help="Name of the spec (its newest), or the first digits of its id.")],
+    out: Annotated[
+        Path, typer.Argument(help="File to write, in safetensors format; its cards are written beside it.")
+    ],
+    spec: Annotated[
+        str, typer.Option(help="Name of the spec (the newest of that name), or the first digits of its id.")
+    ],
     until: Annotated[
         str | None,
         typer.Option(
-            help="Learn from what was written before: a time (2026-11-23T12:00), offsets (0:120,1:98,…) or a "
-            "version of a reward model (MODEL@12). [default: everything]"
+            help="Use annotations written before a time (2026-11-23T12:00), offsets (0:120,1:98,…) or a "
+            "version of a reward model (MODEL@12). (default: everything)"
         ),
     ] = None,
     source: FromFile = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of initial weights and mini-batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and mini-batches.")] = 0,
     steps: Annotated[int, typer.Option(min=32, help="Gradient steps, a multiple of 32.")] = 512,
-    threshold: Annotated[
-        float, typer.Option(help="Goes on the card: above which the model's judgement is to count.")
-    ] = 0.5,
+    threshold: Annotated[float, typer.Option(help="Threshold to record on the model's card.")] = 0.5,
     helpful_weight: Annotated[
-        float | None, typer.Option(help="Weight of helpful captions in the loss; unhelpful ones have 1.")
+        float | None,
+        typer.Option(help="Weight of helpful captions in the loss; that of unhelpful ones is 1."),
     ] = None,
     network: Annotated[
-        str, typer.Option(help="max-over-time (which online trainers use), published, small or large.")
+        str, typer.Option(help="max-over-time (the online trainer's), published, small or large.")
     ] = "max-over-time",
     name: Annotated[
-        str | None, typer.Option(help="Name of the model. [default: the spec's, and -replayed]")
+        str | None, typer.Option(help="Name of the model. (default: the spec's name and -replayed)")
     ] = None,
-    publish: Annotated[bool, typer.Option("--publish", help="Put it on the bus, too.")] = False,
+    publish: Annotated[bool, typer.Option("--publish", help="Also publish it on the bus.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a reward model on the annotation log, or on a file of it, all over again."""
+    """Train a reward model from scratch on the annotation log, or on a file of it."""
     _one_thread()
     from consumers.labels.as_of import resolve_as_of
     from consumers.replay.offline_training import TrainingPlan, write_model
@@ -120,14 +124,14 @@ def train(
 def verify(
     settings: Settings,
     model: Annotated[
-        str | None, typer.Argument(help="Reward model, by its name or the beginning of it. [default: all]")
+        str | None, typer.Argument(help="Name of a reward model, or the beginning of it. (default: all)")
     ] = None,
-    labels: Annotated[bool, typer.Option(help="--no-labels leaves the label table out.")] = True,
+    labels: Annotated[bool, typer.Option(help="--no-labels skips the label table.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Make every version of the reward models again, and the label table; compare bit for bit.
+    """Rebuild every version of the reward models and the label table, and compare bit for bit.
 
-    Ends with exit code 1 if something is not identical.
+    Exits with code 1 if anything differs.
     """
     _one_thread()
     from consumers.replay.verify_labels import verify_labels
@@ -167,21 +171,19 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A model file, or the name of a model on the bus.")],
     spec: Annotated[
         str | None,
-        typer.Option(help="Hold it against the labels of this spec. [default: what it learned from]"),
+        typer.Option(help="Compare with the labels of this spec. (default: the spec that it was trained on)"),
     ] = None,
-    people: Annotated[bool, typer.Option("--people", help="Against people's verdicts alone.")] = False,
+    people: Annotated[bool, typer.Option("--people", help="Compare with people's verdicts only.")] = False,
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="Only the sixteenth of captions that no model learns from.")
+        bool, typer.Option("--held-out", help="Only the sixteenth of captions that no model is trained on.")
     ] = False,
-    threshold: Annotated[float, typer.Option(help="Probability above which it says yes.")] = 0.5,
-    worst: Annotated[
-        int, typer.Option(min=0, help="Show so many captions that it is most wrong about.")
-    ] = 10,
+    threshold: Annotated[float, typer.Option(help="Probability above which it predicts helpful.")] = 0.5,
+    worst: Annotated[int, typer.Option(min=0, help="Number of worst mistakes to show.")] = 10,
     as_of: AsOf = None,
     source: FromFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hold a reward model against labels: accuracy, ROC-AUC, Brier score, calibration, worst mistakes."""
+    """Compare a reward model with labels: accuracy, ROC-AUC, Brier score, calibration, mistakes."""
     _one_thread()
     from consumers.replay import evaluation
     from consumers.replay.judges import load_model, verdicts_of
@@ -201,14 +203,14 @@ def evaluate(
 def compare(
     settings: Settings,
     first: Annotated[str, typer.Argument(help=_JUDGE_HELP)],
-    second: Annotated[str, typer.Argument(help="The other one.")],
-    threshold: Annotated[float, typer.Option(help="Probability above which a model says yes.")] = 0.5,
-    show: Annotated[int, typer.Option(min=0, help="Show so many captions on which they differ.")] = 10,
+    second: Annotated[str, typer.Argument(help="The other judge, in the same form.")],
+    threshold: Annotated[float, typer.Option(help="Probability above which a model predicts helpful.")] = 0.5,
+    show: Annotated[int, typer.Option(min=0, help="Number of captions to show on which they differ.")] = 10,
     as_of: AsOf = None,
     source: FromFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hold two judges against each other: agreement, Cohen's kappa, and where they differ."""
+    """Compare two judges: agreement, Cohen's kappa, and captions on which they differ."""
     _one_thread()
     from consumers.replay.evaluation import agree
     from consumers.replay.judges import Judged, RewardModel, load_model, verdicts_of

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
     from schemas.records import EpisodeFinished
 
 _Spec = Annotated[
-    str | None, typer.Option(help="Reward captions by the labels of this spec (as --reward retrieval does).")
+    str | None, typer.Option(help="Reward captions by the labels of this spec, as --reward retrieval does.")
 ]
 _Model = Annotated[
-    str | None, typer.Option(help="Reward captions by this model, a file or a name on the bus, instead.")
+    str | None, typer.Option(help="Reward captions by this model instead: a file, or a name on the bus.")
 ]
-_Threshold = Annotated[float, typer.Option(help="p(helpful) above which the model rewards.")]
-_Coefficient = Annotated[float, typer.Option(help="Of the intrinsic reward.")]
-_Beta = Annotated[float, typer.Option(help="Exponent of the count of a caption in its episode.")]
-_AsOf = Annotated[str | None, typer.Option(help="Labels as they were: a time, offsets, or MODEL@VERSION.")]
+_Threshold = Annotated[float, typer.Option(help="p(helpful) above which a caption is rewarded.")]
+_Coefficient = Annotated[float, typer.Option(help="Coefficient of the intrinsic reward.")]
+_Beta = Annotated[float, typer.Option(help="Exponent of a caption's count in its episode.")]
+_AsOf = Annotated[
+    str | None, typer.Option(help="Labels as they were at a time, at offsets, or for MODEL@VERSION.")
+]
 
 
 def register(group: typer.Typer) -> None:
@@ -41,7 +43,10 @@ def register(group: typer.Typer) -> None:
 def episode(
     settings: Settings,
     name: Annotated[
-        str, typer.Argument(help="RUN/WORKER/ENVIRONMENT/EPISODE, or its beginning: the last that fits.")
+        str,
+        typer.Argument(
+            help="RUN/WORKER/ENVIRONMENT/EPISODE, or the beginning of it; the last match is played."
+        ),
     ] = "",
     spec: _Spec = None,
     model: _Model = None,
@@ -49,12 +54,14 @@ def episode(
     coefficient: _Coefficient = 1.0,
     beta: _Beta = 3.0,
     as_of: _AsOf = None,
-    speed: Annotated[float, typer.Option(min=0.0, help="Steps a second; 0: as fast as it goes.")] = 10.0,
+    speed: Annotated[
+        float, typer.Option(min=0.0, help="Steps per second; 0 for as fast as possible.")
+    ] = 10.0,
     to: Annotated[
-        Path | None, typer.Option(help="Write an asciicast (asciinema plays it) instead of showing it.")
+        Path | None, typer.Option(help="Write an asciicast file (for asciinema) instead of showing it.")
     ] = None,
 ) -> None:
-    """Play a recorded episode again, captions and rewards beside the map; tell if it is not the same."""
+    """Replay a recorded episode with captions and rewards beside the map; check that it is the same."""
 
     from infra.cli.playback_view import Asciicast, PlaybackView, Terminal
     from producers.nethack.episodes import other_version
@@ -84,17 +91,17 @@ def episode(
 
 def rewards(
     settings: Settings,
-    name: Annotated[str, typer.Argument(help="Run, or the beginning of an episode's name.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of a run, or the beginning of an episode's name.")] = "",
     spec: _Spec = None,
     model: _Model = None,
     threshold: _Threshold = 0.5,
     coefficient: _Coefficient = 1.0,
     beta: _Beta = 3.0,
     as_of: _AsOf = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many episodes, the last ones.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Number of episodes, the newest ones.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """What recorded episodes would have been rewarded under other labels, model, coefficient or β."""
+    """Show what recorded episodes would earn with other labels, model, coefficient or exponent."""
     from producers.nethack.episodes import other_version
     from producers.nethack.playback import frames
     from schemas.ids import episode_key

@@ -22,7 +22,7 @@ def report(
     settings: Settings,
     run: Annotated[str, typer.Argument(help="Name of a run in RUNS_DIR, or its folder.")],
 ) -> None:
-    """Write one self-contained HTML page with a run's curves, captions, settings and versions."""
+    """Write a self-contained HTML page with a run's curves, captions, settings and versions."""
     from learner.reporting.report import write_report
     from learner.run_files.judged_captions import JudgedCaption, judge_captions, kept_captions
     from learner.run_files.versions import keep_versions

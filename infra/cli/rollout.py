@@ -30,31 +30,31 @@ def rollout(
     task: Annotated[
         str | None,
         typer.Option(
-            help="score, oracle, staircase, staircase-level-3, gold, scout, keyroom-s5, …; "
-            "if not given, the checkpoint's or score."
+            help="score, oracle, staircase, gold, scout, keyroom-s5 or any other MiniHack environment. "
+            "(default: the checkpoint's, else score)"
         ),
     ] = None,
-    run: Annotated[str | None, typer.Option(help="Name of the run in published records.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Worker processes.")] = 1,
-    environments: Annotated[int, typer.Option(min=1, max=1024, help="Environments in each worker.")] = 4,
+    run: Annotated[str | None, typer.Option(help="Name of the run, for the published records.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of worker processes.")] = 1,
+    environments: Annotated[int, typer.Option(min=1, max=1024, help="Environments per worker.")] = 4,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps in all.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after this time.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after this many seconds.")] = None,
     episodes: Annotated[int | None, typer.Option(min=1, help="Stop after this many episodes in all.")] = None,
     max_episode_steps: Annotated[
-        int | None, typer.Option(min=1, help="Step limit of an episode; the task's own if not given.")
+        int | None, typer.Option(min=1, help="Step limit of an episode. (default: the task's own)")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Base seed; the same seed plays the same episodes.")
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Run folder or checkpoint file whose policy plays; random if not given."),
+        typer.Option(help="Run folder or checkpoint file whose policy plays. (default: play at random)"),
     ] = None,
     metrics_port: MetricsPort = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Play without learning: captions and episodes go to the bus. Without a limit it plays until stopped."""
+    """Play without learning, and publish captions and episodes. Plays until stopped unless limited."""
     set_up_logging(verbose)
     name = run or time.strftime("rollout-%Y%m%d-%H%M%S")
     if metrics_port is not None:

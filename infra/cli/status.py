@@ -33,18 +33,18 @@ def register(app: typer.Typer) -> None:
 
 def status(
     settings: Settings,
-    minutes: Annotated[float, typer.Option(min=0.1, help="What counts as lately, for rates.")] = 5.0,
-    price_in: Annotated[float, typer.Option(min=0, help="US dollars for a million tokens of prompts.")] = 0.0,
-    price_out: Annotated[
-        float, typer.Option(min=0, help="US dollars for a million tokens of answers.")
-    ] = 0.0,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="Minutes over which rates and latencies are taken.")
+    ] = 5.0,
+    price_in: Annotated[float, typer.Option(min=0, help="US dollars per million prompt tokens.")] = 0.0,
+    price_out: Annotated[float, typer.Option(min=0, help="US dollars per million answer tokens.")] = 0.0,
     metrics_port: Annotated[
         list[int] | None,
-        typer.Option(help="Look at the metrics of a process on this machine too; repeat it."),
+        typer.Option(help="Also show the metrics of a process on this machine; can be repeated."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lag, rates, labels, costs, latencies and model versions of a running system."""
+    """Show lag, rates, labels, costs, latencies and model versions of a running system."""
     from consumers.annotator.cost import Prices
     from consumers.status import system_status
     from infra.observability.scraping import scrape

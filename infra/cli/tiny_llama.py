@@ -23,21 +23,21 @@ PLAYED = ("keyroom-s5", "lockeddoor", "corridor-r3", "room-monster-5x5", "stairc
 """Where captions come from: rooms with keys, doors and monsters, and the full game."""
 
 _Specs = Annotated[
-    list[str] | None, typer.Option("--spec", help="Spec that it learns to answer; several may be given.")
+    list[str] | None, typer.Option("--spec", help="Spec that it learns to answer; can be repeated.")
 ]
-_Steps = Annotated[int, typer.Option(min=1, help="Steps of training, at most.")]
-_PlaySteps = Annotated[int, typer.Option(min=1, help="Random steps in each task.")]
+_Steps = Annotated[int, typer.Option(min=1, help="Maximum number of training steps.")]
+_PlaySteps = Annotated[int, typer.Option(min=1, help="Random steps to play in each task.")]
 _Width = Annotated[int, typer.Option(min=32, help="Width of the model, a multiple of 32.")]
 _Layers = Annotated[
-    int, typer.Option(min=1, help="Its layers. A larger one keeps a server busy as real models do.")
+    int, typer.Option(min=1, help="Number of layers. A larger model keeps a server as busy as real ones do.")
 ]
-_Seed = Annotated[int, typer.Option(min=0, help="Of the play, the weights and the exercises.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Seed of the play, the weights and the exercises.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
     group = typer.Typer(
-        help="The stand-in for a language model: trained here to answer as keyword rules do.",
+        help="Make a stand-in for a language model that answers as the keyword rules do.",
         no_args_is_help=True,
     )
     group.command("make")(make)
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
 def make(
     settings: Settings,
     out: Annotated[
-        Path | None, typer.Option(help="Folder. [default: models/tiny-llama under --runs-dir]")
+        Path | None, typer.Option(help="Folder for the model. (default: RUNS_DIR/models/tiny-llama)")
     ] = None,
     spec: _Specs = None,
     steps: _Steps = 2_000,
@@ -59,7 +59,7 @@ def make(
     layers: _Layers = 2,
     seed: _Seed = 0,
 ) -> None:
-    """Gather captions and train on them (about three minutes on two cores); needs make vllm."""
+    """Gather captions and train on them (about three minutes on two cores). Needs make vllm."""
     from consumers.tiny_llama.folder import default_folder
     from infra.vllm.environment import vllm_python
 
@@ -100,20 +100,20 @@ def captions(
     play_steps: _PlaySteps = 40_000,
     seed: _Seed = 0,
 ) -> None:
-    """Play at random and keep the captions; needs the game."""
+    """Play at random and write the captions to a file. Needs the game."""
     _gather(out, play_steps, seed, stop_event())
 
 
 def train(
     captions: Annotated[Path, typer.Option(help="The file of captions.")],
-    out: Annotated[Path, typer.Option(help="Folder for the model; what is there is replaced.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model; its contents are replaced.")],
     spec: _Specs = None,
     steps: _Steps = 2_000,
     width: _Width = 128,
     layers: _Layers = 2,
     seed: _Seed = 0,
 ) -> None:
-    """Train on captions; runs in vLLM's environment."""
+    """Train on captions. Runs in vLLM's environment."""
     _check(width)
     try:
         from consumers.tiny_llama.making import make as make_model
@@ -137,7 +137,7 @@ def _check(width: int) -> None:
 
     if width % HEAD:
         raise OnibusError(
-            f"--width {width} is no multiple of {HEAD}, the width of an attention head; choose one"
+            f"--width {width} is not a multiple of {HEAD}, the width of an attention head; choose one"
         )
 
 

@@ -14,7 +14,7 @@ from infra.settings import Settings
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(help="The topic table against a cluster.", no_args_is_help=True)
+    group = typer.Typer(help="Create and check the topics on a cluster.", no_args_is_help=True)
     group.command()(with_settings(create))
     group.command()(with_settings(check))
     group.command("list")(with_settings(list_topics))
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def create(settings: Settings, as_json: AsJson = False) -> None:
-    """Create what is missing. A topic that exists with other settings is named, never changed."""
+    """Create missing topics. A topic that exists with other settings is reported, never changed."""
     from infra.kafka.topic_admin import check_topics, create_topics
     from infra.kafka.topics import topic_table
 
@@ -38,7 +38,7 @@ def create(settings: Settings, as_json: AsJson = False) -> None:
 
 
 def check(settings: Settings, as_json: AsJson = False) -> None:
-    """Name each difference between the table and the cluster, and groups with too many members."""
+    """Report each difference between table and cluster, and groups with too many members."""
     from infra.kafka.topic_admin import check_topics, crowded_groups
 
     found, crowded = check_topics(settings), crowded_groups(settings)
@@ -53,7 +53,7 @@ def check(settings: Settings, as_json: AsJson = False) -> None:
 
 
 def list_topics(settings: Settings, as_json: AsJson = False) -> None:
-    """Show every topic: what it is for, and whether it is on the cluster as it must be."""
+    """List every topic with its purpose, and whether the cluster has it as it should be."""
     from rich.table import Table
 
     from infra.kafka.topic_admin import describe_topics, differences

@@ -20,17 +20,17 @@ def register(app: typer.Typer) -> None:
 def train_reward(
     settings: Settings,
     spec: Annotated[str, typer.Option(help="Name of the annotation spec to learn from.")] = "goals",
-    seed: Annotated[int, typer.Option(min=0, help="Of initial weights and mini-batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and mini-batches.")] = 0,
     network: Annotated[
         str,
-        typer.Option(help="max-over-time, published (the sizes that came with ONI), small or large."),
+        typer.Option(help="max-over-time, published (ONI's sizes), small or large."),
     ] = "max-over-time",
     metrics_port: MetricsPort = None,
     verbose: Verbose = False,
 ) -> None:
-    """Train a reward model on the annotations and publish its versions. Stopped, it goes on where it was.
+    """Train a reward model on the annotations and publish its versions.
 
-    One a spec: a second one takes over, and the first ends.
+    It continues where it was stopped. Run one per spec: a second one takes over, and the first one ends.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the weights' bits depend on it
     from consumers.reward_models.run import TrainOptions, run

@@ -104,5 +104,5 @@ def test_a_demo_whose_port_is_taken_advises_its_own_flag(tmp_path: Path) -> None
 
 def test_a_stand_in_whose_heads_do_not_fit_is_refused_before_anything_is_played(tmp_path: Path) -> None:
     result = run_onibus("tiny-llama", "make", "--width", "100", folder=tmp_path)
-    assert "--width 100 is no multiple of 32" in the_one_line(result)
+    assert "--width 100 is not a multiple of 32" in the_one_line(result)
     assert not list(tmp_path.rglob("*.captions.json"))
