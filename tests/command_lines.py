@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import typer
@@ -10,9 +11,15 @@ import typer
 from infra.cli.main import application
 
 
+@cache
+def onibus_command() -> Any:
+    """The whole command, as Typer makes it; made once, for it takes a tenth of a second."""
+    return typer.main.get_command(application())
+
+
 def complaint(words: Iterable[str]) -> str:
     """What is wrong with these arguments of ``onibus``, or nothing: unknown commands and flags."""
-    command: Any = typer.main.get_command(application())
+    command = onibus_command()
     flags: list[str] = []
     for word in words:
         if word.startswith("-"):

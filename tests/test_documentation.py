@@ -7,18 +7,17 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import pytest
-import typer
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from infra.cli.main import application
+from infra.demo.session import ANNOTATED, TRAINED
 from infra.observability import metrics
 from infra.settings import Settings
-from learner.options import make_options
-from tests.command_lines import complaint
+from learner.options import Reward, make_options
+from tests.command_lines import complaint, onibus_command
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -77,7 +76,7 @@ def test_a_wrong_command_would_be_found() -> None:
 
 
 def test_every_command_has_an_entry_in_the_operations_page() -> None:
-    command: Any = typer.main.get_command(application())
+    command = onibus_command()
     page = (DOCS / "operations.md").read_text()
     assert not [name for name in command.commands if f"`onibus {name}" not in page]
 
@@ -180,6 +179,13 @@ def test_the_defaults_of_a_run_are_those_of_the_options() -> None:
     assert not missing
 
 
+def test_the_readme_says_which_rewards_need_annotators_and_a_trainer() -> None:
+    row = r"^\| `(\w+)` \| .* \| (\S+?),?(?: with .*)? \| (\S+) \| .* \|$"
+    rows = re.findall(row, README.read_text(), re.MULTILINE)
+    needs = {reward: (annotators == "**yes**", trainer == "**yes**") for reward, annotators, trainer in rows}
+    assert needs == {reward: (reward in ANNOTATED, reward in TRAINED) for reward in get_args(Reward)}
+
+
 def test_the_layers_of_the_architecture_page_are_those_that_are_checked() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = {
@@ -202,7 +208,7 @@ def test_the_citation_is_of_this_version() -> None:
 
 def settings_rows() -> Iterator[str]:
     """The rows of the settings page: name in onibus.toml, environment variable, flag, default, meaning."""
-    command: Any = typer.main.get_command(application())
+    command = onibus_command()
     flags = {flag for option in command.commands["topics"].commands["check"].params for flag in option.opts}
     for name, field in Settings.model_fields.items():
         flag = f"--{name.replace('_', '-')}"

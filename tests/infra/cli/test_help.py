@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import typer
 
-from infra.cli.main import application
+from tests.command_lines import onibus_command
 
 ODD = re.compile(
     r"\b(nobody|for ever|mend\w*|it is none|is no (?:number|verdict)|repeatable|"
@@ -21,7 +20,7 @@ ODD = re.compile(
 
 def every_command() -> Iterator[tuple[str, Any]]:
     """Path and command, groups included."""
-    waiting: list[tuple[str, Any]] = [("onibus", typer.main.get_command(application()))]
+    waiting: list[tuple[str, Any]] = [("onibus", onibus_command())]
     while waiting:
         path, command = waiting.pop()
         yield path, command
