@@ -9,6 +9,7 @@ from sys import intern
 from typing import Any
 
 from consumers.labels.annotation_log_reader import LoggedAnnotation
+from consumers.verdict_in_force import overrides, verdict_of
 from schemas.records import Annotation, Origin, Verdict
 
 
@@ -58,10 +59,10 @@ class FoldedLabel:
 class LabelFold:
     """The newest verdict on each subject under each spec; a person's stands over a model's until withdrawn.
 
-    That is the rule of :class:`~consumers.reward_models.labelled_captions.LabelledCaptions`, of which it
-    differs in keeping who, when and how much. Annotations of a subject are applied in the order of their
-    partition; that of different partitions makes no difference. Memory grows with subjects, not annotations:
-    1.1 to 1.4 KB each, words and reasons of the usual length included (``onibus bench replay``).
+    The rule is in :mod:`consumers.verdict_in_force`; this keeps who, when and how much, too. Annotations of
+    a subject are applied in the order of their partition; that of different partitions makes no difference.
+    Memory grows with subjects, not annotations: 1.1 to 1.4 KB each, words and reasons of the usual length
+    included (``onibus bench replay``).
     """
 
     def __init__(self, logged: Iterable[LoggedAnnotation] = ()) -> None:
@@ -99,15 +100,10 @@ class LabelFold:
         before.latency_us += annotation.latency_us
 
 
-def overrides(annotation: Annotation, by_person: bool) -> bool:
-    """Whether an annotation decides over an earlier one, which may be a person's."""
-    return not by_person or annotation.origin in (Origin.HUMAN, Origin.WITHDRAWAL)
-
-
 def _folded(logged: LoggedAnnotation, annotation: Annotation, before: FoldedLabel | None) -> FoldedLabel:
     """The label that ``annotation`` decides; arguments by place are taken in twice as fast as by name."""
     origin = annotation.origin
-    verdict = None if origin is Origin.WITHDRAWAL else annotation.verdict
+    verdict = verdict_of(annotation)
     if before is None:
         spec_id, subject_id, texts = annotation.spec_id, annotation.subject_id, annotation.texts
         by_annotators, annotations, tokens_in, tokens_out, latency_us = None, 1, 0, 0, 0

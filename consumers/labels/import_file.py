@@ -9,13 +9,14 @@ from hashlib import blake2b
 
 from consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation, of_specs
 from consumers.labels.export import AnnotationFile
-from consumers.labels.fold import FoldedLabel, LabelFold, overrides
+from consumers.labels.fold import FoldedLabel, LabelFold
 from consumers.labels.writer import Change, LabelWriter
 from consumers.specs.spec_file import publish_specs
+from consumers.verdict_in_force import is_by_person, overrides, verdict_of
 from infra.kafka.codecs import codec_for
 from infra.settings import Settings
 from schemas import codec, ids
-from schemas.records import Annotation, Origin
+from schemas.records import Annotation
 
 _DIGEST_BYTES = 16
 
@@ -97,7 +98,7 @@ def _digest(annotation: Annotation) -> bytes:
 
 
 def _is_older(annotations: Sequence[Annotation], before: FoldedLabel) -> bool:
-    brings_person = any(a.origin is Origin.HUMAN for a in annotations) and not before.by_person
+    brings_person = any(map(is_by_person, annotations)) and not before.by_person
     return not brings_person and max(a.annotated_at for a in annotations) < before.annotated_at
 
 
@@ -106,15 +107,14 @@ def _decides(annotations: Sequence[Annotation], before: FoldedLabel | None) -> A
     for annotation in annotations:
         if overrides(annotation, by_person):
             decides = annotation
-            by_person = annotation.origin is Origin.HUMAN
+            by_person = is_by_person(annotation)
     return decides
 
 
 def _changes_label(decides: Annotation | None, before: FoldedLabel | None) -> bool:
     if decides is None:
         return False
-    now = None if decides.origin is Origin.WITHDRAWAL else decides.verdict
-    return now != (before.verdict if before else None)
+    return verdict_of(decides) != (before.verdict if before else None)
 
 
 def _partition(row: LoggedAnnotation, before: FoldedLabel | None, theirs: int, ours: int) -> int:

@@ -13,6 +13,7 @@ from itertools import islice
 
 from kafka import KafkaProducer
 
+from consumers.verdict_in_force import verdict_of
 from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.codecs import codec_for
@@ -26,7 +27,7 @@ from infra.kafka.transactions import (
 )
 from infra.settings import Settings
 from schemas import ids
-from schemas.records import Annotation, Label, Origin
+from schemas.records import Annotation, Label
 
 _log = logging.getLogger(__name__)
 
@@ -151,10 +152,10 @@ class LabelWriter:
 
 def _label(annotation: Annotation, partition: int) -> Label | None:
     """The label that an annotation makes; None for a withdrawal."""
-    if annotation.origin is Origin.WITHDRAWAL or annotation.verdict is None:
+    if (verdict := verdict_of(annotation)) is None:
         return None
     return Label(
-        verdict=annotation.verdict,
+        verdict=verdict,
         caption_partition=partition,
         caption_offset=NO_SOURCE,
         observed_at=annotation.observed_at,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.labels.annotation_log_reader import LoggedAnnotation
+from consumers.labels.fold import LabelFold
 from consumers.reward_models.character_cnn import (
     CLASSES,
     SCORE,
@@ -25,7 +26,7 @@ from consumers.reward_models.publisher import newest_version
 from infra.errors import OnibusError
 from infra.kafka.codecs import codec_for
 from infra.settings import Settings
-from schemas.records import Kind, Origin, Verdict
+from schemas.records import Kind, Verdict
 
 YES = {Kind.JUDGE_ONE: Verdict.HELPFUL, Kind.COMPARE_TWO: Verdict.FIRST}
 """The verdict whose probability a model gives; :data:`NO` the other one. What is neither counts not."""
@@ -51,18 +52,14 @@ class Verdicts:
 
 def verdicts_of(logged: Iterable[LoggedAnnotation], spec_id: bytes) -> Verdicts:
     """The newest verdicts under one spec. A withdrawal takes back both a person's and an annotator's."""
-    people, annotators = dict[bytes, Judged](), dict[bytes, Judged]()
-    for one in logged:
-        annotation = one.annotation
-        if annotation is None or annotation.spec_id != spec_id:
-            continue
-        if annotation.origin is Origin.WITHDRAWAL or annotation.verdict is None:
-            people.pop(annotation.subject_id, None)
-            annotators.pop(annotation.subject_id, None)
-            continue
-        whose = people if annotation.origin is Origin.HUMAN else annotators
-        whose[annotation.subject_id] = Judged(annotation.texts, annotation.verdict)
-    return Verdicts(annotators | people, people, annotators)
+    fold = LabelFold(
+        one for one in logged if one.annotation is not None and one.annotation.spec_id == spec_id
+    )
+    return Verdicts(
+        {one.subject_id: Judged(one.texts, one.verdict) for one in fold if one.verdict is not None},
+        {one.subject_id: Judged(one.texts, one.verdict) for one in fold if one.verdict and one.by_person},
+        {one.subject_id: Judged(one.texts, one.by_annotators) for one in fold if one.by_annotators},
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from schemas.records import Annotation, Origin, Verdict
+from consumers.verdict_in_force import is_by_person, overrides, verdict_of
+from schemas.records import Annotation, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ Entry = TypeVar("Entry", bound=Judged)
 
 
 class VerdictFold(Generic[Entry]):
-    """The newest verdict on each subject; a person's stands over a model's, a withdrawn one is out.
+    """The verdict in force on each subject (:mod:`consumers.verdict_in_force`); a withdrawn one is out.
 
     Annotations of a subject must be applied in the order of its partition; that of different partitions
     makes no difference. A data set says by :meth:`_entry` what it keeps of an annotation.
@@ -45,14 +46,11 @@ class VerdictFold(Generic[Entry]):
         self.newest_annotated_at = max(self.newest_annotated_at, annotation.annotated_at)
         subject = annotation.subject_id
         before = self._entries.get(subject)
-        if annotation.origin is Origin.WITHDRAWAL or annotation.verdict is None:
+        if before is not None and not overrides(annotation, before.by_human):
+            return
+        if (verdict := verdict_of(annotation)) is None:
             self._put(subject, before, None)
-            return
-        by_human = annotation.origin is Origin.HUMAN
-        if before is not None and before.by_human and not by_human:
-            return
-        entry = self._entry(annotation, annotation.verdict, by_human)
-        if entry is not None:
+        elif (entry := self._entry(annotation, verdict, is_by_person(annotation))) is not None:
             self._put(subject, before, entry)
 
     def count(self, verdict: Verdict, *, held_out: bool) -> int:

@@ -6,20 +6,18 @@ Where a model rewarded, the captions that it scored and their last scores, which
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from infra.kafka.clients import read_all
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
+from consumers.labels.as_of import annotations_as_of
+from consumers.labels.filter import WITHDRAWN
+from consumers.labels.fold import FoldedLabel, LabelFold
 from infra.settings import Settings
 from learner.run_files.caption_tally import CaptionTally
 from learner.run_files.scored_captions import kept_scores
 from learner.run_files.specs import found_specs
-from schemas.codec import Codec, DecodeError
-from schemas.ids import lookup_id, split_label_key
-from schemas.records import Annotation
+from schemas.ids import LABEL_KEY_BYTES, lookup_id, split_label_key
 
 JUDGED_FILE = "judged.json"
 KEPT = 200
@@ -32,7 +30,8 @@ class JudgedCaption:
 
     Attributes:
         text: the caption.
-        verdict: the newest verdict on it; where there is none, what its model made of it.
+        verdict: in force for it, by the rule of the label table (:mod:`consumers.verdict_in_force`), with the
+            names of the specifications where the run has several; where there is none, its model's score.
         reason: what the judge gave as its reason.
         steps: steps of the run that brought it about.
         reward: intrinsic reward that they earned in all.
@@ -51,32 +50,31 @@ def judge_captions(settings: Settings, folder: Path) -> list[JudgedCaption]:
     Reads the whole annotation log; memory is bounded by the captions of the run.
 
     Raises:
-        OnibusError: the cluster or the topic is away.
+        OnibusError: the cluster or the topic is away, or the log is not whole.
     """
-    totals = CaptionTally.load(folder).totals
-    specs = set(found_specs(folder).values())
-    codec = codec_for(settings)
-    newest: dict[int, Annotation] = {}
-    for records in read_all(settings, TopicNames(settings.topic_prefix).annotations):
-        for record in records:
-            annotation = _of_run(codec, record.key, record.value, specs, totals)
-            if annotation is not None:
-                newest[lookup_id(annotation.subject_id)] = annotation
-    judged = [
-        JudgedCaption(
-            text=" | ".join(annotation.texts),
-            verdict=annotation.verdict.value if annotation.verdict else "withdrawn",
-            reason=annotation.reason,
-            steps=totals[caption].steps,
-            reward=totals[caption].reward,
-        )
-        for caption, annotation in newest.items()
-    ]
-    judged += [
-        JudgedCaption(s.text, f"score {s.score:.2f}", "", totals[caption].steps, totals[caption].reward)
-        for caption, s in kept_scores(folder).items()
-        if caption in totals and caption not in newest
-    ]
+    totals, names = CaptionTally.load(folder).totals, {i: name for name, i in found_specs(folder).items()}
+
+    def is_of_run(key: bytes) -> bool:
+        if len(key) != LABEL_KEY_BYTES:
+            return False
+        spec_id, subject_id = split_label_key(key)
+        return spec_id in names and lookup_id(subject_id) in totals
+
+    labels: dict[int, list[FoldedLabel]] = {}
+    for label in LabelFold(annotations_as_of(settings, None, is_of_run)):
+        labels.setdefault(lookup_id(label.subject_id), []).append(label)
+    scores = kept_scores(folder)
+    judged = []
+    for caption, total in totals.items():
+        about = labels.get(caption, [])
+        in_force = [label for label in about if label.verdict is not None]
+        if in_force or (about and caption not in scores):
+            said = (about[0].text, *_said(in_force or about, names))
+        elif caption in scores:
+            said = (scores[caption].text, f"score {scores[caption].score:.2f}", "")
+        else:
+            continue
+        judged.append(JudgedCaption(*said, total.steps, total.reward))
     judged.sort(key=lambda c: (c.reward, c.steps), reverse=True)
     by_steps = sorted(judged, key=lambda c: c.steps, reverse=True)
     kept = {c.text: c for c in [*judged[: KEPT // 2], *by_steps[: KEPT // 2]]}
@@ -91,14 +89,17 @@ def kept_captions(folder: Path) -> list[JudgedCaption] | None:
     return [JudgedCaption(**row) for row in json.loads(path.read_text())] if path.exists() else None
 
 
-def _of_run(
-    codec: Codec, key: bytes | None, value: bytes | None, specs: set[bytes], totals: Mapping[int, object]
-) -> Annotation | None:
-    """The annotation, if it is of these specifications and captions; others are not even decoded."""
-    try:
-        spec, subject = split_label_key(key or b"")
-        if spec not in specs or lookup_id(subject) not in totals:
-            return None
-        return codec.decode(Annotation, value)
-    except (DecodeError, ValueError):
-        return None  # not ours to report: consumers count unreadable records
+def _said(labels: Sequence[FoldedLabel], names: Mapping[bytes, str]) -> tuple[str, str]:
+    """Verdict and reason; with the names of their specifications if the run has several."""
+    ordered = sorted(labels, key=lambda label: names[label.spec_id])
+    verdicts = [WITHDRAWN if label.verdict is None else label.verdict.value for label in ordered]
+    reasons = [label.reason for label in ordered]
+    if len(names) == 1:
+        return verdicts[0], reasons[0]
+
+    def named(words: Sequence[str]) -> str:
+        return "; ".join(
+            f"{names[label.spec_id]}: {word}" for label, word in zip(ordered, words, strict=True) if word
+        )
+
+    return named(verdicts), named(reasons)
