@@ -180,7 +180,7 @@ class _Redriver:
     def __init__(self, settings: Settings) -> None:
         self._settings, self._names = settings, TopicNames(settings.topic_prefix)
         self._codec: Codec = codec_for(settings)
-        self._labels = LabelTable(self._codec, self._names.labels)
+        self._labels = LabelTable(self._codec)
         self._sent: set[bytes | None] = set()
 
     def plan(self, selection: Selection) -> list[tuple[Entry, Fate]]:

@@ -163,7 +163,7 @@ def _decoded(settings: Settings, codec: Codec, topic: str, kind: type[R]) -> Ite
 
 
 def _labels(settings: Settings, codec: Codec, topic: str) -> LabelTable:
-    table = LabelTable(codec, topic)
+    table = LabelTable(codec)
     for records in clients.read_all(settings, topic):
         table.apply([r.key for r in records], [r.value for r in records])
     return table

@@ -56,10 +56,12 @@ class Writer(NamedTuple):
     Attributes:
         schema: to resolve against the reader's.
         guarded: the same, in which a negative index is an error; it is read with first.
+        is_current: whether a body written with it is, byte for byte, one of the current schema.
     """
 
     schema: Any
     guarded: Any
+    is_current: bool
 
 
 class RecordBody:
@@ -113,7 +115,8 @@ class RecordBody:
         if name != self.document["name"]:
             raise self.error(f"written as {name or document}, which is something else")
         try:
-            return Writer(parse(document), _with_choices(parse(document)))
+            is_current = schema_fingerprint(document) == schema_fingerprint(self.document)
+            return Writer(parse(document), _with_choices(parse(document)), is_current)
         except Exception as error:  # from outside: a registry or a file; fastavro raises several kinds
             raise self.error(f"its schema cannot be read: {error}") from error
 

@@ -64,10 +64,13 @@ class Codec(Protocol):
             RegistryError: as for :meth:`encode`.
         """
 
-    def header(self, topic: str, record_type: type[Record]) -> bytes:
-        """The bytes that start every value of this type written to ``topic`` with the current schema.
+    def current_header(self, record_type: type[Record], value: bytes) -> bytes | None:
+        """What stands before the Avro body of ``value`` if the current schema wrote it; else None.
 
-        The Avro body follows; for a bulk reader that looks at fixed places.
+        Other values that start with it were written likewise: for a bulk reader that looks at fixed places.
+
+        Raises:
+            RegistryError: as for :meth:`encode`; nothing is registered.
         """
 
 
@@ -95,9 +98,10 @@ class SingleObjectCodec:
         assert isinstance(record, record_type)
         return record
 
-    def header(self, topic: str, record_type: type[Record]) -> bytes:
-        """See :meth:`Codec.header`; the topic makes no difference here."""
-        return self._forms[record_type].header
+    def current_header(self, record_type: type[Record], value: bytes) -> bytes | None:
+        """See :meth:`Codec.current_header`."""
+        header = self._forms[record_type].header
+        return header if value.startswith(header) else None
 
 
 def encode(record: Record) -> bytes:
@@ -117,7 +121,7 @@ def decode(record_type: type[R], data: bytes | None) -> R:
 
 def header(record_type: type[Record]) -> bytes:
     """The 10 bytes that start every single-object value written with the type's current schema."""
-    return _DEFAULT.header("", record_type)
+    return _header(schema_document(record_type))
 
 
 class _Form:

@@ -50,7 +50,7 @@ class LabelFeed:
 
     def add(self, partition: int) -> LabelTable:
         """Begin to read a partition of ``labels`` from its beginning; the table fills with every poll."""
-        table = self._tables[partition] = LabelTable(self._codec, self._topic)
+        table = self._tables[partition] = LabelTable(self._codec)
         self._assign()
         self._consumer.seek_to_beginning(self._of(partition))
         return table

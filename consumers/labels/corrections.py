@@ -210,7 +210,7 @@ class AskingAgain:
 
     def wait(self, seconds: float, progress: Callable[[int], None] = lambda _: None) -> int:
         """Wait until all are judged, ``seconds`` at most; how many are not."""
-        table = LabelTable(codec_for(self._settings), TopicNames(self._settings.topic_prefix).labels)
+        table = LabelTable(codec_for(self._settings))
         reader = LabelReader(self._settings, table)
         reader.load()
         reader.start()

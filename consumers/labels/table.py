@@ -43,12 +43,11 @@ class LabelTable:
 
     Args:
         codec: reads the values; by default single-object encoding.
-        topic: full name of the topic, which the codec may ask for.
     """
 
-    def __init__(self, codec: Codec | None = None, topic: str = "labels") -> None:
+    def __init__(self, codec: Codec | None = None) -> None:
         self._codec = SingleObjectCodec() if codec is None else codec
-        self._topic = topic
+        self._start = b""
         self._stores: dict[bytes, LabelStore] = {}
         self._newest: dict[bytes, int] = {}
 
@@ -137,7 +136,9 @@ class LabelTable:
 
     def _codes(self, values: Sequence[bytes | None]) -> NDArray[np.uint8]:
         """Verdict code of each value, uint8: 0 for a withdrawal, 255 for what cannot be read."""
-        start = self._codec.header(self._topic, Label)
+        start = self._current_start(values)
+        if not start:
+            return np.array([self._decoded_code(value) for value in values], np.uint8)
         size = len(start) + _SHORTEST_BODY
         blank = bytes(size)
         heads = [blank if value is None else value[:size] for value in values]
@@ -150,6 +151,13 @@ class LabelTable:
         for place in np.flatnonzero(codes == _BAD):
             codes[place] = self._decoded_code(values[place])
         return codes
+
+    def _current_start(self, values: Sequence[bytes | None]) -> bytes:
+        """The bytes that start values of the current schema; empty until one was seen."""
+        if not self._start:
+            headers = (self._codec.current_header(Label, value) for value in values if value is not None)
+            self._start = next(filter(None, headers), b"")
+        return self._start
 
     def _decoded_code(self, value: bytes | None) -> int:
         """The slow way, for older schemas: decode the whole record."""

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from schemas.avro_body import SCHEMA_FILES, Document, RecordBody, Writer
-from schemas.errors import RegistryError
+from schemas.errors import DecodeError, RegistryError
 from schemas.records import Record
 
 MAGIC = b"\x00"
@@ -60,7 +60,7 @@ class ConfluentCodec:
     def encode(self, topic: str, record: Record) -> bytes:
         """See :meth:`schemas.codec.Codec.encode`."""
         record_type = type(record)
-        return self.header(topic, record_type) + self._bodies[record_type].encode(record)
+        return self._header(topic, record_type) + self._bodies[record_type].encode(record)
 
     def decode(self, record_type: type[R], data: bytes | None) -> R:
         """See :meth:`schemas.codec.Codec.decode`."""
@@ -74,8 +74,18 @@ class ConfluentCodec:
         assert isinstance(record, record_type)
         return record
 
-    def header(self, topic: str, record_type: type[Record]) -> bytes:
-        """See :meth:`schemas.codec.Codec.header`; registers the schema the first time."""
+    def current_header(self, record_type: type[Record], value: bytes) -> bytes | None:
+        """See :meth:`schemas.codec.Codec.current_header`."""
+        if len(value) < HEADER_BYTES or value[:1] != MAGIC:
+            return None
+        try:
+            writer = self._writer(record_type, int.from_bytes(value[1:HEADER_BYTES], "big"))
+        except DecodeError:
+            return None
+        return value[:HEADER_BYTES] if writer.is_current else None
+
+    def _header(self, topic: str, record_type: type[Record]) -> bytes:
+        """What starts every value of this type on ``topic``; registers the schema the first time."""
         key = (topic, record_type)
         if key not in self._headers:
             schema_id = self._registry.register(f"{topic}-value", self._bodies[record_type].document)

@@ -21,7 +21,6 @@ from consumers.labels.table import LabelTable
 from consumers.specs.spec_file import read_specs
 from infra.errors import OnibusError
 from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
 from infra.settings import Settings
 from learner.options import COMPARED, LearnOptions
 from learner.rewards.frozen import FIXED, fix_judges
@@ -63,7 +62,7 @@ class RewardSource:
     def __init__(self, settings: Settings, options: LearnOptions, folder: Path) -> None:
         self._settings, self._options, self._folder = settings, options, folder
         self._codec = codec_for(settings)
-        self._table = LabelTable(self._codec, TopicNames(settings.topic_prefix).labels)
+        self._table = LabelTable(self._codec)
         self._reader: LabelReader | None = None
         device = "cuda" if options.device == "gpu" else "cpu"
         self._models = ModelScores(ranks=options.reward in COMPARED, device=device)
