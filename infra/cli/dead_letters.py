@@ -18,6 +18,7 @@ from infra.settings import Settings
 
 if TYPE_CHECKING:
     from consumers.dead_letters import Entry, Selection
+    from schemas.codec import Codec
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _MICROSECONDS = 1_000_000
@@ -51,10 +52,11 @@ def list_letters(
 ) -> None:
     """List what was given up, why, and whether it was sent again."""
     from consumers.dead_letters import entries
+    from infra.kafka.codecs import codec_for
 
-    names = _spec_names(settings)
+    names, codec = _spec_names(settings), codec_for(settings)
     selection = _selection(names, reason, since, until, spec)
-    rows = [_row(entry, names) for entry in entries(settings) if selection.holds(entry.letter)]
+    rows = [_row(entry, names, codec) for entry in entries(settings) if selection.holds(entry.letter)]
     if as_json:
         echo(json.dumps(rows, indent=2))
         return
@@ -127,7 +129,7 @@ def _moment(flag: str, text: str | None) -> int | None:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * _MICROSECONDS)
 
 
-def _row(entry: Entry, names: dict[bytes, str]) -> dict[str, Any]:
+def _row(entry: Entry, names: dict[bytes, str], codec: Codec) -> dict[str, Any]:
     letter = entry.letter
     return {
         "offset": entry.offset,
@@ -135,20 +137,20 @@ def _row(entry: Entry, names: dict[bytes, str]) -> dict[str, Any]:
         "component": letter.component,
         "source": f"{letter.source_topic} {letter.source_partition}@{letter.source_offset}",
         "spec": None if letter.spec_id is None else names.get(letter.spec_id, letter.spec_id.hex()),
-        "caption": _caption(letter.original_value),
+        "caption": _caption(letter.original_value, codec),
         "reason": letter.reason,
         "attempts": letter.attempts,
         "redriven_at": None if entry.redriven_at is None else _when(entry.redriven_at),
     }
 
 
-def _caption(value: bytes | None) -> str | None:
-    """The text of a caption record in single-object form, if it is one."""
-    from schemas.codec import DecodeError, decode
+def _caption(value: bytes | None, codec: Codec) -> str | None:
+    """The text of a caption record, if it is one."""
+    from schemas.errors import DecodeError
     from schemas.records import CaptionObserved
 
     try:
-        return decode(CaptionObserved, value).text
+        return codec.decode(CaptionObserved, value).text
     except DecodeError:
         return None
 
