@@ -17,14 +17,21 @@ from consumers.reward_models.version_log import read_updates
 from infra.errors import OnibusError
 from infra.kafka.codecs import codec_for
 from infra.settings import Settings
+from infra.times import parse_time
 from schemas.records import RewardUpdate
 
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
+_ELSE_ACCEPTED = ", offsets such as 0:120,1:98 or a version such as goals-453e128414aba53c@12"
 _VERSION = re.compile(r"(?P<model>.+)@(?P<version>\d+)")
 
 
-def resolve_as_of(settings: Settings, source: AnnotationSource, text: str | None) -> dict[int, int]:
+def resolve_as_of(
+    settings: Settings, source: AnnotationSource, text: str | None, flag: str = "--as-of"
+) -> dict[int, int]:
     """By partition the first annotation offset that does not count; without a text, the end.
+
+    Args:
+        flag: what the text was given to, for errors.
 
     Raises:
         OnibusError: the text says nothing that is understood, a partition is not named, or no such version.
@@ -34,16 +41,14 @@ def resolve_as_of(settings: Settings, source: AnnotationSource, text: str | None
     if _OFFSETS.fullmatch(text):
         given = {int(number): int(offset) for number, offset in (p.split(":") for p in text.split(","))}
         if missing := sorted(source.ends.keys() - given.keys()):
-            raise OnibusError(
-                f"--as-of names no offset of partition {missing[0]}; name one of each partition"
-            )
+            raise OnibusError(f"{flag} names no offset of partition {missing[0]}; name one of each partition")
         return given
     if match := _VERSION.fullmatch(text):
         update = _update(settings, match["model"], int(match["version"]))
         return dict.fromkeys(source.ends, 0) | offsets_of(update)
-    written_at = parse_time(text, "--as-of")
+    written_at = parse_time(text, flag, else_accepted=_ELSE_ACCEPTED)
     if written_at > datetime.now(UTC):
-        raise OnibusError(f"--as-of {text} is not over yet; leave it out for everything that there is")
+        raise OnibusError(f"{flag} {text} is not over yet; leave it out for everything that there is")
     return source.offsets_at(int(written_at.timestamp() * 1000))
 
 
@@ -72,25 +77,6 @@ def labels_as_of(settings: Settings, as_of: str | None, spec_ids: Iterable[bytes
 def offsets_of(update: RewardUpdate) -> dict[int, int]:
     """By partition the first annotation offset that a version has not seen."""
     return {int(number): offset for number, offset in update.annotation_offsets.items()}
-
-
-def parse_time(text: str, flag: str) -> datetime:
-    """A time in ISO 8601; UTC unless it names its zone.
-
-    Raises:
-        OnibusError: it is none.
-    """
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise OnibusError(
-            f"{flag} {text}: not understood; give a time such as 2026-11-23T12:00"
-            + (
-                ", offsets such as 0:120,1:98 or a version such as goals-453e128414aba53c@12"
-                * (flag == "--as-of")
-            )
-        ) from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def offsets_text(offsets: Mapping[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""A Llama of 1.5 million parameters that stands in for a language model where none can be had.
+"""A Llama of 0.46 million parameters that stands in for a language model where none can be had.
 
 It learns here, within minutes, to answer as the keyword rules of our specs do, from captions of random play.
 It knows nothing else: it is there so that everything around a real model (server, constrained answers,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,18 +13,18 @@ from infra.cli.options import AsJson, with_settings
 from infra.errors import OnibusError
 from infra.process.terminal import console, echo, printable
 from infra.settings import Settings
+from infra.times import TIME_HELP, parse_time
 
 if TYPE_CHECKING:
     from consumers.dead_letters import Entry, Selection
     from schemas.codec import Codec
 
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _MICROSECONDS = 1_000_000
 
 _Reason = Annotated[str, typer.Option(help="Only those whose reason contains this text.")]
 _Since = Annotated[
     str | None,
-    typer.Option(help="Only those since this time: 2026-11-24T08:00 (UTC), or 30m, 2h, 1d ago."),
+    typer.Option(help=f"Only those since this time: {TIME_HELP}."),
 ]
 _Until = Annotated[str | None, typer.Option(help="Only those before this time, in the format of --since.")]
 _Spec = Annotated[str | None, typer.Option(help="Only those of this spec: its name or its id.")]
@@ -118,15 +116,7 @@ def _spec_names(settings: Settings) -> dict[bytes, str]:
 
 def _moment(flag: str, text: str | None) -> int | None:
     """Microseconds since the epoch."""
-    if text is None:
-        return None
-    if ago := re.fullmatch(r"(\d+)([smhd])", text):
-        return int((time.time() - int(ago[1]) * _UNITS[ago[2]]) * _MICROSECONDS)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise OnibusError(f"{flag} {text!r} is not a time; write 2026-11-24T08:00, or 30m, 2h, 1d") from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * _MICROSECONDS)
+    return None if text is None else int(parse_time(text, flag).timestamp() * _MICROSECONDS)
 
 
 def _row(entry: Entry, names: dict[bytes, str], codec: Codec) -> dict[str, Any]:

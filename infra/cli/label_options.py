@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.errors import OnibusError
+from infra.times import TIME_HELP
 
 if TYPE_CHECKING:
     from consumers.labels.filter import LabelFilter
@@ -48,12 +49,12 @@ Annotator = Annotated[str | None, typer.Option(help="Name of the annotator or pe
 OriginOption = Annotated[
     Origin | None, typer.Option(help="Kind of answer: from a model, the rules, a person, or a withdrawal.")
 ]
-Since = Annotated[str | None, typer.Option(help="Annotated at or after this time: 2026-11-23T12:00 (UTC).")]
-Before = Annotated[str | None, typer.Option(help="Annotated before this time.")]
+Since = Annotated[str | None, typer.Option(help=f"Annotated at or after this time: {TIME_HELP}.")]
+Before = Annotated[str | None, typer.Option(help="Annotated before this time, in the format of --since.")]
 AsOf = Annotated[
     str | None,
     typer.Option(
-        help="Labels as they were at a time (2026-11-23T12:00), at offsets of the annotation log "
+        help=f"Labels as they were at a time ({TIME_HELP}), at offsets of the annotation log "
         "(0:120,1:98,…) or for a version of a reward model (MODEL@12)."
     ),
 ]
@@ -74,8 +75,8 @@ def label_filter(
     before: str | None,
 ) -> LabelFilter:
     """What the flags choose."""
-    from consumers.labels.as_of import parse_time
     from consumers.labels.filter import LabelFilter
+    from infra.times import parse_time
     from schemas.records import Origin as RecordOrigin
 
     chosen = specs.chosen(spec)

@@ -19,6 +19,7 @@ from infra.cli.options import AsJson, with_settings
 from infra.errors import OnibusError
 from infra.process.terminal import echo
 from infra.settings import Settings
+from infra.times import TIME_HELP
 
 if TYPE_CHECKING:
     from consumers.labels.annotation_log_reader import AnnotationSource, LoggedAnnotation
@@ -66,7 +67,7 @@ def train(
     until: Annotated[
         str | None,
         typer.Option(
-            help="Use annotations written before a time (2026-11-23T12:00), offsets (0:120,1:98,…) or a "
+            help=f"Use annotations written before a time ({TIME_HELP}), offsets (0:120,1:98,…) or a "
             "version of a reward model (MODEL@12). (default: everything)"
         ),
     ] = None,
@@ -100,7 +101,7 @@ def train(
             name or f"{specs[spec_id].name}-replayed",
             spec_id,
             specs[spec_id],
-            resolve_as_of(settings, annotations, until),
+            resolve_as_of(settings, annotations, until, "--until"),
             seed,
             steps,
             threshold,
