@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -19,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from consumers.labels.as_of import annotations_as_of
+from consumers.labels.annotation_lookup import AnnotationLookup
 from consumers.labels.corrections import VERDICTS_OF, Subject, set_by_hand, withdraw
 from consumers.labels.filter import WITHDRAWN, LabelFilter, verdict_name, verdict_names
 from consumers.labels.fold import FoldedLabel, iso, label_json
@@ -77,17 +80,33 @@ def label_site(settings: Settings, board: LabelBoard, specs: KnownSpecs, options
         routes.append(Route("/labels", site.correct, methods=["POST"]))
     check = _loopback_check if options.token is None else _token_check(options.token)
     guard = Middleware(BaseHTTPMiddleware, dispatch=check)
-    return Starlette(routes=routes, middleware=[guard], exception_handlers={OnibusError: _told})
+    return Starlette(
+        routes=routes,
+        middleware=[guard],
+        exception_handlers={OnibusError: _told},
+        lifespan=site.connections,
+    )
 
 
 class _Site:
     def __init__(
         self, settings: Settings, board: LabelBoard, specs: KnownSpecs, options: PageOptions
     ) -> None:
-        self._settings, self._board, self._specs, self._options = settings, board, specs, options
+        self._board, self._specs, self._options = board, specs, options
+        self._lookup, self._writer = AnnotationLookup(settings), LabelWriter(settings)
+        self._writing = threading.Lock()
         self._template = Environment(loader=PackageLoader("consumers.labels"), autoescape=True).get_template(
             "labels.html.j2"
         )
+
+    @asynccontextmanager
+    async def connections(self, _: Starlette) -> AsyncIterator[None]:
+        """Closes them when the site ends."""
+        try:
+            yield
+        finally:
+            await run_in_threadpool(self._lookup.close)
+            await run_in_threadpool(self._writer.close)
 
     def page(self, request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
@@ -140,7 +159,7 @@ class _Site:
 
     def history(self, request: Request) -> Response:
         subject_id = _hex(request.path_params["subject_id"])
-        logged = list(annotations_as_of(self._settings, None, lambda key: key[8:] == subject_id))
+        logged = self._lookup.read(self._board.places(subject_id))
         if not any(one.annotation is not None for one in logged):
             raise HTTPException(404, "nothing was ever said about it")
         return JSONResponse(history_json(subject_id, logged, self._specs))
@@ -155,8 +174,6 @@ class _Site:
             word = str(given["verdict"])
         except (ValueError, KeyError, TypeError) as error:
             raise HTTPException(400, f"not understood: {error}") from error
-        from starlette.concurrency import run_in_threadpool
-
         return await run_in_threadpool(self._correct, spec_id, subject_id, word, str(given.get("note", "")))
 
     def _correct(self, spec_id: bytes, subject_id: bytes, word: str, note: str) -> Response:
@@ -173,8 +190,8 @@ class _Site:
             change = set_by_hand(subject, spec_id, spec, Verdict(word), person, note, now)
         else:
             raise HTTPException(400, f"{word} is no verdict")
-        with LabelWriter(self._settings) as writer:
-            writer.write([change])
+        with self._writing:
+            self._writer.write([change])
         return JSONResponse(self._rows([self._shown(spec_id, subject_id, now)])[0])
 
     def _shown(self, spec_id: bytes, subject_id: bytes, now: int) -> FoldedLabel:

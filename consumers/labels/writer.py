@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 _CHANGES_PER_TRANSACTION = 500
 _MOST_TRIES = 20
 _LONGEST_PAUSE_SECONDS = 0.5
+_KEPT_SECONDS = 60.0
 NO_SOURCE = -1
 """Offset of the caption of a label that no caption record led to."""
 
@@ -60,6 +61,9 @@ def single_change(partition: int, annotation: Annotation) -> Change:
 class LabelWriter:
     """Writes changes, all of a transaction or nothing.
 
+    Usable as a context manager. One that is kept writes one change after another over the same connection,
+    which it opens anew after an error, or if it has not written for a minute; one thread at a time.
+
     Everybody writes under the same transactional id, so one transaction at a time is open: who comes later
     fences who is at it, and that one tries again. So of two corrections of one label the later is the later
     one on both topics.
@@ -73,13 +77,20 @@ class LabelWriter:
         self._topics = TopicNames(settings.topic_prefix)
         self._stopping = stopping or threading.Event()
         self._producer: KafkaProducer | None = None
+        self._used_at = 0.0
 
     def __enter__(self) -> LabelWriter:
         self._open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, if one is open."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            give_up(producer)
 
     def write(self, changes: Iterable[Change], progress: Callable[[int], None] = lambda _: None) -> int:
         """Write changes, 500 a transaction, and call ``progress`` with the number of each.
@@ -90,30 +101,30 @@ class LabelWriter:
         Raises:
             OnibusError: the cluster does not take one; those before are written.
         """
+        if time.monotonic() > self._used_at + _KEPT_SECONDS:
+            self.close()
         written, rest = 0, iter(changes)
         while part := list(islice(rest, _CHANGES_PER_TRANSACTION)):
             self._write_one([record for change in part for record in self._records(change)], written)
-            written += len(part)
+            written, self._used_at = written + len(part), time.monotonic()
             progress(len(part))
         return written
 
     def _write_one(self, records: Sequence[OutgoingRecord], before: int) -> None:
         for _ in range(_MOST_TRIES):
-            producer = self._producer
-            assert producer is not None
+            producer = self._producer or self._open()
             try:
                 within_patience(partial(send_transaction, producer, records), self._stopping)
                 return
             except TransactionFailedError as error:
+                self.close()
                 if not error.was_fenced:
                     raise OnibusError(
                         f"the cluster did not confirm the change after {before:,} others ({error}); "
                         "look with: onibus labels show, and give the command again"
                     ) from error
             _log.info("somebody else writes labels; trying again")
-            self._close()
             time.sleep(random.uniform(0, _LONGEST_PAUSE_SECONDS))
-            self._open()
         raise OnibusError(
             "others write labels all the time, one transaction at a time is possible; try again"
         )
@@ -131,9 +142,11 @@ class LabelWriter:
             records.append(OutgoingRecord(labels, change.partition, key, value))
         return records
 
-    def _open(self) -> None:
+    def _open(self) -> KafkaProducer:
         try:
             self._producer = within_patience(self._opened, self._stopping)
+            self._used_at = time.monotonic()
+            return self._producer
         except TransactionFailedError as error:
             raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
 
@@ -143,11 +156,6 @@ class LabelWriter:
         )
         producer.init_transactions()
         return producer
-
-    def _close(self) -> None:
-        if self._producer is not None:
-            producer, self._producer = self._producer, None
-            give_up(producer)
 
 
 def _label(annotation: Annotation, partition: int) -> Label | None:

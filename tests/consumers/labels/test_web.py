@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from kafka import KafkaProducer, TopicPartition
 from starlette.testclient import TestClient
 
 from consumers.labels.annotation_log_reader import LoggedAnnotation
@@ -18,9 +19,12 @@ from consumers.labels.live_index import BoardFeed, LabelBoard
 from consumers.labels.web import PageOptions, is_loopback, label_site
 from consumers.specs.known_specs import KnownSpecs
 from infra.cli.label_serving import _listening, page_address
+from infra.kafka import clients
+from infra.kafka.topics import TopicNames
 from infra.settings import Settings, load_settings
+from schemas import ids
 from schemas.records import Origin, Verdict
-from tests.consumers.replay.running import onibus_json, refusal, served_labels
+from tests.consumers.replay.running import onibus, onibus_json, refusal, served_labels
 from tests.consumers.reward_models.annotation_logs import (
     HELPFUL_TEXTS,
     SPEC,
@@ -57,7 +61,8 @@ def edited(settings: Settings) -> Iterator[TestClient]:
     feed.start()
     try:
         site = label_site(settings, board, KnownSpecs.read(settings), PageOptions(person="ada"))
-        yield TestClient(site, base_url=HERE)
+        with TestClient(site, base_url=HERE) as client:
+            yield client
     finally:
         feed.stop()
         assert feed.failed is None
@@ -167,6 +172,43 @@ def test_a_correction_is_on_the_bus_and_in_the_figures(settings: Settings) -> No
         publish_annotations(settings, [annotation(TEXTS[4])])
         wait_until(lambda: ada.get("/labels").json()["total"] == 4, 10, "a label that came meanwhile")
     assert len(onibus_json(settings, "labels", "list", "--spec", SPEC_NAME)) == 4
+
+
+def test_a_history_is_read_where_it_is_and_not_from_the_beginning_of_the_log(settings: Settings) -> None:
+    texts = [text for text in TEXTS if ids.caption_partition(ids.caption_id(text), settings.partitions) == 0]
+    before, subject = texts[:2]
+    publish_annotations(settings, [annotation(before), annotation(subject), annotation(subject)])
+    with edited(settings) as ada:
+        beginning = TopicPartition(TopicNames(settings.topic_prefix).annotations, 0)
+        with clients.admin(settings) as admin:
+            admin.delete_records({beginning: 1})
+        told = ada.get(f"/history/{ids.caption_id(subject).hex()}").json()
+        assert [one["offset"] for one in told["history"]] == [1, 2]
+        assert ada.get(f"/history/{ids.caption_id(before).hex()}").status_code == 404, "it is gone"
+
+
+def test_corrections_one_after_another_share_a_connection(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, really_open = list[str](), clients.transactional_producer
+
+    def open_and_note(settings: Settings, transactional_id: str) -> KafkaProducer:
+        opened.append(transactional_id)
+        return really_open(settings, transactional_id)
+
+    monkeypatch.setattr(clients, "transactional_producer", open_and_note)
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:3]])
+
+    def correct(visitor: TestClient, text: str) -> str:
+        name = {"spec_id": SPEC_ID.hex(), "subject_id": ids.caption_id(text).hex()}
+        return str(visitor.post("/labels", json=name | {"verdict": "unsure"}).json()["verdict"])
+
+    with edited(settings) as ada:
+        assert [correct(ada, text) for text in TEXTS[:2]] == ["unsure", "unsure"]
+        assert len(opened) == 1
+        onibus(settings, "labels", "set", TEXTS[2], "unsure", "--spec", SPEC_NAME)  # fences the page
+        assert correct(ada, TEXTS[2]) == "unsure"
+        assert len(opened) == 3, "the command's, and the page's new one"
 
 
 def test_a_model_says_what_it_thinks_of_a_page() -> None:
