@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 _OPENCV_NEEDS = ("libGL.so.1", "libgthread-2.0.so.0")
+"""System libraries of opencv-python; opencv-python-headless needs neither."""
 
 
 def _stand_in_for_opencv() -> None:
-    """Let Sample Factory be imported where OpenCV's system libraries are missing (slim containers).
+    """Let Sample Factory be imported where OpenCV cannot be (slim containers).
 
     It imports ``cv2`` for image wrappers that NetHack has no use for. Child processes inherit ``sys.path``.
     """
@@ -16,7 +17,10 @@ def _stand_in_for_opencv() -> None:
         for library in _OPENCV_NEEDS:
             ctypes.CDLL(library)
     except OSError:
-        sys.path.insert(0, str(Path(__file__).parent / "without_opencv"))
+        try:
+            import cv2  # noqa: F401  only here, as it takes long: a headless build works without them
+        except ImportError:
+            sys.path.insert(0, str(Path(__file__).parent / "without_opencv"))
 
 
 if sys.platform == "linux":
