@@ -15,6 +15,7 @@ from infra.observability.metrics import expose
 from infra.process.shutdown import stop_event
 from infra.settings import Settings, environment_of
 from learner.options import LearnOptions, load_options, save_options
+from learner.parts import record_parts
 from learner.progress import Progress
 from learner.rewards.frozen import check_judges
 from learner.sample_factory import newest_checkpoint, run_experiment
@@ -71,6 +72,7 @@ def _open_run(options: LearnOptions, folder: Path, resume: bool) -> int:
     try:
         save_options(options, folder)
         sessions.write_text(f"{before + 1}\n")
+        record_parts(folder)
     except OSError as error:
         raise OnibusError(
             f"cannot write the run's folder {folder}: {error.strerror}; choose --runs-dir"

@@ -16,7 +16,7 @@ SUPPORTED="3.13 3.12 3.11"  # newest first; NetHack's package has no build for n
 is_supported() {
     "$1" -c "import sys, sysconfig${2:+, $2}
 version = '%d.%d' % sys.version_info[:2]
-sys.exit(version not in '$SUPPORTED'.split() or bool(sysconfig.get_config_var('Py_GIL_DISABLED')))" >/dev/null 2>&1
+sys.exit(version not in '$SUPPORTED'.split() or bool(sysconfig.get_config_var('Py_GIL_DISABLED')))" >/dev/null 2>&1 </dev/null
 }
 
 version_of() {
@@ -27,7 +27,7 @@ version_of() {
 candidates() {
     for version in $SUPPORTED; do
         echo "python$version"
-        for folder in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*; do
+        for folder in "${PYENV_ROOT:-${HOME-}/.pyenv}/versions/$version".*; do
             echo "$folder/bin/python"
         done
     done

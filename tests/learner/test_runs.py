@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
+import nle
 import pytest
 import torch
 
 from infra.settings import Settings
+from learner.parts import PARTS_FILE
 from learner.progress import read_history
 from tests.learner.runs import (
     SMALL,
@@ -54,6 +57,8 @@ def test_a_resumed_run_goes_on_with_its_steps_and_weights(settings: Settings) ->
     flags = ("--resume", "--learning-rate", "1e-30", "--steps", "6000")
     assert finish(start_learner(settings, "resumed", *flags)) == 0
     after = checkpoint_of(folder)
+    started_with = [json.loads(line) for line in (folder / PARTS_FILE).read_text().splitlines()]
+    assert [row["nle"] for row in started_with] == [nle.__version__] * 2
     assert after["env_steps"] > before["env_steps"]
     assert after["train_step"] > before["train_step"]
     for name, weights in before["model"].items():
