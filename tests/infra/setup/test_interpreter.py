@@ -13,7 +13,7 @@ from tests.command import REPOSITORY
 
 
 def found(folder: Path, named: str = "") -> subprocess.CompletedProcess[str]:
-    """What infra/setup/environments.sh finds with ``folder`` first on the path, and pyenv's versions in it."""
+    """What environments.sh finds with ``folder`` first on the path, and pyenv's versions in it."""
     return subprocess.run(
         ["/bin/sh", "-euc", '. infra/setup/environments.sh; find_python "$1"', "sh", named],
         cwd=REPOSITORY,
