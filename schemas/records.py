@@ -96,6 +96,7 @@ class Annotation:
     annotator: str
     observed_at: int
     annotated_at: int
+    tokens_are_estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

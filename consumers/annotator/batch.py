@@ -183,6 +183,7 @@ class BatchWriter:
                 annotator=self._name,
                 observed_at=caption.observed_at,
                 annotated_at=attempt.answered_at,
+                tokens_are_estimated=attempt.tokens_are_estimated,
             )
             for number, attempt in enumerate(answer.attempts or (nothing,), start=1)
         ]

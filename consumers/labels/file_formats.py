@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -50,7 +50,9 @@ def from_row(row: Row) -> LoggedAnnotation:
     Raises:
         ValueError, TypeError, KeyError: it is no row of ours.
     """
-    values = {f.name: row[f.name] for f in fields(Annotation)}
+    since = {f.name: f.default for f in fields(Annotation) if f.default is not MISSING}
+    values = {f.name: row[f.name] for f in fields(Annotation) if f.name not in since}
+    values |= {name: row.get(name, default) for name, default in since.items()}  # not in older files
     values |= {name: bytes.fromhex(values[name]) for name in _BYTES}
     values["texts"] = tuple(values["texts"])
     values["verdict"] = None if values["verdict"] is None else Verdict(values["verdict"])
@@ -114,5 +116,6 @@ def _arrow_schema() -> pa.Schema:
     }
     kinds |= dict.fromkeys(("partition", "tokens_in", "tokens_out", "attempt"), integer)
     kinds |= dict.fromkeys(("offset", "written_at", "latency_us", "observed_at", "annotated_at"), long)
+    kinds["tokens_are_estimated"] = pa.bool_()
     names = [*_PLACE, *(f.name for f in fields(Annotation))]
     return pa.schema([(name, kinds.get(name, text)) for name in names])

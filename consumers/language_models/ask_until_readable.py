@@ -73,6 +73,7 @@ class AskedSpec:
             tokens_out=self._written(reply) if reply.tokens_out is None else reply.tokens_out,
             latency_us=reply.latency_us,
             answered_at=time.time_ns() // 1000,
+            tokens_are_estimated=reply.tokens_in is None or reply.tokens_out is None,
         )
         self._comprehension.heard(attempt, is_cut=reply.is_cut)
         return attempt

@@ -38,6 +38,7 @@ class Attempt:
     tokens_out: int
     latency_us: int
     answered_at: int
+    tokens_are_estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,4 +52,5 @@ _PRIMITIVE: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(-(2**31), 2**31 - 1),
     "long": st.integers(-(2**63), 2**63 - 1),
     "double": st.floats(allow_nan=False),
+    "boolean": st.booleans(),
 }

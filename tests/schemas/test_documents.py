@@ -21,7 +21,7 @@ from tests.schemas.made_records import RECORD_TYPES
 every_type = pytest.mark.parametrize("record_type", RECORD_TYPES, ids=lambda t: t.__name__)
 
 WRITTEN_WITH = {
-    "Annotation": ["f79c9b844199382b"],
+    "Annotation": ["f79c9b844199382b", "acd62482adf4e72b"],
     "AnnotationSpec": ["50352f66c78a7383"],
     "CaptionObserved": ["67e34fda45a521d0"],
     "DeadLetter": ["bd8e5d459b18b80b"],

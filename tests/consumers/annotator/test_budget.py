@@ -87,6 +87,7 @@ def test_a_budget_is_kept_with_a_server_that_does_not_count(settings: Settings, 
     tokens = sum(a.tokens_in + a.tokens_out for a in answers)
     assert 20_000 - dearest_question([spec]).tokens < tokens <= 20_000
     assert written / 4 < tokens, "an estimate errs on the safe side"
+    assert all(a.tokens_are_estimated for a in answers)
 
 
 def test_two_annotators_stop_by_themselves_before_the_group_has_spent_more_and_stay_stopped(

@@ -185,3 +185,10 @@ def test_an_export_up_to_a_time_or_of_an_unknown_spec(settings: Settings) -> Non
     stranger = replace(annotation(TEXTS[0]), spec_id=bytes(8))
     publish_annotations(settings, [stranger])
     assert "never announced" in refusal(settings, "labels", "export", path)
+
+
+def test_a_file_from_before_estimates_were_marked_is_read() -> None:
+    old = annotation(TEXTS[0])
+    row = to_row(LoggedAnnotation(0, 0, 0, old), old)
+    del row["tokens_are_estimated"]
+    assert from_row(row).annotation == old

@@ -88,7 +88,7 @@ def test_one_question_carries_the_prompt_the_sampling_and_the_key() -> None:
     (attempt,) = answer.attempts
     assert (answer.verdict, answer.given_up) == (Verdict.HELPFUL, "")
     assert (attempt.raw_answer, attempt.reason) == (GOOD, "because.")
-    assert (attempt.tokens_in, attempt.tokens_out) == (11, 3)
+    assert (attempt.tokens_in, attempt.tokens_out, attempt.tokens_are_estimated) == (11, 3, False)
     assert attempt.latency_us > 0
     assert any(attempt.prompt_hash)
 
@@ -169,6 +169,7 @@ def test_tokens_that_the_server_does_not_count_are_estimated_and_that_is_said_on
         (attempt,) = answer.attempts
         assert len(prompt) / 4 < attempt.tokens_in < len(prompt) / 2
         assert len(GOOD) / 4 < attempt.tokens_out < len(GOOD)
+        assert attempt.tokens_are_estimated
     assert len([r for r in caplog.records if "does not count tokens" in r.message]) == 1
 
 
