@@ -273,4 +273,5 @@ def _number(spec: AnnotationSpec, name: str, value: str) -> float | int:
     try:
         return _NAMED_PARAMETERS[name](value)
     except ValueError as error:
-        raise OnibusError(f"spec {spec.name}: sampling {name} = {value!r} is no number; mend it") from error
+        what = f"spec {spec.name}: sampling {name} = {value!r} is not a number"
+        raise OnibusError(f"{what}; correct it") from error

@@ -133,7 +133,7 @@ class _Asked(AskedSpec):
             self.sampling = SamplingParams(**given, output_kind=RequestOutputKind.FINAL_ONLY)
         except (TypeError, ValueError, VLLMError) as error:
             raise OnibusError(
-                f"spec {spec.name}: [sampling] is not for vLLM: {_line(error)}; mend it"
+                f"spec {spec.name}: [sampling] is not for vLLM: {_line(error)}; correct it"
             ) from error
 
 
