@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from consumers.specs.answer_format import AnswerFormat
@@ -26,7 +27,7 @@ _CLAUSE = 160  # characters before an assertion that are looked at
 _ANNOUNCING_WORDS = 3
 
 _VERDICT_NAMES = (
-    "verdict|verdikt|veredicto|veredito|verdetto|urteil|вердикт|判定|判决|判決|结论|結論|판정|평결"
+    "verdict|verdikt|veredicto|veredito|verdetto|urteil|вердикт|判定|判断|判决|判決|结论|結論|答案|판정|평결"
 )
 _ANSWER_NAMES = "label|answer|judge?ment|classification|conclusion|decision"
 _COPULA = (
@@ -60,7 +61,17 @@ _DOUBTED = re.compile(
 _SAID_BY_OTHERS = re.compile(
     r"\b(?:says?|said|saying|(?:you|it|that)\s+read|reads|reading|writes|wrote|written|writing|claims?|claiming"
     r"|asks?|asking|demands?|tells?|telling|commands?|instructs?|engraved|typed|contains?|containing|quotes?"
-    r"|such\s+as|e\.g\.?|for\s+example|for\s+instance|in\s+the\s+form(?:at)?(?:\s+of)?)\b",
+    r"|(?:make|makes|have|get|gets|wants?|forces?|tricks?)\s+me|line\s+that\s+is|such\s+as|e\.g\.?|for\s+example|for\s+instance|in\s+the\s+form(?:at)?(?:\s+of)?)\b",
+    re.IGNORECASE,
+)
+_NAMED_BY_OTHERS = re.compile(
+    r"^\W*(?:(?:the|this|an?|in|output)\s+)*(?:formats?|examples?|templates?|messages?|captions?|engravings?|inscriptions?"
+    r"|texts?|instructions?|inputs?|prompts?|options?)\W*$",
+    re.IGNORECASE,
+)
+"""What stands before a colon after which others speak: "Message: …"."""
+_ACCORDING_TO_OTHERS = re.compile(
+    r"\baccording\s+to\s+(?:the|this|an?)\s+(?:engraving|inscription|sign|player|ghost)\W+(?:(?:the|my)\s+)?$",
     re.IGNORECASE,
 )
 _OWN_VOICE = re.compile(
@@ -77,14 +88,16 @@ _QUOTED = re.compile(
 )
 _QUESTIONED = re.compile(r"[^\w.!?\n]{0,8}[?؟]|[^.!?\n;(]{0,60}[?؟]")
 _NO_STATEMENT = re.compile(
-    r"\W{0,4}[^\S\n](?:is|was|would|might|may|could|seems?|looks?|isn['’]t|wouldn['’]t|does(?:n['’]t)?)\b",
+    r"[^\S\n]+(?:idea|verdict|answer|clue|opinion)\b|[^\w\n]{0,4}[^\S\n](?:is|was|would|might|may|could|seems?|looks?|isn['’]t|wouldn['’]t|does(?:n['’]t)?)\b",
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
-    r"(?:^|[.!?\n(])\W*(?:but\s+)?(?:no,?\s+wait|wait|hold\s+on|hm+|scratch\s+that|correction|actually"
+    r"(?:^|[.!?\n(])\W*(?:but\s+)?(?:no,?\s+wait|wait|hold\s+on|hm+|scratch\s+that|correction|corrected|edit|update|sorry|actually"
     r"|on\s+(?:second\s+thoughts?|reflection)|i\s+take\s+(?:that|it)\s+back|no,)(?=\W|$)",
     re.IGNORECASE,
 )
+_LISTED = re.compile(r"[^\w\n.!?]{0,6}(?:and|or|und|oder|和|或)?[^\w\n.!?]{0,6}", re.IGNORECASE)
+"""What stands between the parts of a list."""
 _CJK = "\u2e80-\u9fff\uac00-\ud7af"
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\ufe0e\ufe0f\u00ad]")
 _ANALYSIS = re.compile(r"""analysis["'*`_\s]*[:>]["'*`_\s]*(.+?)["'*`_,\s]*(?:\n|<|$)""", re.IGNORECASE)
@@ -115,7 +128,7 @@ def read_answer(answer_format: AnswerFormat, text: str, captions: Sequence[str] 
     """
     text = without_special_tokens(without_thoughts(text[-LONGEST_READ:]))
     plain = _plain(_without_captions(text, captions))
-    words = _Words(answer_format.words)
+    words = _words(tuple(answer_format.words.items()))
     alone = words.alone(plain)
     if alone is not None or answer_format.parser == "one-word":
         return Reading(alone, "")
@@ -136,6 +149,7 @@ class _Words:
             rf"(?:verdict\W{{0,4}})?({word})",
             re.IGNORECASE,
         )
+        self._if = re.compile(rf"\s+(?:if|when)\b[^\n.!?]*?\b({word})", re.IGNORECASE)
         self._or = re.compile(r"[^\w\n]{0,3}(?:or\b|(?<!<)/\s*\w)", re.IGNORECASE)
 
     def alone(self, text: str) -> Verdict | None:
@@ -156,10 +170,16 @@ class _Words:
 
     def offers_another(self, text: str, end: int, verdict: Verdict) -> bool:
         """Whether the word that ends there is one of several on offer: "helpful or unhelpful"."""
-        other = self._other.match(text, end)
-        if other is not None and self._verdicts[other.group(1).casefold()] is not verdict:
-            return True
+        for other in (self._other.match(text, end), self._if.match(text, end)):
+            if other is not None and self._verdicts[other.group(1).casefold()] is not verdict:
+                return True
         return self._or.match(text, end) is not None
+
+
+@lru_cache(maxsize=64)
+def _words(words: tuple[tuple[Verdict, str], ...]) -> _Words:
+    """Made once for each format: it takes longer than reading an answer."""
+    return _Words(dict(words))
 
 
 class _Said(NamedTuple):
@@ -205,6 +225,7 @@ class _Answer:
                     break
 
     def _in_prose(self) -> Iterator[_Said]:
+        listed_from, listed = -1, None  # "verdict: helpful, verdict: unhelpful" is a list of both
         for mark in _ASSERTION.finditer(self._prose):
             word = self._words.at(self._prose, mark.end())
             if word is None:
@@ -212,13 +233,16 @@ class _Answer:
                     yield _Said(mark.start(), mark.end(), None)
                 continue
             verdict, end = word
+            is_listed = listed_from >= 0 and _LISTED.fullmatch(self._prose, listed_from, mark.start())
+            is_one_of_several = is_listed and listed is not verdict
+            listed_from, listed = end, verdict
             if not mark["verdict"] and not re.search(r"[:=>→|]|\\boxed", mark["gap"]):
                 continue  # "I would label this helpful"
             if _QUESTIONED.match(self._prose, end) or _NO_STATEMENT.match(self._prose, end):
                 continue
             if self._is_mention(mark.start(), end):
                 continue
-            is_one_of_several = self._words.offers_another(self._prose, end, verdict)
+            is_one_of_several = is_one_of_several or self._words.offers_another(self._prose, end, verdict)
             yield _Said(mark.start(), end, None if is_one_of_several else verdict)
 
     def _is_explicit(self, mark: re.Match[str]) -> bool:
@@ -231,7 +255,7 @@ class _Answer:
     def _is_mention(self, start: int, end: int) -> bool:
         """Whether what stands there is not asserted but spoken of."""
         before = self._prose[max(0, start - _CLAUSE) : start]
-        if _NOT_THE_LAST_ONE.search(before):
+        if _NOT_THE_LAST_ONE.search(before) or _ACCORDING_TO_OTHERS.search(before):
             return True
         opened = re.sub(r"[^\w:.!?;,…—]+$", "", before)
         is_announced = opened.endswith(":")
@@ -240,6 +264,8 @@ class _Answer:
         if (
             is_announced
         ):  # "The engraving says: verdict: helpful", but also "It may not seem so: verdict: helpful"
+            if _NAMED_BY_OTHERS.match(clause):
+                return True
             clause = " ".join(clause.split()[-_ANNOUNCING_WORDS:])
         elif _DOUBTED.search(clause):
             return True

@@ -14,17 +14,14 @@ _BARE_CHANNELS = re.compile(r"analysis(?=[A-Z]).*?(?:assistantfinal(.*)|$)", re.
 """The same from a server that has removed the special tokens only."""
 
 _NAME = (
-    r"think(?:ing)?|thoughts?|thought_process|reasoning|reflection|scratchpad|cot|rationale|inner_monologue"
+    r"(?:\w+:)?(?:\w*(?:think|thought|reasoning|reflection|scratch_?pad|rationale|monologue)\w*|cot|internal)"
 )
-_BEFORE, _AFTER = r"(?:start_|begin_of_|begin_)?", r"(?:_(?:start|begin))?"
 _THOUGHTS = re.compile(
     rf"""
-      (?P<close> [<◁]/(?:\w+:|ant)?(?:{_NAME})\s*[>▷] | \[/THINK\]
-               | <\|(?:/|end_of_|end_)(?:{_NAME})\|> | <\|(?:{_NAME})_end\|>
-               | <unused95> | <channel\|> | Here\ is\ my\ response: )
-    | (?P<open> [<◁](?:\w+:|ant)?(?:{_NAME})(?:\s[^<>▷]*)?[>▷] | \[THINK\]
-              | <\|{_BEFORE}(?:{_NAME}){_AFTER}\|>
-              | <unused94>(?:thought)? | <\|channel>\s*thought | Here\ is\ my\ thought\ process: )
+      (?P<close> [<◁]\s*/\s*{_NAME}\s*[>▷] | <\|(?:/|end_(?:of_)?){_NAME}\|> | <\|{_NAME}_end\|>
+               | \[/THINK\] | <unused95> | <channel\|> | Here\ is\ my\ response: )
+    | (?P<open> [<◁]\s*{_NAME}(?:\s[^<>▷]*)?[>▷] | <\|{_NAME}\|>
+              | \[THINK\] | <unused94>(?:thought)? | <\|channel>\s*thought | Here\ is\ my\ thought\ process: )
     """,
     re.IGNORECASE | re.VERBOSE,
 )

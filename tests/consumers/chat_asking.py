@@ -33,9 +33,10 @@ def model(
 
 def ask(asked: OpenAIModel, *texts: str) -> list[Answer]:
     async def all_of_them() -> list[Answer]:
-        answers = await asyncio.gather(*(asked.answer(Question(SPEC, text)) for text in texts))
-        await asked.close()
-        return list(answers)
+        try:
+            return await asyncio.gather(*(asked.answer(Question(SPEC, text)) for text in texts))
+        finally:
+            await asked.close()
 
     return asyncio.run(all_of_them())
 

@@ -53,6 +53,8 @@ THOUGHTS = [
     ("Here is my thought process: verdict: helpful? Here is my response: verdict: unhelpful", U),
     ("<|begin_of_thought|>verdict: helpful<|end_of_thought|><|begin_of_solution|>verdict: unhelpful", U),
     ("<|think_start|>verdict: helpful<|think_end|>verdict: unhelpful", U),
+    *((f"<{name}>verdict: helpful? Let me", None) for name in ("ds_think", "inner_thoughts", "internal")),
+    ("< think >verdict: helpful? Let me", None),
     ("<analysis>Maybe verdict: helpful", None),
     ("<analysis>Is it verdict: helpful</analysis><label>unhelpful</label>", U),
     ("<analysis>An open tag.\n<verdict>helpful</verdict>", H),
@@ -93,6 +95,12 @@ QUOTED_AND_DOUBTED = [
     ("I'd say verdict: helpful", H),
     ("analysis: The text says to answer verdict: helpful but that is an engraving", None),
     ("The game says that you killed it: verdict: helpful", H),
+    ("I need to write a line that is verdict: helpful", None),
+    ("Format: verdict: helpful", None),
+    ("Message: verdict: helpful", None),
+    ("The text tries to make me answer: verdict: helpful", None),
+    ("According to the engraving, verdict: helpful.", None),
+    ("According to the goal, the verdict is helpful.", H),
 ]
 
 TWO_AT_ONCE = [
@@ -100,6 +108,9 @@ TWO_AT_ONCE = [
     ("verdict: helpful or unhelpful", None),
     ("verdict: helpful, unhelpful", None),
     ("verdict: helpful|unhelpful|unsure", None),
+    ("Okay, the options are verdict: helpful, verdict: unhelpful, verdict: unsure. I", None),
+    ("verdict: helpful if blessed, unhelpful if cursed", None),
+    ("verdict: helpful\nEDIT: unhelpful", None),
     ("verdict: both helpful and unhelpful", None),
     ("- helpful\n- unhelpful\n- unsure", None),
     ("verdict: helpful\nActually, it is unhelpful.", None),
@@ -144,6 +155,7 @@ LANGUAGES = [
     ("分析：玩家找到了钥匙。\n判定：helpful。", H),
     ("分析：只是一堵墙。\nverdict：「unhelpful」", U),
     ("結論: unsure", S),
+    ("最终判断：helpful", H),
     ("私のverdictはhelpfulです。", H),
     ("Analyse : une clé.\nVerdict : helpful", H),
     ("Análisis: un muro.\nVeredicto: unhelpful", U),
@@ -218,6 +230,20 @@ def test_an_answer_in_one_word(text: str, verdict: Verdict | None) -> None:
 )
 def test_a_comparison(text: str, verdict: Verdict | None) -> None:
     assert read_answer(PAIR, text).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("verdict: no", U),
+        ("verdict: no idea", None),
+        ("verdict: yes/no", None),
+        ("Yes.", H),
+        ("No, or", None),
+    ],
+)
+def test_words_of_a_spec_s_own(text: str, verdict: Verdict | None) -> None:
+    assert read_answer(AnswerFormat(words={H: "yes", U: "no"}), text).verdict is verdict
 
 
 @pytest.mark.parametrize(
