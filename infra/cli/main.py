@@ -14,7 +14,7 @@ import typer
 
 from infra.errors import OnibusError
 from infra.process.shutdown import request_stop
-from infra.process.terminal import echo, survive_lost_output
+from infra.process.terminal import ReaderGoneError, echo, survive_lost_output
 from schemas.errors import RegistryError
 
 _COMMANDS: tuple[str, ...] = (
@@ -61,7 +61,7 @@ def main() -> None:
         _refuse(f"{what}; see: {context.command_path if context else 'onibus'} --help")
     except typer.Abort:
         sys.exit(130)  # Ctrl-C before anything ran that stops by itself
-    except BrokenPipeError:
+    except ReaderGoneError:
         sys.exit(141)  # as the shell has it of a program that wrote on after its reader had enough
     except OSError as error:
         if error.errno not in _FILE_ERRORS or error.filename is None:
@@ -82,12 +82,13 @@ def _use_utf8() -> None:
     Files of ours are UTF-8 on every machine; the terminal keeps its encoding, what that lacks is escaped.
     """
     encoding = locale.getpreferredencoding(do_setlocale=False)
-    if sys.flags.utf8_mode or encoding.lower().replace("-", "") == "utf8":
+    is_utf8 = sys.flags.utf8_mode or encoding.lower().replace("-", "") == "utf8"
+    if is_utf8 or sys.flags.ignore_environment:  # which would leave PYTHONUTF8 unheard
         return
     os.environ["PYTHONUTF8"] = "1"
     os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
-    arguments = [argument.encode(errors="surrogateescape") for argument in sys.orig_argv]
-    os.execv(sys.executable, arguments)
+    arguments = [argument.encode(errors="surrogateescape") for argument in sys.orig_argv[1:]]
+    os.execv(sys.executable, [os.fsencode(sys.executable), *arguments])
 
 
 def _refuse(reason: str) -> NoReturn:

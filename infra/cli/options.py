@@ -37,7 +37,7 @@ def _explained(settings: Settings) -> Iterator[None]:
     except Exception as error:
         kafka = sys.modules.get("kafka.errors")  # not imported by a command that uses no Kafka
         kinds: tuple[type[Exception], ...] = _NETWORK_ERRORS + ((kafka.KafkaError,) if kafka else ())
-        if not isinstance(error, kinds) or isinstance(error, BrokenPipeError):
+        if not isinstance(error, kinds):
             raise
         from infra.kafka.clients import explained
 

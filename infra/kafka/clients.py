@@ -240,6 +240,11 @@ def explained(settings: Settings, error: Exception) -> OnibusError:
         pass
     if (unreachable := why_advertised_unreachable(settings, addresses)) is not None:
         return unreachable
+    if not isinstance(error, KafkaError):
+        return OnibusError(
+            f"a connection failed ({type(error).__name__}: {error}); check that the servers which settings "
+            "and flags name are up, then try again"
+        )
     return OnibusError(
         f"the cluster at {settings.bootstrap_servers} did not answer as expected "
         f"({type(error).__name__}: {error}); check that every broker is up, then try again"

@@ -22,6 +22,7 @@ from collections.abc import Iterable
 
 GRACE_SECONDS = 10.0
 """From SIGTERM to SIGKILL."""
+_LOOK_SECONDS = 0.05
 
 
 def stop_with_this_process(group: int) -> None:
@@ -145,18 +146,24 @@ def _keep(lines: Iterable[str]) -> None:
 
 
 def _descriptor(process: int) -> int | None:
-    """None if it has ended."""
+    """None if it has ended, or where the system has no such descriptors."""
     try:
         return os.pidfd_open(process)
-    except ProcessLookupError:
+    except (AttributeError, OSError):
         return None
 
 
 def _stop(group: int, leader: int | None) -> None:
-    if leader is not None:
-        with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if leader is not None:
             signal.pidfd_send_signal(leader, signal.SIGTERM)
-        select.select([leader], [], [], GRACE_SECONDS)  # readable once it has ended
+            select.select([leader], [], [], GRACE_SECONDS)  # readable once it has ended
+        else:
+            os.killpg(group, signal.SIGTERM)
+            deadline = time.monotonic() + GRACE_SECONDS
+            while time.monotonic() < deadline:
+                time.sleep(_LOOK_SECONDS)
+                os.killpg(group, 0)  # fails once all have ended
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 

@@ -92,7 +92,7 @@ def survive_lost_output(on_broken_pipe: Callable[[], bool]) -> None:
 
     Args:
         on_broken_pipe: called once when no one reads stdout any more; whether to go on all the same,
-            otherwise the write raises :class:`BrokenPipeError`.
+            otherwise the write raises :class:`ReaderGoneError`.
     """
     for name, callback in (("stdout", on_broken_pipe), ("stderr", lambda: True)):
         stream = getattr(sys, name)
@@ -108,6 +108,10 @@ def survive_lost_output(on_broken_pipe: Callable[[], bool]) -> None:
                 line_buffering=True,
             )
             setattr(sys, name, wrapped)
+
+
+class ReaderGoneError(Exception):
+    """No one reads the standard output any more: a quiet end for a command that only prints."""
 
 
 class _Output(io.FileIO):
@@ -127,5 +131,5 @@ class _Output(io.FileIO):
             os.dup2(nowhere, self.fileno())  # for everything that writes past Python, too
             os.close(nowhere)
             if error.errno == errno.EPIPE and not self._on_broken_pipe():
-                raise
+                raise ReaderGoneError from error
             return len(memoryview(data).cast("B"))

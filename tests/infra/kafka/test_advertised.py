@@ -94,5 +94,8 @@ def test_an_error_of_kafka_says_what_to_do(settings: Settings) -> None:
     assert "onibus access grant" in str(refused)
     failed = clients.explained(settings, KafkaTimeoutError("no answer"))
     assert f"the cluster at {settings.bootstrap_servers} did not answer as expected" in str(failed)
+    assert "a connection failed (ConnectionResetError: by peer)" in str(
+        clients.explained(settings, ConnectionResetError("by peer"))
+    )
     gone = load_settings(bootstrap_servers=f"127.0.0.1:{free_port()}")
     assert "no Kafka broker at" in str(clients.explained(gone, ConnectionResetError()))
