@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 from pathlib import Path
 
@@ -81,7 +80,8 @@ def test_every_locale_works(environment: dict[str, str], tmp_path: Path) -> None
     line = the_one_line(done)
     assert "größe-日本" in line or r"gr\xf6\xdfe" in line or r"-\u65e5\u672c" in line
     spec = tmp_path / "größe.toml"
-    shutil.copy(REPOSITORY / "consumers" / "specs" / "goals.toml", spec)
+    with_mark = b"\xef\xbb\xbf" + (REPOSITORY / "consumers" / "specs" / "goals.toml").read_bytes()
+    spec.write_bytes(with_mark)
     gone = ["--bootstrap-servers", f"127.0.0.1:{free_port()}"]
     answer = run_onibus("annotate", "--spec", spec, *gone, folder=tmp_path, environment=environment)
     assert "no Kafka broker at" in answer.stderr
