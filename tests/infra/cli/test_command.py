@@ -70,6 +70,7 @@ LOCALES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", LOCALES.values(), ids=LOCALES.keys())
 def test_every_locale_works(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "onibus.toml").write_text('runs_dir = "größe-日本"', encoding="utf-8")
