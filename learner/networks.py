@@ -24,9 +24,6 @@ LSTM_SIZE = 512
 
 def make_encoder(cfg: Any, _observation_space: Any) -> Encoder:
     """The encoder that ``cfg.network`` names; Sample Factory calls this in each process with a policy."""
-    from learner.sample_factory import end_with_parent
-
-    end_with_parent()
     return SmallEncoder(cfg) if cfg.network == "small" else FullEncoder(cfg)
 
 

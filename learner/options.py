@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.errors import OnibusError
+from infra.files import reason_of, write_whole
 
 OPTIONS_FILE = "options.json"
 
@@ -177,9 +178,13 @@ def make_options(task: str, **given: Any) -> LearnOptions:
 
 
 def save_options(options: LearnOptions, folder: Path) -> None:
-    """Keep the options beside the run's checkpoints."""
+    """Keep the options beside the run's checkpoints.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / OPTIONS_FILE).write_text(options.model_dump_json(indent=2) + "\n")
+    write_whole(folder / OPTIONS_FILE, options.model_dump_json(indent=2) + "\n")
 
 
 def load_options(folder: Path) -> LearnOptions:
@@ -194,7 +199,7 @@ def load_options(folder: Path) -> LearnOptions:
         raise OnibusError(
             f"no run in {folder}: {OPTIONS_FILE} is missing; give the folder of a run"
         ) from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise OnibusError(
-            f"{folder / OPTIONS_FILE} cannot be read: {error}; was it edited by hand?"
+            f"{folder / OPTIONS_FILE} cannot be read: {reason_of(error)}; was it edited by hand?"
         ) from error

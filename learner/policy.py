@@ -13,9 +13,10 @@ from sample_factory.model.actor_critic import create_actor_critic
 from sample_factory.model.model_utils import get_rnn_size
 
 from infra.errors import OnibusError
+from learner.checkpoints import newest_checkpoint, options_in, read_checkpoint
 from learner.networks import make_encoder
 from learner.options import LearnOptions, load_options
-from learner.sample_factory import configuration, newest_checkpoint
+from learner.sample_factory_configuration import configuration
 
 
 class CheckpointPolicy:
@@ -27,11 +28,11 @@ class CheckpointPolicy:
         version: gradient steps behind these weights.
     """
 
-    def __init__(self, path: Path, options: LearnOptions) -> None:
+    def __init__(self, path: Path, checkpoint: dict[str, Any], options: LearnOptions) -> None:
         self.options = options
         self.observation = options.network
         self._path = path
-        self._checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        self._checkpoint = checkpoint
         self.version = int(self._checkpoint["train_step"])
         self._network: Any = None
         self._states = torch.zeros(0)
@@ -66,18 +67,13 @@ class CheckpointPolicy:
 
 
 def load_policy(path: Path) -> CheckpointPolicy:
-    """The policy in a checkpoint file, or in the newest checkpoint of a run's folder.
+    """The policy in a checkpoint file, wherever it lies, or in the newest checkpoint of a run's folder.
 
     Raises:
         OnibusError: there is none, or it cannot be read.
     """
-    checkpoint = newest_checkpoint(path) if path.is_dir() else path
-    if checkpoint is None or not checkpoint.exists():
+    found = newest_checkpoint(path) if path.is_dir() else path
+    if found is None or not found.exists():
         raise OnibusError(f"no checkpoint in {path}; give a run's folder or a checkpoint_….pth file")
-    options = load_options(checkpoint.parent.parent)
-    try:
-        return CheckpointPolicy(checkpoint, options)
-    except Exception as error:  # torch raises many kinds for a broken file
-        raise OnibusError(
-            f"checkpoint {checkpoint} cannot be read: {type(error).__name__}: {error}"
-        ) from error
+    checkpoint = read_checkpoint(found)
+    return CheckpointPolicy(found, checkpoint, options_in(checkpoint) or load_options(found.parent.parent))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import time
 from collections import deque
 from pathlib import Path
-from typing import IO, Any
 
 import psutil
 
+from infra.files import RowFile, SideFile, read_rows
 from infra.observability import metrics
 from learner.options import LearnOptions
-from learner.sample_factory import RunState
+from learner.scalar_log import ScalarLog
+from learner.supervision import RunState
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,13 @@ class Progress:
         self.last: dict[str, float] = {}
 
     def __enter__(self) -> Progress:
-        self._file: IO[str] = (self._folder / HISTORY_FILE).open("a", buffering=1)
-        self._board = _tensorboard(self._folder)
+        self._rows = RowFile(self._folder / HISTORY_FILE)
+        self._history = SideFile(f"{self._folder / HISTORY_FILE}")
+        self._board = ScalarLog(self._folder / "tensorboard")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._rows.close()
         self._board.close()
 
     def watch(self, state: RunState) -> None:
@@ -65,7 +66,8 @@ class Progress:
         self._began = self._began or now
         self._next_history = now + HISTORY_SECONDS
         self.last = self._row(state, now)
-        self._file.write(json.dumps({k: v for k, v in self.last.items() if not math.isnan(v)}) + "\n")
+        known = {k: v for k, v in self.last.items() if not math.isnan(v)}
+        self._history.attempt(lambda: self._rows.append(known))
         self._expose(self.last)
         if not self._ready:
             self._ready = True
@@ -73,9 +75,9 @@ class Progress:
         if now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             log.info("%s", _line(self.last))
-            for name, value in self.last.items():
-                if not math.isnan(value):
-                    self._board.add_scalar(f"onibus/{name}", value, int(self.last["env_steps"]))
+            for name, value in known.items():
+                self._board.add_scalar(f"onibus/{name}", value, int(self.last["env_steps"]))
+            self._board.flush()
 
     def _row(self, state: RunState, now: float) -> dict[str, float]:
         self._speed.append((now, state.env_steps))
@@ -167,23 +169,9 @@ def _line(row: dict[str, float]) -> str:
     )
 
 
-def _tensorboard(folder: Path) -> Any:
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"), flush_secs=10)
-
-
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """The history of the run in ``folder``, oldest first; a last line cut short is left out."""
-    path = folder / HISTORY_FILE
-    rows: list[dict[str, float]] = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break  # killed while writing: only the last line can be incomplete
-    return rows
+    """The history of the run in ``folder``, oldest first; broken rows are left out."""
+    return read_rows(folder / HISTORY_FILE, "seconds")
 
 
 def last_seconds(folder: Path) -> float:

@@ -1,6 +1,6 @@
 """Sample Factory 2.1.1 and every work-around it needs; nothing else in the project knows its insides.
 
-What is mended here, and why:
+What is worked around here, and why:
 
 * Rewards are edited in ``Learner._prepare_batch``, the one place that sees a whole batch before it is used;
   ``LearnerWorker`` and the runners hard-code their classes, so each is subclassed.
@@ -9,7 +9,9 @@ What is mended here, and why:
   last). Here the scalar is a float, temporary files are passed over, and failing to load is an error.
 * SIGTERM saved nothing and left five orphans. Here SIGTERM and SIGINT stop the run as its end would, every
   child ends when its parent is gone, and what has not stopped after a grace period is killed by id.
-* A killed worker went unnoticed for ever. Here a dead child stops the run and is named.
+* A killed worker went unnoticed, and one that raised stayed alive: see :mod:`learner.child_processes`.
+* On a full disk the writers of summaries died, and the main process waited for them: see
+  :mod:`learner.scalar_log`. Checkpoints that cannot be written ended the run.
 * ``train_for_seconds`` is ignored upstream; a timer here keeps it.
 * ``with_vtrace`` crashed at the first summary, which reads advantages that V-trace does not set.
 * The environment's shapes were asked of a child process; if that failed, the parent waited for ever.
@@ -17,62 +19,53 @@ What is mended here, and why:
 
 from __future__ import annotations
 
-import glob
 import logging
 import multiprocessing
-import multiprocessing.connection
-import os
-import signal
 import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium
-import psutil
 import torch
 from sample_factory.algo.learning.learner import Learner
 from sample_factory.algo.learning.learner_worker import LearnerWorker
 from sample_factory.algo.runners import runner as runner_module
-from sample_factory.algo.runners.runner import Runner
+from sample_factory.algo.runners import runner_parallel
 from sample_factory.algo.runners.runner_parallel import ParallelRunner
 from sample_factory.algo.runners.runner_serial import SerialRunner
+from sample_factory.algo.sampling import sampler
 from sample_factory.algo.utils.context import global_env_registry, global_model_factory
 from sample_factory.algo.utils.env_info import EnvInfo, extract_env_info
 from sample_factory.algo.utils.make_env import make_env_func_batched
 from sample_factory.algo.utils.misc import ExperimentStatus
-from sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
 from sample_factory.envs.env_utils import TrainingInfoInterface
 from sample_factory.utils.utils import log as sample_factory_log
 from signal_slot.signal_slot import Timer
 
 from infra.errors import OnibusError
+from infra.files import SideFile
 from infra.process.logs import set_up_logging
 from infra.settings import load_settings
-from learner.networks import LSTM_SIZE, make_encoder
+from learner.checkpoints import newest_checkpoint, read_checkpoint, write_checkpoint
+from learner.child_processes import QuietAboutExceptions, WatchedProcess, explain, is_expected
+from learner.networks import make_encoder
 from learner.options import LearnOptions
 from learner.rewards.source import RewardSource
+from learner.sample_factory_configuration import configuration
+from learner.scalar_log import ScalarLog
+from learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, Supervisor
 from producers.nethack.environment import NetHackEnvironment
 from producers.publishing.caption_publisher import process_bus
 
 log = logging.getLogger(__name__)
 # In each process, since children import this module when they start: what a user cannot act on stays away.
 sample_factory_log.setLevel(logging.WARNING)
+sample_factory_log.addFilter(QuietAboutExceptions())
 gymnasium.logger.min_level = gymnasium.logger.ERROR  # Sample Factory asks wrappers for attributes of others
 warnings.filterwarnings("ignore", category=UserWarning, module=r"sample_factory\.")
-
-STATISTICS_KEY = "onibus"
-STATISTICS_SECONDS = 1.0
-EPISODES_AVERAGED = 100
-"""Episodes behind every mean that is reported."""
-
-STOP_SECONDS = 7.0
-"""Grace before what has not stopped is killed: a clean stop must be over within 10 s."""
-
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class LearnerEnvironment(NetHackEnvironment, TrainingInfoInterface):  # type: ignore[misc]
@@ -92,7 +85,6 @@ def make_environment(
 ) -> NetHackEnvironment:
     """Sample Factory's factory: one environment in a rollout worker (or to learn the spaces: no config)."""
     del render_mode
-    end_with_parent()
     options = LearnOptions.model_validate(cfg.onibus)
     settings = load_settings()
     publishing = options.captions and env_config is not None
@@ -118,8 +110,9 @@ class RewardingLearner(Learner):  # type: ignore[misc]
 
     def init(self) -> Any:
         """Load model and labels; runs in the learner's own process."""
-        if end_with_parent():
+        if multiprocessing.parent_process() is not None:
             set_up_logging()
+        self.checkpoints = SideFile("checkpoints")
         self._options = LearnOptions.model_validate(self.cfg.onibus)
         model = super().init()
         if self._options.captions:
@@ -175,15 +168,25 @@ class RewardingLearner(Learner):  # type: ignore[misc]
             OnibusError: it cannot be read. Going on from nothing would throw away what was learned.
         """
         whole = [path for path in checkpoints if path.endswith(".pth")]
-        if not whole:
-            return None
-        try:
-            return torch.load(whole[-1], map_location=device, weights_only=True)
-        except Exception as error:  # torch raises many kinds for a broken file
-            raise OnibusError(
-                f"checkpoint {whole[-1]} cannot be read ({type(error).__name__}); "
-                "delete it to resume from the one before"
-            ) from error
+        return read_checkpoint(Path(whole[-1]), device) if whole else None
+
+    def _save_impl(
+        self, name_prefix: str, name_suffix: str, keep_checkpoints: int, verbose: bool = True
+    ) -> bool:
+        """Upstream's, but whole or not at all, and learning goes on when it fails."""
+        del verbose
+        if not self.is_initialized:
+            return False
+        folder = Path(self.cfg.train_dir) / self.cfg.experiment / f"checkpoint_p{self.policy_id}"
+        name = f"{name_prefix}_{self.train_step:09d}_{self.env_steps}{name_suffix}.pth"
+        if (folder / name).exists():
+            return True  # a whole one; nothing was learned since
+        content = self._get_checkpoint_dict()
+        if not self.checkpoints.attempt(lambda: write_checkpoint(folder / name, content)):
+            return False
+        for old in sorted(folder.glob(f"{name_prefix}_*"))[:-keep_checkpoints]:
+            self.checkpoints.attempt(old.unlink)
+        return True
 
     def _load_state(self, checkpoint_dict: dict[str, Any], load_progress: bool = True) -> None:
         """Upstream goes on with the checkpoint's learning rate whatever was asked; here the flag counts."""
@@ -213,11 +216,27 @@ class RewardingLearnerWorker(LearnerWorker):  # type: ignore[misc]
             cfg, env_info, buffer_mgr.policy_versions, policy_id, self.param_server
         )
 
+    def start_batcher_thread(self) -> None:
+        """Upstream's, but what the thread raises ends this process."""
+        process = self.event_loop.process
+        self.batcher.event_loop.process = process
+        work = ("the batcher in " + process.name, self.batcher.event_loop.exec)
+        self.batcher_thread = threading.Thread(target=process.guarded, args=work, daemon=True)
+        self.batcher_thread.start()
+
     def on_stop(self, *args: Any) -> None:
-        """Close our threads, then save and stop as upstream does."""
-        if self.learner.source is not None:
-            self.learner.source.stop()
+        """Save, close our threads, then stop as upstream does."""
+        process, learner = self.event_loop.process, self.learner
+        failure = None if learner.save() else "what was learned last could not be written as a checkpoint"
+        if failure and learner.checkpoints.failure:
+            failure += f" ({learner.checkpoints.failure})"
+        if failure and process is not None:
+            process.report(failure)
+        if learner.source is not None:
+            learner.source.stop()
         super().on_stop(*args)
+        if failure and process is None:
+            raise OnibusError(failure)
 
 
 class _OurClasses:
@@ -226,12 +245,16 @@ class _OurClasses:
     def supervise_every(self: Any, seconds: float, check: Callable[[], None]) -> None:
         """Call ``check`` from the event loop; slots must be methods of an object that lives on it."""
         self._check = check
-        timer = Timer(self.event_loop, seconds)
+        timer = Timer(self.event_loop, seconds)  # not among self.timers, which end when a stop begins
         timer.timeout.connect(self._supervise)
-        self.timers.append(timer)
 
     def _supervise(self: Any) -> None:
         self._check()
+
+    def run(self: Any) -> Any:
+        """Upstream's, but an exception is the caller's."""
+        self.event_loop.exec()
+        return self.status
 
     def _make_learner(self: Any, event_loop: Any, policy_id: int, batcher: Any) -> RewardingLearnerWorker:
         return RewardingLearnerWorker(
@@ -270,15 +293,6 @@ class OurSerialRunner(_OurClasses, SerialRunner):  # type: ignore[misc]
     """Everything in this process, in turn."""
 
 
-@dataclass(slots=True)
-class RunState:
-    """What a run's watcher is told once a second."""
-
-    env_steps: int
-    episodes: dict[str, list[float]]
-    learner: dict[str, float]
-
-
 def run_experiment(
     options: LearnOptions,
     runs_dir: Path,
@@ -302,8 +316,24 @@ def run_experiment(
     global_env_registry()[cfg.env] = make_environment
     global_model_factory().register_encoder_factory(make_encoder)
     runner_module.obtain_env_info_in_a_separate_process = _environment_info
+    runner_module.SummaryWriter = ScalarLog
+    runner_parallel.EventLoopProcess = sampler.EventLoopProcess = WatchedProcess
+    try:
+        return _run(cfg, options, stopping, watch)
+    except OnibusError:
+        raise
+    except Exception as error:
+        if not is_expected(error):
+            log.exception("the main process failed")
+        left = _what_is_left(runs_dir / options.run)
+        raise OnibusError(f"the run's main process failed: {explain(error)}; {left}") from error
+
+
+def _run(
+    cfg: Any, options: LearnOptions, stopping: threading.Event, watch: Callable[[RunState], None]
+) -> RunState:
     runner = (OurSerialRunner if options.serial else OurParallelRunner)(cfg)
-    supervisor = _Supervisor(runner, options, stopping, watch)
+    supervisor = Supervisor(runner, options, stopping, watch)
     try:
         if runner.init() != ExperimentStatus.SUCCESS:
             raise OnibusError(
@@ -313,131 +343,18 @@ def run_experiment(
         status = runner.run()
     finally:
         supervisor.close()
+    left = _what_is_left(Path(cfg.train_dir) / options.run)
     if supervisor.failure:
-        raise OnibusError(supervisor.failure)
+        raise OnibusError(f"{supervisor.failure}; {left}")
     if status == ExperimentStatus.FAILURE:
-        raise OnibusError(
-            "the run failed; the lines above say where; its last checkpoint is kept: use --resume"
-        )
+        raise OnibusError(f"the run failed; the lines above say where; {left}")
     return supervisor.state()
 
 
-class _Supervisor:
-    """Looks at a runner once a second: stop requests, time limits, dead children, statistics."""
-
-    def __init__(
-        self,
-        runner: Any,
-        options: LearnOptions,
-        stopping: threading.Event,
-        watch: Callable[[RunState], None],
-    ) -> None:
-        self.failure: str | None = None
-        self._runner, self._options, self._stopping, self._watch = runner, options, stopping, watch
-        self._started: float | None = None
-        self._learner: dict[str, float] = {}
-        self._hard_stop: threading.Timer | None = None
-        runner.policy_msg_handlers[STATISTICS_KEY] = [self._on_statistics]
-        runner.supervise_every(STATISTICS_SECONDS / 2, self._tick)
-
-    def state(self) -> RunState:
-        averages = self._runner.policy_avg_stats
-        episodes = {key: [float(v) for v in stat[0]] for key, stat in averages.items()}
-        return RunState(sum(self._runner.env_steps.values()), episodes, dict(self._learner))
-
-    def close(self) -> None:
-        """After the runner's end, however it came: no timer, no child left."""
-        if self._hard_stop is not None:
-            self._hard_stop.cancel()
-        _end_children()
-
-    def _on_statistics(self, _runner: Runner, message: dict[str, Any], _policy: int) -> None:
-        if self._started is None:
-            self._started = time.monotonic()
-        self._learner = message[STATISTICS_KEY]
-
-    def _tick(self) -> None:
-        if self._runner.stopped:
-            return
-        if dead := self._dead_children():
-            self.failure = (
-                f"{', '.join(dead)} of this run died unexpectedly; its lines above say why; "
-                "the last checkpoint is kept: use --resume to go on"
-            )
-            self._stop(failed=True)
-        elif self._stopping.is_set() or self._time_is_up() or self._return_is_reached():
-            self._stop(failed=False)
-        if self._started is not None:
-            self._watch(self.state())
-
-    def _time_is_up(self) -> bool:
-        limit = self._options.seconds
-        return limit is not None and self._started is not None and time.monotonic() - self._started >= limit
-
-    def _return_is_reached(self) -> bool:
-        goal, returns = self._options.until_return, self._runner.policy_avg_stats.get("reward", [()])[0]
-        return goal is not None and len(returns) >= EPISODES_AVERAGED and sum(returns) / len(returns) >= goal
-
-    def _dead_children(self) -> list[str]:
-        processes = [*getattr(self._runner, "processes", []), *getattr(self._runner.sampler, "processes", [])]
-        return [p.name for p in processes if p.ident is not None and not p.is_alive()]
-
-    def _stop(self, failed: bool) -> None:
-        self._hard_stop = threading.Timer(STOP_SECONDS, self._give_up)
-        self._hard_stop.daemon = True
-        self._hard_stop.start()
-        self._runner._stop_training(failed=failed)
-
-    def _give_up(self) -> None:
-        if self.failure is None:
-            self.failure = f"the run did not stop within {STOP_SECONDS:.0f} s; its processes were killed"
-        _end_children()
-        self._runner.event_loop.stop()
-
-
-def configuration(options: LearnOptions, runs_dir: Path, session: int) -> Any:
-    """Sample Factory's configuration for our options, straight from its own parser's defaults."""
-    argv = ["--algo=APPO", f"--env={options.task}", f"--experiment={options.run}", f"--train_dir={runs_dir}"]
-    parser, _ = parse_sf_args(argv)
-    parser.set_defaults(
-        restart_behavior="resume",
-        device=options.device,
-        seed=options.seed,
-        serial_mode=options.serial,
-        async_rl=not options.serial,
-        num_workers=1 if options.serial else options.workers,
-        num_envs_per_worker=options.environments * (options.workers if options.serial else 1),
-        worker_num_splits=2 if options.environments % 2 == 0 and not options.serial else 1,
-        batch_size=options.batch_size,
-        rollout=options.rollout,
-        num_epochs=options.epochs,
-        num_batches_per_epoch=1,
-        learning_rate=options.learning_rate,
-        gamma=options.discount,
-        exploration_loss_coeff=options.entropy,
-        max_grad_norm=options.gradient_norm,
-        with_vtrace=options.vtrace,
-        normalize_returns=not options.vtrace,
-        normalize_input=False,
-        reward_scale=1.0,
-        reward_clip=1e9,
-        use_rnn=options.recurrent,
-        rnn_size=LSTM_SIZE,
-        nonlinearity="relu",
-        set_workers_cpu_affinity=False,
-        use_env_info_cache=False,
-        log_to_file=False,
-        save_every_sec=options.checkpoint_seconds,
-        experiment_summaries_interval=10,
-        flush_summaries_interval=10,
-        stats_avg=EPISODES_AVERAGED,
-        train_for_env_steps=options.steps or int(1e18),
-    )
-    cfg = parse_full_cfg(parser, argv)
-    cfg.network = options.network
-    cfg.onibus = options.model_dump(mode="json")
-    cfg.environment_seed = options.seed + session * 1_000_003
-    return cfg
+def _what_is_left(folder: Path) -> str:
+    if (saved := newest_checkpoint(folder)) is None:
+        return "there is no checkpoint of it yet"
+    return f"its checkpoint {saved.name} is kept: use --resume to go on"
 
 
 def _environment_info(cfg: Any) -> EnvInfo:
@@ -447,52 +364,3 @@ def _environment_info(cfg: Any) -> EnvInfo:
         return extract_env_info(environment, cfg)
     finally:
         environment.close()
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of the run in ``folder``."""
-    found = sorted(glob.glob(str(folder / "checkpoint_p0" / "checkpoint_*.pth")))
-    return Path(found[-1]) if found else None
-
-
-_watching_parent = False
-
-
-def end_with_parent() -> bool:
-    """In a child process: end when the parent is gone, so that kill -9 of a run leaves no orphan.
-
-    Returns:
-        Whether this is a child process.
-    """
-    global _watching_parent
-    parent = multiprocessing.parent_process()
-    if parent is None or _watching_parent:
-        return parent is not None
-    _watching_parent = True
-
-    def wait() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True, name="end-with-parent").start()
-    return True
-
-
-def _end_children() -> None:
-    """Kill, by id, what is left of this process's children."""
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        if "resource_tracker" in " ".join(_command_line(child)):
-            continue  # ends by itself when this process does, after it has freed shared memory
-        try:
-            child.send_signal(_KILL)
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(children, timeout=1.0)
-
-
-def _command_line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return []

@@ -7,18 +7,19 @@ import math
 import os
 from pathlib import Path
 
-import torch
-
 from infra.errors import OnibusError
+from infra.files import read_state, reason_of, write_whole
 from infra.kafka.topic_admin import require_topics
 from infra.observability.metrics import expose
 from infra.process.shutdown import stop_event
 from infra.settings import Settings, environment_of
-from learner.options import LearnOptions, load_options, save_options
+from learner.checkpoints import newest_checkpoint, options_in, read_checkpoint, remove_parts
+from learner.options import OPTIONS_FILE, LearnOptions, load_options, save_options
 from learner.parts import record_parts
 from learner.progress import Progress
 from learner.rewards.frozen import check_judges
-from learner.sample_factory import newest_checkpoint, run_experiment
+from learner.run_files.run_lock import only_learner_of
+from learner.sample_factory import run_experiment
 from producers.nethack.tasks import make_task
 
 log = logging.getLogger(__name__)
@@ -28,24 +29,43 @@ SESSIONS_FILE = "sessions"
 _FIXED_BY_CHECKPOINT = ("task", "network", "max_episode_steps")
 
 
-def run(settings: Settings, options: LearnOptions, *, resume: bool, metrics_port: int | None) -> None:
+def run(
+    settings: Settings,
+    options: LearnOptions,
+    *,
+    resume: bool,
+    metrics_port: int | None,
+    or_start: bool = False,
+) -> None:
     """Learn until the options' end, SIGTERM or SIGINT; then save a checkpoint and say what was reached.
 
+    Args:
+        resume: go on with a run that exists.
+        metrics_port: where metrics are served, if anywhere.
+        or_start: with ``resume``: begin the run if it does not exist.
+
     Raises:
-        OnibusError: an unknown task, a missing broker or topic, a run that exists (without ``resume``) or
-            does not fit its checkpoint (with it), a worker that died.
+        OnibusError: an unknown task, a missing broker or topic, a run that exists (without ``resume``), does
+            not exist or does not fit its checkpoint (with it), or is trained by another process, a process
+            that failed.
     """
     stopping = stop_event()
     folder = settings.runs_dir / options.run
+    if resume and not or_start and not _exists(folder):
+        raise OnibusError(
+            f"there is no run {options.run} in {settings.runs_dir} to resume; "
+            "give the --run of one that is there, or leave --resume out to start it"
+        )
     make_task(options.task, max_episode_steps=options.max_episode_steps).close()  # type: ignore[no-untyped-call]
     if options.captions:
         require_topics(settings, role="learner")
         check_judges(settings, options)
-    session = _open_run(options, folder, resume)
-    os.environ.update(environment_of(settings))
-    expose(metrics_port, settings.metrics_host)
-    with Progress(options, folder) as progress:
-        state = run_experiment(options, settings.runs_dir.absolute(), stopping, progress.watch, session)
+    with only_learner_of(folder):
+        session = _open_run(options, folder, resume)
+        os.environ.update(environment_of(settings))
+        expose(metrics_port, settings.metrics_host)
+        with Progress(options, folder) as progress:
+            state = run_experiment(options, settings.runs_dir.absolute(), stopping, progress.watch, session)
     saved = newest_checkpoint(folder)
     reached = progress.last.get("return", math.nan)
     log.info(
@@ -57,8 +77,12 @@ def run(settings: Settings, options: LearnOptions, *, resume: bool, metrics_port
     )
 
 
+def _exists(folder: Path) -> bool:
+    return (folder / OPTIONS_FILE).exists() or newest_checkpoint(folder) is not None
+
+
 def _open_run(options: LearnOptions, folder: Path, resume: bool) -> int:
-    """Claim the run's folder; returns how often the run was started before."""
+    """Begin a session in the run's folder; returns how many there were before."""
     checkpoint = newest_checkpoint(folder)
     if checkpoint is not None and not resume:
         raise OnibusError(
@@ -66,22 +90,27 @@ def _open_run(options: LearnOptions, folder: Path, resume: bool) -> int:
             "use --resume to go on with it, or another --run name"
         )
     if checkpoint is not None:
-        _check_fits(options, folder, checkpoint)
-    sessions = folder / SESSIONS_FILE
-    before = int(sessions.read_text()) if sessions.exists() else 0
+        _check_fits(options, checkpoint)
+    remove_parts(folder)
+    before = read_state(folder / SESSIONS_FILE, int, _sessions_that_left_files(folder))
     try:
         save_options(options, folder)
-        sessions.write_text(f"{before + 1}\n")
+        write_whole(folder / SESSIONS_FILE, f"{before + 1}\n")
         record_parts(folder)
     except OSError as error:
         raise OnibusError(
-            f"cannot write the run's folder {folder}: {error.strerror}; choose --runs-dir"
+            f"cannot write the run's folder {folder}: {reason_of(error)}; choose another --runs-dir"
         ) from error
     return before
 
 
-def _check_fits(options: LearnOptions, folder: Path, checkpoint: Path) -> None:
-    before = load_options(folder)
+def _sessions_that_left_files(folder: Path) -> int:
+    """Where the count is lost: each session wrote a file for TensorBoard. Games must not come up again."""
+    return len(list((folder / "tensorboard").glob("events*")))
+
+
+def _check_fits(options: LearnOptions, checkpoint: Path) -> None:
+    before = options_in(read_checkpoint(checkpoint)) or load_options(checkpoint.parent.parent)
     for name in _FIXED_BY_CHECKPOINT:
         was, now = getattr(before, name), getattr(options, name)
         if was != now:
@@ -90,10 +119,3 @@ def _check_fits(options: LearnOptions, folder: Path, checkpoint: Path) -> None:
                 f"run {options.run} was started with --{flag} {was}, not {now}; "
                 f"resume it with --{flag} {was}, or start another --run"
             )
-    try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a broken file
-        raise OnibusError(
-            f"checkpoint {checkpoint} cannot be read ({type(error).__name__}); "
-            "delete it to resume from the one before"
-        ) from error

@@ -15,6 +15,7 @@ from infra.cli.tiny_llama import stand_in
 from infra.errors import OnibusError
 from infra.process.shutdown import stop_event
 from infra.process.terminal import console
+from infra.run_names import check_run_name
 from infra.settings import DEFAULT_PORT, Settings
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def demo(
     if llm == "openai" and model is None:
         raise OnibusError(f"--llm {llm} needs --model, and --base-url unless it is OpenAI's own; add them")
     make_task(task).close()  # type: ignore[no-untyped-call]
-    name = run or f"demo-{task}-{reward}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default_name = f"demo-{task}-{reward}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = check_run_name(default_name if run is None else run)
     (usual,) = default_specs(task, reward)
     simple = llm == "vllm" and model is None and reward not in COMPARED  # what the stand-in can answer
     given_spec = spec or usual.name + ("-one-word" if simple else "")

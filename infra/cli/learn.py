@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from infra.cli.options import MetricsPort, Verbose, with_settings
+from infra.errors import OnibusError
 from infra.observability.multiprocess import share_between_processes
 from infra.process.logs import set_up_logging
+from infra.run_names import check_run_name
 from infra.settings import Settings
 
 _REWARD = "Reward and learning"
@@ -33,6 +35,9 @@ def learn(
     ] = "keyroom-s5",
     run: Annotated[str | None, typer.Option(help="Name of the run; its files are in RUNS_DIR/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    resume_or_start: Annotated[
+        bool, typer.Option("--resume-or-start", help="The same, but start the run if it does not exist.")
+    ] = False,
     reward: Annotated[
         str | None,
         typer.Option(
@@ -143,7 +148,10 @@ def learn(
         "until_return": until_return, "seconds": seconds, "seed": seed, "device": device, "serial": serial,
         "captions": captions,
     }  # fmt: skip
-    name = run or f"{task}-{reward or 'retrieval'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if resume and run is None:
+        raise OnibusError("--resume needs the --run to go on with")
+    default_name = f"{task}-{reward or 'retrieval'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = check_run_name(default_name if run is None else run)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads only get in the workers' way
     share_between_processes()
 
@@ -154,4 +162,5 @@ def learn(
         default = default_specs(task, reward or "retrieval")[0].coefficient
         given["specs"] = parse_spec_shares(spec, default)
     options = make_options(task, run=name, **given)
-    run_learner(settings, options, resume=resume, metrics_port=metrics_port)
+    going_on = resume or resume_or_start
+    run_learner(settings, options, resume=going_on, or_start=resume_or_start, metrics_port=metrics_port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from infra.cli.options import with_settings
 from infra.errors import OnibusError
+from infra.files import UnwritableFileError
+from infra.run_names import MOST_BYTES
 from infra.settings import Settings
 
 
@@ -27,18 +30,27 @@ def report(
     from learner.run_files.judged_captions import JudgedCaption, judge_captions, kept_captions
     from learner.run_files.versions import keep_versions
 
-    folder = Path(run) if Path(run).is_dir() else settings.runs_dir / run
-    if not folder.is_dir():
-        raise OnibusError(f"no run {run} in {settings.runs_dir}; give one of: {_runs(settings.runs_dir)}")
+    folder = _folder(settings.runs_dir, run)
+    if folder is None:
+        there = _runs(settings.runs_dir)
+        raise OnibusError(f"no run {run[:MOST_BYTES]} in {settings.runs_dir}; give one of: {there}")
     captions: list[JudgedCaption] | None
     try:
         captions = judge_captions(settings, folder)
         keep_versions(settings, folder)
+    except UnwritableFileError:
+        raise
     except OnibusError as error:
         captions = kept_captions(folder)
         instead = "captions as the last report had them" if captions is not None else "no captions"
         typer.echo(f"the annotation log cannot be read ({error}); {instead}", err=True)
     typer.echo(str(write_report(folder, captions)))
+
+
+def _folder(runs_dir: Path, run: str) -> Path | None:
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        return next((folder for folder in (Path(run), runs_dir / run) if folder.is_dir()), None)
+    return None
 
 
 def _runs(runs_dir: Path) -> str:

@@ -16,6 +16,7 @@ from infra.observability.multiprocess import share_between_processes
 from infra.process.logs import set_up_logging
 from infra.process.shutdown import stop_event
 from infra.process.terminal import echo
+from infra.run_names import check_run_name
 from infra.settings import Settings
 
 
@@ -56,7 +57,7 @@ def rollout(
 ) -> None:
     """Play without learning, and publish captions and episodes. Plays until stopped unless limited."""
     set_up_logging(verbose)
-    name = run or time.strftime("rollout-%Y%m%d-%H%M%S")
+    name = check_run_name(time.strftime("rollout-%Y%m%d-%H%M%S") if run is None else run)
     if metrics_port is not None:
         share_between_processes()
     stopping = stop_event()

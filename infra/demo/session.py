@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
-import json
 import socket
 import threading
 import time
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,7 @@ from infra.demo.live_view import CURVE_POINTS, Heading, one_line, render
 from infra.demo.snapshot import Snapshot, take_snapshot
 from infra.demo.watch import Watch
 from infra.errors import OnibusError
+from infra.files import RowFile, SideFile
 from infra.kafka.lag import ConsumerLag
 from infra.kafka.topic_admin import create_topics, require_topics
 from infra.kafka.topics import TopicNames
@@ -117,12 +119,13 @@ class Demo:
         """
         heading = self._heading()
         began = time.monotonic()
-        with (self.folder / SYSTEM_FILE).open("a", buffering=1) as log, self._live() as live:
+        rows, kept = RowFile(self.folder / SYSTEM_FILE), SideFile(f"{self.folder / SYSTEM_FILE}")
+        with contextlib.closing(rows), self._live() as live:
             for number in range(10**9):
                 seconds = time.monotonic() - began
                 snapshot = self._snapshot(seconds)
                 self.history.append(snapshot)
-                log.write(json.dumps(snapshot.to_json()) + "\n")
+                kept.attempt(partial(rows.append, snapshot.to_json()))
                 if live is not None:
                     live.update(
                         render(heading, self.history, self._states(), self._console.size), refresh=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from infra.errors import OnibusError
+from infra.files import read_rows, write_or_refuse
 from learner.options import LearnOptions, load_options
 from learner.progress import read_history
 from learner.reporting import charts
@@ -68,7 +68,7 @@ def write_report(folder: Path, captions: Sequence[JudgedCaption] | None) -> Path
     if not history:
         raise OnibusError(f"run {options.run} has no history yet; let it learn for a few seconds first")
     versions = kept_versions(folder)
-    drawn = _charts(history, _read_lines(folder / SYSTEM_FILE), versions)
+    drawn = _charts(history, read_rows(folder / SYSTEM_FILE, "seconds"), versions)
     most, least = _most_and_least(captions or ())
     page = (
         _environment()
@@ -87,12 +87,7 @@ def write_report(folder: Path, captions: Sequence[JudgedCaption] | None) -> Path
         )
     )
     path = folder / REPORT_FILE
-    try:
-        path.write_text(page)
-    except OSError as error:
-        raise OnibusError(
-            f"cannot write {path}: {error.strerror}; free some space or mend the rights"
-        ) from error
+    write_or_refuse(path, page)
     return path
 
 
@@ -229,10 +224,6 @@ def _most_and_least(
     most = sorted((c for c in captions if c.reward > 0), key=lambda c: (-c.reward, -c.steps))[:LISTED]
     others = [c for c in captions if c not in most]
     return most, sorted(others, key=lambda c: (c.reward, -c.steps))[:LISTED]
-
-
-def _read_lines(path: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _versions() -> list[tuple[str, str]]:

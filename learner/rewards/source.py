@@ -20,6 +20,7 @@ from consumers.labels.reader import LabelReader
 from consumers.labels.table import LabelTable
 from consumers.specs.spec_file import read_specs
 from infra.errors import OnibusError
+from infra.files import SideFile, reason_of
 from infra.kafka.codecs import codec_for
 from infra.settings import Settings
 from learner.options import COMPARED, LearnOptions
@@ -37,9 +38,9 @@ from learner.rewards.latency import RewardLatency
 from learner.rewards.normalisation import RunningNormalisation
 from learner.rewards.scores import ModelScores
 from learner.rewards.subscriber import ModelSubscriber
-from learner.run_files.caption_tally import CaptionTally
-from learner.run_files.scored_captions import keep_scores
-from learner.run_files.specs import keep_specs
+from learner.run_files.caption_tally import TALLY_FILE, CaptionTally
+from learner.run_files.scored_captions import SCORES_FILE, keep_scores
+from learner.run_files.specs import SPECS_FILE, keep_specs
 from schemas.codec import DecodeError
 from schemas.ids import lookup_id, split_label_key
 from schemas.records import AnnotationSpec, Label, Verdict
@@ -73,6 +74,9 @@ class RewardSource:
         self._stopping = threading.Event()
         self._resolver: threading.Thread | None = None
         self._tally = CaptionTally.load(folder)
+        self._tally_file, self._specs_file, self._scores_file = (
+            SideFile(f"{folder / name}") for name in (TALLY_FILE, SPECS_FILE, SCORES_FILE)
+        )
         self._unsaved: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
         self._next_save = time.monotonic() + SAVE_SECONDS
         self._returns: deque[tuple[float, float]] = deque(maxlen=RETURN_WINDOW)
@@ -96,7 +100,7 @@ class RewardSource:
         else:
             judges = fix_judges(self._settings, self._models, self._options)
             self._reward.specs = tuple(judges.values())
-            keep_specs(self._folder, {name: judge.spec_id for name, judge in judges.items()})
+            self._keep_specs({name: judge.spec_id for name, judge in judges.items()})
         if self._options.reward != "retrieval":
             names = [share.name for share in self._options.specs] if follows else []
             self._subscriber = ModelSubscriber(self._settings, self._models, names, self._latency)
@@ -115,9 +119,10 @@ class RewardSource:
         if self._resolver is not None:
             self._resolver.join(5)
         self._count_captions()
-        self._tally.save(self._folder)
+        self._save_tally()
         if self._options.reward != "retrieval":
-            keep_scores(self._folder, self._models, [s.spec_id for s in self._reward.specs])
+            specs = [s.spec_id for s in self._reward.specs]
+            self._scores_file.attempt(lambda: keep_scores(self._folder, self._models, specs))
 
     def intrinsic(
         self, ids: NDArray[np.int64], counts: NDArray[np.int64], dones: float
@@ -140,11 +145,16 @@ class RewardSource:
         return rewarded.intrinsic
 
     def statistics(self) -> dict[str, float]:
-        """Figures since the last call, by name; called about once a second from the learner's thread."""
+        """Figures since the last call, by name; called about once a second from the learner's thread.
+
+        Raises:
+            OnibusError: labels or models are no longer followed.
+        """
+        self._check_threads()
         self._count_captions()
         if time.monotonic() >= self._next_save:
             self._next_save = time.monotonic() + SAVE_SECONDS
-            self._tally.save(self._folder)
+            self._save_tally()
         pause, self._longest_pause = self._longest_pause, 0.0
         return (
             self._last
@@ -231,6 +241,18 @@ class RewardSource:
             "specs_found": float(len(specs)),
         }
 
+    def _check_threads(self) -> None:
+        followers = (("labels", self._reader), ("reward models", self._subscriber))
+        for what, follower in followers:
+            if follower is not None and follower.failed is not None:
+                raise OnibusError(f"{what} are no longer followed: {reason_of(follower.failed)}")
+
+    def _save_tally(self) -> None:
+        self._tally_file.attempt(lambda: self._tally.save(self._folder))
+
+    def _keep_specs(self, specs: Mapping[str, bytes]) -> None:
+        self._specs_file.attempt(lambda: keep_specs(self._folder, specs))
+
     def _count_captions(self) -> None:
         batches, self._unsaved = self._unsaved, []
         if batches:
@@ -251,7 +273,7 @@ class RewardSource:
                 SpecReward(found[name], coefficient) for name, coefficient in wanted.items() if name in found
             )
             if len(self._reward.specs) == len(wanted):
-                keep_specs(self._folder, {name: found[name] for name in wanted})
+                self._keep_specs({name: found[name] for name in wanted})
                 return
             if (now_missing := set(wanted) - set(found)) != missing:
                 missing = now_missing

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.files import read_state, write_whole
 from schemas.ids import NO_CAPTION
 
 TALLY_FILE = "captions.json"
@@ -45,21 +47,25 @@ class CaptionTally:
             self._forget_rarest()
 
     def save(self, folder: Path) -> None:
-        """Write the totals beside the run's checkpoints, whole or not at all."""
+        """Write the totals beside the run's checkpoints, whole or not at all.
+
+        Raises:
+            OSError: they cannot be written.
+        """
         rows = [[c, t.steps, round(t.reward, 4)] for c, t in self.totals.items()]
-        temporary = folder / f"{TALLY_FILE}.part"
-        temporary.write_text(json.dumps(rows))
-        temporary.replace(folder / TALLY_FILE)
+        write_whole(folder / TALLY_FILE, json.dumps(rows))
 
     @classmethod
     def load(cls, folder: Path) -> CaptionTally:
-        """The totals of an earlier part of the run; empty where there are none."""
+        """The totals of an earlier part of the run; empty where there are none that can be read."""
         tally = cls()
-        path = folder / TALLY_FILE
-        if path.exists():
-            tally.totals = {c: CaptionTotal(n, r) for c, n, r in json.loads(path.read_text())}
+        tally.totals = read_state(folder / TALLY_FILE, _totals, {})
         return tally
 
     def _forget_rarest(self) -> None:
         kept = sorted(self.totals.items(), key=lambda item: item[1].steps, reverse=True)
         self.totals = dict(kept[: self._limit // 2])
+
+
+def _totals(rows: Any) -> dict[int, CaptionTotal]:
+    return {int(caption): CaptionTotal(int(steps), float(reward)) for caption, steps, reward in rows}

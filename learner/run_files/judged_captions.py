@@ -9,10 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from consumers.labels.as_of import annotations_as_of
 from consumers.labels.filter import WITHDRAWN
 from consumers.labels.fold import FoldedLabel, LabelFold
+from infra.files import read_state, write_or_refuse
 from infra.settings import Settings
 from learner.run_files.caption_tally import CaptionTally
 from learner.run_files.scored_captions import kept_scores
@@ -50,7 +52,7 @@ def judge_captions(settings: Settings, folder: Path) -> list[JudgedCaption]:
     Reads the whole annotation log; memory is bounded by the captions of the run.
 
     Raises:
-        OnibusError: the cluster or the topic is away, or the log is not whole.
+        OnibusError: the cluster or the topic is away, the log is not whole, or the file cannot be written.
     """
     totals, names = CaptionTally.load(folder).totals, {i: name for name, i in found_specs(folder).items()}
 
@@ -79,14 +81,17 @@ def judge_captions(settings: Settings, folder: Path) -> list[JudgedCaption]:
     by_steps = sorted(judged, key=lambda c: c.steps, reverse=True)
     kept = {c.text: c for c in [*judged[: KEPT // 2], *by_steps[: KEPT // 2]]}
     chosen = sorted(kept.values(), key=lambda c: (c.reward, c.steps), reverse=True)
-    (folder / JUDGED_FILE).write_text(json.dumps([asdict(c) for c in chosen], indent=1))
+    write_or_refuse(folder / JUDGED_FILE, json.dumps([asdict(c) for c in chosen], indent=1))
     return chosen
 
 
 def kept_captions(folder: Path) -> list[JudgedCaption] | None:
     """What :func:`judge_captions` kept of the run in ``folder``; None if it never ran."""
-    path = folder / JUDGED_FILE
-    return [JudgedCaption(**row) for row in json.loads(path.read_text())] if path.exists() else None
+    return read_state(folder / JUDGED_FILE, _captions, None)
+
+
+def _captions(rows: Any) -> list[JudgedCaption] | None:
+    return [JudgedCaption(**row) for row in rows]
 
 
 def _said(labels: Sequence[FoldedLabel], names: Mapping[bytes, str]) -> tuple[str, str]:

@@ -7,10 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from infra.files import read_state, write_whole
 
 SCORES_FILE = "scores.json"
 
@@ -34,7 +36,11 @@ class ScoredCaption:
 
 
 def keep_scores(folder: Path, scores: Scores, specs: Sequence[bytes]) -> None:
-    """Write every caption that has a score under one of the specifications."""
+    """Write every caption that has a score under one of the specifications.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     known = scores.known()
     ids = np.array(list(known), np.int64)
     if not ids.size or not specs:
@@ -45,11 +51,13 @@ def keep_scores(folder: Path, scores: Scores, specs: Sequence[bytes]) -> None:
         for (caption, text), score in zip(known.items(), best, strict=True)
         if not math.isnan(score)
     ]
-    (folder / SCORES_FILE).write_text(json.dumps(rows))
+    write_whole(folder / SCORES_FILE, json.dumps(rows))
 
 
 def kept_scores(folder: Path) -> dict[int, ScoredCaption]:
-    """What :func:`keep_scores` kept of the run in ``folder``, by look-up id; empty if nothing."""
-    path = folder / SCORES_FILE
-    rows = json.loads(path.read_text()) if path.exists() else []
-    return {caption: ScoredCaption(text, score) for caption, text, score in rows}
+    """What :func:`keep_scores` kept of the run in ``folder``, by look-up id; empty without them."""
+    return read_state(folder / SCORES_FILE, _by_caption, {})
+
+
+def _by_caption(rows: Any) -> dict[int, ScoredCaption]:
+    return {int(caption): ScoredCaption(str(text), float(score)) for caption, text, score in rows}

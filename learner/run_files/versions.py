@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from consumers.reward_models.transfer import split_model_name
+from infra.files import read_state, write_or_refuse
 from infra.kafka.clients import read_all
 from infra.kafka.codecs import codec_for
 from infra.kafka.topics import TopicNames
@@ -21,7 +23,7 @@ def keep_versions(settings: Settings, folder: Path) -> list[dict[str, float]]:
     """One row of figures a version, oldest first: ``version``, ``trained_at`` and the trainer's metrics.
 
     Raises:
-        OnibusError: the cluster or the topic is away.
+        OnibusError: the cluster or the topic is away, or the file cannot be written.
     """
     specs = set(found_specs(folder).values())
     codec = codec_for(settings)
@@ -37,12 +39,14 @@ def keep_versions(settings: Settings, folder: Path) -> list[dict[str, float]]:
                 continue  # not ours to report
             told = {"version": float(update.version), "trained_at": update.trained_at / 1e6}
             rows.append(told | update.metrics)
-    (folder / VERSIONS_FILE).write_text(json.dumps(rows))
+    write_or_refuse(folder / VERSIONS_FILE, json.dumps(rows))
     return rows
 
 
 def kept_versions(folder: Path) -> list[dict[str, float]]:
     """What :func:`keep_versions` kept of the run in ``folder``; empty if it never ran."""
-    path = folder / VERSIONS_FILE
-    rows: list[dict[str, float]] = json.loads(path.read_text()) if path.exists() else []
-    return rows
+    return read_state(folder / VERSIONS_FILE, _rows, [])
+
+
+def _rows(kept: Any) -> list[dict[str, float]]:
+    return [{str(name): float(value) for name, value in row.items()} for row in kept]

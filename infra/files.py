@@ -1,0 +1,192 @@
+"""Files that hold state: written whole or not at all, and read without trust in what is there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from infra.errors import OnibusError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PART_SUFFIX = ".part"
+"""Ends the name of a temporary file; one that is left over belongs to a writer that was killed."""
+
+
+def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int = 0o666) -> None:
+    """Replace ``path`` by ``content`` (text as UTF-8): after a crash the old content is there or the new.
+
+    Args:
+        mode: permissions of the file, less the umask.
+
+    Raises:
+        OSError: it cannot be written; ``path`` is as it was.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{os.urandom(4).hex()}{PART_SUFFIX}")
+    data = content.encode() if isinstance(content, str) else content
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last; file systems that cannot are left alone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+class UnwritableFileError(OnibusError):
+    """A file that a user asked for cannot be written."""
+
+
+def write_or_refuse(path: Path, content: str | bytes) -> None:
+    """:func:`write_whole` for what a user asked for.
+
+    Raises:
+        UnwritableFileError: it cannot be written.
+    """
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise UnwritableFileError(
+            f"cannot write {path}: {reason_of(error)}; free some space, or make {path.parent} writable"
+        ) from error
+
+
+def read_state(path: Path, parse: Callable[[Any], T], otherwise: T) -> T:
+    """``parse`` of the JSON in ``path``; ``otherwise`` where there is no such file, or a broken one.
+
+    A broken file is passed over with a warning: what it held can be had again, or is lost anyway.
+    """
+    try:
+        return parse(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return otherwise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        log.warning("%s cannot be read (%s); going on without it", path, reason_of(error))
+        return otherwise
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in one line: a failed call's reason without its file, else kind and message."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    if isinstance(error, OnibusError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class SideFile:
+    """A file beside the work, which goes on when the file cannot be written: that is said once.
+
+    Args:
+        what: how messages name it.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.failure: str | None = None
+
+    def attempt(self, write: Callable[[], object]) -> bool:
+        """Call ``write``; False if it raised OSError. The first failure and the next success are logged."""
+        try:
+            write()
+        except OSError as error:
+            if self.failure is None:
+                log.warning("cannot write %s (%s); going on without it", self._what, reason_of(error))
+            self.failure = reason_of(error)
+            return False
+        if self.failure is not None:
+            log.warning("%s can be written again", self._what)
+            self.failure = None
+        return True
+
+
+class RowFile:
+    """JSON objects, one per line, at the end of a file; a row never joins one that was cut short."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._cut = False
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write one row; the file is opened the first time.
+
+        Raises:
+            OSError: it cannot be written, or not whole.
+        """
+        descriptor = self._opened()
+        data = b"\n" * self._cut + json.dumps(row).encode() + b"\n"
+        self._cut = True
+        while data:
+            data = data[os.write(descriptor, data) :]
+        self._cut = False
+
+    def close(self) -> None:
+        """Close the file, if it was opened."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            size = os.fstat(self._descriptor).st_size
+            self._cut = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
+        return self._descriptor
+
+
+def read_rows(path: Path, needed: str) -> list[dict[str, Any]]:
+    """Rows of a :class:`RowFile` that have a number ``needed``, in their order; none without a file.
+
+    Rows that cannot be read, wherever they stand, are passed over with one warning. The last line may be
+    cut short without one: it is being written.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise OnibusError(f"cannot read {path}: {reason_of(error)}; check its permissions") from error
+    rows, broken = [], 0
+    for number, line in enumerate(lines):
+        row = _row(line)
+        if row is not None and isinstance(row.get(needed), int | float):
+            rows.append(row)
+        elif line.strip() and number < len(lines) - 1:
+            broken += 1
+    if broken:
+        log.warning("%s: %d broken rows passed over", path, broken)
+    return rows
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

@@ -1,0 +1,66 @@
+"""Checkpoints of a run: which is the newest, what is in it, and writing one whole."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infra.errors import OnibusError
+from infra.files import PART_SUFFIX, reason_of, write_whole
+from learner.options import LearnOptions
+
+CHECKPOINT_FOLDER = "checkpoint_p0"
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of the run in ``folder``."""
+    return max((folder / CHECKPOINT_FOLDER).glob("checkpoint_*.pth"), default=None)
+
+
+def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
+    """The content of a checkpoint, its tensors on ``device``.
+
+    Raises:
+        OnibusError: it cannot be read, or is something else.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        if not {"model", "train_step", "env_steps"} <= content.keys():
+            raise ValueError("it is not a checkpoint of onibus learn")
+    except Exception as error:  # torch raises many kinds for a broken file
+        reason = reason_of(error) if isinstance(error, OSError) else type(error).__name__
+        raise OnibusError(
+            f"checkpoint {path} cannot be read ({reason}); delete it to resume from the one before"
+        ) from error
+    return content
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write it whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    serialised = io.BytesIO()
+    torch.save(content, serialised)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, serialised.getbuffer())
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed writers left of checkpoints of the run in ``folder``; nobody must be writing one."""
+    for part in (folder / CHECKPOINT_FOLDER).glob(f".*{PART_SUFFIX}"):
+        part.unlink(missing_ok=True)
+
+
+def options_in(checkpoint: dict[str, Any]) -> LearnOptions | None:
+    """The options of the run, which are in each checkpoint; None in a very old one."""
+    kept = checkpoint.get("onibus", {}).get("options")
+    try:
+        return None if kept is None else LearnOptions.model_validate(json.loads(kept))
+    except ValueError as error:
+        raise OnibusError(f"the options in the checkpoint cannot be read: {reason_of(error)}") from error
