@@ -110,8 +110,12 @@ class SideFile:
         self._what = what
         self.failure: str | None = None
 
-    def attempt(self, write: Callable[[], object]) -> bool:
-        """Call ``write``; False if it raised OSError. The first failure and the next success are logged."""
+    def attempt(self, write: Callable[[], object], *, buffered: bool = False) -> bool:
+        """Call ``write``; False if it raised OSError. The first failure and the next success are logged.
+
+        Args:
+            buffered: a success proves nothing yet.
+        """
         try:
             write()
         except OSError as error:
@@ -119,7 +123,7 @@ class SideFile:
                 log.warning("cannot write %s (%s); going on without it", self._what, reason_of(error))
             self.failure = reason_of(error)
             return False
-        if self.failure is not None:
+        if self.failure is not None and not buffered:
             log.warning("%s can be written again", self._what)
             self.failure = None
         return True

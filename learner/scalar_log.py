@@ -38,7 +38,7 @@ class ScalarLog:
         event = Event(summary=scalar(tag, value), wall_time=time.time())
         if global_step is not None:
             event.step = int(global_step)
-        self._attempt(lambda: self._opened().write_event(event))
+        self._attempt(lambda: self._opened().write_event(event), buffered=True)
 
     def flush(self) -> None:
         """Have everything in the file."""
@@ -57,8 +57,8 @@ class ScalarLog:
             self._writer = EventsWriter(str(self._folder / "events"))
         return self._writer
 
-    def _attempt(self, work: Callable[[], object]) -> None:
-        if not self._file.attempt(work):
+    def _attempt(self, work: Callable[[], object], buffered: bool = False) -> None:
+        if not self._file.attempt(work, buffered=buffered):
             self._next_try = time.monotonic() + RETRY_SECONDS
             writer, self._writer = self._writer, None
             if writer is not None:

@@ -18,6 +18,7 @@ from consumers.labels.file_formats import FORMATS, Row, RowFormat, from_row, to_
 from consumers.labels.filter import counts
 from consumers.labels.fold import LabelFold, iso
 from infra.errors import OnibusError
+from infra.files import write_whole
 from schemas import ids
 from schemas.records import AnnotationSpec, Kind
 
@@ -180,8 +181,8 @@ def export_annotations(
             last_annotated_at=None if totals.last_at is None else iso(totals.last_at),
         )
         os.replace(part, path)
-        _beside(path, ".md").write_text(card.markdown(), encoding="utf-8")
-        _beside(path, ".json").write_text(card.model_dump_json(indent=2), encoding="utf-8")
+        write_whole(_beside(path, ".md"), card.markdown())
+        write_whole(_beside(path, ".json"), card.model_dump_json(indent=2))
     except OSError as error:
         raise OnibusError(f"cannot write {path}: {error.strerror}; give another path") from error
     finally:

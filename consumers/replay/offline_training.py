@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from consumers.reward_models.trainer import STEPS_PER_VERSION, THREADS, RewardTr
 from consumers.reward_models.transfer import model_name
 from consumers.reward_models.version_log import OFFLINE
 from infra.errors import OnibusError
+from infra.files import write_whole
 from schemas.records import AnnotationSpec, Kind
 
 _WEIGHTS = ("unhelpful_weight", "helpful_weight")
@@ -206,12 +206,10 @@ def write_model(path: Path, version: TrainedVersion, plan: TrainingPlan, data: s
         metrics=version.metrics,
         trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    part = path.with_name(f"{path.name}.part")
     try:
-        part.write_bytes(content)
-        os.replace(part, path)
-        path.with_name(f"{path.name}.md").write_text(card.markdown(), encoding="utf-8")
-        path.with_name(f"{path.name}.json").write_text(json.dumps(asdict(card), indent=2), encoding="utf-8")
+        write_whole(path, content)
+        write_whole(path.with_name(f"{path.name}.md"), card.markdown())
+        write_whole(path.with_name(f"{path.name}.json"), json.dumps(asdict(card), indent=2))
     except OSError as error:
         raise OnibusError(f"cannot write {path}: {error.strerror}; give another path") from error
     return card

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from consumers.specs.spec_file import load_spec_file
+from infra.files import read_state, write_whole
 from schemas import ids
 
 NAME = "tiny-llama"
@@ -44,8 +45,8 @@ def default_folder(runs_dir: Path) -> Path:
 
 def is_kept(folder: Path, specs: Sequence[str] = SPECS) -> bool:
     """Whether there is a finished one that was made for these specs as they are now."""
-    path = folder / _MADE_FOR
-    return path.is_file() and json.loads(path.read_text()) == _made_for(specs)
+    kept: object = read_state(folder / _MADE_FOR, lambda content: content, None)
+    return kept == _made_for(specs)
 
 
 def finish(
@@ -66,8 +67,8 @@ def finish(
         seconds=seconds,
         table="\n".join(table),
     )
-    (folder / "README.md").write_text(card)
-    (folder / _MADE_FOR).write_text(json.dumps(_made_for(specs)))
+    write_whole(folder / "README.md", card)
+    write_whole(folder / _MADE_FOR, json.dumps(_made_for(specs)))
 
 
 def _made_for(specs: Sequence[str]) -> dict[str, str]:

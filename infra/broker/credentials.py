@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.errors import OnibusError
+from infra.files import write_whole
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -72,10 +72,7 @@ def credentials_in(folder: Path, host: str) -> Credentials:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, from its first byte on."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(text + "\n")
+    write_whole(path, f"{text}\n", mode=0o600)
 
 
 def _make_certificates(credentials: Credentials, host: str) -> None:
@@ -94,7 +91,7 @@ def _make_certificates(credentials: Credentials, host: str) -> None:
     )
     pem = serialization.Encoding.PEM
     write_private(credentials.key_and_certificate, (private + certificate.public_bytes(pem)).decode().strip())
-    credentials.ca.write_bytes(ca.public_bytes(pem))
+    write_whole(credentials.ca, ca.public_bytes(pem))
 
 
 def _certificate_authority(key: EllipticCurvePrivateKey) -> x509.Certificate:

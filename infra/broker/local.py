@@ -23,6 +23,7 @@ from infra.broker.java import format_storage
 from infra.broker.options import MIB, BrokerOptions, Node
 from infra.broker.properties import server_properties
 from infra.errors import OnibusError
+from infra.files import write_whole
 
 _OTHER_COMMAND_TIMEOUT = 90.0
 
@@ -275,9 +276,7 @@ def _new_cluster_id() -> str:
 def _write_state(options: BrokerOptions, cluster_id: str, nodes: Sequence[Node]) -> None:
     entries = [asdict(node) | {"folder": node.folder.name} for node in nodes]
     state = {"cluster_id": cluster_id, "secure": options.secure, "nodes": entries}
-    partial = _state_file(options.data_dir).with_suffix(".partial")
-    partial.write_text(json.dumps(state, indent=2) + "\n")
-    partial.replace(_state_file(options.data_dir))
+    write_whole(_state_file(options.data_dir), json.dumps(state, indent=2) + "\n")
 
 
 def _state_file(data_dir: Path) -> Path:

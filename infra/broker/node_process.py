@@ -13,6 +13,7 @@ from infra.broker.java import error_in, launch_broker
 from infra.broker.options import BrokerOptions, Node
 from infra.errors import OnibusError
 from infra.process.parent_death import release, stop_with_this_process
+from infra.files import write_whole
 
 _READY = b"Kafka Server started"
 _POLL_SECONDS = 0.05
@@ -83,12 +84,12 @@ def _living(node: Node) -> psutil.Process | None:
         process = psutil.Process(record["pid"])
         same = abs(process.create_time() - record["created"]) < 1.0
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (FileNotFoundError, ValueError, KeyError, psutil.NoSuchProcess):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
         return None
 
 
 def _write_pid(node: Node, pid: int) -> None:
-    node.pid_file.write_text(json.dumps({"pid": pid, "created": psutil.Process(pid).create_time()}))
+    write_whole(node.pid_file, json.dumps({"pid": pid, "created": psutil.Process(pid).create_time()}))
 
 
 def _wait_until_ready(node: Node, process: subprocess.Popen[bytes], deadline: float) -> None:

@@ -15,6 +15,7 @@ from consumers.specs.spec_file import load_spec
 from infra.demo.session import Demo, DemoOptions
 from infra.demo.watch import Watch
 from infra.errors import OnibusError
+from infra.files import write_whole
 from infra.settings import DEFAULT_PORT, Settings
 from infra.vllm.server import VllmServer
 from learner.benchmarks.result import Figure
@@ -141,7 +142,7 @@ def _keep(folder: Path, plan: LearningPlan, curves: Mapping[str, Mapping[int, Cu
         for reward, by_seed in curves.items()
         for seed, curve in by_seed.items()
     }
-    (folder / CURVES_FILE).write_text(json.dumps(flat))
+    write_whole(folder / CURVES_FILE, json.dumps(flat))
     picture = line_chart(
         flat,
         f"environment steps of {plan.task}",
@@ -149,4 +150,4 @@ def _keep(folder: Path, plan: LearningPlan, curves: Mapping[str, Mapping[int, Cu
         (-1.05, 1.05),
         group_of=lambda name: name.rpartition(", seed")[0],
     )
-    (folder / PICTURE_FILE).write_text(picture)
+    write_whole(folder / PICTURE_FILE, picture)

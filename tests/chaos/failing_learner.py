@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Callable
@@ -24,6 +25,7 @@ PLACES = {
 
 
 def _failing(work: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(work)  # slots are found by their names
     def fail_or_work(*arguments: Any, **named: Any) -> Any:
         if Path(os.environ["FAILS_WHEN"]).exists():
             raise RuntimeError(REASON)
