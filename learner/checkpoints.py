@@ -21,11 +21,13 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max((folder / CHECKPOINT_FOLDER).glob("checkpoint_*.pth"), default=None)
 
 
-def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
+def read_checkpoint(
+    path: Path, device: Any = "cpu", advice: str = "delete it to resume from the one before"
+) -> dict[str, Any]:
     """The content of a checkpoint, its tensors on ``device``.
 
     Raises:
-        OnibusError: it cannot be read, or is something else.
+        OnibusError: it cannot be read, or is something else; ends with ``advice``.
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
@@ -33,9 +35,7 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
             raise ValueError("it is not a checkpoint of onibus learn")
     except Exception as error:  # torch raises many kinds for a broken file
         reason = reason_of(error) if isinstance(error, OSError) else type(error).__name__
-        raise OnibusError(
-            f"checkpoint {path} cannot be read ({reason}); delete it to resume from the one before"
-        ) from error
+        raise OnibusError(f"checkpoint {path} cannot be read ({reason}); {advice}") from error
     return content
 
 

@@ -75,5 +75,5 @@ def load_policy(path: Path) -> CheckpointPolicy:
     found = newest_checkpoint(path) if path.is_dir() else path
     if found is None or not found.exists():
         raise OnibusError(f"no checkpoint in {path}; give a run's folder or a checkpoint_….pth file")
-    checkpoint = read_checkpoint(found)
+    checkpoint = read_checkpoint(found, advice="give another --checkpoint")
     return CheckpointPolicy(found, checkpoint, options_in(checkpoint) or load_options(found.parent.parent))

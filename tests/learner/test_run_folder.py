@@ -14,6 +14,7 @@ import pytest
 
 from infra.errors import OnibusError
 from infra.run_names import check_run_name
+from infra.settings import Settings, environment_of
 from learner.options import make_options
 from learner.progress import last_seconds, read_history
 from learner.reporting.report import write_report
@@ -26,6 +27,7 @@ from learner.run_files.versions import kept_versions
 from learner.training import SESSIONS_FILE, _open_run
 from tests.command import REPOSITORY, run_onibus, the_one_line
 from tests.learner.recorded_run import recorded_run
+from tests.learner.runs import SMALL, learn_to_the_end
 
 _HOLD = """
 import sys, time
@@ -147,3 +149,19 @@ def test_history_and_report_go_on_behind_a_row_that_was_cut(tmp_path: Path) -> N
     assert last_seconds(folder) == 19.0
     (folder / "system.jsonl").write_text('{"seconds": 1.0}\n{"sec\n{"seconds": 2.0}\n')
     assert "<b>19,000</b><span>environment steps" in write_report(folder, None).read_text()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_being_trained_is_refused_with_the_pid_of_its_learner(settings: Settings) -> None:
+    with only_learner_of(settings.runs_dir / "a-run"):
+        line = the_one_line(learn_to_the_end(settings, "--run", "a-run", *SMALL))
+    assert f"run a-run is being trained by process {os.getpid()} on " in line
+
+
+@pytest.mark.slow
+def test_a_report_whose_side_files_cannot_be_written_is_one_line(settings: Settings) -> None:
+    folder = recorded_run(settings.runs_dir / "a-run")
+    (folder / "judged.json").mkdir()
+    environment = environment_of(settings)
+    line = the_one_line(run_onibus("report", folder, folder=settings.runs_dir, environment=environment))
+    assert f"cannot write {folder / 'judged.json'}: Is a directory" in line
