@@ -17,7 +17,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from signal_slot.signal_slot import EventLoopProcess
 
 from infra.errors import OnibusError
 from infra.files import reason_of
+from infra.process.parent_death import end_with_parent
 
 _MOST_CHARACTERS = 1_000
 """Of a reason: far less than a pipe holds, so that writing it never blocks."""
@@ -86,7 +86,7 @@ class WatchedProcess(EventLoopProcess):  # type: ignore[misc]
         os._exit(1)
 
     def _target(self) -> None:
-        end_with_parent()
+        end_with_parent(grace_seconds=0)
         self.guarded(self.name, super()._target)
 
 
@@ -143,18 +143,6 @@ def _how_it_ended(exit_code: int) -> str:
     if exit_code < 0:
         return signal.Signals(-exit_code).name
     return f"exit code {exit_code}; its lines above say why"
-
-
-def end_with_parent() -> None:
-    """In a child process: end when the parent is gone, so that kill -9 of a run leaves no orphan."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True, name="end-with-parent").start()
 
 
 def end_children() -> None:

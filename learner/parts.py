@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
+
+from infra.files import RowFile
 
 PARTS_FILE = "parts.jsonl"
 """In a run's folder; a row for each time that the run was started."""
@@ -22,5 +23,8 @@ def record_parts(folder: Path) -> None:
     """
     row: dict[str, str | int] = {"started_at": time.time_ns() // 1000, "python": platform.python_version()}
     row |= {name: version(name) for name in _PARTS}
-    with (folder / PARTS_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    file = RowFile(folder / PARTS_FILE)
+    try:
+        file.append(row)
+    finally:
+        file.close()

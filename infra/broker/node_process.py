@@ -12,8 +12,8 @@ import psutil
 from infra.broker.java import error_in, launch_broker
 from infra.broker.options import BrokerOptions, Node
 from infra.errors import OnibusError
-from infra.process.parent_death import release, stop_with_this_process
 from infra.files import write_whole
+from infra.process.parent_death import release, stop_with_this_process
 
 _READY = b"Kafka Server started"
 _POLL_SECONDS = 0.05
