@@ -12,6 +12,3 @@ class RegistryError(Exception):
 
     No fault of the record: the same call may succeed later.
     """
-
-    retriable = True
-    """As kafka-python's errors say it."""

@@ -38,6 +38,7 @@ from infra.kafka.codecs import codec_for
 from infra.kafka.reachability import UnreachableError
 from infra.kafka.topics import TopicNames
 from infra.kafka.transactions import TransactionFailedError, TransactionWriter
+from infra.kafka.transient import raise_unless_transient
 from infra.observability import metrics
 from infra.settings import Settings
 from schemas.codec import RegistryError
@@ -375,8 +376,7 @@ class AnnotatorProcess:
                 self._writer.open(self._written_topics(), stopping)
                 break
             except (TransactionFailedError, UnreachableError) as error:
-                if not getattr(error, "may_pass", True):
-                    raise
+                raise_unless_transient(error, "writing labels")
                 _log.warning("%s; trying again", error)
                 stopping.wait(_RETRY_SECONDS)
 

@@ -14,6 +14,7 @@ from consumers.labels.table import LabelTable
 from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.topics import TopicNames
+from infra.kafka.transient import raise_unless_transient
 from infra.observability import metrics
 from infra.settings import Settings
 from schemas.codec import RegistryError
@@ -115,9 +116,16 @@ class LabelReader:
     def _take_batch(self) -> int:
         assert self._consumer is not None
         read = 0
-        for records in self._consumer.poll(timeout_ms=_POLL_MS).values():
+        polled = self._consumer.poll(timeout_ms=_POLL_MS)
+        while polled:
+            partition, records = next(iter(polled.items()))
             keys, values = [r.key for r in records], [r.value for r in records]
-            unreadable = self._table.apply(keys, values)
+            try:
+                unreadable = self._table.apply(keys, values)
+            except RegistryError:
+                clients.seek_back(self._consumer, polled)
+                raise
+            del polled[partition]
             if self.loaded:
                 self._on_new(keys, values)
             if unreadable:
@@ -132,8 +140,7 @@ class LabelReader:
                 try:
                     self._take_batch()
                 except (KafkaError, RegistryError) as error:
-                    if not getattr(error, "retriable", True):
-                        raise
+                    raise_unless_transient(error, f"reading {self._topic}")
                     _log.warning("reading %s: %s; trying again", self._topic, error)
                     self._stopping.wait(_RETRY_SECONDS)
         except BaseException as error:

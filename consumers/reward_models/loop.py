@@ -20,9 +20,11 @@ from consumers.reward_models.transfer import model_name
 from infra.errors import OnibusError
 from infra.kafka.codecs import codec_for
 from infra.kafka.reachability import UnreachableError
+from infra.kafka.transient import raise_unless_transient
 from infra.observability import metrics
 from infra.settings import Settings
-from schemas.records import Kind
+from schemas.errors import RegistryError
+from schemas.records import Annotation, Kind
 
 _log = logging.getLogger(__name__)
 
@@ -138,12 +140,11 @@ class TrainerProcess:
         try:
             log.fill(_POLL_MS)
         except (KafkaError, UnreachableError) as error:
-            if not getattr(error, "may_pass", getattr(error, "retriable", True)):
-                raise OnibusError(f"reading annotations: {error}; check the cluster and its ACLs") from error
+            raise_unless_transient(error, "reading annotations")
             _log.warning("reading annotations: %s; trying again", error)
             stopping.wait(_RETRY_SECONDS)
             return
-        while not stopping.is_set() and (record := log.next()) is not None:
+        while not stopping.is_set() and (record := _next(log, stopping)) is not None:
             trainer.see(*record)
             if trainer.is_due():
                 self._make_version(trainer, stopping)
@@ -189,3 +190,13 @@ class TrainerProcess:
         _log.info(
             "version %d: loss %.3f, held-out accuracy %s, %s", made.version, told["loss"], accuracy, counted
         )  # fmt: skip
+
+
+def _next(log: AnnotationLog, stopping: threading.Event) -> tuple[int, int, Annotation | None] | None:
+    """The next record of the log; None: read on first, or the schema registry does not answer now."""
+    try:
+        return log.next()
+    except RegistryError as error:
+        _log.warning("reading annotations: %s; trying again", error)
+        stopping.wait(_RETRY_SECONDS)
+        return None

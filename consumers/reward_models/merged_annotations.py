@@ -84,17 +84,23 @@ class AnnotationLog:
             self._empty_since = time.monotonic()
 
     def next(self) -> tuple[int, int, Annotation | None] | None:
-        """Partition, offset and annotation (None: of no interest) of the next record; None: fill first."""
+        """Partition, offset and annotation (None: of no interest) of the next record; None: fill first.
+
+        Raises:
+            RegistryError: a schema registry is used and does not answer; the record is still the next one.
+        """
         if self._blocked:
             return None
         heads = [self._order(records[0]) for records in self._waiting.values() if records]
         if not heads:
             return None
         tp = TopicPartition(self._topic, min(heads)[2])
-        record = self._waiting[tp].popleft()
+        record = self._waiting[tp][0]
+        annotation = self._decode(record)
+        self._waiting[tp].popleft()
         if not self._waiting[tp] and not self._was_read(tp):
             self._blocked.add(tp)
-        return record.partition, record.offset, self._decode(record)
+        return record.partition, record.offset, annotation
 
     def close(self) -> None:
         """Close the connection."""

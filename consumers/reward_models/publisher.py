@@ -24,8 +24,9 @@ from infra.kafka.transactions import (
     send_transaction,
     within_patience,
 )
+from infra.kafka.transient import raise_unless_transient
 from infra.settings import Settings
-from schemas.codec import Codec, DecodeError
+from schemas.codec import Codec, DecodeError, RegistryError
 from schemas.records import RewardModelChunk, RewardUpdate
 
 _log = logging.getLogger(__name__)
@@ -105,9 +106,8 @@ class VersionWriter:
             try:
                 self._producer = within_patience(self._opened, stopping)
                 newest = self.newest()
-            except (TransactionFailedError, UnreachableError, KafkaError) as error:
-                if not getattr(error, "may_pass", True):
-                    raise
+            except (TransactionFailedError, UnreachableError, KafkaError, RegistryError) as error:
+                raise_unless_transient(error, f"writing version {chunk.version} of {self._model}")
                 _log.warning("%s; trying again", error)
                 self.close()
                 continue

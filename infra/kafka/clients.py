@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -137,6 +137,12 @@ def read_all(
                 )
     finally:
         reader.close()
+
+
+def seek_back(consumer: KafkaConsumer, polled: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
+    """Have ``consumer`` give out again what it gave in this poll and nothing was done with."""
+    for partition, records in polled.items():
+        consumer.seek(partition, records[0].offset)
 
 
 def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:

@@ -20,6 +20,7 @@ from consumers.reward_models.transfer import Assembler, WholeFile, split_model_n
 from infra.kafka import clients
 from infra.kafka.codecs import codec_for
 from infra.kafka.topics import TopicNames
+from infra.kafka.transient import raise_unless_transient
 from infra.observability import metrics
 from infra.settings import Settings
 from learner.rewards.latency import RewardLatency
@@ -104,8 +105,7 @@ class ModelSubscriber:
                 try:
                     self._take_batch()
                 except (KafkaError, RegistryError) as error:
-                    if not getattr(error, "retriable", True):
-                        raise
+                    raise_unless_transient(error, "reading reward models")
                     log.warning("reading reward models: %s; trying again", error)
                     self._stopping.wait(_RETRY_SECONDS)
         except BaseException as error:
@@ -116,11 +116,15 @@ class ModelSubscriber:
     def _take_batch(self) -> None:
         assert self._consumer is not None
         batches: Mapping[TopicPartition, list[ConsumerRecord]] = self._consumer.poll(timeout_ms=_POLL_MS)
-        for partition, records in batches.items():
-            if partition.topic == self._captions_topic:
-                self._take_captions(records)
-            else:
-                self._take_models(records)
+        try:
+            for partition, records in batches.items():
+                if partition.topic == self._captions_topic:
+                    self._take_captions(records)
+                else:
+                    self._take_models(records)
+        except RegistryError:
+            clients.seek_back(self._consumer, batches)
+            raise
 
     def _take_captions(self, records: Sequence[ConsumerRecord]) -> None:
         by_id = {lookup_id(r.key): r for r in records if r.key and len(r.key) == CAPTION_ID_BYTES}
@@ -137,18 +141,21 @@ class ModelSubscriber:
 
     def _take_models(self, records: Sequence[ConsumerRecord]) -> None:
         """Only the newest version of each model is used: after a pause there may be many."""
-        newest: dict[bytes, tuple[WholeFile, float]] = {}
+        chunks: list[tuple[bytes, RewardModelChunk, float]] = []
         for record in records:
             spec_id = self._followed(record)
             if spec_id is None:
                 continue
             try:
-                whole = self._assembler.add(self._codec.decode(RewardModelChunk, record.value))
+                chunk = self._codec.decode(RewardModelChunk, record.value)
             except DecodeError:
                 metrics.UNREADABLE.labels(topic=self._models_topic).inc()
                 continue
-            if whole is not None:
-                newest[spec_id] = whole, record.timestamp / 1000
+            chunks.append((spec_id, chunk, record.timestamp / 1000))
+        newest: dict[bytes, tuple[WholeFile, float]] = {}
+        for spec_id, chunk, written_at in chunks:
+            if (whole := self._assembler.add(chunk)) is not None:
+                newest[spec_id] = whole, written_at
         for spec_id, (whole, written_at) in newest.items():
             self._scores.take(spec_id, whole, written_at)
         self._count_torn()

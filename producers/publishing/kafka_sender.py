@@ -19,6 +19,7 @@ from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.codecs import codec_for
 from infra.kafka.topics import TopicNames
+from infra.kafka.transient import is_transient
 from infra.observability import metrics
 from infra.settings import Settings
 from producers.publishing.send_buffer import Outbox, Outgoing
@@ -127,7 +128,7 @@ class Publisher:
                 return
             except (KafkaError, OnibusError, OSError, RegistryError) as error:
                 self._report(error)
-                if self._producer is not None and not getattr(error, "retriable", False):
+                if self._producer is not None and not is_transient(error):
                     _shut(self._producer, timeout=0.0)
                     self._producer = None
                 self._pause()

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from consumers.labels.reader import LabelReader
+from consumers.labels.table import LabelTable
 from consumers.labels.writer import LabelWriter, single_change
 from consumers.replay.verify_labels import verify_labels
+from consumers.reward_models.merged_annotations import AnnotationLog
 from consumers.status import system_status
 from infra.kafka import clients
 from infra.kafka.codecs import codec_for
+from infra.kafka.schema_registry import TRIES
 from infra.kafka.topics import TopicNames
+from infra.kafka.transactions import OutgoingRecord
 from infra.settings import Settings, environment_of
-from schemas.ids import caption_id
-from schemas.records import CaptionObserved, DeadLetter
+from schemas.errors import RegistryError
+from schemas.ids import caption_id, label_key
+from schemas.records import CaptionObserved, DeadLetter, Label, Verdict
 from tests.command import run_onibus
-from tests.consumers.reward_models.annotation_logs import KEY_FOUND, annotation
+from tests.consumers.reward_models.annotation_logs import KEY_FOUND, SPEC_ID, TEXTS, annotation
 from tests.schemas.small_registry import SmallRegistry, small_registry
+from tests.waiting import wait_until
 
 
 def in_confluent_format(settings: Settings, registry: SmallRegistry) -> Settings:
@@ -35,6 +44,54 @@ def test_a_command_that_only_reads_registers_no_schema(settings: Settings) -> No
         assert (check.labels, check.is_well) == (1, True)
         assert system_status(confluent).specs
         assert sorted(registry.subjects) == registered
+
+
+def test_what_is_written_while_the_registry_is_away_is_read_when_it_is_back(settings: Settings) -> None:
+    with small_registry() as registry:
+        confluent = in_confluent_format(settings, registry)
+        table = LabelTable(codec_for(confluent))
+        labels = LabelReader(confluent, table)
+        log = AnnotationLog(confluent, codec_for(confluent), SPEC_ID, {})
+        labels.load()
+        labels.start()
+        try:
+            records = four_labels(confluent)
+            registry.is_away = True  # nothing was read yet, so the schemas have to be asked for
+            with clients.producer(settings) as producer:
+                for record in records:
+                    producer.send(record.topic, record.value, record.key, partition=record.partition)
+            wait_until(lambda: registry.refused >= TRIES, 60, "the reader's questions")
+            with pytest.raises(RegistryError):
+                taken(log)
+            registry.is_away = False
+            assert sorted(taken(log)) == [(partition, 0) for partition in range(4)]
+            wait_until(lambda: table.count(SPEC_ID) == 4, 60, "every label")
+            assert labels.failed is None
+        finally:
+            log.close()
+            labels.stop()
+
+
+def four_labels(settings: Settings) -> list[OutgoingRecord]:
+    """A label and its annotation in each partition."""
+    codec, names = codec_for(settings), TopicNames(settings.topic_prefix)
+    records = []
+    for partition, text in enumerate(TEXTS[:4]):
+        one, label = annotation(text), Label(Verdict.HELPFUL, partition, 0, 1, 1, "test")
+        key = label_key(one.spec_id, one.subject_id)
+        for topic, value in ((names.labels, label), (names.annotations, one)):
+            records.append(OutgoingRecord(topic, partition, key, codec.encode(topic, value)))
+    return records
+
+
+def taken(log: AnnotationLog) -> list[tuple[int, int]]:
+    """Partition and offset of the annotations that come until four are there."""
+    found: list[tuple[int, int]] = []
+    while len(found) < 4:
+        log.fill(100)
+        while (record := log.next()) is not None:
+            found += [record[:2]] * (record[2] is not None)
+    return found
 
 
 def test_dead_letters_show_their_captions(settings: Settings) -> None:

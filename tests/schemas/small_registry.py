@@ -13,11 +13,16 @@ from typing import Any
 
 @dataclass
 class SmallRegistry:
-    """Its address, the schemas in the order of their ids (from 1), and the subjects that were registered."""
+    """Its address, the schemas in the order of their ids (from 1), and the subjects that were registered.
+
+    While ``is_away`` every question is answered with status 503; ``refused`` counts them.
+    """
 
     url: str = ""
     schemas: list[str] = field(default_factory=list)
     subjects: list[str] = field(default_factory=list)
+    is_away: bool = False
+    refused: int = 0
 
     def register(self, subject: str, schema: str) -> dict[str, Any]:
         self.subjects.append(subject)
@@ -42,7 +47,8 @@ def small_registry() -> Iterator[SmallRegistry]:
 
         def _answer(self, content: object) -> None:
             body = json.dumps(content).encode()
-            self.send_response(200)
+            registry.refused += registry.is_away
+            self.send_response(503 if registry.is_away else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
