@@ -8,6 +8,19 @@ from __future__ import annotations
 
 from schemas.records import Annotation, Origin, Verdict
 
+WITHDRAWN = "withdrawn"
+"""What is said instead of a verdict where none is in force."""
+
+
+def verdict_name(verdict: Verdict | None) -> str:
+    """A verdict in force, or that there is none, as a word."""
+    return WITHDRAWN if verdict is None else verdict.value
+
+
+def verdict_names() -> list[str]:
+    """Every word of :func:`verdict_name`."""
+    return [verdict_name(verdict) for verdict in (*Verdict, None)]
+
 
 def verdict_of(annotation: Annotation) -> Verdict | None:
     """What is in force if this annotation decides; None: nothing, it takes the verdict back."""

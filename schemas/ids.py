@@ -18,6 +18,8 @@ LABEL_KEY_BYTES = SPEC_ID_BYTES + SUBJECT_ID_BYTES
 
 NO_CAPTION = 0
 """The int64 that stands for "the game showed nothing" in observations; it never has a label."""
+INSTEAD_OF_NO_CAPTION = 1
+"""The look-up id of a subject whose bytes would give :data:`NO_CAPTION`."""
 
 
 def caption_id(text: str) -> bytes:
@@ -45,9 +47,9 @@ def lookup_id(subject_id: bytes) -> int:
     """The int64 under which arrays hold a subject: its first 8 bytes, little endian, signed.
 
     With a million captions two share these 8 bytes with probability 3e-8. The one value that is
-    taken, :data:`NO_CAPTION`, is moved to 1.
+    taken, :data:`NO_CAPTION`, is replaced.
     """
-    return int.from_bytes(subject_id[:8], "little", signed=True) or 1
+    return int.from_bytes(subject_id[:8], "little", signed=True) or INSTEAD_OF_NO_CAPTION
 
 
 def spec_id(spec: AnnotationSpec) -> bytes:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable
 from consumers.annotator.caption_pool import CaptionPool
 from consumers.annotator.pending import OwedRange, Pending, PendingCaption
-from consumers.labels.table import NO_LABEL, LabelTable
+from consumers.labels.table import NO_LABEL, LabelTable, lookup_ids
 from consumers.language_models.base import Answer, Question
 from infra.kafka.topics import TopicNames
 from schemas import ids
@@ -389,6 +389,4 @@ def _ticket(answer: Answer) -> _Ticket:
 def _subjects(caption_ids: Sequence[bytes | None]) -> NDArray[np.int64]:
     """Look-up ids of caption ids of 16 bytes: int64 (n,); as :func:`schemas.ids.lookup_id`, all at once."""
     words = np.frombuffer(b"".join(caption_ids), "<i8")  # type: ignore[arg-type]
-    subjects = words[::2].copy()
-    subjects[subjects == ids.NO_CAPTION] = 1
-    return subjects
+    return lookup_ids(words[::2])

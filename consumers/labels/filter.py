@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from consumers.labels.fold import FoldedLabel
-from schemas.records import Origin, Verdict
-
-WITHDRAWN = "withdrawn"
-"""What is said instead of a verdict where none is in force."""
+from consumers.verdict_in_force import verdict_name
+from schemas.records import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class LabelFilter:
         """Whether the label is meant."""
         return (
             (self.spec_ids is None or label.spec_id in self.spec_ids)
-            and (verdict_name(label) in self.verdicts if self.verdicts else label.verdict is not None)
+            and (verdict_name(label.verdict) in self.verdicts if self.verdicts else label.verdict is not None)
             and (self.annotator is None or label.annotator == self.annotator)
             and (self.origin is None or label.origin is self.origin)
             and (self.since is None or label.annotated_at >= self.since.timestamp() * 1e6)
@@ -53,16 +51,6 @@ class LabelFilter:
         return sorted(filter(self.matches, labels), key=lambda label: (-label.annotated_at, label.subject_id))
 
 
-def verdict_name(label: FoldedLabel) -> str:
-    """Its verdict as a word."""
-    return WITHDRAWN if label.verdict is None else label.verdict.value
-
-
-def verdict_names() -> list[str]:
-    """Every word that a filter takes."""
-    return [*(verdict.value for verdict in Verdict), WITHDRAWN]
-
-
 def counts(labels: Iterable[FoldedLabel]) -> Counter[tuple[bytes, str, str]]:
     """How many labels there are by spec id, verdict and origin: what a dry run shows."""
-    return Counter((label.spec_id, verdict_name(label), label.origin.value) for label in labels)
+    return Counter((label.spec_id, verdict_name(label.verdict), label.origin.value) for label in labels)

@@ -12,8 +12,9 @@ from itertools import islice
 
 from consumers.labels.agreement import cohens_kappa
 from consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation
-from consumers.labels.filter import LabelFilter, verdict_name, verdict_names
+from consumers.labels.filter import LabelFilter
 from consumers.labels.fold import FoldedLabel, LabelFold
+from consumers.verdict_in_force import verdict_name, verdict_names
 from infra.errors import OnibusError
 from infra.kafka.codecs import codec_for
 from infra.settings import Settings
@@ -72,7 +73,7 @@ class LabelBoard:
     def page(self, wanted: LabelFilter, start: int, most: int) -> LabelPage:
         """Up to ``most`` labels that fit, from the ``start``-th on."""
         fitting = [label for label in self._newest_first() if wanted.matches(label)]
-        found = Counter(map(verdict_name, fitting))
+        found = Counter(verdict_name(label.verdict) for label in fitting)
         verdicts = {name: found[name] for name in verdict_names() if name in found}
         return LabelPage(fitting[start : start + most], len(fitting), verdicts)
 

@@ -117,8 +117,7 @@ class LabelTable:
         self, key_table: NDArray[np.void], codes: NDArray[np.uint8], values: Sequence[bytes | None]
     ) -> None:
         spec_column = key_table["spec"]
-        subjects = key_table["id"].copy()
-        subjects[subjects == ids.NO_CAPTION] = 1  # as schemas.ids.lookup_id does
+        subjects = lookup_ids(key_table["id"])
         for spec in np.unique(spec_column):
             mine = np.flatnonzero(spec_column == spec)
             spec_id = int(spec).to_bytes(8, "little", signed=True)
@@ -167,6 +166,13 @@ class LabelTable:
             return VERDICT_CODES[self._codec.decode(Label, value).verdict]
         except DecodeError:
             return _BAD
+
+
+def lookup_ids(words: NDArray[np.int64]) -> NDArray[np.int64]:
+    """:func:`schemas.ids.lookup_id` of many subjects at once: int64 (n,) of their first 8 bytes, likewise."""
+    found = words.copy()
+    found[found == ids.NO_CAPTION] = ids.INSTEAD_OF_NO_CAPTION
+    return found
 
 
 def _are_well_formed(keys: Sequence[bytes | None]) -> bool:

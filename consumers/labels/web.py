@@ -24,12 +24,13 @@ from starlette.routing import Route
 
 from consumers.labels.annotation_lookup import AnnotationLookup
 from consumers.labels.corrections import VERDICTS_OF, Subject, set_by_hand, withdraw
-from consumers.labels.filter import WITHDRAWN, LabelFilter, verdict_name, verdict_names
+from consumers.labels.filter import LabelFilter
 from consumers.labels.fold import FoldedLabel, iso, label_json
 from consumers.labels.history import history_json
 from consumers.labels.live_index import LabelBoard
 from consumers.labels.writer import LabelWriter
 from consumers.specs.known_specs import KnownSpecs
+from consumers.verdict_in_force import WITHDRAWN, verdict_name, verdict_names
 from infra.errors import OnibusError
 from infra.settings import Settings
 from schemas.records import Kind, Origin, Verdict
@@ -219,7 +220,7 @@ class _Site:
             spec.kind if spec is not None else Kind.JUDGE_ONE if len(label.texts) == 1 else Kind.COMPARE_TWO
         )
         return label_json(label, self._specs.name(label.spec_id)) | {
-            "verdict": verdict_name(label),
+            "verdict": verdict_name(label.verdict),
             "annotated_at": iso(label.annotated_at)[:19],
             "choices": [verdict.value for verdict in VERDICTS_OF[kind]],
         }

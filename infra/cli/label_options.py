@@ -8,41 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from consumers.verdict_in_force import verdict_names
 from infra.errors import OnibusError
 from infra.times import TIME_HELP
+from schemas.records import Origin
 
 if TYPE_CHECKING:
     from consumers.labels.filter import LabelFilter
     from consumers.specs.known_specs import KnownSpecs
 
 
-class Verdict(StrEnum):
-    """Verdicts as a person types them, and "withdrawn" for none in force."""
-
-    HELPFUL = "helpful"
-    UNHELPFUL = "unhelpful"
-    UNSURE = "unsure"
-    FIRST = "first"
-    SECOND = "second"
-    TIE = "tie"
-    WITHDRAWN = "withdrawn"
-
-
-class Origin(StrEnum):
-    """Who answered."""
-
-    LLM = "llm"
-    RULES = "rules"
-    HUMAN = "human"
-    WITHDRAWAL = "withdrawal"
-
-
 Specs = Annotated[
     list[str] | None,
     typer.Option("--spec", help="Name of a spec, or the first digits of its id; can be repeated."),
 ]
+if TYPE_CHECKING:
+    VerdictName = str
+else:  # typer takes, and shows, the values of an enum
+    VerdictName = StrEnum("VerdictName", [(name.upper(), name) for name in verdict_names()])
+
 Verdicts = Annotated[
-    list[Verdict] | None, typer.Option("--verdict", help="Verdict in force; can be repeated.")
+    list[VerdictName] | None, typer.Option("--verdict", help="Verdict in force; can be repeated.")
 ]
 Text = Annotated[str, typer.Option(help="Text that the caption contains; case is ignored.")]
 Annotator = Annotated[str | None, typer.Option(help="Name of the annotator or person who answered.")]
@@ -67,7 +53,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this flag, only
 def label_filter(
     specs: KnownSpecs,
     spec: list[str] | None,
-    verdict: list[Verdict] | None,
+    verdict: list[VerdictName] | None,
     text: str,
     annotator: str | None,
     origin: Origin | None,
@@ -77,15 +63,14 @@ def label_filter(
     """What the flags choose."""
     from consumers.labels.filter import LabelFilter
     from infra.times import parse_time
-    from schemas.records import Origin as RecordOrigin
 
     chosen = specs.chosen(spec)
     return LabelFilter(
         spec_ids=None if chosen is None else frozenset(chosen),
-        verdicts=frozenset(v.value for v in verdict or ()),
+        verdicts=frozenset(verdict or ()),
         text=text,
         annotator=annotator,
-        origin=RecordOrigin(origin) if origin else None,
+        origin=origin,
         since=parse_time(since, "--since") if since else None,
         before=parse_time(before, "--before") if before else None,
     )

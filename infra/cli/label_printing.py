@@ -37,14 +37,14 @@ def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
     """A table, a label a row."""
     from rich.table import Table
 
-    from consumers.labels.filter import verdict_name
     from consumers.labels.fold import iso
+    from consumers.verdict_in_force import verdict_name
 
     table = Table("id", "verdict", "spec", "by", "annotated", "answers", "caption")
     for label in labels:
         table.add_row(
             label.subject_id.hex()[:ID_DIGITS],
-            verdict_name(label),
+            verdict_name(label.verdict),
             specs.name(label.spec_id),
             printable(f"{label.annotator} ({label.origin.value})"),
             iso(label.annotated_at)[:19],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from consumers.verdict_in_force import WITHDRAWN
 from infra.cli import label_files, label_serving
 from infra.cli.label_options import (
     Annotator,
@@ -22,7 +23,7 @@ from infra.cli.label_options import (
     Specs,
     Subject,
     Text,
-    Verdict,
+    VerdictName,
     Verdicts,
     Yes,
     label_filter,
@@ -118,7 +119,7 @@ def show(
 def set_label(
     settings: Settings,
     subject: Subject,
-    verdict: Annotated[Verdict, typer.Argument(help="The verdict.")],
+    verdict: Annotated[VerdictName, typer.Argument(help="The verdict.")],
     spec: Annotated[
         str, typer.Option(help="Name of the spec (the newest of that name), or the first digits of its id.")
     ],
@@ -133,19 +134,17 @@ def set_label(
     from consumers.labels.fold import LabelFold
     from consumers.labels.writer import LabelWriter
     from consumers.specs.known_specs import KnownSpecs
-    from schemas.records import Verdict as RecordVerdict
+    from schemas.records import Verdict
 
     specs, name = KnownSpecs.read(settings), SubjectName(subject)
     spec_id = specs.newest(spec)
     labels = LabelFold(annotations_as_of(settings, None, name.may_be))
     now = time.time_ns() // 1000
     found = new_caption(settings, subject, now) if new and not len(labels) else name.find(labels)
-    if verdict is Verdict.WITHDRAWN:
+    if verdict == WITHDRAWN:
         raise OnibusError("withdrawn is not a verdict; use: onibus labels withdraw")
     before = labels.get(spec_id, found.subject_id)
-    change = set_by_hand(
-        found, spec_id, specs[spec_id], RecordVerdict(verdict), person or user_name(), note, now
-    )
+    change = set_by_hand(found, spec_id, specs[spec_id], Verdict(verdict), person or user_name(), note, now)
     with LabelWriter(settings) as writer:
         writer.write([change])
     was = "no label" if before is None or before.verdict is None else before.verdict.value
@@ -154,11 +153,11 @@ def set_label(
             "subject_id": found.subject_id.hex(),
             "spec_id": spec_id.hex(),
             "was": was,
-            "is": verdict.value,
+            "is": verdict,
         }
         echo(json.dumps(told | {"person": change.annotations[0].annotator}))
     else:
-        echo(f"{found.subject_id.hex()}: {was} -> {verdict.value} under {spec}, by hand")
+        echo(f"{found.subject_id.hex()}: {was} -> {verdict} under {spec}, by hand")
 
 
 def withdraw_labels(

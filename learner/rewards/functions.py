@@ -9,11 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers.labels.table import HELPFUL
 from learner.rewards.normalisation import RunningNormalisation
 from schemas.ids import NO_CAPTION
-
-HELPFUL = 2
-"""Verdict code of "helpful" in a label table (:mod:`consumers.labels.table`)."""
 
 
 class Verdicts(Protocol):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from consumers.labels.as_of import annotations_as_of
-from consumers.labels.filter import WITHDRAWN
 from consumers.labels.fold import FoldedLabel, LabelFold
+from consumers.verdict_in_force import verdict_name
 from infra.files import read_state, write_or_refuse
 from infra.settings import Settings
 from learner.run_files.caption_tally import CaptionTally
@@ -97,7 +97,7 @@ def _captions(rows: Any) -> list[JudgedCaption] | None:
 def _said(labels: Sequence[FoldedLabel], names: Mapping[bytes, str]) -> tuple[str, str]:
     """Verdict and reason; with the names of their specifications if the run has several."""
     ordered = sorted(labels, key=lambda label: names[label.spec_id])
-    verdicts = [WITHDRAWN if label.verdict is None else label.verdict.value for label in ordered]
+    verdicts = [verdict_name(label.verdict) for label in ordered]
     reasons = [label.reason for label in ordered]
     if len(names) == 1:
         return verdicts[0], reasons[0]

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.labels.table import HELPFUL, NO_LABEL, UNHELPFUL, VERDICT_CODES, LabelTable
+from consumers.labels.table import HELPFUL, NO_LABEL, UNHELPFUL, VERDICT_CODES, LabelTable, lookup_ids
 from schemas import codec, ids
 from schemas.codec import SingleObjectCodec
 from schemas.records import Label, Verdict
@@ -117,3 +117,9 @@ def test_the_last_word_on_each_key_counts_however_the_log_is_cut_into_batches(
         expected = [VERDICT_CODES[v] if (v := last.get((spec, n))) else NO_LABEL for n in range(31)]
         assert verdicts(table, range(31), spec) == expected
         assert table.count(spec) == sum(code != NO_LABEL for code in expected)
+
+
+@given(st.lists(st.binary(min_size=ids.SUBJECT_ID_BYTES, max_size=ids.SUBJECT_ID_BYTES) | st.just(bytes(16))))
+def test_many_look_up_ids_are_those_of_each(subject_ids: list[bytes]) -> None:
+    words = np.frombuffer(b"".join(subject_ids), "<i8")[::2]
+    assert lookup_ids(words).tolist() == [ids.lookup_id(each) for each in subject_ids]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from consumers.labels.table import LabelTable
-from learner.rewards.functions import HELPFUL, NoReward, RetrievalReward, SpecReward
+from consumers.labels.table import HELPFUL, LabelTable
+from learner.rewards.functions import NoReward, RetrievalReward, SpecReward
 from schemas.codec import encode
 from schemas.ids import caption_id, label_key, lookup_id
 from schemas.records import Label, Verdict
