@@ -10,18 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from infra.errors import OnibusError
 from infra.files import reason_of, write_whole
+from infra.reward_kinds import RewardKind, reward_kind
 
 OPTIONS_FILE = "options.json"
 
 
 Reward = Literal["retrieval", "classification", "ranking", "motif", "similarity", "none"]
-
-COMPARED = ("ranking", "motif")
-"""Rewards that come from comparisons of two captions."""
-
-THRESHOLDS = {"classification": 0.5, "ranking": 0.0, "motif": 0.0, "similarity": 0.0}
-"""A ranking rewards what is better than the average of what the policy sees. ONI's -0.5 was one of raw
-scores, whose zero means nothing."""
+"""The names in :data:`infra.reward_kinds.REWARD_KINDS`."""
 
 PAIRS = "-pairs"
 """Ends the name of a specification that compares two captions for the goal of another."""
@@ -88,9 +83,14 @@ class LearnOptions(BaseModel):
         return self
 
     @property
+    def kind(self) -> RewardKind:
+        """What the reward needs, and what its scores mean."""
+        return reward_kind(self.reward)
+
+    @property
     def threshold(self) -> float:
         """Score above which a model rewards: p(helpful), or standard deviations, or a cosine."""
-        return THRESHOLDS.get(self.reward, 0.0) if self.reward_threshold is None else self.reward_threshold
+        return self.kind.threshold if self.reward_threshold is None else self.reward_threshold
 
     @property
     def recurrent(self) -> bool:
@@ -129,9 +129,13 @@ _NETHACK: dict[str, Any] = {
 
 
 def default_specs(task: str, reward: str) -> tuple[SpecShare, ...]:
-    """The specification that a task's reward comes from, with its coefficient."""
+    """The specification that a task's reward comes from, with its coefficient.
+
+    Raises:
+        OnibusError: there is no such reward.
+    """
     shares = tuple(SpecShare(**share) for share in defaults_for(task)["specs"])
-    if reward not in COMPARED:
+    if not reward_kind(reward).compares:
         return shares
     return tuple(
         SpecShare(name=f"{s.name}{PAIRS}", coefficient=round(s.coefficient * COMPARED_SHARE, 6))

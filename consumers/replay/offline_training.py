@@ -23,6 +23,7 @@ from consumers.reward_models.transfer import model_name
 from consumers.reward_models.version_log import OFFLINE
 from infra.errors import OnibusError
 from infra.files import write_whole
+from infra.reward_kinds import P_HELPFUL_THRESHOLD
 from schemas.records import AnnotationSpec, Kind
 
 _WEIGHTS = ("unhelpful_weight", "helpful_weight")
@@ -47,7 +48,7 @@ class TrainingPlan:
     until: Mapping[int, int]
     seed: int = 0
     steps: int = 512
-    threshold: float = 0.5
+    threshold: float = P_HELPFUL_THRESHOLD
     class_weights: tuple[float, float] | None = None
     network: str = USUAL
 

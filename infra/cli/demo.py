@@ -15,6 +15,7 @@ from infra.cli.tiny_llama import stand_in
 from infra.errors import OnibusError
 from infra.process.shutdown import stop_event
 from infra.process.terminal import console
+from infra.reward_kinds import reward_kind
 from infra.run_names import check_run_name
 from infra.settings import DEFAULT_PORT, Settings
 
@@ -80,18 +81,19 @@ def demo(
 ) -> None:
     """Run everything on this machine and watch it learn; ends with a summary and a report."""
 
-    from infra.demo.session import ANNOTATED, DemoOptions, one_at_a_time
+    from infra.demo.session import DemoOptions, one_at_a_time
     from infra.demo.watch import watch_for
-    from learner.options import COMPARED, default_specs
+    from learner.options import default_specs
     from producers.nethack.tasks import make_task
 
     if llm == "openai" and model is None:
         raise OnibusError(f"--llm {llm} needs --model, and --base-url unless it is OpenAI's own; add them")
+    kind = reward_kind(reward)
     make_task(task).close()  # type: ignore[no-untyped-call]
     default_name = f"demo-{task}-{reward}-{time.strftime('%Y%m%d-%H%M%S')}"
     name = check_run_name(default_name if run is None else run)
     (usual,) = default_specs(task, reward)
-    simple = llm == "vllm" and model is None and reward not in COMPARED  # what the stand-in can answer
+    simple = llm == "vllm" and model is None and not kind.compares  # what the stand-in can answer
     given_spec = spec or usual.name + ("-one-word" if simple else "")
     learner = learner_args.split()
     learner += ["--spec", f"{_spec_name(given_spec)}={usual.coefficient}"] if reward != "none" else []
@@ -101,7 +103,7 @@ def demo(
         reward=reward,
         spec=given_spec,
         spec_name=_spec_name(given_spec),
-        judge_name=_judge_name(reward, llm, model),
+        judge_name=kind.judge or _annotator_name(llm, model),
         judge=_judge_flags(llm, base_url, model),
         learner=tuple(learner),
         watch=watch_for(minutes, task, reward),
@@ -110,19 +112,12 @@ def demo(
     )
     stopping = stop_event()
     with one_at_a_time(settings.runs_dir):
-        if llm == "vllm" and reward in ANNOTATED:
+        if llm == "vllm" and kind.annotators:
             options = _with_server(settings, options, model, stopping)
         _play(settings, options, console(), picture, stopping)
 
 
-def _judge_name(reward: str, llm: str, model: str | None) -> str:
-    match reward:
-        case "none":
-            return "no one"
-        case "similarity":
-            return "likeness to the goal"
-        case "motif":
-            return "a frozen model"
+def _annotator_name(llm: str, model: str | None) -> str:
     return llm if model is None else f"{llm} ({model})"
 
 

@@ -18,6 +18,7 @@ from infra.cli.label_printing import progress
 from infra.cli.options import AsJson, with_settings
 from infra.errors import OnibusError
 from infra.process.terminal import echo
+from infra.reward_kinds import P_HELPFUL_THRESHOLD
 from infra.settings import Settings
 from infra.times import TIME_HELP
 
@@ -74,7 +75,9 @@ def train(
     source: FromFile = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and mini-batches.")] = 0,
     steps: Annotated[int, typer.Option(min=32, help="Gradient steps, a multiple of 32.")] = 512,
-    threshold: Annotated[float, typer.Option(help="Threshold to record on the model's card.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(help="Threshold to record on the model's card.")
+    ] = P_HELPFUL_THRESHOLD,
     helpful_weight: Annotated[
         float | None,
         typer.Option(help="Weight of helpful captions in the loss; that of unhelpful ones is 1."),
@@ -178,7 +181,9 @@ def evaluate(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Only the sixteenth of captions that no model is trained on.")
     ] = False,
-    threshold: Annotated[float, typer.Option(help="Probability above which it predicts helpful.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(help="Probability above which it predicts helpful.")
+    ] = P_HELPFUL_THRESHOLD,
     worst: Annotated[int, typer.Option(min=0, help="Number of worst mistakes to show.")] = 10,
     as_of: AsOf = None,
     source: FromFile = None,
@@ -205,7 +210,9 @@ def compare(
     settings: Settings,
     first: Annotated[str, typer.Argument(help=_JUDGE_HELP)],
     second: Annotated[str, typer.Argument(help="The other judge, in the same form.")],
-    threshold: Annotated[float, typer.Option(help="Probability above which a model predicts helpful.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(help="Probability above which a model predicts helpful.")
+    ] = P_HELPFUL_THRESHOLD,
     show: Annotated[int, typer.Option(min=0, help="Number of captions to show on which they differ.")] = 10,
     as_of: AsOf = None,
     source: FromFile = None,

@@ -14,6 +14,7 @@ from infra.cli.label_printing import progress
 from infra.cli.options import AsJson, with_settings
 from infra.errors import OnibusError
 from infra.process.terminal import console, echo
+from infra.reward_kinds import P_HELPFUL_THRESHOLD
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def episode(
     ] = "",
     spec: _Spec = None,
     model: _Model = None,
-    threshold: _Threshold = 0.5,
+    threshold: _Threshold = P_HELPFUL_THRESHOLD,
     coefficient: _Coefficient = 1.0,
     beta: _Beta = 3.0,
     as_of: _AsOf = None,
@@ -94,7 +95,7 @@ def rewards(
     name: Annotated[str, typer.Argument(help="Name of a run, or the beginning of an episode's name.")] = "",
     spec: _Spec = None,
     model: _Model = None,
-    threshold: _Threshold = 0.5,
+    threshold: _Threshold = P_HELPFUL_THRESHOLD,
     coefficient: _Coefficient = 1.0,
     beta: _Beta = 3.0,
     as_of: _AsOf = None,

@@ -32,14 +32,11 @@ from infra.kafka.topics import TopicNames
 from infra.observability.scraping import scrape
 from infra.process.supervisor import Component, Supervisor
 from infra.process.terminal import console
+from infra.reward_kinds import reward_kind
 from infra.settings import Settings, environment_of, load_settings
 from infra.vllm.server import READY_SECONDS as SERVER_READY_SECONDS
 from infra.vllm.server import VllmServer
 
-ANNOTATED = ("retrieval", "classification", "ranking")
-"""Rewards for which annotators run."""
-TRAINED = ("classification", "ranking")
-"""Rewards for which a trainer runs."""
 SYSTEM_FILE = "system.jsonl"
 ANNOTATORS_READY_SECONDS = 120.0
 TRAINER_READY_SECONDS = 120.0
@@ -202,7 +199,7 @@ class Demo:
         self._annotator_ports = [free_port() for _ in names]
         self._learner_port = free_port()
         group = f"demo-annotators-{Path(self.options.spec).stem}"
-        if self.options.reward in ANNOTATED:
+        if reward_kind(self.options.reward).annotators:
             annotators = [
                 Component(
                     name,
@@ -221,7 +218,7 @@ class Demo:
             self._say(f"annotators: {len(annotators)}, judged by {self.options.judge_name}")
             prefix = self.settings.topic_prefix
             self._lag = ConsumerLag(self.settings, f"{prefix}{group}", TopicNames(prefix).captions)
-        if self.options.reward in TRAINED:
+        if reward_kind(self.options.reward).trainer:
             self._start_trainer(logs / "trainer.log")
         self._learner = Component(
             "learner",

@@ -16,10 +16,11 @@ from infra.demo.session import Demo, DemoOptions
 from infra.demo.watch import Watch
 from infra.errors import OnibusError
 from infra.files import write_whole
+from infra.reward_kinds import reward_kind
 from infra.settings import DEFAULT_PORT, Settings
 from infra.vllm.server import VllmServer
 from learner.benchmarks.result import Figure
-from learner.options import COMPARED, PAIRS, default_specs
+from learner.options import PAIRS, default_specs
 from learner.progress import read_history
 from learner.reporting.charts import Curve, curve_of, line_chart
 
@@ -86,7 +87,7 @@ def _run(
     stopping: threading.Event,
 ) -> list[dict[str, float]]:
     name = _run_name(plan, reward, seed)
-    spec = f"{plan.spec}{PAIRS}" if reward in COMPARED else plan.spec
+    spec = f"{plan.spec}{PAIRS}" if reward_kind(reward).compares else plan.spec
     coefficient = default_specs(plan.task, reward)[0].coefficient
     share = () if reward == "none" else ("--spec", f"{load_spec(spec).name}={coefficient}")
     apart = settings.model_copy(update={"topic_prefix": f"{name}."})

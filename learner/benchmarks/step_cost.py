@@ -17,10 +17,10 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from infra.demo.session import TRAINED
 from infra.errors import OnibusError
 from infra.process.shutdown import stop_event
 from infra.process.supervisor import Component, Supervisor
+from infra.reward_kinds import reward_kind
 from infra.settings import Settings, environment_of
 from learner.benchmarks.result import Figure
 from learner.options import default_specs
@@ -56,7 +56,7 @@ def measure(
     try:
         supervisor.start([_component(settings, "annotate", spec.name, "--name", "bench")])
         supervisor.wait_ready(READY_SECONDS, stop_event())
-        if reward in TRAINED:
+        if reward_kind(reward).trainer:
             supervisor.start([_component(settings, "train-reward", spec.name)])
             supervisor.wait_ready(READY_SECONDS, stop_event())
         sides = ((*size, "--no-captions"), (*size, "--reward", reward))

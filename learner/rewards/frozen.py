@@ -19,8 +19,6 @@ from learner.rewards.scores import ModelInUse, ModelScores
 from learner.rewards.similarity import SimilarityToGoal, embedding
 from schemas import ids
 
-FIXED = ("motif", "similarity")
-
 
 def fix_judges(settings: Settings, scores: ModelScores, options: LearnOptions) -> dict[str, SpecReward]:
     """Have the judge of ``motif`` or ``similarity`` score; the parts of the reward, by name.
@@ -42,8 +40,8 @@ def check_judges(settings: Settings, options: LearnOptions) -> None:
     Raises:
         OnibusError: it will not.
     """
-    if options.reward in FIXED:
-        fix_judges(settings, ModelScores(ranks=options.reward == "motif"), options)
+    if options.kind.is_frozen:
+        fix_judges(settings, ModelScores(ranks=options.kind.compares), options)
 
 
 def use_frozen_model(settings: Settings, scores: ModelScores, model: str) -> bytes:

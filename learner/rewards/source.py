@@ -23,8 +23,8 @@ from infra.errors import OnibusError
 from infra.files import SideFile, reason_of
 from infra.kafka.codecs import codec_for
 from infra.settings import Settings
-from learner.options import COMPARED, LearnOptions
-from learner.rewards.frozen import FIXED, fix_judges
+from learner.options import LearnOptions
+from learner.rewards.frozen import fix_judges
 from learner.rewards.functions import (
     AboveThreshold,
     ModelReward,
@@ -66,7 +66,7 @@ class RewardSource:
         self._table = LabelTable(self._codec)
         self._reader: LabelReader | None = None
         device = "cuda" if options.device == "gpu" else "cpu"
-        self._models = ModelScores(ranks=options.reward in COMPARED, device=device)
+        self._models = ModelScores(ranks=options.kind.compares, device=device)
         self._latency = RewardLatency()
         self._normalised = NormalisedAboveThreshold(options.threshold)
         self._subscriber: ModelSubscriber | None = None
@@ -92,7 +92,7 @@ class RewardSource:
         """
         if isinstance(self._reward, NoReward):
             return
-        follows = self._options.reward not in FIXED
+        follows = not self._options.kind.is_frozen
         if follows:
             self._reader = LabelReader(self._settings, self._table, self._expect)
             self._reader.load(LOAD_SECONDS)
@@ -101,7 +101,7 @@ class RewardSource:
             judges = fix_judges(self._settings, self._models, self._options)
             self._reward.specs = tuple(judges.values())
             self._keep_specs({name: judge.spec_id for name, judge in judges.items()})
-        if self._options.reward != "retrieval":
+        if self._options.kind.scores:
             names = [share.name for share in self._options.specs] if follows else []
             self._subscriber = ModelSubscriber(self._settings, self._models, names, self._latency)
             self._subscriber.start()
@@ -120,7 +120,7 @@ class RewardSource:
             self._resolver.join(5)
         self._count_captions()
         self._save_tally()
-        if self._options.reward != "retrieval":
+        if self._options.kind.scores:
             specs = [s.spec_id for s in self._reward.specs]
             self._scores_file.attempt(lambda: keep_scores(self._folder, self._models, specs))
 
@@ -196,7 +196,7 @@ class RewardSource:
 
     def _expect(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
         """Wait for the first reward of captions whose new label is "helpful"."""
-        if self._options.reward != "retrieval":
+        if self._options.kind.scores:
             return  # captions are told of by the subscriber
         for key, value in zip(keys, values, strict=True):
             try:
@@ -208,7 +208,7 @@ class RewardSource:
                 self._latency.expect(lookup_id(subject), label.observed_at)
 
     def _judge_of(self, spec_id: bytes) -> str:
-        if self._options.reward == "retrieval":
+        if not self._options.kind.scores:
             return f"{self._table.count(spec_id)} labels"
         model = self._models.in_use(spec_id)
         return "no model yet" if model is None else f"{model.name} version {model.version}, {model.sha256}"
