@@ -11,7 +11,7 @@ from consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnot
 from consumers.labels.export import AnnotationFile
 from consumers.labels.fold import FoldedLabel, LabelFold
 from consumers.labels.writer import Change, LabelWriter
-from consumers.specs.spec_file import publish_specs
+from consumers.specs.spec_file import import_specs
 from consumers.verdict_in_force import is_by_person, overrides, verdict_of
 from infra.kafka.codecs import codec_for
 from infra.settings import Settings
@@ -88,7 +88,7 @@ def carry_out(settings: Settings, file: AnnotationFile, plan: ImportPlan) -> Non
     Raises:
         OnibusError: the cluster does not take it; given again, the import goes on where it ended.
     """
-    publish_specs(settings, list(file.specs.values()))
+    import_specs(settings, list(file.specs.values()))
     with LabelWriter(settings) as writer:
         writer.write(plan.changes)
 

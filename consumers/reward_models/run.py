@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consumers.reward_models.character_cnn import USUAL, network_named
 from consumers.reward_models.loop import TrainerProcess
-from consumers.specs.spec_file import read_specs
+from consumers.specs.spec_file import choice_line, read_specs, spec_in_use
 from infra.kafka.topic_admin import require_topics
 from infra.observability import metrics
 from infra.process.logs import set_up_logging
@@ -53,12 +53,13 @@ def run(settings: Settings, options: TrainOptions) -> None:
 def _announced(
     settings: Settings, name: str, stopping: threading.Event
 ) -> tuple[bytes, AnnotationSpec] | None:
-    """Newest specification of this name, once an annotator has announced it; None if stopped."""
+    """The specification of this name that was announced last, once one was; None if stopped."""
     warned = False
     while not stopping.is_set():
-        found = [(i, spec) for i, spec in read_specs(settings).items() if spec.name == name]
-        if found:
-            return found[-1]
+        specs = read_specs(settings)
+        if (spec_id := spec_in_use(specs, name)) is not None:
+            _log.info("%s", choice_line(specs, spec_id))
+            return spec_id, specs[spec_id]
         if not warned:
             warned = True
             _log.warning("no annotator has announced %s yet; waiting (onibus annotate --spec NAME)", name)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
-from consumers.specs.spec_file import read_specs
+from consumers.specs.spec_file import choice_line, read_specs
 from infra.errors import OnibusError
 from infra.settings import Settings
 from schemas.records import AnnotationSpec
+
+_log = logging.getLogger(__name__)
 
 _SHORTEST_ID = 4
 
 
 class KnownSpecs:
-    """Every spec that was ever announced, by id, oldest first."""
+    """Every spec that was ever announced, by id, the last one announced last."""
 
     def __init__(self, specs: Mapping[bytes, AnnotationSpec]) -> None:
         self._specs = dict(specs)
+        self._choices_reported: set[str] = set()
 
     @classmethod
     def read(cls, settings: Settings) -> KnownSpecs:
@@ -49,7 +53,7 @@ class KnownSpecs:
         return spec_id.hex() if spec is None else spec.name
 
     def matching(self, text: str) -> list[bytes]:
-        """Ids of all specs of this name, or of the one whose id begins so; oldest first.
+        """Ids of all specs of this name, or of the one whose id begins so; the last one announced last.
 
         Raises:
             OnibusError: there is none.
@@ -62,8 +66,12 @@ class KnownSpecs:
         return found
 
     def newest(self, text: str) -> bytes:
-        """Of :meth:`matching` the one announced last."""
-        return self.matching(text)[-1]
+        """Of :meth:`matching` the one announced last; logs which one that is, if there are several."""
+        found = self.matching(text)
+        if len(found) > 1 and text not in self._choices_reported:
+            self._choices_reported.add(text)
+            _log.warning("%s", choice_line(self._specs, found[-1]))
+        return found[-1]
 
     def chosen(self, texts: list[str] | None) -> list[bytes] | None:
         """Ids of all that match one of ``texts``; None for no texts, which means every spec."""

@@ -15,13 +15,13 @@ import logging
 import re
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -43,6 +43,10 @@ _log = logging.getLogger(__name__)
 
 RULES_MODEL = "rules"
 _SEND_SECONDS = 10
+_IMPORTED = "onibus-imported"
+"""Header of a spec that came with a file of annotations."""
+_PARTITION = 0
+"""Where all announcements go: only within a partition is one later than another."""
 
 
 class Rules(SpecPart):
@@ -200,55 +204,138 @@ def load_spec(
     return file.for_rules() if model == RULES_MODEL else file.for_model(model, revision, sampling)
 
 
+class Announced(NamedTuple):
+    """A spec as its last announcement left it on the topic.
+
+    Attributes:
+        was_imported: it came with a file of annotations, and no annotator has announced it here since.
+    """
+
+    spec: AnnotationSpec
+    was_imported: bool
+
+
 def read_specs(settings: Settings) -> dict[bytes, AnnotationSpec]:
-    """Every published spec by its id, oldest publication first.
+    """Every published spec by its id, the last one announced last: see :func:`announced_specs`.
+
+    Raises:
+        OnibusError: the cluster cannot be reached or has no such topic.
+    """
+    return {spec_id: announced.spec for spec_id, announced in announced_specs(settings).items()}
+
+
+def announced_specs(settings: Settings) -> dict[bytes, Announced]:
+    """Every published spec by its id, in the order of its last announcement on the log.
+
+    An annotator announces its specs each time it starts, so of several with one name the last is the one in
+    use. No clock has a say. What was imported stands before what annotators announced. Announcements go to
+    partition 0; what an older program put on another partition of a topic that has several stands before
+    them, too.
 
     Raises:
         OnibusError: the cluster cannot be reached or has no such topic.
     """
     topic = TopicNames(settings.topic_prefix).annotation_specs
     codec = codec_for(settings)
-    found: dict[bytes, AnnotationSpec] = {}
-    for records in clients.read_all(settings, topic):
-        for record in records:
-            if record.value is None:
-                found.pop(record.key, None)
-                continue
-            try:
-                found[record.key] = codec.decode(AnnotationSpec, record.value)
-            except DecodeError as error:
-                metrics.UNREADABLE.labels(topic=topic).inc()
-                _log.warning("unreadable record on %s at offset %d: %s", topic, record.offset, error)
-    return dict(sorted(found.items(), key=lambda item: item[1].created_at))
+    found: dict[bytes, tuple[tuple[bool, int, int], Announced]] = {}
+    records = (record for batch in clients.read_all(settings, topic) for record in batch)
+    for record in sorted(records, key=lambda record: (-record.partition, record.offset)):
+        if record.value is None:
+            found.pop(record.key, None)
+            continue
+        try:
+            spec = codec.decode(AnnotationSpec, record.value)
+        except DecodeError as error:
+            metrics.UNREADABLE.labels(topic=topic).inc()
+            _log.warning("unreadable record on %s at offset %d: %s", topic, record.offset, error)
+            continue
+        was_imported = any(name == _IMPORTED for name, _ in record.headers)
+        place = (not was_imported, -record.partition, record.offset)
+        found[record.key] = place, Announced(spec, was_imported)
+    return {spec_id: announced for spec_id, (_, announced) in sorted(found.items(), key=lambda i: i[1][0])}
+
+
+def spec_in_use(specs: Mapping[bytes, AnnotationSpec], name: str) -> bytes | None:
+    """Id of the last spec of this name in ``specs``, given in the order of announcement; None without one."""
+    return next((spec_id for spec_id in reversed(list(specs)) if specs[spec_id].name == name), None)
+
+
+def choice_line(specs: Mapping[bytes, AnnotationSpec], chosen: bytes) -> str:
+    """One line that says which spec a name stands for, and which others have that name."""
+    name = specs[chosen].name
+    others = [i for i, spec in specs.items() if spec.name == name and i != chosen]
+    line = f"spec {name} is {_spec_text(chosen, specs[chosen])}"
+    if others:
+        line += ", announced last; of the same name: " + ", ".join(_spec_text(i, specs[i]) for i in others)
+    return line
 
 
 def publish_specs(settings: Settings, specs: list[AnnotationSpec]) -> list[bytes]:
-    """Publish those of ``specs`` that are not on the topic yet; returns the id of each of them all.
+    """Announce specs as those in use from now on; returns the id of each.
 
-    A spec that stands there already keeps its first time of publication. If two processes publish the
-    same one at once, both write it and compaction leaves one.
+    A spec that is the last one of its name already is not written again, and one that was published before
+    keeps its first time of publication. If two processes announce the same one at once, both write it and
+    compaction leaves one.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, or does not take it.
+    """
+    there = announced_specs(settings)
+    wanted = {ids.spec_id(spec): spec for spec in specs}
+    last = {announced.spec.name: spec_id for spec_id, announced in there.items()}
+    new = {
+        spec_id: spec if spec_id not in there else replace(spec, created_at=there[spec_id].spec.created_at)
+        for spec_id, spec in wanted.items()
+        if last.get(spec.name) != spec_id or there[spec_id].was_imported
+    }
+    _announce(settings, new)
+    return list(wanted)
+
+
+def import_specs(settings: Settings, specs: list[AnnotationSpec]) -> None:
+    """Publish those of ``specs`` that are not on the topic, without putting them to use.
 
     Raises:
         OnibusError: the cluster cannot be reached, or does not take it.
     """
     there = read_specs(settings)
-    wanted = {ids.spec_id(spec): spec for spec in specs}
-    new = {spec_id: spec for spec_id, spec in wanted.items() if spec_id not in there}
-    if new:
-        producer = clients.producer(settings)
-        try:
-            _send_all(settings, producer, new)
-        finally:
-            producer.close(timeout=_SEND_SECONDS)
-    return list(wanted)
+    new = {spec_id: spec for spec in specs if (spec_id := ids.spec_id(spec)) not in there}
+    _announce(settings, new, headers=[(_IMPORTED, b"")])
 
 
-def _send_all(settings: Settings, producer: KafkaProducer, specs: Mapping[bytes, AnnotationSpec]) -> None:
+def _spec_text(spec_id: bytes, spec: AnnotationSpec) -> str:
+    return f"{spec_id.hex()} (model {spec.model})"
+
+
+def _announce(
+    settings: Settings, specs: Mapping[bytes, AnnotationSpec], headers: Sequence[tuple[str, bytes]] = ()
+) -> None:
+    if not specs:
+        return
+    producer = clients.producer(settings)
+    try:
+        _send_all(settings, producer, specs, headers)
+    finally:
+        producer.close(timeout=_SEND_SECONDS)
+
+
+def _send_all(
+    settings: Settings,
+    producer: KafkaProducer,
+    specs: Mapping[bytes, AnnotationSpec],
+    headers: Sequence[tuple[str, bytes]],
+) -> None:
     topic, codec = TopicNames(settings.topic_prefix).annotation_specs, codec_for(settings)
     now = time.time_ns() // 1000
     try:
         sent = [
-            producer.send(topic, key=spec_id, value=codec.encode(topic, replace(spec, created_at=now)))
+            producer.send(
+                topic,
+                key=spec_id,
+                value=codec.encode(topic, replace(spec, created_at=spec.created_at or now)),
+                headers=list(headers),
+                partition=_PARTITION,
+            )
             for spec_id, spec in specs.items()
         ]
         for future in sent:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from consumers.labels.reader import LabelReader
 from consumers.labels.table import LabelTable
-from consumers.specs.spec_file import read_specs
+from consumers.specs.spec_file import choice_line, read_specs, spec_in_use
 from infra.errors import OnibusError
 from infra.files import SideFile, reason_of
 from infra.kafka.codecs import codec_for
@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 LOAD_SECONDS = 300.0
 SPEC_RETRY_SECONDS = 2.0
+SPEC_WATCH_SECONDS = 60.0
+"""How often a run looks whether another specification of a name it follows has come into use."""
 SAVE_SECONDS = 15.0
 MOST_UNCOUNTED = 64
 """Batches whose captions wait to be counted; counting them together is far cheaper than one by one."""
@@ -260,20 +262,23 @@ class RewardSource:
             self._tally.add(ids, np.concatenate([r.reshape(-1) for _, r in batches]))
 
     def _resolve_specs(self) -> None:
-        """Find the newest specification of each name asked for; wait for those not announced yet."""
+        """Find the specification in use of each name asked for; wait for those not announced yet.
+
+        Once all are found, the reward stays on them, and it is reported if others come into use.
+        """
         wanted = {share.name: share.coefficient for share in self._options.specs}
         missing: set[str] = set()
         while not self._stopping.is_set():
-            try:
-                found = _newest_by_name(read_specs(self._settings))
-            except OnibusError as error:
-                log.warning("cannot read the specifications, trying again: %s", error)
-                found = {}
+            specs = self._read_specs()
+            found = {name: i for name in wanted if (i := spec_in_use(specs, name)) is not None}
             self._reward.specs = tuple(
                 SpecReward(found[name], coefficient) for name, coefficient in wanted.items() if name in found
             )
-            if len(self._reward.specs) == len(wanted):
-                self._keep_specs({name: found[name] for name in wanted})
+            if len(found) == len(wanted):
+                for spec_id in found.values():
+                    log.info("%s", choice_line(specs, spec_id))
+                self._keep_specs(found)
+                self._watch_specs(found)
                 return
             if (now_missing := set(wanted) - set(found)) != missing:
                 missing = now_missing
@@ -284,7 +289,23 @@ class RewardSource:
                 )
             self._stopping.wait(SPEC_RETRY_SECONDS)
 
+    def _watch_specs(self, followed: Mapping[str, bytes]) -> None:
+        """Report once for each that a specification of a name we follow is announced after ours."""
+        reported = set(followed.values())
+        while not self._stopping.wait(SPEC_WATCH_SECONDS):
+            specs = self._read_specs()
+            for name, spec_id in followed.items():
+                now = spec_in_use(specs, name)
+                if now is not None and now not in reported:
+                    reported.add(now)
+                    log.warning(
+                        "%s; this run goes on with %s: stop it and resume it to follow the other",
+                        choice_line(specs, now), spec_id.hex(),
+                    )  # fmt: skip
 
-def _newest_by_name(specs: dict[bytes, AnnotationSpec]) -> dict[str, bytes]:
-    in_order = sorted(specs.items(), key=lambda item: item[1].created_at)
-    return {spec.name: spec_id for spec_id, spec in in_order}
+    def _read_specs(self) -> dict[bytes, AnnotationSpec]:
+        try:
+            return read_specs(self._settings)
+        except OnibusError as error:
+            log.warning("cannot read the specifications, trying again: %s", error)
+            return {}
