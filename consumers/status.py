@@ -19,6 +19,7 @@ from consumers.specs.spec_file import read_specs
 from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.codecs import codec_for
+from infra.kafka.lag import lag_of
 from infra.kafka.topics import TopicNames
 from infra.settings import Settings
 from schemas.codec import Codec, DecodeError
@@ -190,7 +191,7 @@ def _groups(settings: Settings, captions: str) -> list[GroupStatus]:
     found = []
     for group in ours:
         at = {tp: offset.offset for tp, offset in committed.get(group, {}).items() if tp.topic == captions}
-        lag = {tp.partition: max(0, ends[tp] - max(starts[tp], at.get(tp, 0))) for tp in partitions}
+        lag = {tp.partition: lag_of(at.get(tp), starts[tp], ends[tp]) for tp in partitions}
         state = described[group]
         found.append(GroupStatus(group, str(state["group_state"]), len(state["members"]), lag))
     return found

@@ -46,12 +46,14 @@ class Batch:
 
     Attributes:
         offsets: by partition of ``captions``, the next one to read.
+        marks: by partition, the last record read there (see :mod:`consumers.annotator.caption_marks`).
         captions: whose labels are in it; they are owed until it is committed.
         assignments: by partition, the ownership in which it was put together.
     """
 
     records: list[OutgoingRecord] = field(default_factory=list)
     offsets: dict[int, int] = field(default_factory=dict)
+    marks: dict[int, str] = field(default_factory=dict)
     captions: list[PendingCaption] = field(default_factory=list)
     assignments: dict[int, int] = field(default_factory=dict)
     labels: list[WrittenLabel] = field(default_factory=list)

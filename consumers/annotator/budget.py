@@ -114,14 +114,18 @@ class GroupBudget:
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
         ends = consumer.end_offsets(partitions)
-        self._consumer = consumer
+        self._consumer, self._spent = consumer, Cost()
         while any(consumer.position(partition) < end for partition, end in ends.items()):
             self._poll(timeout_ms=500, own=True)
         _log.info("budget: %s spent", self.line())
 
     def follow(self) -> None:
-        """Add what others have committed since."""
+        """Add what others have committed since. If the log is another one than before, count it anew."""
+        assert self._consumer is not None
         self._poll(timeout_ms=0, own=False)
+        if self._consumer.take_lost():
+            self.close()
+            self.load()
 
     def committed(self, batch: Batch) -> None:
         """This annotator has committed a batch."""

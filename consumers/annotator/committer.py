@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kafka import TopicPartition
-from kafka.structs import ConsumerGroupMetadata
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from consumers.annotator.batch import Batch
 from consumers.annotator.core import Annotator
@@ -93,7 +93,10 @@ class BatchWriting:
         if batch is None:
             return False
         self._pacing.began(len(batch.captions), now)
-        offsets = {TopicPartition(self._captions_topic, p): o for p, o in batch.offsets.items()}
+        offsets = {
+            TopicPartition(self._captions_topic, p): OffsetAndMetadata(offset, batch.marks.get(p, ""), -1)
+            for p, offset in batch.offsets.items()
+        }
         transaction = self._writer.write(batch.records, offsets, member, self._on_end)
         self._current = _UnderWay(batch, transaction)
         return True

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable
+from consumers.annotator.caption_marks import Mark
 from consumers.annotator.caption_pool import CaptionPool
 from consumers.annotator.pending import OwedRange, Pending, PendingCaption
 from consumers.labels.table import NO_LABEL, LabelTable, lookup_ids
@@ -95,6 +96,7 @@ class Annotator:
         self._assignments: dict[int, int] = {}
         self._assignment = 0
         self._committed: dict[int, int] = {}
+        self._marks: dict[int, Mark] = {}
         self._finished: list[_Work] = []
         self._writing: list[_Work] = []
         self._unreadable: list[Unreadable] = []
@@ -120,6 +122,7 @@ class Annotator:
             if work.caption.partition == partition:
                 self._keep([answer for _, answer in work.answers])
         del self._assignments[partition], self._tables[partition], self._committed[partition]
+        self._marks.pop(partition, None)
         self.pending.revoke(partition)
         self._finished = [work for work in self._finished if work.caption.partition != partition]
         self._writing = [work for work in self._writing if work.caption.partition != partition]
@@ -177,6 +180,7 @@ class Annotator:
             known += not self._consider(partition, offsets[i], keys[i], values[i], read_back)
         if read_back is None and offsets:
             self.pending.advance(partition, offsets[-1] + 1)
+            self._marks[partition] = Mark.of(offsets[-1], keys[-1])
         return len(keys) - len(wanting) + known
 
     def give_up(
@@ -238,6 +242,7 @@ class Annotator:
             if partition in touched or offset != self._committed[partition]
         }
         batch.assignments = {partition: self._assignments[partition] for partition in batch.offsets}
+        batch.marks = {p: mark.text() for p, mark in self._marks.items() if p in batch.offsets}
         return batch if batch.offsets else None
 
     def committed(self, batch: Batch) -> None:

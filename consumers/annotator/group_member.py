@@ -20,12 +20,13 @@ from kafka.admin import OffsetSpec
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.errors import KafkaError
-from kafka.structs import ConsumerGroupMetadata, MemberState
+from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 
+from consumers.annotator.caption_marks import MarkCheck
 from consumers.annotator.partition_readers import SENT_AGAIN, LabelFeed
 from consumers.labels.table import LabelTable
 from infra.kafka import clients
-from infra.kafka.patches import MendedAssignor
+from infra.kafka.patches import MendedAssignor, report_lost
 from infra.kafka.topics import TopicNames
 from infra.settings import Settings
 from schemas.codec import Codec
@@ -90,6 +91,7 @@ class GroupMember:
         self._member_id = ""
         self._admin = clients.admin(settings)
         self._feed = LabelFeed(settings, codec)
+        self._mark_check = MarkCheck(settings)
         self._consumer, self._ownership = self._join()
         self._stable_at = time.monotonic()
 
@@ -136,6 +138,8 @@ class GroupMember:
             self._stable_at = time.monotonic()
             timeout_ms = 0 if self._restoring else timeout_ms
         polled = self._consumer.poll(timeout_ms=timeout_ms)
+        if self._consumer.take_lost() | self._feed.take_lost():
+            self.restore_again()
         self._follow_ownership()
         self._follow_membership()
         self._restore()
@@ -163,7 +167,7 @@ class GroupMember:
     def close(self) -> None:
         """Leave the group and close the connections."""
         self._begun.clear()
-        for part in (self._consumer, self._feed, self._admin):
+        for part in (self._consumer, self._feed, self._mark_check, self._admin):
             with contextlib.suppress(KafkaError):  # the broker may be away; the group will notice by itself
                 part.close(**({"timeout_ms": _CLOSE_MS} if part is self._consumer else {}))
 
@@ -245,14 +249,9 @@ class GroupMember:
     # --- restoring ------------------------------------------------------------------------------------
 
     def _restore(self) -> None:
+        self._find_positions()
         for partition, state in self._restoring.items():
-            if state.position is None:
-                state.position = self._committed_or_first(partition)
-                if state.position is None:
-                    break  # the others can wait as well: nothing here may take long
-                # Before that of the labels: who has a caption judged again withdraws its label first.
-                state.end = self._end_of(TopicPartition(self._names.captions, partition))
-            if state.labels_end is None:
+            if state.position is not None and state.labels_end is None:
                 state.labels_end = self._high_watermark(partition)
                 state.table = self._feed.add(partition)
         if self._restoring:
@@ -269,18 +268,40 @@ class GroupMember:
             self._consumer.resume(tp)
             self._ahead[partition] = state.end
 
-    def _committed_or_first(self, partition: int) -> int | None:
-        """Where to go on; None while an earlier owner's transaction with offsets is open (KIP-447)."""
-        tp = TopicPartition(self._names.captions, partition)
-        try:
-            committed = self._consumer.committed(tp, timeout_ms=500)
-            if committed is None:
-                committed = self._consumer.beginning_offsets([tp], timeout_ms=500)[tp]
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            return None
-        return int(committed)
+    def _find_positions(self) -> None:
+        """Where to go on in the partitions of which that is not known yet, and their ends."""
+        committed: dict[TopicPartition, OffsetAndMetadata] = {}
+        for partition in [p for p, state in self._restoring.items() if state.position is None]:
+            tp = TopicPartition(self._names.captions, partition)
+            try:
+                # While an earlier owner's transaction with offsets is open, this times out (KIP-447).
+                at = self._consumer.committed(tp, metadata=True, timeout_ms=500)
+                if at is None:
+                    self._begin_at(partition, self._first_of(tp))
+                else:
+                    committed[tp] = at
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                break  # the others can wait as well: nothing here may take long
+        if not committed:
+            return
+        ends = {tp: self._end_of(tp) for tp in committed}
+        for tp, is_on_log in self._mark_check.on_log(committed, ends).items():
+            offset, first = int(committed[tp].offset), self._first_of(tp)
+            if not is_on_log or offset < first:
+                report_lost(tp, offset, f"offset {first}, its beginning; what has a label is passed over")
+                offset = first
+            self._begin_at(tp.partition, offset)
+
+    def _begin_at(self, partition: int, position: int) -> None:
+        state = self._restoring[partition]
+        state.position = position
+        # Before that of the labels: who has a caption judged again withdraws its label first.
+        state.end = self._end_of(TopicPartition(self._names.captions, partition))
+
+    def _first_of(self, tp: TopicPartition) -> int:
+        return int(self._consumer.beginning_offsets([tp], timeout_ms=500)[tp])
 
     def _high_watermark(self, partition: int) -> int:
         """The end of a partition of ``labels``, uncommitted records included."""

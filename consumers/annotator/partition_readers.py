@@ -73,6 +73,11 @@ class LabelFeed:
                 room = _UNREADABLE_KEPT - len(self._unreadable)
                 self._unreadable += [records[place] for place in table.unreadable(keys, values)[:room]]
 
+    def take_lost(self) -> set[TopicPartition]:
+        """See :meth:`infra.kafka.patches.MendedConsumer.take_lost`."""
+        lost: set[TopicPartition] = self._consumer.take_lost()
+        return lost
+
     def take_unreadable(self, partitions: Container[int]) -> list[ConsumerRecord]:
         """The unreadable records of these partitions since the last call, a thousand at most."""
         taken = [record for record in self._unreadable if record.partition in partitions]

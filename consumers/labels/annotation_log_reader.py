@@ -68,6 +68,11 @@ def of_specs(spec_ids: Container[bytes]) -> Callable[[bytes], bool]:
     return lambda key: key[:SPEC_ID_BYTES] in spec_ids
 
 
+def offsets_text(offsets: Mapping[int, int]) -> str:
+    """Offsets as ``--as-of`` takes them."""
+    return ",".join(f"{number}:{offset}" for number, offset in sorted(offsets.items()))
+
+
 class AnnotationReader:
     """Group-less read_committed reader of all partitions from offset 0; :meth:`read` goes on where it was.
 
@@ -157,6 +162,11 @@ class AnnotationReader:
             polled: dict[TopicPartition, list[ConsumerRecord]] = self._consumer.poll(timeout_ms=_POLL_MS)
         except KafkaError as error:
             raise OnibusError(f"reading {self._topic}: {error}; check the cluster and its ACLs") from error
+        if lost := self._consumer.take_lost():
+            numbers = ", ".join(str(tp.partition) for tp in sorted(lost))
+            raise OnibusError(
+                f"{self._topic}, partition {numbers}, was cut or restored while it was read; start again"
+            )
         return polled
 
     def _taken(self, partition: TopicPartition, target: int) -> Iterator[LoggedAnnotation]:
@@ -216,8 +226,13 @@ class AnnotationReader:
             if offset > self._ends.get(partition, 0):
                 raise OnibusError(
                     f"{self._topic}, partition {number} ends at {self._ends[partition]}: offsets "
-                    f"{self._ends[partition]} to {offset - 1} are missing; use the cluster that they are from"
+                    f"{self._ends[partition]} to {offset - 1} are missing (truncated, or restored?); use the "
+                    f"cluster that they are from, or go up to what is left: {offsets_text(self._kept(until))}"
                 )
+
+    def _kept(self, until: Mapping[int, int]) -> dict[int, int]:
+        """What is there of these offsets."""
+        return {number: min(end, until.get(number, 0)) for number, end in self.ends.items()}
 
     def _stalled(self, short: list[TopicPartition], targets: Mapping[TopicPartition, int]) -> OnibusError:
         missing = "; ".join(

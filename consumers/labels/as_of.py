@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 from consumers.labels.annotation_log_reader import (
@@ -77,11 +77,6 @@ def labels_as_of(settings: Settings, as_of: str | None, spec_ids: Iterable[bytes
 def offsets_of(update: RewardUpdate) -> dict[int, int]:
     """By partition the first annotation offset that a version has not seen."""
     return {int(number): offset for number, offset in update.annotation_offsets.items()}
-
-
-def offsets_text(offsets: Mapping[int, int]) -> str:
-    """Offsets as ``--as-of`` takes them."""
-    return ",".join(f"{number}:{offset}" for number, offset in sorted(offsets.items()))
 
 
 def _update(settings: Settings, model: str, version: int) -> RewardUpdate:

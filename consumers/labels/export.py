@@ -12,8 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation
-from consumers.labels.as_of import offsets_text
+from consumers.labels.annotation_log_reader import LoggedAnnotation, offsets_text
 from consumers.labels.file_formats import FORMATS, Row, RowFormat, from_row, to_row
 from consumers.labels.filter import counts
 from consumers.labels.fold import LabelFold, iso

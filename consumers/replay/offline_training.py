@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from consumers.labels.annotation_log_reader import AnnotationSource
-from consumers.labels.as_of import offsets_text
+from consumers.labels.annotation_log_reader import AnnotationSource, offsets_text
 from consumers.reward_models.character_cnn import USUAL, Network, network_named
 from consumers.reward_models.classification import Classification
 from consumers.reward_models.objective import Objective

@@ -103,6 +103,7 @@ class TrainerProcess:
             )
             self.summary.version, self.summary.gradient_steps = trainer.version, trainer.gradient_steps
             log = AnnotationLog(self._settings, self._codec, self._spec_id, trainer.offsets)
+            trainer.go_on_from(log.restored)
             _log.info("ready: trainer of reward model %s at version %d", self._model, trainer.version)
             while not stopping.is_set():
                 self._turn(log, trainer, stopping)

@@ -12,6 +12,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from infra.errors import OnibusError
 from infra.kafka import clients
+from infra.kafka.patches import report_lost
 from infra.kafka.topics import TopicNames
 from infra.observability import metrics
 from infra.settings import Settings
@@ -35,10 +36,11 @@ class AnnotationLog:
 
     Args:
         spec_id: records of other specifications only move the offsets.
-        restored: by partition an offset; what is below comes before anything that is not.
+        restored: by partition an offset; what is below comes before anything that is not. Where the topic
+            ends below, that is reported, and it counts as restored up to its end: see :attr:`restored`.
 
     Raises:
-        OnibusError: the cluster cannot be reached, has no such topic, or the topic ends below ``restored``.
+        OnibusError: the cluster cannot be reached, or has no such topic.
     """
 
     def __init__(self, settings: Settings, codec: Codec, spec_id: bytes, restored: Mapping[int, int]) -> None:
@@ -52,7 +54,12 @@ class AnnotationLog:
         self._ends: dict[TopicPartition, int] = self._consumer.end_offsets(self._partitions)
         self._blocked = set(self._partitions)
         self._empty_since: float | None = None
-        self._check_restored()
+        self._clamp_restored()
+
+    @property
+    def restored(self) -> dict[int, int]:
+        """By partition up to where the log was read before, and is still there."""
+        return dict(self._restored)
 
     @property
     def quiet_seconds(self) -> float:
@@ -69,10 +76,18 @@ class AnnotationLog:
 
         Raises:
             KafkaError: the cluster does not answer.
+            OnibusError: the log does not reach as far as it was read.
         """
         if not self._blocked:
             self._ends = self._consumer.end_offsets(self._partitions)
-        for tp, records in self._consumer.poll(timeout_ms=timeout_ms).items():
+        polled = self._consumer.poll(timeout_ms=timeout_ms)
+        if lost := self._consumer.take_lost():
+            numbers = ", ".join(str(tp.partition) for tp in sorted(lost))
+            raise OnibusError(
+                f"{self._topic}, partition {numbers}, has lost what this trainer has read: it was truncated, "
+                "restored or created anew; start the trainer again: it goes on from the log's end"
+            )
+        for tp, records in polled.items():
             self._waiting[tp].extend(records)
         full = [p for p in self._partitions if len(self._waiting[p]) > _MOST_WAITING]
         self._consumer.pause(*full)
@@ -127,11 +142,11 @@ class AnnotationLog:
             )  # fmt: skip
             return None
 
-    def _check_restored(self) -> None:
+    def _clamp_restored(self) -> None:
         for number, offset in self._restored.items():
-            end = self._ends.get(TopicPartition(self._topic, number), 0)
-            if end < offset:
-                raise OnibusError(
-                    f"the model was trained up to offset {offset} of {self._topic}, partition {number}, "
-                    f"which ends at {end}: the topic is another one; use another --topic-prefix for it"
+            tp = TopicPartition(self._topic, number)
+            if (end := self._ends.get(tp, 0)) < offset:
+                report_lost(
+                    tp, offset, f"its end, offset {end}; versions up to now cannot be made again by replay"
                 )
+                self._restored[number] = end

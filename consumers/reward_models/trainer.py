@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -97,6 +97,10 @@ class RewardTrainer:
     def offsets(self) -> dict[int, int]:
         """By partition the first annotation offset not seen."""
         return dict(self._offsets)
+
+    def go_on_from(self, offsets: Mapping[int, int]) -> None:
+        """Count annotations from these offsets on as new: the log may end before where the model was."""
+        self._offsets = dict(offsets)
 
     def see(self, partition: int, offset: int, annotation: Annotation | None) -> None:
         """Take the next record of a partition; None if it is of no interest.

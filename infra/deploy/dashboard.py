@@ -86,6 +86,7 @@ ROWS: dict[str, Sequence[Panel]] = {
         Panel("Transactions", [metrics.TRANSACTIONS], "ops", by=("outcome",)),
         Panel("Dead letters", [metrics.DEAD_LETTERS], "ops", by=("component",)),
         Panel("Unreadable records", [metrics.UNREADABLE], "ops", by=("topic",)),
+        Panel("Positions that are no longer on the log", [metrics.POSITIONS_LOST], "ops", by=("topic",)),
     ),
 }
 

@@ -57,4 +57,11 @@ class ConsumerLag:
         partitions = [TopicPartition(self._topic, n) for n in reader.partitions_for_topic(self._topic) or ()]
         while not self._stopping.wait(EVERY_SECONDS):
             starts, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
-            self._newest = sum(max(0, ends[p] - (reader.committed(p) or starts[p])) for p in partitions)
+            self._newest = sum(lag_of(reader.committed(p), starts[p], ends[p]) for p in partitions)
+
+
+def lag_of(committed: int | None, start: int, end: int) -> int:
+    """Records of a partition that a group has before it; an offset beyond the end is of another log."""
+    if committed is None or not start <= committed <= end:
+        return end - start
+    return end - committed

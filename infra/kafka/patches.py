@@ -1,27 +1,70 @@
 """kafka-python's consumer with what version 3.0.12 lacks.
 
-A partition that is resumed is read on, and a member that was thrown out of its group claims nothing there.
+A partition that is resumed is read on, a member that was thrown out of its group claims nothing there, and a
+position that is no longer on the log is reported.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import OffsetAndMetadata
+
+from infra.observability import metrics
+
+_log = logging.getLogger(__name__)
 
 _NO_GENERATION = -1
 
 
 class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is not typed
-    """Takes parked records of a resumed partition up again, which kafka-python may leave parked for ever.
+    """Reports lost positions, and takes parked records of a resumed partition up again.
+
+    A position is lost when the log does not reach it any more (it was truncated, restored or created anew),
+    or begins after it (retention deletes faster than this consumer reads). kafka-python then reads on from
+    the beginning, or from where the logs part, and says nothing. See :meth:`take_lost`.
+
+    Records may stay parked in kafka-python for ever.
 
     Its fetcher parks what it has unpacked of a paused partition, and fetches nothing of a partition with
     parked records. It takes them up when no others are being given out, of which ``None`` is its sign; but
     what was given out to its end keeps that place until another fetch takes it. If the partition with parked
     records is the only one that anything comes for, that is never.
     """
+
+    def __init__(self, *topics: str, **configuration: Any) -> None:
+        super().__init__(*topics, **configuration)
+        self._lost: set[TopicPartition] = set()
+        self._reset_offset = self._subscription.request_offset_reset
+        self._seek_offset = self._subscription.seek
+        self._subscription.request_offset_reset = self._request_offset_reset
+        self._subscription.seek = self._seek
+
+    def take_lost(self) -> set[TopicPartition]:
+        """The partitions whose position was lost since the last call; they are read from an earlier one."""
+        lost, self._lost = self._lost, set()
+        return lost
+
+    def _request_offset_reset(self, partition: TopicPartition, strategy: Any = None) -> None:
+        if strategy is None:  # not one that a caller asked for
+            self._report_lost(partition, "the beginning")
+        self._reset_offset(partition, strategy)
+
+    def _seek(self, partition: TopicPartition, offset: Any) -> None:
+        if isinstance(offset, OffsetAndMetadata):  # from the fetcher; callers seek to plain numbers
+            self._report_lost(partition, f"offset {offset.offset}")
+        self._seek_offset(partition, offset)
+
+    def _report_lost(self, partition: TopicPartition, go_on_from: str) -> None:
+        state = self._subscription.assignment.get(partition)
+        if state is None or state.position is None:
+            return
+        report_lost(partition, state.position.offset, go_on_from)
+        self._lost.add(partition)
 
     def poll(self, *arguments: Any, **named: Any) -> Any:
         """As KafkaConsumer's."""
@@ -48,3 +91,13 @@ class MendedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]  # kafka-
         is_member = self.consumer.group_metadata().generation_id != _NO_GENERATION
         self.member_assignment = sorted(self.consumer.assignment()) if is_member else []
         return super().metadata(topics)
+
+
+def report_lost(partition: TopicPartition, position: int, go_on_from: str) -> None:
+    """Log and count that a remembered position is no longer on the log."""
+    metrics.POSITIONS_LOST.labels(topic=partition.topic).inc()
+    _log.warning(
+        "offset %d of %s, partition %d, is not on the log any more (was it truncated, restored, created "
+        "anew, or cut by retention?): going on from %s",
+        position, partition.topic, partition.partition, go_on_from,
+    )  # fmt: skip

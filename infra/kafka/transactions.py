@@ -102,7 +102,7 @@ class TransactionWriter:
     def write(
         self,
         records: Sequence[OutgoingRecord],
-        offsets: Mapping[TopicPartition, int],
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
         member: ConsumerGroupMetadata,
         on_end: Callable[[], None] = lambda: None,
     ) -> InThread[None]:
@@ -117,8 +117,7 @@ class TransactionWriter:
         """
         producer = self._producer
         assert producer is not None
-        plain = {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in offsets.items()}
-        return InThread(lambda: self._transact(producer, records, plain, member), on_end)
+        return InThread(lambda: self._transact(producer, records, offsets, member), on_end)
 
     def close(self) -> None:
         """Give up the connection; an open transaction is left to time out, or to the next :meth:`open`."""
@@ -130,7 +129,7 @@ class TransactionWriter:
         self,
         producer: KafkaProducer,
         records: Sequence[OutgoingRecord],
-        offsets: Mapping[TopicPartition, Any],
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
         member: ConsumerGroupMetadata,
     ) -> None:
         if member.generation_id == _GENERATION_UNKNOWN or not member.member_id:

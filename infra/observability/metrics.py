@@ -150,6 +150,11 @@ EPISODE_TURNS = Gauge(
 )
 
 # Everyone
+POSITIONS_LOST = Counter(
+    "onibus_positions_lost",
+    "Remembered positions that the log did not reach any more, or began after; reading goes on before them.",
+    ["topic"],
+)
 UNREADABLE = Counter("onibus_unreadable_records", "Records that could not be decoded.", ["topic"])
 
 

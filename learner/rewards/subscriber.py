@@ -116,6 +116,9 @@ class ModelSubscriber:
     def _take_batch(self) -> None:
         assert self._consumer is not None
         batches: Mapping[TopicPartition, list[ConsumerRecord]] = self._consumer.poll(timeout_ms=_POLL_MS)
+        if any(partition.topic == self._models_topic for partition in self._consumer.take_lost()):
+            self._assembler = Assembler()  # versions may count from an earlier one again
+            self._counted = {"torn": 0, "corrupt": 0}
         try:
             for partition, records in batches.items():
                 if partition.topic == self._captions_topic:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
 
 from infra.errors import OnibusError
 from infra.kafka import clients
@@ -120,6 +121,17 @@ class System:
             process.wait()
             code = None
         assert code == 0, f"annotator {name} ended with {code}:\n{self._log(name).read_text()[-2000:]}"
+
+    def commit_beyond_the_end(self, offsets: int) -> None:
+        """Have the group's offsets lie beyond the log's end, as after a disk was restored."""
+        servers, prefix, group = self._names()
+        _, ends = checker.offsets(servers, f"{prefix}captions", group)
+        beyond = {
+            TopicPartition(f"{prefix}captions", p): OffsetAndMetadata(end + offsets, "", -1)
+            for p, end in ends.items()
+        }
+        with clients.admin(self.settings) as client:
+            client.alter_group_offsets(group, beyond)
 
     def signal(self, name: str, number: int) -> None:
         """Send any signal."""

@@ -276,3 +276,16 @@ def test_the_clock_of_one_is_an_hour_ahead(system: System, capsys: pytest.Captur
     system.kill("ahead")
     system.start("ahead", program=("-m", "tests.chaos.another_clock"))
     survived(system, capsys)
+
+
+def test_the_offsets_lie_beyond_the_end_of_the_log(
+    system: System, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(system)
+    for name in NAMES:
+        system.stop(name)
+    system.commit_beyond_the_end(500)
+    for name in NAMES:
+        system.start(name)
+    survived(system, capsys)
+    assert system.asked_twice() == 0

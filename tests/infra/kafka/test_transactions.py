@@ -13,7 +13,7 @@ from kafka.errors import (
     ProducerFencedError,
 )
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
-from kafka.structs import ConsumerGroupMetadata
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from infra.kafka import clients
 from infra.kafka.topics import TopicNames
@@ -57,8 +57,9 @@ def batch(settings: Settings, key: bytes, partition: int) -> list[OutgoingRecord
     return [OutgoingRecord(TopicNames(settings.topic_prefix).labels, partition, key, b"value")]
 
 
-def at(settings: Settings, partition: int, offset: int) -> dict[TopicPartition, int]:
-    return {TopicPartition(TopicNames(settings.topic_prefix).captions, partition): offset}
+def at(settings: Settings, partition: int, offset: int) -> dict[TopicPartition, OffsetAndMetadata]:
+    tp = TopicPartition(TopicNames(settings.topic_prefix).captions, partition)
+    return {tp: OffsetAndMetadata(offset, "", -1)}
 
 
 def test_records_and_offsets_become_visible_together(
