@@ -12,14 +12,23 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def run_onibus(
-    *arguments: object, folder: Path, environment: Mapping[str, str] | None = None, timeout: float = 120.0
+    *arguments: object,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 120.0,
+    under_clock: int = 0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``onibus ARGUMENTS`` in ``folder``, with ``environment`` on top of a clean one."""
+    """Run ``onibus ARGUMENTS`` in ``folder``, with ``environment`` on top of a clean one.
+
+    Its clock is ``under_clock`` seconds ahead.
+    """
+    program = "tests.chaos.another_clock" if under_clock else "infra.cli"
     clean = {n: v for n, v in os.environ.items() if not n.startswith("ONIBUS_") or n == "ONIBUS_CACHE_DIR"}
+    ours = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "CLOCK_SECONDS": str(under_clock)}
     return subprocess.run(
-        [sys.executable, "-m", "infra.cli", *map(str, arguments)],
+        [sys.executable, "-m", program, *map(str, arguments)],
         cwd=folder,
-        env=clean | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"} | dict(environment or {}),
+        env=clean | ours | dict(environment or {}),
         capture_output=True,
         text=True,
         errors="replace",

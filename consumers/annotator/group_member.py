@@ -216,6 +216,8 @@ class GroupMember:
 
     def _follow_ownership(self) -> None:
         for given, partition in self._ownership.events:
+            if partition >= self._settings.partitions:
+                continue  # an operator added it; nothing is published there, and it stays paused
             if given:
                 self._restoring[partition] = _Restoring()
             else:

@@ -34,6 +34,7 @@ from consumers.annotator.pending import Pending
 from consumers.annotator.pool_reader import PoolFeed
 from consumers.language_models.base import LanguageModel, ModelRefusedError
 from infra.errors import OnibusError
+from infra.kafka.clock import explained
 from infra.kafka.codecs import codec_for
 from infra.kafka.reachability import UnreachableError
 from infra.kafka.topics import TopicNames
@@ -361,7 +362,7 @@ class AnnotatorProcess:
             raise refusal from cause
         if isinstance(cause, UnreachableError) and not cause.may_pass:
             raise cause
-        _log.warning("starting over from the log after %s: %s", type(cause).__name__, cause)
+        _log.warning("starting over from the log after %s: %s", type(cause).__name__, explained(cause))
         if self._failures:  # not the first in a row
             stopping.wait(min(_LONGEST_RETRY_SECONDS, 0.1 * 2**self._failures))
         self._failures += 1

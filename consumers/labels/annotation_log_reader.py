@@ -197,8 +197,9 @@ class AnnotationReader:
 
     def _all_partitions(self, labels: str) -> list[TopicPartition]:
         partitions = clients.partitions_of(self._consumer, self._topic)
-        missing = [p.partition for p in clients.partitions_of(self._consumer, labels)[len(partitions) :]]
-        if missing:
+        further = clients.partitions_of(self._consumer, labels)[len(partitions) :]
+        ends = self._consumer.end_offsets(further) if further else {}
+        if missing := [p.partition for p in further if ends[p]]:
             raise OnibusError(
                 f"{self._topic} has no partition {', '.join(map(str, missing))}, {labels} has: its "
                 "offsets from 0 on are missing; give it as many partitions, or use the cluster that has them"

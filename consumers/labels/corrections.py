@@ -15,6 +15,7 @@ from consumers.labels.table import NO_LABEL, LabelTable
 from consumers.labels.writer import Change, single_change
 from infra.errors import OnibusError
 from infra.kafka import clients
+from infra.kafka.clock import explained
 from infra.kafka.codecs import codec_for
 from infra.kafka.topics import TopicNames
 from infra.settings import Settings
@@ -89,18 +90,9 @@ class SubjectName:
 
 
 def new_caption(settings: Settings, text: str, now: int) -> Subject:
-    """A caption that nobody judged yet, in the partition where rollout workers put it.
-
-    Raises:
-        OnibusError: the cluster or the topic is away.
-    """
-    reader = clients.consumer(settings)
-    try:
-        partitions = len(clients.partitions_of(reader, TopicNames(settings.topic_prefix).captions))
-    finally:
-        reader.close()
+    """A caption that nobody judged yet, in the partition where rollout workers put it."""
     caption_id = ids.caption_id(text)
-    return Subject(caption_id, (text,), ids.caption_partition(caption_id, partitions), now)
+    return Subject(caption_id, (text,), ids.caption_partition(caption_id, settings.partitions), now)
 
 
 def set_by_hand(
@@ -201,8 +193,8 @@ class AskingAgain:
                     future.get(timeout=0)
         except KafkaError as error:
             raise OnibusError(
-                f"the cluster does not take captions: {error}; labels are withdrawn already, the captions "
-                "are judged when the game shows them again"
+                f"the cluster does not take captions: {explained(error)}; labels are withdrawn already, "
+                "the captions are judged when the game shows them again"
             ) from error
         finally:
             producer.close(timeout=1)

@@ -55,7 +55,6 @@ def plan_import(settings: Settings, file: AnnotationFile) -> ImportPlan:
     """
     fold, known = LabelFold(), Counter[bytes]()
     with AnnotationReader(settings, codec_for(settings), of_specs(file.specs)) as reader:
-        partitions = len(reader.ends)
         for logged in reader.read(reader.ends):
             if logged.annotation is not None:
                 known[_digest(logged.annotation)] += 1
@@ -75,7 +74,7 @@ def plan_import(settings: Settings, file: AnnotationFile) -> ImportPlan:
         if before is not None and _is_older(annotations, before):
             plan.older += len(annotations)
             continue
-        partition = _partition(rows[0], before, file.card.partitions, partitions)
+        partition = _partition(rows[0], before, file.card.partitions, settings.partitions)
         change = Change(partition, tuple(annotations), _decides(annotations, before))
         plan.changes.append(change)
         plan.labels += _changes_label(change.decides, before)

@@ -31,6 +31,7 @@ from consumers.specs.answer_format import WORDS, AnswerFormat, SpecPart
 from consumers.specs.spec_faults import faults
 from infra.errors import OnibusError
 from infra.kafka import clients
+from infra.kafka.clock import explained
 from infra.kafka.codecs import codec_for
 from infra.kafka.topics import TopicNames
 from infra.observability import metrics
@@ -342,7 +343,7 @@ def _send_all(
             future.get(timeout=_SEND_SECONDS)
     except KafkaError as error:
         raise OnibusError(
-            f"cannot publish annotation specs on {topic}: {error}; is the cluster well?"
+            f"cannot publish annotation specs on {topic}: {explained(error)}; is the cluster well?"
         ) from error
 
 

@@ -35,6 +35,9 @@ within ten seconds (kafka-python's default is 30 s). A wrong name, certificate o
 _FIRST_TRY_MS = 700
 """Then the reason of the failure is looked for, and the rest of the patience spent if it may pass."""
 
+_METADATA_MAX_AGE_MS = 60_000
+"""How soon a consumer learns of partitions that were added to its topics."""
+
 _PATIENCE = {
     "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
     # kafka-python backs off up to 30 s; after a broker's return work must go on at once.
@@ -93,6 +96,7 @@ def consumer(
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
         "check_crcs": True,
+        "metadata_max_age_ms": _METADATA_MAX_AGE_MS,
     }
     return _connect(MendedConsumer, settings, arguments | _NO_SURPRISES | overrides, *topics)
 

@@ -1,12 +1,13 @@
 """kafka-python's consumer with what version 3.0.12 lacks.
 
-A partition that is resumed is read on, a member that was thrown out of its group claims nothing there, and a
-position that is no longer on the log is reported.
+A partition that is resumed is read on, a member that was thrown out of its group claims nothing there, and
+a position that is no longer on the log is reported, as are partitions that were added to a topic.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,9 @@ from kafka.structs import OffsetAndMetadata
 from infra.observability import metrics
 
 _log = logging.getLogger(__name__)
+
+LOOK_AT_PARTITIONS_SECONDS = 10.0
+"""How often a consumer looks whether its topics have more partitions, as far as its metadata tell."""
 
 _NO_GENERATION = -1
 
@@ -39,6 +43,8 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
     def __init__(self, *topics: str, **configuration: Any) -> None:
         super().__init__(*topics, **configuration)
         self._lost: set[TopicPartition] = set()
+        self._partition_counts: dict[str, int] = {}
+        self._look_at_partitions_at = 0.0
         self._reset_offset = self._subscription.request_offset_reset
         self._seek_offset = self._subscription.seek
         self._subscription.request_offset_reset = self._request_offset_reset
@@ -70,7 +76,22 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
         """As KafkaConsumer's."""
         if not self._fetcher._next_partition_records:  # given out to its end, or None
             self._fetcher._next_partition_records = None
+        if time.monotonic() > self._look_at_partitions_at:
+            self._look_at_partitions_at = time.monotonic() + LOOK_AT_PARTITIONS_SECONDS
+            self._report_added_partitions()
         return super().poll(*arguments, **named)
+
+    def _report_added_partitions(self) -> None:
+        for topic in {partition.topic for partition in self._subscription.assigned_partitions()}:
+            count = len(self._cluster.partitions_for_topic(topic) or ())
+            before = self._partition_counts.setdefault(topic, count)
+            if count > before:
+                self._partition_counts[topic] = count
+                _log.warning(
+                    "%s has %d partitions now, it had %d before: the added ones stay unused; leave the "
+                    "setting partitions as it is, or captions with labels are asked about and paid for again",
+                    topic, count, before,
+                )  # fmt: skip
 
 
 class MendedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]  # kafka-python is not typed

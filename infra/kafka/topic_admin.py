@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +19,12 @@ from kafka.errors import (
 
 from infra.errors import OnibusError
 from infra.kafka.clients import admin
+from infra.kafka.partitioning import partition_evidence, wide_topics
 from infra.kafka.roles import Operation, Resource, Right, rights_of, role_of
-from infra.kafka.topics import Topic, topic_table
+from infra.kafka.topics import FOR_EVER_MS, Topic, TopicNames, topic_table
 from infra.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,13 @@ def check_topics(settings: Settings) -> list[str]:
     """
     table = topic_table(settings)
     states = describe_topics(settings, table)
-    return [line for topic in table for line in differences(topic, states.get(topic.name))]
+    found = []
+    for topic in table:
+        is_wide = topic.name in wide_topics(settings)
+        lines = differences(topic, states.get(topic.name))
+        found += [line for line in lines if not (is_wide and _is_about_partitions(topic, line))]
+    harmful, harmless = _partition_lines(settings, states)
+    return [*found, *harmful, *harmless]
 
 
 def crowded_groups(settings: Settings) -> list[str]:
@@ -88,13 +98,16 @@ def crowded_groups(settings: Settings) -> list[str]:
 
 
 def require_topics(settings: Settings, role: str | None = None) -> None:
-    """Refuse to go on if topics are missing or different, or this user may not do its work with them.
+    """Refuse to go on if topics are missing or unfit, or this user may not do its work with them.
+
+    Unfit is a topic with another clean-up policy, or with partitions that the setting ``partitions`` does not
+    fit. Every other difference is logged: an operator may have reasons for it.
 
     Args:
         role: of :mod:`infra.kafka.roles`: its topics are looked at, and its rights; None: the whole table.
 
     Raises:
-        OnibusError: naming every difference or missing right, or the cluster cannot be reached.
+        OnibusError: naming everything that is unfit or every missing right, or the cluster cannot be reached.
     """
     table = topic_table(settings)
     rights: list[Right] = []
@@ -102,10 +115,18 @@ def require_topics(settings: Settings, role: str | None = None) -> None:
         rights = [r for r in rights_of(role_of(role), settings) if r.resource is Resource.TOPIC]
         table = [topic for topic in table if topic.name in {right.name for right in rights}]
     states = describe_topics(settings, table)
-    found = [line for topic in table for line in differences(topic, states.get(topic.name))]
-    if found:
+    harmful, harmless = _partition_lines(settings, states)
+    for topic in table:
+        for line in differences(topic, states.get(topic.name)):
+            if _stops(topic, line):
+                harmful.append(line)
+            elif not _is_about_partitions(topic, line):
+                harmless.append(f"{line}: {_meaning(topic, line)}")
+    for line in harmless:
+        _log.warning("%s", line)
+    if harmful:
         raise OnibusError(
-            f"topics are not as they must be: {'; '.join(found)}; create missing ones "
+            f"topics are not as they must be: {'; '.join(dict.fromkeys(harmful))}; create missing ones "
             "with: onibus topics create, and for others change the setting or the topic"
         )
     denied = [r for r in rights if r.name in states and not states[r.name].allows(r.operation)]
@@ -146,6 +167,61 @@ def differences(topic: Topic, state: TopicState | None) -> list[str]:
     return [
         f"{topic.name} has {name} {found}, not {wanted}" for name, wanted, found in pairs if wanted != found
     ]
+
+
+def _stops(topic: Topic, line: str) -> bool:
+    """Whether with this difference the system would not work as it must."""
+    return line == f"{topic.name} is missing" or line.startswith(f"{topic.name} has cleanup.policy ")
+
+
+def _is_about_partitions(topic: Topic, line: str) -> bool:
+    return line.startswith(f"{topic.name} has partitions ")
+
+
+def _meaning(topic: Topic, line: str) -> str:
+    """What a difference that does not stop anything brings about, and what to do."""
+    if " has message.timestamp.type " in line:
+        return (
+            "the clocks of producers decide over retention, and a wrong one is refused; change it: "
+            f"kafka-configs --alter --entity-type topics --entity-name {topic.name} "
+            "--add-config message.timestamp.type=LogAppendTime"
+        )
+    if " has retention.ms " in line:
+        if topic.config["retention.ms"] == str(FOR_EVER_MS):
+            return "what is deleted cannot be replayed; set retention.ms to -1 to keep everything"
+        return "records are kept for that long"
+    return "going on with it"
+
+
+def _partition_lines(settings: Settings, states: Mapping[str, TopicState]) -> tuple[list[str], list[str]]:
+    """What stops us of the partitions of captions, labels and annotations, and what is only to be told."""
+    counts = {name: states[name].partitions for name in wide_topics(settings) if name in states}
+    if TopicNames(settings.topic_prefix).captions not in counts:
+        return [], []  # who places no captions can work with any number
+    setting = settings.partitions
+    few = [f"{name} has partitions {n}, not {setting}" for name, n in counts.items() if n < setting]
+    if few:
+        return few, []
+    many = {name: n for name, n in counts.items() if n > setting}
+    evidence = partition_evidence(settings, counts)
+    if many and (evidence.used > setting or not evidence.used):
+        wanted = f"set the setting: --partitions {max(many.values())}"
+        return [f"{name} has partitions {n}, not {setting}; {wanted}" for name, n in many.items()], []
+    if evidence.written_for is not None and evidence.written_for < setting:
+        return [_other_setting(setting, evidence.written_for)], []
+    return [], [
+        f"{name} has {n} partitions, of which the first {setting} are used, as the setting partitions says; "
+        "leave the setting as it is, or captions that have labels are asked about and paid for again"
+        for name, n in many.items()
+    ]
+
+
+def _other_setting(setting: int, used: int) -> str:
+    return (
+        f"captions and labels were written for {used} partitions, the setting partitions is {setting}: "
+        "captions that have labels would be asked about and paid for again; set it back (--partitions "
+        f"{used} or ONIBUS_PARTITIONS={used}): partitions that were added since stay unused"
+    )
 
 
 def _create(client: KafkaAdminClient, missing: list[Topic]) -> list[str]:

@@ -66,10 +66,16 @@ def topic_table(settings: Settings) -> list[Topic]:
     ``captions``, ``labels`` and ``annotations`` have the same number of partitions because a label
     goes to its caption's partition: an annotator restores just its share and a caption belongs to
     one annotator at a time. The other topics are small or read whole; one partition keeps order.
+
+    Records get the broker's time: a producer's clock decides neither over retention nor whether a record is
+    taken. Our own times stand in the values.
     """
     names = TopicNames(settings.topic_prefix)
     wide, copies = settings.partitions, settings.replication
-    durable = {"min.insync.replicas": str(max(1, copies - 1))}
+    durable = {
+        "min.insync.replicas": str(max(1, copies - 1)),
+        "message.timestamp.type": "LogAppendTime",
+    }
 
     def delete(retention_ms: int) -> dict[str, str]:
         return durable | {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}

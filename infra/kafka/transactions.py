@@ -26,6 +26,7 @@ from kafka.errors import (
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from infra.kafka import clients
+from infra.kafka.clock import ClockWatch, explained
 from infra.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ PATIENCE_SECONDS = 12.0
 PATIENCE_WHEN_STOPPING = 3.0
 _LAST_SECONDS = 1.0
 _GENERATION_UNKNOWN = -1
+_clock = ClockWatch()
 _FENCED = (ProducerFencedError, InvalidProducerEpochError)
 
 T = TypeVar("T")
@@ -53,7 +55,7 @@ class TransactionFailedError(Exception):
     """A transaction was not committed, or nobody knows; ``cause`` is Kafka's error."""
 
     def __init__(self, cause: KafkaError) -> None:
-        super().__init__(f"{type(cause).__name__}: {cause}")
+        super().__init__(f"{type(cause).__name__}: {explained(cause)}")
         self.cause = cause
 
     @property
@@ -172,7 +174,9 @@ def _send_all(producer: KafkaProducer, records: Sequence[OutgoingRecord]) -> Non
         raise
     producer.flush(timeout=PATIENCE_SECONDS)
     for future in sent:
-        future.get(timeout=0)
+        metadata = future.get(timeout=0)
+    if sent:
+        _clock.see(metadata.timestamp)
 
 
 def give_up(producer: KafkaProducer) -> None:

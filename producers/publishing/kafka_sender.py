@@ -17,6 +17,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from infra.errors import OnibusError
 from infra.kafka import clients
+from infra.kafka.clock import ClockWatch, explained
 from infra.kafka.codecs import codec_for
 from infra.kafka.topics import TopicNames
 from infra.kafka.transient import is_transient
@@ -81,6 +82,7 @@ class Publisher:
         self._producer: KafkaProducer | None = None
         self._unreachable = False
         self._codec: Codec | None = None
+        self._clock = ClockWatch()
         self.captions = Counts()
         self.episodes = Counts()
 
@@ -155,7 +157,7 @@ class Publisher:
         partition = 0
         assert self._codec is not None
         if is_caption:
-            partition = caption_partition(outgoing.key, len(producer.partitions_for(topic)))
+            partition = caption_partition(outgoing.key, self._settings.partitions)
         try:
             future = producer.send(
                 topic, self._codec.encode(topic, outgoing.record), key=outgoing.key, partition=partition
@@ -169,7 +171,8 @@ class Publisher:
         future.add_callback(self._delivered, outgoing)
         future.add_errback(self._failed, outgoing)
 
-    def _delivered(self, outgoing: Outgoing, _metadata: object) -> None:
+    def _delivered(self, outgoing: Outgoing, metadata: Any) -> None:
+        self._clock.see(metadata.timestamp)
         self._landed(outgoing)
         self._settle(outgoing, published=True)
         if self._unreachable:
@@ -206,7 +209,7 @@ class Publisher:
         """Say it once an outage, not once a record."""
         if not self._unreachable:
             self._unreachable = True
-            _log.warning("publishing waits, playing goes on: %s", str(error) or type(error).__name__)
+            _log.warning("publishing waits, playing goes on: %s", explained(error))
 
     def _remaining(self) -> float:
         return float("inf") if self._give_up_at is None else self._give_up_at - time.monotonic()

@@ -1,0 +1,105 @@
+"""Partitions that an operator adds move no caption; another setting, which would, is refused."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka import patches as mended_consumer
+from infra.kafka.partitioning import wide_topics
+from infra.kafka.topic_admin import check_topics, create_topics, require_topics
+from infra.kafka.topics import TopicNames
+from infra.settings import Settings
+from tests.consumers.annotating import (
+    annotator,
+    assert_each_exactly_once,
+    publish,
+    records,
+    rules_specs,
+    wait_for_labels,
+)
+from tests.producers.publishing.sending import publish_captions
+from tests.waiting import wait_until
+
+TEXTS = [f"You see here {n} arrows." for n in range(100)]
+MORE = [f"You hear the footsteps of guard {n}." for n in range(100)]
+
+
+@pytest.fixture
+def two(settings: Settings) -> Settings:
+    """Settings for two partitions, and topics of two."""
+    topics = wide_topics(settings)
+    with clients.admin(settings) as client:
+        client.delete_topics(topics)
+        wait_until(lambda: not set(topics) & set(client.list_topics()), 30, "the deletion", interval=0.2)
+    fresh = settings.model_copy(update={"partitions": 2})
+    create_topics(fresh)
+    return fresh
+
+
+def add_partitions(settings: Settings, count: int, *topics: str) -> None:
+    with clients.admin(settings) as client:
+        client.create_partitions(dict.fromkeys(topics or wide_topics(settings), count))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("only_captions", [False, True], ids=["all three topics", "captions alone"])
+def test_an_annotator_and_rollout_workers_go_on_and_pay_for_nothing_twice(
+    two: Settings, only_captions: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(clients, "_METADATA_MAX_AGE_MS", 1_000)
+    monkeypatch.setattr(mended_consumer, "LOOK_AT_PARTITIONS_SECONDS", 0.2)
+    captions = TopicNames(two.topic_prefix).captions
+    publish(two, TEXTS)
+    with annotator(two) as running:
+        wait_for_labels(two, len(TEXTS))
+        add_partitions(two, 8, *[captions] * only_captions)
+        notice = f"{captions} has 8 partitions now, it had 2 before: the added ones stay unused"
+        wait_until(lambda: notice in caplog.text, 30, "a notice of the added partitions")
+        publish_captions(two, TEXTS + MORE)
+        wait_for_labels(two, len(TEXTS + MORE))
+        running.stop()
+    with annotator(two) as again:
+        publish_captions(two, MORE)
+        wait_until(lambda: again.process.summary.known >= len(MORE), 60, "captions seen again")
+        assert again.stop().labels == 0
+    assert_each_exactly_once(two, rules_specs()[0], TEXTS + MORE)
+    assert {record.partition for record in records(two, "captions")} == {0, 1}
+
+
+def test_added_partitions_are_named_and_stop_nothing(two: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    publish(two, TEXTS)
+    add_partitions(two, 8)
+    captions = TopicNames(two.topic_prefix).captions
+    line = f"{captions} has 8 partitions, of which the first 2 are used, as the setting partitions says"
+    assert any(found.startswith(line) for found in check_topics(two))
+    caplog.set_level(logging.WARNING)
+    for role in ("annotator", "rollout", "learner", "trainer"):
+        caplog.clear()
+        require_topics(two, role=role)
+        assert (line in caplog.text) == (role != "trainer"), "which places no captions"
+
+
+def test_another_setting_than_captions_were_placed_by_is_refused(two: Settings) -> None:
+    publish(two, TEXTS)
+    add_partitions(two, 8)
+    eight = two.model_copy(update={"partitions": 8})
+    for role in ("annotator", "rollout", "learner"):
+        with pytest.raises(OnibusError, match="written for 2 partitions, the setting partitions is 8"):
+            require_topics(eight, role=role)
+    assert any("set it back (--partitions 2 or ONIBUS_PARTITIONS=2)" in line for line in check_topics(eight))
+    require_topics(two, role="annotator")
+
+
+def test_a_setting_below_the_partitions_that_have_captions_is_refused(settings: Settings) -> None:
+    publish(settings, TEXTS)
+    with pytest.raises(OnibusError, match="has partitions 4, not 2; set the setting: --partitions 4"):
+        require_topics(settings.model_copy(update={"partitions": 2}), role="rollout")
+
+
+def test_topics_without_data_must_have_as_many_partitions_as_the_setting_says(settings: Settings) -> None:
+    with pytest.raises(OnibusError, match="has partitions 4, not 2; set the setting: --partitions 4"):
+        require_topics(settings.model_copy(update={"partitions": 2}), role="annotator")
