@@ -70,7 +70,8 @@ class HashedWords:
 
 class WordVectors:
     """Mean of the vectors of a text's words, from a file: a first line "words dimensions", then a word and
-    its numbers a line.
+    its numbers a line, with spaces between them. A word may hold any other character, a no-break space or a
+    line separator, too; blank lines are passed over.
 
     Raises:
         OnibusError: the file cannot be read, or is none of these.
@@ -86,7 +87,10 @@ class WordVectors:
                 self._dimensions = int(first.split()[1])
                 for line in lines:
                     digest.update(line)
-                    word, *numbers = line.decode("utf-8", "replace").split()
+                    if not (row := line.strip(b" \r\n")):
+                        continue
+                    first_part, *numbers = row.split(b" ")
+                    word = first_part.decode("utf-8", "replace")
                     if len(numbers) != self._dimensions:
                         raise ValueError(f"{word!r} has {len(numbers)} numbers, not {self._dimensions}")
                     self._vectors.setdefault(word.lower(), np.array(numbers, np.float32))

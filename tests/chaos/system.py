@@ -70,6 +70,15 @@ class System:
         """The distinct ones."""
         return self._texts
 
+    def publish_under_another_clock(self, captions: int) -> None:
+        """Publish further captions as rollout workers do, with a clock wrong by ``CLOCK_SECONDS``."""
+        environment = os.environ | environment_of(self.settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-m", "tests.producers.publishing.sending", str(captions)]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=90, check=True
+        )
+        assert done.stdout == f"{captions} published, 0 dropped\n", done.stderr
+
     # --- annotators -----------------------------------------------------------------------------------
 
     @property

@@ -28,6 +28,9 @@ CAPTIONS = int(os.environ.get("CHAOS_CAPTIONS", "20000"))
 RATE = float(os.environ.get("CHAOS_RATE", "500"))
 FAULTS_SECONDS = 40.0
 OUTAGE_SECONDS = 30.0
+HOUR, DAY = 3_600, 86_400
+FURTHER = 20
+"""Captions that a publisher with a wrong clock publishes."""
 LARGEST_FILE = 4_096
 """Bytes; a write beyond it fails. Files on a full disk fail the same way, but the disk is everybody's."""
 NAMES = ("a1", "a2", "a3")
@@ -97,14 +100,16 @@ def begin(system: System, *flags: str) -> None:
     wait_until(lambda: system.labels_so_far() > min(500, CAPTIONS // 10), 90, "the work to begin")
 
 
-def survived(system: System, capsys: pytest.CaptureFixture[str], timeout: float = 600) -> None:
+def survived(
+    system: System, capsys: pytest.CaptureFixture[str], timeout: float = 600, further: int = 0
+) -> None:
     """The end of every case."""
     found = system.finish(timeout)
     of_no_use = system.asked_twice()
     with capsys.disabled():
         print(f"\n    {found.line()}; {system.kills} kills; asked twice: {of_no_use:,}")
     assert found.problems == []
-    assert found.captions == CAPTIONS
+    assert found.captions == CAPTIONS + further
 
 
 def for_a_while(
@@ -270,12 +275,17 @@ def test_a_zombie_wakes_up(system: System, capsys: pytest.CaptureFixture[str]) -
     survived(system, capsys)
 
 
-def test_the_clock_of_one_is_an_hour_ahead(system: System, capsys: pytest.CaptureFixture[str]) -> None:
-    system.start("ahead", program=("-m", "tests.chaos.another_clock"))
+@pytest.mark.parametrize("seconds", [HOUR, 2 * HOUR, -8 * DAY], ids=["an hour", "two hours", "8 days behind"])
+def test_the_clock_of_one_annotator_and_one_publisher_is_wrong(
+    system: System, seconds: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLOCK_SECONDS", str(seconds))
+    system.start("wrong", program=("-m", "tests.chaos.another_clock"))
     begin(system)
-    system.kill("ahead")
-    system.start("ahead", program=("-m", "tests.chaos.another_clock"))
-    survived(system, capsys)
+    system.kill("wrong")
+    system.start("wrong", program=("-m", "tests.chaos.another_clock"))
+    system.publish_under_another_clock(FURTHER)
+    survived(system, capsys, further=FURTHER)
 
 
 def test_the_offsets_lie_beyond_the_end_of_the_log(

@@ -37,13 +37,23 @@ def test_word_vectors_find_what_is_alike(vectors: Path) -> None:
     assert unknown == 0
 
 
+@pytest.mark.parametrize("token", ["10\u00a0000", "\u0085", "\u2028", "\u3000", "\x0b", "\x1c"])
+def test_tokens_of_published_files_may_be_any_characters(vectors: Path, token: str) -> None:
+    rows = vectors.read_text().splitlines(keepends=True)
+    published = "".join(row.replace("\n", " \n") for row in [*rows[:2], f"{token} 0.5 0.5\n", *rows[2:]])
+    vectors.write_bytes(f"{published}\n".encode())  # as fastText writes: a space ends each row; a blank line
+    assert embedding(str(vectors))._vectors[token].tolist() == [0.5, 0.5]  # type: ignore[attr-defined]
+    key, newt = cosines(str(vectors), "A KEY!", "You kill the newt!")
+    assert key > 0.9 > 0 > newt
+
+
 def test_the_name_tells_one_file_from_another(vectors: Path) -> None:
     before = embedding(str(vectors)).name
     vectors.write_text(vectors.read_text().replace("0.5", "0.6"))
     assert embedding(str(vectors)).name != before
 
 
-@pytest.mark.parametrize("text", ["", "nonsense\n", "2 3\nkey 1 0\n", "2 2\nkey one two\n"])
+@pytest.mark.parametrize("text", ["", "nonsense\n", "2 3\nkey 1 0\n", "2 1\nkey 1 0\n", "2 2\nkey one two\n"])
 def test_a_file_that_is_none_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.vec"
     path.write_text(text)
