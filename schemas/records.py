@@ -143,6 +143,7 @@ class RewardUpdate:
     normalisation: dict[str, float]
     weights_sha256: bytes
     trained_at: int
+    processor: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,13 @@ LARGEST_DEAD_LETTER = 700_000
 VALUE_LEFT_OUT = "(value left out, it is at its source)"
 """End of the reason of a dead letter without its record's value."""
 _COMPONENT = "annotator"
+_LETTER_BYTES = 4_096
+"""Room in a dead letter for everything but the record's value."""
+_ANNOTATION_BYTES = 8_192
+"""Room in an annotation for everything but the answer and the reason read from it."""
+_TEXT_BYTES = 8
+"""Of these two, bytes for each character of the longer one."""
+_ROOMY = 1 << 20
 
 
 class WrittenLabel(NamedTuple):
@@ -106,6 +113,14 @@ class BatchWriter:
     ) -> None:
         self._specs, self._origin, self._name = dict(specs), origin, name
         self._codec, self._topics = codec, topics
+        self._largest_letter, self._longest_answer = LARGEST_DEAD_LETTER, LONGEST_RAW_ANSWER
+
+    def limit(self, largest: Mapping[str, int]) -> None:
+        """Keep records within what the topics take, in bytes by full topic name."""
+        letter = largest.get(self._topics.dead_letters, LARGEST_DEAD_LETTER) - _LETTER_BYTES
+        self._largest_letter = min(LARGEST_DEAD_LETTER, letter)
+        room = (largest.get(self._topics.annotations, _ROOMY) - _ANNOTATION_BYTES) // _TEXT_BYTES
+        self._longest_answer = max(0, min(LONGEST_RAW_ANSWER, room))
 
     def judged(
         self,
@@ -142,7 +157,7 @@ class BatchWriter:
         self, batch: Batch, source: Unreadable, now: int, spec_id: bytes | None = None, attempts: int = 1
     ) -> None:
         """Add the dead letter of a record."""
-        fits = source.value is None or len(source.value) <= LARGEST_DEAD_LETTER
+        fits = source.value is None or len(source.value) <= self._largest_letter
         letter = DeadLetter(
             source_topic=source.topic,
             source_partition=source.partition,
@@ -176,8 +191,8 @@ class BatchWriter:
                 model=spec.model,
                 model_revision=spec.model_revision,
                 sampling=spec.sampling,
-                raw_answer=attempt.raw_answer[:LONGEST_RAW_ANSWER],
-                reason=attempt.reason[:LONGEST_RAW_ANSWER],
+                raw_answer=attempt.raw_answer[: self._longest_answer],
+                reason=attempt.reason[: self._longest_answer],
                 tokens_in=attempt.tokens_in,
                 tokens_out=attempt.tokens_out,
                 latency_us=attempt.latency_us,

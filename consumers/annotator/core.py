@@ -87,7 +87,7 @@ class Annotator:
     ) -> None:
         self.pending = Pending() if pending is None else pending
         self._specs = dict(specs)
-        self._records = BatchWriter(specs, origin, name, codec, topics)
+        self.records = BatchWriter(specs, origin, name, codec, topics)
         self._judging = [i for i, spec in specs.items() if spec.kind is Kind.JUDGE_ONE]
         self._comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
         self._pool, self._comparisons = CaptionPool() if pool is None else pool, comparisons
@@ -230,7 +230,7 @@ class Annotator:
             self._write_work(batch, work, now)
             touched.add(work.caption.partition)
         for record in self._unreadable:
-            self._records.unreadable(batch, record, now)
+            self.records.unreadable(batch, record, now)
             touched.add(record.partition)
         # Only now: a schema registry that is away has let nothing be encoded, and the answers are paid for.
         self._writing, self._finished, self._unreadable = works, self._finished[most:], []
@@ -376,7 +376,7 @@ class Annotator:
         for subject, answer in work.answers:
             # A person may have answered while the question was under way: that label stays.
             is_open = not self._tables[caption.partition].contains(*subject.key)
-            self._records.judged(batch, caption, subject, answer, now, with_label=is_open)
+            self.records.judged(batch, caption, subject, answer, now, with_label=is_open)
         batch.answers.extend(answer for _, answer in work.answers)
 
 

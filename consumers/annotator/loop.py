@@ -41,6 +41,7 @@ from infra.kafka.topics import TopicNames
 from infra.kafka.transactions import TransactionFailedError, TransactionWriter
 from infra.kafka.transient import raise_unless_transient
 from infra.observability import metrics
+from infra.record_limits import largest_values
 from infra.settings import Settings
 from schemas.codec import RegistryError
 from schemas.records import AnnotationSpec, Kind
@@ -150,6 +151,7 @@ class AnnotatorProcess:
             self._writer.open(self._written_topics(), stopping)
         except TransactionFailedError as error:
             raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
+        self._annotator.records.limit(largest_values(self._settings, self._written_topics()))
         if self._budget is not None:
             self._budget.load()
         self._caption_log = CaptionLog(self._settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 import torch
@@ -14,6 +14,7 @@ from consumers.labels.as_of import offsets_of
 from consumers.replay.offline_training import feed, offline_weights, planned_objective, take_steps
 from consumers.reward_models.character_cnn import CLASSES, MAX_OVER_TIME, SCORE, network_of
 from consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
+from consumers.reward_models.processor import processor
 from consumers.reward_models.publisher import newest_version
 from consumers.reward_models.trainer import RewardTrainer
 from consumers.reward_models.version_log import OFFLINE, Training
@@ -40,6 +41,7 @@ class TrainingCheck:
     Attributes:
         first_different: the first version whose file is another; each later one is made from it.
         torch_versions: with which they were made online; ``torch_version`` is this machine's.
+        processors: on which they were made, empty where that was not recorded; ``processor`` is this one.
         online_seconds: from the first version's end to the last one's.
         replay_seconds: for all of them here.
         apart: of the newest version, whose weights are on the bus, if they are others.
@@ -51,6 +53,8 @@ class TrainingCheck:
     first_different: int | None = None
     torch_versions: tuple[str, ...] = ()
     torch_version: str = torch.__version__
+    processors: tuple[str, ...] = ()
+    processor: str = field(default_factory=processor)
     online_seconds: float = 0.0
     replay_seconds: float = 0.0
     apart: WeightsApart | None = None
@@ -65,15 +69,23 @@ class TrainingCheck:
         if self.first_different is None:
             return told
         told += f"; version {self.first_different} is the first that differs"
-        others = [version for version in self.torch_versions if version != self.torch_version]
-        if others:
-            told += f" (made with torch {', '.join(others)}, this is {self.torch_version})"
+        told += self._made_elsewhere()
         if self.apart is None:
             return f"{told}; the weights to compare with are no longer on the bus"
         return (
             f"{told}; weights of version {self.apart.version} are up to {self.apart.largest:.2g} apart, "
             f"{self.apart.relative_norm:.2g} of their norm"
         )
+
+    def _made_elsewhere(self) -> str:
+        """How what made them differs from what is here; the bits depend on it."""
+        parts = []
+        if others := [version for version in self.torch_versions if version != self.torch_version]:
+            parts.append(f"made with torch {', '.join(others)}, this is {self.torch_version}")
+        if others := [name for name in self.processors if name != self.processor]:
+            names = ", ".join(name or "a processor that was not recorded" for name in others)
+            parts.append(f"made on {names}, this is {self.processor}")
+        return f" ({'; '.join(parts)})" if parts else ""
 
 
 def verify_training(
@@ -105,6 +117,7 @@ def verify_training(
         training.model,
         len(training.versions),
         torch_versions=tuple(dict.fromkeys(u.torch_version for u in training.versions)),
+        processors=tuple(dict.fromkeys(u.processor for u in training.versions)),
         online_seconds=(last.trained_at - first.trained_at) / 1e6,
     )
     began, newest = time.monotonic(), None

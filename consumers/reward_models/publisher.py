@@ -11,8 +11,16 @@ from functools import partial
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from consumers.reward_models.processor import processor
 from consumers.reward_models.trainer import THREADS, TrainedVersion
-from consumers.reward_models.transfer import Assembler, WholeFile, chunk_key, cut
+from consumers.reward_models.transfer import (
+    CHUNK_BYTES,
+    CHUNK_OVERHEAD_BYTES,
+    Assembler,
+    WholeFile,
+    chunk_key,
+    cut,
+)
 from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.reachability import UnreachableError
@@ -25,6 +33,7 @@ from infra.kafka.transactions import (
     within_patience,
 )
 from infra.kafka.transient import raise_unless_transient
+from infra.record_limits import largest_values
 from infra.settings import Settings
 from schemas.codec import Codec, DecodeError, RegistryError
 from schemas.records import RewardModelChunk, RewardUpdate
@@ -32,6 +41,8 @@ from schemas.records import RewardModelChunk, RewardUpdate
 _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
+_SMALLEST_CHUNK = 14 * 1024
+"""The largest model there may be is then cut into as many chunks as readers take."""
 
 
 class VersionWriter:
@@ -45,6 +56,7 @@ class VersionWriter:
         self._settings, self._codec, self._model = settings, codec, model
         self._topics = TopicNames(settings.topic_prefix)
         self._producer: KafkaProducer | None = None
+        self._chunk_bytes = CHUNK_BYTES
 
     def open(self, stopping: threading.Event) -> None:
         """Connect, and end what an earlier trainer of this model left open.
@@ -71,10 +83,11 @@ class VersionWriter:
         Raises:
             OnibusError: another trainer has taken the model over.
         """
-        chunks = cut(self._model, version.file.provenance.version, version.file.to_bytes())
-        records = self._records(version, chunks)
+        data = version.file.to_bytes()
         while not stopping.is_set():
             try:
+                chunks = cut(self._model, version.file.provenance.version, data, self._chunk_bytes)
+                records = self._records(version, chunks)
                 producer = self._producer
                 assert producer is not None
                 within_patience(partial(send_transaction, producer, records), stopping)
@@ -93,10 +106,26 @@ class VersionWriter:
             producer, self._producer = self._producer, None
             give_up(producer)
 
+    def _largest_chunk(self) -> int:
+        """Bytes of data that a record of ``reward-models`` has room for, as its topic is set now.
+
+        Raises:
+            OnibusError: for none worth it.
+        """
+        topic = self._topics.reward_models
+        room = largest_values(self._settings, [topic])[topic] - 2 * len(self._model) - CHUNK_OVERHEAD_BYTES
+        if room < _SMALLEST_CHUNK:
+            raise OnibusError(
+                f"topic {topic} takes no record that a reward model fits into in pieces; set its "
+                "max.message.bytes to 100000 or more"
+            )
+        return min(room, CHUNK_BYTES)
+
     def _opened(self) -> KafkaProducer:
         transactional_id = f"{self._settings.topic_prefix}reward-trainer.{self._model}"
         producer = clients.transactional_producer(self._settings, transactional_id)
         producer.init_transactions()
+        self._chunk_bytes = self._largest_chunk()
         return producer
 
     def _reopened_and_there(self, chunk: RewardModelChunk, stopping: threading.Event) -> bool:
@@ -173,4 +202,5 @@ def _update(version: TrainedVersion, sha256: bytes) -> RewardUpdate:
         normalisation={},
         weights_sha256=sha256,
         trained_at=time.time_ns() // 1000,
+        processor=processor(),
     )

@@ -8,9 +8,13 @@ from hashlib import sha256
 from schemas.records import RewardModelChunk
 
 CHUNK_BYTES = 448 * 1024
-"""A record stays well under the 512 KiB that every broker takes."""
-MOST_CHUNKS = 64
-"""A version of more chunks (28 MiB) is refused."""
+"""Of data at most: a record stays well under the 512 KiB that a topic takes unless it was set lower."""
+CHUNK_OVERHEAD_BYTES = 512
+"""More than a chunk takes besides its data and its model's name, which it has twice."""
+MOST_BYTES = 28 << 20
+"""A version of more is refused."""
+MOST_CHUNKS = 2_048
+"""And so is one of more chunks."""
 MOST_PARTIAL = 3
 """Versions of one model that are put together at a time; with more, the oldest is given up as torn."""
 
@@ -36,10 +40,10 @@ def chunk_key(chunk: RewardModelChunk) -> bytes:
     return f"{chunk.model}/{chunk.chunk}".encode()
 
 
-def cut(model: str, version: int, data: bytes) -> list[RewardModelChunk]:
-    """The chunks of a file, in order."""
+def cut(model: str, version: int, data: bytes, largest: int = CHUNK_BYTES) -> list[RewardModelChunk]:
+    """The chunks of a file, in order, of at most so many bytes of data."""
     digest = sha256(data).digest()
-    pieces = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
+    pieces = [data[start : start + largest] for start in range(0, len(data), largest)]
     return [
         RewardModelChunk(model, version, number, len(pieces), piece, digest)
         for number, piece in enumerate(pieces)
@@ -61,13 +65,14 @@ class _Partial:
     chunks: int
     sha256: bytes
     pieces: dict[int, bytes] = field(default_factory=dict)
+    size: int = 0
 
 
 class Assembler:
     """Puts versions together from chunks in any order; chunks of several versions may interleave.
 
     Only versions above the newest whole one count. Memory is bounded by :data:`MOST_PARTIAL` versions of
-    :data:`MOST_CHUNKS` chunks a model.
+    :data:`MOST_BYTES` per model.
 
     Attributes:
         torn: versions given up because newer ones came before they were complete. What compaction leaves
@@ -93,6 +98,11 @@ class Assembler:
         if (partial.chunks, partial.sha256) != (chunk.chunks, chunk.sha256):
             self.corrupt += 1  # the same version number written anew: the later writing counts
             partial = versions[chunk.version] = _Partial(chunk.chunks, chunk.sha256)
+        partial.size += len(chunk.data) - len(partial.pieces.get(chunk.chunk, b""))
+        if partial.size > MOST_BYTES:
+            self.corrupt += 1
+            del versions[chunk.version]
+            return None
         partial.pieces[chunk.chunk] = chunk.data
         if len(partial.pieces) < partial.chunks:
             self._give_up_oldest(versions)

@@ -59,7 +59,7 @@ def partition_evidence(settings: Settings, counts: Mapping[str, int]) -> Evidenc
     partitions = [TopicPartition(topic, n) for topic, count in counts.items() for n in range(count)]
     reader = clients.consumer(settings, max_poll_records=_SAMPLE_PER_POLL)
     try:
-        ends: dict[TopicPartition, int] = reader.end_offsets(partitions)
+        ends = _ends(reader, partitions)
         used = max((tp.partition + 1 for tp, end in ends.items() if end), default=0)
         keys = _oldest_keys(reader, [tp for tp, end in ends.items() if tp.topic == names.captions and end])
     finally:
@@ -72,6 +72,15 @@ def partition_evidence(settings: Settings, counts: Mapping[str, int]) -> Evidenc
         labels = sum(end for tp, end in ends.items() if tp.topic == names.labels)
         written_for = used if labels >= _FEWEST_LABELS * settings.partitions else None
     return Evidence(used, written_for)
+
+
+def _ends(reader: KafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """End offsets; none of a topic that is just being deleted or created."""
+    try:
+        ends: dict[TopicPartition, int] = reader.end_offsets(partitions)
+    except (KafkaError, KeyError):
+        return {}
+    return ends
 
 
 def _oldest_keys(reader: KafkaConsumer, captions: list[TopicPartition]) -> set[tuple[int, bytes]]:

@@ -28,7 +28,7 @@ WRITTEN_WITH = {
     "EpisodeFinished": ["3770d10ce70536d9", "8a30017785b9b77b"],
     "Label": ["2de77a76eb1163a3"],
     "RewardModelChunk": ["51a5eb00b4cd7b43"],
-    "RewardUpdate": ["4710b72bae9947f0"],
+    "RewardUpdate": ["4710b72bae9947f0", "b5cd2041988559e4"],
 }
 """Fingerprints, as bytes on the wire, of every schema that records were ever written with; found with
 ``avro-tools fingerprint --fingerprint CRC-64-AVRO`` of Java Avro 1.12.0. Append, never replace."""

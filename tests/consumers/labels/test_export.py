@@ -19,7 +19,7 @@ from infra.settings import Settings
 from schemas import codec, ids
 from schemas.records import Annotation, Origin, Verdict
 from tests.consumers.annotating import records
-from tests.consumers.replay.running import onibus, onibus_json, refusal
+from tests.consumers.replay.running import moment, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (
     SPEC,
     SPEC_ID,
@@ -178,9 +178,10 @@ def test_what_is_older_than_what_is_known_is_left_out_unless_a_person_said_it(se
 
 def test_an_export_up_to_a_time_or_of_an_unknown_spec(settings: Settings) -> None:
     publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
+    before = moment()
     onibus(settings, "labels", "set", TEXTS[1], "helpful", "--spec", SPEC_NAME)
     path = settings.runs_dir / "labels.jsonl"
-    told = onibus_json(settings, "labels", "export", path, "--as-of", "2024-01-01")
+    told = onibus_json(settings, "labels", "export", path, "--as-of", before)
     assert told["rows"] == 4
     stranger = replace(annotation(TEXTS[0]), spec_id=bytes(8))
     publish_annotations(settings, [stranger])

@@ -20,7 +20,7 @@ from tests.consumers.annotating import (
     rules_specs,
     wait_for_labels,
 )
-from tests.consumers.replay.running import onibus, onibus_json, refusal
+from tests.consumers.replay.running import moment, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (
     HELPFUL_TEXTS,
     KEY_FOUND,
@@ -78,7 +78,7 @@ def test_a_persons_word_stands_on_log_and_topic_and_its_withdrawal_too(settings:
     publish_annotations(settings, [annotation(KEY_FOUND)])  # a model's later answer
     assert in_force(settings, KEY_FOUND) == "unhelpful"
     told = onibus_json(settings, "labels", "show", ids.caption_id(KEY_FOUND).hex()[:8])
-    assert [one["origin"] for one in told["history"]] == ["rules", "rules", "human"]  # by time of writing
+    assert [one["origin"] for one in told["history"]] == ["rules", "human", "rules"]  # by time of writing
     assert any(one["reason"] == "a trap" for one in told["history"])
     assert onibus_json(settings, "labels", "withdraw", KEY_FOUND) == {"withdrawn": 1}
     assert in_force(settings, KEY_FOUND) is None
@@ -101,10 +101,10 @@ def test_labels_as_they_were(settings: Settings) -> None:
     ends = dict.fromkeys(range(settings.partitions), 0)
     for record in records(settings, "annotations"):
         ends[record.partition] = max(ends[record.partition], record.offset + 1)
-    moment = "2024-01-01"  # the annotations are of 2023, the correction is of now
+    before = moment()
     onibus(settings, "labels", "set", TEXTS[0], "unsure", "--spec", SPEC_NAME)
     assert in_force(settings, TEXTS[0]) == "unsure"
-    for as_of in (moment, ",".join(f"{p}:{end}" for p, end in ends.items())):
+    for as_of in (before, ",".join(f"{p}:{end}" for p, end in ends.items())):
         rows = onibus_json(settings, "labels", "list", "--as-of", as_of)
         assert {row["texts"][0]: row["verdict"] for row in rows}[TEXTS[0]] == "helpful", as_of
         assert len(rows) == 10

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,6 +25,14 @@ def exit_code(settings: Settings, *arguments: object) -> int:
     return (
         CliRunner().invoke(application(), list(map(str, arguments)), env=environment_of(settings)).exit_code
     )
+
+
+def moment() -> str:
+    """Now, for ``--as-of``: what is on the log was written before, what comes is written after."""
+    time.sleep(0.01)  # the log counts in milliseconds
+    now = datetime.now(UTC).isoformat()
+    time.sleep(0.01)
+    return now
 
 
 def onibus(settings: Settings, *arguments: object) -> str:

@@ -12,7 +12,7 @@ from consumers.reward_models.model_file import read_model_file
 from consumers.reward_models.transfer import model_name
 from infra.settings import Settings
 from schemas.records import Origin, Verdict
-from tests.consumers.replay.running import onibus, onibus_json, refusal
+from tests.consumers.replay.running import moment, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (
     MODEL,
     SPEC_ID,
@@ -115,7 +115,7 @@ def test_weights_pull_the_judgement_to_their_class(settings: Settings) -> None:
         (["--spec", SPEC_NAME, "--steps", "33"], "no multiple of 32"),
         (["--spec", SPEC_NAME, "--network", "huge"], "published, small, large"),
         (["--spec", "goals"], "there is no spec goals"),
-        (["--spec", SPEC_NAME, "--until", "2024-01-01T00:00:00"], ""),
+        (["--spec", SPEC_NAME, "--until"], ""),
         (["--spec", SPEC_NAME, "--until", f"{MODEL}@7"], "there is no reward model"),
         (["--spec", SPEC_NAME, "--from", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
         (["--spec", SPEC_NAME, "--until", "2020-01-01"], "nothing to learn"),
@@ -131,4 +131,4 @@ def test_what_cannot_be_done_is_one_line(settings: Settings, arguments: list[str
         assert complaint in refusal(settings, "replay", "train", out, *arguments)
         assert not out.exists()
     else:
-        onibus(settings, "replay", "train", out, *arguments, "--steps", 32)
+        onibus(settings, "replay", "train", out, *arguments, moment(), "--steps", 32)

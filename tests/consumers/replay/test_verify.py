@@ -10,6 +10,7 @@ from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from consumers.reward_models.model_file import read_model_file
+from consumers.reward_models.processor import processor
 from consumers.reward_models.publisher import newest_version
 from consumers.reward_models.transfer import cut, model_name
 from consumers.reward_models.version_log import trainings
@@ -136,6 +137,26 @@ def test_equal_weights_made_by_another_torch_are_identical(settings: Settings) -
     assert (check.identical, check.versions, check.torch_versions) == (1, 1, ("1.0.0",))
 
 
+@pytest.mark.parametrize(
+    ("theirs", "named"),
+    [("Another CPU (AVX512)", "Another CPU (AVX512)"), ("", "a processor that was not recorded")],
+)
+def test_what_another_processor_made_is_said_to_be(settings: Settings, theirs: str, named: str) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
+    with trainer_in_a_thread(settings):
+        wait_until(lambda: updates(settings), 60, "a version")
+    (update,) = updates(settings)
+    assert update.processor == processor()
+    elsewhere = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}elsewhere."})
+    create_topics(elsewhere)
+    publish_annotations(elsewhere, [annotation(text) for text in TEXTS[:4]])
+    other = replace(update, processor=theirs, weights_sha256=bytes(32))
+    send(elsewhere, "reward-updates", [(MODEL.encode(), codec.encode(other))])
+    line = checked(elsewhere).line
+    assert "0 of 1 versions identical" in line
+    assert f"(made on {named}, this is {processor()})" in line
+
+
 def checked(settings: Settings):  # type: ignore[no-untyped-def]
     from consumers.replay.verify_models import verify_training
     from consumers.reward_models.version_log import read_updates
@@ -200,15 +221,21 @@ def test_a_partition_that_is_missing_is_named(settings: Settings) -> None:
     publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
     with clients.admin(settings) as admin:
         admin.create_partitions({f"{settings.topic_prefix}labels": settings.partitions + 1})
-    wait_until(lambda: "partition 4" in told_or_refused(settings), 20, "the new partition to be known")
+    onibus(settings, "labels", "list")  # nothing is there: it stays unused
+    wait_until(lambda: label_in(settings, settings.partitions), 20, "the new partition to be known")
     assert "annotations has no partition 4" in refusal(settings, "labels", "list")
 
 
-def told_or_refused(settings: Settings) -> str:
+def label_in(settings: Settings, partition: int) -> bool:
+    producer = clients.producer(settings)
+    topic = f"{settings.topic_prefix}labels"
     try:
-        return onibus(settings, "labels", "list")
-    except OnibusError as error:
-        return str(error)
+        if partition not in producer.partitions_for(topic):
+            return False
+        producer.send(topic, key=bytes(24), value=None, partition=partition).get(timeout=10)
+        return True
+    finally:
+        producer.close()
 
 
 def test_a_model_of_a_spec_that_nobody_announced_is_named(settings: Settings) -> None:

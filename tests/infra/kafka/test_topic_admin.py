@@ -19,7 +19,7 @@ from infra.kafka.topic_admin import (
     differences,
     require_topics,
 )
-from infra.kafka.topics import TopicNames, topic_table
+from infra.kafka.topics import DAY_MS, TopicNames, topic_table
 from infra.settings import Settings, environment_of, load_settings
 from tests.command import run_onibus, the_one_line
 from tests.waiting import wait_until
@@ -64,6 +64,39 @@ def test_a_topic_with_another_configuration_is_named(settings: Settings) -> None
         client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, labels, {"cleanup.policy": "delete"})])
     expected = [f"{labels} has cleanup.policy delete, not compact"]
     wait_until(lambda: check_topics(settings) == expected, what="the changed configuration")
+
+
+def test_a_retention_that_an_operator_chose_is_reported_and_stops_nothing(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = TopicNames(settings.topic_prefix)
+    fortnight = str(14 * DAY_MS)
+    with admin(settings) as client:
+        client.alter_configs(
+            [
+                ConfigResource(ConfigResourceType.TOPIC, name, {"retention.ms": fortnight})
+                for name in (names.captions, names.annotations)
+            ]
+        )
+    expected = [
+        f"{names.captions} has retention.ms {fortnight}, not {7 * DAY_MS}",
+        f"{names.annotations} has retention.ms {fortnight}, not -1",
+    ]
+    wait_until(lambda: check_topics(settings) == expected, what="the changed configuration")
+    require_topics(settings, role="annotator")
+    assert f"{expected[0]}: records are kept for that long" in caplog.messages
+    assert f"{expected[1]}: what is deleted cannot be replayed; set retention.ms to -1" in caplog.text
+
+
+def test_a_cleanup_policy_that_loses_labels_stops(settings: Settings) -> None:
+    labels = TopicNames(settings.topic_prefix).labels
+    with admin(settings) as client:
+        client.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, labels, {"cleanup.policy": "compact,delete"})]
+        )
+    wait_until(lambda: check_topics(settings), what="the changed configuration")
+    with pytest.raises(OnibusError, match=r"has cleanup\.policy compact,delete, not compact"):
+        require_topics(settings, role="learner")
 
 
 @pytest.mark.parametrize(

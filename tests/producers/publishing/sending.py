@@ -1,6 +1,7 @@
 """Captions published as rollout workers do, without a game; as a program also under another clock.
 
-``python -m tests.producers.publishing.sending COUNT``, with settings from the environment and ``CLOCK_SECONDS``.
+``python -m tests.producers.publishing.sending COUNT``, with settings and ``CLOCK_SECONDS`` from the
+environment.
 """
 
 from __future__ import annotations

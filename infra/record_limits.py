@@ -1,0 +1,36 @@
+"""How large a record a topic takes: its ``max.message.bytes``, which is the broker's unless it was set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError
+
+from infra.kafka import clients
+from infra.settings import Settings
+
+CLIENTS_LARGEST = 1_048_576
+"""What our clients send at most."""
+OVERHEAD_BYTES = 1_024
+"""More than a record takes in its batch besides key, value and headers."""
+_NAME = "max.message.bytes"
+
+
+def largest_values(settings: Settings, topics: Collection[str]) -> dict[str, int]:
+    """By topic, bytes that key, value and headers of a record may have; the clients' limit if nobody tells.
+
+    Raises:
+        OnibusError: the cluster cannot be reached.
+    """
+    found = dict.fromkeys(topics, CLIENTS_LARGEST - OVERHEAD_BYTES)
+    with clients.admin(settings) as client:
+        for topic in topics:
+            wanted = [ConfigResource(ConfigResourceType.TOPIC, topic, {_NAME: None})]
+            try:
+                answer = client.describe_configs(wanted, config_filter="all")["topic"]
+                limit = int(answer[topic][_NAME]["value"])
+            except (KafkaError, KeyError, TypeError, ValueError):
+                continue  # this user may not look, and need not
+            found[topic] = min(CLIENTS_LARGEST, limit) - OVERHEAD_BYTES
+    return found
