@@ -29,8 +29,8 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
     """Reports lost positions, and takes parked records of a resumed partition up again.
 
     A position is lost when the log does not reach it any more (it was truncated, restored or created anew),
-    or begins after it (retention deletes faster than this consumer reads). kafka-python then reads on from
-    the beginning, or from where the logs part, and says nothing. See :meth:`take_lost`.
+    or begins after it (retention deletes faster than this consumer reads). kafka-python says nothing then.
+    Here reading goes on from the beginning, always. See :meth:`take_lost`.
 
     Records may stay parked in kafka-python for ever.
 
@@ -61,16 +61,21 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
         self._reset_offset(partition, strategy)
 
     def _seek(self, partition: TopicPartition, offset: Any) -> None:
-        if isinstance(offset, OffsetAndMetadata):  # from the fetcher; callers seek to plain numbers
-            self._report_lost(partition, f"offset {offset.offset}")
-        self._seek_offset(partition, offset)
+        # From the fetcher, to where it thinks that the logs part; callers seek to plain numbers. Of a topic
+        # that was created anew that is the end, and everything before would be skipped.
+        if isinstance(offset, OffsetAndMetadata) and self._report_lost(partition, "the beginning"):
+            self._reset_offset(partition)
+        else:
+            self._seek_offset(partition, offset)
 
-    def _report_lost(self, partition: TopicPartition, go_on_from: str) -> None:
+    def _report_lost(self, partition: TopicPartition, go_on_from: str) -> bool:
+        """Whether there was a position, which is lost now."""
         state = self._subscription.assignment.get(partition)
         if state is None or state.position is None:
-            return
+            return False
         report_lost(partition, state.position.offset, go_on_from)
         self._lost.add(partition)
+        return True
 
     def poll(self, *arguments: Any, **named: Any) -> Any:
         """As KafkaConsumer's."""

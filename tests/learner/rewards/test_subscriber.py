@@ -21,6 +21,7 @@ from schemas.ids import caption_id, lookup_id
 from schemas.records import RewardModelChunk
 from tests.consumers.annotating import publish
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID, SPEC_NAME
+from tests.consumers.test_lost_positions import create_anew
 from tests.learner.rewards.test_scores import rewarding, version_file
 from tests.waiting import wait_until
 
@@ -111,3 +112,13 @@ def test_captions_that_come_after_the_version_are_judged_too(settings: Settings,
         assert rewarding(scores, wanted) == [None]
         publish(settings, [text])
         wait_until(lambda: rewarding(scores, wanted) == [True], 30, "a verdict on it")
+
+
+def test_versions_of_a_topic_that_was_created_anew_are_taken(settings: Settings) -> None:
+    with subscriber(settings) as scores:
+        for number in (1, 2, 3):
+            write(settings, chunks_of(number, 9.0))
+        wait_until(lambda: version_in_use(scores) == 3, 30, "version 3")
+        create_anew(settings, TopicNames(settings.topic_prefix).reward_models)
+        write(settings, chunks_of(1, -9.0))
+        wait_until(lambda: version_in_use(scores) == 1, 60, "the new version 1")
