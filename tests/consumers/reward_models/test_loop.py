@@ -36,6 +36,7 @@ from tests.consumers.reward_models.annotation_logs import (
     verdict_of,
 )
 from tests.ports import free_port
+from tests.topic_time import keep_producers_time
 from tests.waiting import wait_until
 
 
@@ -76,6 +77,8 @@ def bits(settings: Settings) -> list[tuple[int, int, dict[str, int], bytes]]:
 def test_a_training_killed_and_resumed_gives_the_same_bits_as_one_that_was_not(settings: Settings) -> None:
     unbroken = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}unbroken."})
     create_topics(unbroken)
+    for one in (settings, unbroken):  # the same log twice, times included
+        keep_producers_time(one, TopicNames(one.topic_prefix).annotations)
     log = [annotation(text) for text in TEXTS]
     publish_annotations(settings, log)
     publish_annotations(unbroken, log)

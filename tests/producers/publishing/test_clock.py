@@ -8,11 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import InvalidTimestampError
 
 from consumers.specs.spec_file import load_spec, publish_specs, read_specs
-from infra.kafka import clients
 from infra.kafka.clock import ClockWatch, explained
 from infra.kafka.topic_admin import check_topics, require_topics
 from infra.kafka.topics import TopicNames
@@ -20,7 +18,7 @@ from infra.kafka.transactions import TransactionFailedError
 from infra.settings import Settings, environment_of
 from tests.command import REPOSITORY, run_onibus
 from tests.consumers.annotating import records
-from tests.waiting import wait_until
+from tests.topic_time import keep_producers_time
 
 HOUR, DAY = 3_600, 86_400
 NAMED = "the broker refuses the time of this machine's clock"
@@ -36,15 +34,6 @@ def publish_under_another_clock(settings: Settings, seconds: int) -> subprocess.
         timeout=120,
         check=True,
     )
-
-
-def keep_producers_time(settings: Settings, topic: str) -> None:
-    """As a topic of an older onibus is."""
-    with clients.admin(settings) as client:
-        client.alter_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, topic, {"message.timestamp.type": "CreateTime"})]
-        )
-    wait_until(lambda: any("CreateTime" in line for line in check_topics(settings)), 30, "the configuration")
 
 
 @pytest.mark.parametrize(
