@@ -14,9 +14,9 @@ from sample_factory.model.model_utils import get_rnn_size
 
 from infra.errors import OnibusError
 from learner.checkpoints import newest_checkpoint, options_in, read_checkpoint
+from learner.configuration import configuration
 from learner.networks import make_encoder
 from learner.options import LearnOptions, load_options
-from learner.sample_factory_configuration import configuration
 
 
 class CheckpointPolicy:

@@ -51,10 +51,10 @@ from infra.process.logs import set_up_logging
 from infra.settings import load_settings
 from learner.checkpoints import newest_checkpoint, read_checkpoint, write_checkpoint
 from learner.child_processes import QuietAboutExceptions, WatchedProcess, explain, is_expected
+from learner.configuration import configuration
 from learner.networks import make_encoder
 from learner.options import LearnOptions
 from learner.rewards.source import RewardSource
-from learner.sample_factory_configuration import configuration
 from learner.scalar_log import ScalarLog
 from learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, Supervisor
 from producers.nethack.environment import NetHackEnvironment

@@ -15,9 +15,9 @@ from infra.process.shutdown import stop_event
 from infra.settings import Settings, environment_of
 from learner.checkpoints import newest_checkpoint, options_in, read_checkpoint, remove_parts
 from learner.options import OPTIONS_FILE, LearnOptions, load_options, save_options
-from learner.parts import record_parts
 from learner.progress import Progress
 from learner.rewards.frozen import check_judges
+from learner.run_files.parts import record_parts
 from learner.run_files.run_lock import only_learner_of
 from learner.sample_factory import run_experiment
 from producers.nethack.tasks import make_task

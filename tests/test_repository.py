@@ -31,7 +31,7 @@ PACKAGE_INDEX = re.compile(
 """Bracketed, or this file would name them."""
 
 PRINTING = re.compile(r"typer\.echo\(|(?<![\w.])print\(|(?<![\w.])Console\(")
-MAY_PRINT = {"infra/process/terminal.py", "infra/cli/report.py"}
+MAY_PRINT = {"infra/process/terminal.py"}
 
 MACHINE_PATH = re.compile(r"(?<![\w.$\-}])/(home|Users|root|work|workspace)/\w")
 

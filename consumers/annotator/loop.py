@@ -37,11 +37,11 @@ from infra.errors import OnibusError
 from infra.kafka.clock import explained
 from infra.kafka.codecs import codec_for
 from infra.kafka.reachability import UnreachableError
+from infra.kafka.record_limits import largest_values
 from infra.kafka.topics import TopicNames
 from infra.kafka.transactions import TransactionFailedError, TransactionWriter
 from infra.kafka.transient import raise_unless_transient
 from infra.observability import metrics
-from infra.record_limits import largest_values
 from infra.settings import Settings
 from schemas.codec import RegistryError
 from schemas.records import AnnotationSpec, Kind

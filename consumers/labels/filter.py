@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from consumers.labels.fold import FoldedLabel
-from consumers.verdict_in_force import verdict_name
+from consumers.specs.verdict_in_force import verdict_name
 from schemas.records import Origin
 
 

@@ -9,7 +9,7 @@ from sys import intern
 from typing import Any
 
 from consumers.labels.annotation_log_reader import LoggedAnnotation
-from consumers.verdict_in_force import overrides, verdict_of
+from consumers.specs.verdict_in_force import overrides, verdict_of
 from schemas.records import Annotation, Origin, Verdict
 
 
@@ -59,7 +59,7 @@ class FoldedLabel:
 class LabelFold:
     """The newest verdict on each subject under each spec; a person's stands over a model's until withdrawn.
 
-    The rule is in :mod:`consumers.verdict_in_force`; this keeps who, when and how much, too. Annotations of
+    The rule is in :mod:`consumers.specs.verdict_in_force`; this keeps who, when and how much. Annotations of
     a subject are applied in the order of their partition; that of different partitions makes no difference.
     Memory grows with subjects, not annotations: 1.1 to 1.4 KB each, words and reasons of the usual length
     included (``onibus bench replay``).

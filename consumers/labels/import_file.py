@@ -12,7 +12,7 @@ from consumers.labels.export import AnnotationFile
 from consumers.labels.fold import FoldedLabel, LabelFold
 from consumers.labels.writer import Change, LabelWriter
 from consumers.specs.spec_file import import_specs
-from consumers.verdict_in_force import is_by_person, overrides, verdict_of
+from consumers.specs.verdict_in_force import is_by_person, overrides, verdict_of
 from infra.kafka.codecs import codec_for
 from infra.settings import Settings
 from schemas import codec, ids

@@ -14,7 +14,7 @@ from consumers.labels.agreement import cohens_kappa
 from consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation
 from consumers.labels.filter import LabelFilter
 from consumers.labels.fold import FoldedLabel, LabelFold
-from consumers.verdict_in_force import verdict_name, verdict_names
+from consumers.specs.verdict_in_force import verdict_name, verdict_names
 from infra.errors import OnibusError
 from infra.kafka.codecs import codec_for
 from infra.settings import Settings

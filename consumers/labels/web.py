@@ -30,7 +30,7 @@ from consumers.labels.history import history_json
 from consumers.labels.live_index import LabelBoard
 from consumers.labels.writer import LabelWriter
 from consumers.specs.known_specs import KnownSpecs
-from consumers.verdict_in_force import WITHDRAWN, verdict_name, verdict_names
+from consumers.specs.verdict_in_force import WITHDRAWN, verdict_name, verdict_names
 from infra.errors import OnibusError
 from infra.settings import Settings
 from schemas.records import Kind, Origin, Verdict

@@ -13,7 +13,7 @@ from itertools import islice
 
 from kafka import KafkaProducer
 
-from consumers.verdict_in_force import verdict_of
+from consumers.specs.verdict_in_force import verdict_of
 from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.codecs import codec_for

@@ -24,6 +24,7 @@ from consumers.reward_models.transfer import (
 from infra.errors import OnibusError
 from infra.kafka import clients
 from infra.kafka.reachability import UnreachableError
+from infra.kafka.record_limits import largest_values
 from infra.kafka.topics import TopicNames
 from infra.kafka.transactions import (
     OutgoingRecord,
@@ -33,7 +34,6 @@ from infra.kafka.transactions import (
     within_patience,
 )
 from infra.kafka.transient import raise_unless_transient
-from infra.record_limits import largest_values
 from infra.settings import Settings
 from schemas.codec import Codec, DecodeError, RegistryError
 from schemas.records import RewardModelChunk, RewardUpdate

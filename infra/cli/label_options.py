@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consumers.verdict_in_force import verdict_names
+from consumers.specs.verdict_in_force import verdict_names
 from infra.errors import OnibusError
 from infra.times import TIME_HELP
 from schemas.records import Origin

@@ -38,7 +38,7 @@ def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
     from rich.table import Table
 
     from consumers.labels.fold import iso
-    from consumers.verdict_in_force import verdict_name
+    from consumers.specs.verdict_in_force import verdict_name
 
     table = Table("id", "verdict", "spec", "by", "annotated", "answers", "caption")
     for label in labels:

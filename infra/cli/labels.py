@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from consumers.verdict_in_force import WITHDRAWN
+from consumers.specs.verdict_in_force import WITHDRAWN
 from infra.cli import label_files, label_serving
 from infra.cli.label_options import (
     Annotator,

@@ -75,7 +75,7 @@ def episode(
     record = found[-1]
     key = episode_key(record).decode()
     if notice := other_version(record):
-        typer.echo(f"{key}: {notice}", err=True)
+        echo(f"{key}: {notice}", err=True)
     captions = [f.caption for f in frames(record) if f.caption is not None] if model else []
     reward = _reward(settings, spec, model, captions, threshold, coefficient, beta, as_of)
     view, pause = PlaybackView(f"{key} {record.task}"), 1 / speed if speed else 0.0
@@ -109,7 +109,7 @@ def rewards(
 
     records = list(_episodes(settings, name))[-limit:]
     for notice in sorted({notice for record in records if (notice := other_version(record))}):
-        typer.echo(notice, err=True)
+        echo(notice, err=True)
     steps = []
     with progress("episodes played again", len(records)) as advance:
         for record in records:

@@ -11,6 +11,7 @@ import typer
 from infra.cli.options import with_settings
 from infra.errors import OnibusError
 from infra.files import UnwritableFileError
+from infra.process.terminal import echo
 from infra.run_names import MOST_BYTES
 from infra.settings import Settings
 
@@ -43,8 +44,8 @@ def report(
     except OnibusError as error:
         captions = kept_captions(folder)
         instead = "captions as the last report had them" if captions is not None else "no captions"
-        typer.echo(f"the annotation log cannot be read ({error}); {instead}", err=True)
-    typer.echo(str(write_report(folder, captions)))
+        echo(f"the annotation log cannot be read ({error}); {instead}", err=True)
+    echo(str(write_report(folder, captions)))
 
 
 def _folder(runs_dir: Path, run: str) -> Path | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from consumers.labels.as_of import annotations_as_of
 from consumers.labels.fold import FoldedLabel, LabelFold
-from consumers.verdict_in_force import verdict_name
+from consumers.specs.verdict_in_force import verdict_name
 from infra.files import read_state, write_or_refuse
 from infra.settings import Settings
 from learner.run_files.caption_tally import CaptionTally
@@ -32,7 +32,7 @@ class JudgedCaption:
 
     Attributes:
         text: the caption.
-        verdict: in force for it, by the rule of the label table (:mod:`consumers.verdict_in_force`), with the
+        verdict: in force for it, by :mod:`consumers.specs.verdict_in_force`, the label table's rule, with the
             names of the specifications where the run has several; where there is none, its model's score.
         reason: what the judge gave as its reason.
         steps: steps of the run that brought it about.

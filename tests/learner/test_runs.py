@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from infra.settings import Settings
-from learner.parts import PARTS_FILE
 from learner.progress import read_history
+from learner.run_files.parts import PARTS_FILE
 from tests.learner.runs import (
     SMALL,
     all_gone,

@@ -21,7 +21,7 @@ from schemas.ids import caption_id, lookup_id
 from schemas.records import RewardModelChunk
 from tests.consumers.annotating import publish
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID, SPEC_NAME
-from tests.consumers.test_lost_positions import create_anew
+from tests.infra.kafka.test_lost_positions import create_anew
 from tests.learner.rewards.test_scores import rewarding, version_file
 from tests.waiting import wait_until
 

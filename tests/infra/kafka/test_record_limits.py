@@ -11,8 +11,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from consumers.language_models.base import Answer, Attempt, Question
 from consumers.reward_models.publisher import newest_version
 from infra.kafka import clients
+from infra.kafka.record_limits import largest_values
 from infra.kafka.topics import TopicNames
-from infra.record_limits import largest_values
 from infra.settings import Settings
 from schemas import codec
 from schemas.codec import SingleObjectCodec
