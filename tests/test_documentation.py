@@ -7,16 +7,15 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from infra.demo.session import ANNOTATED, TRAINED
 from infra.observability import metrics
+from infra.reward_kinds import REWARD_KINDS
 from infra.settings import Settings
-from learner.options import Reward, make_options
+from learner.options import make_options
 from tests.command_lines import complaint, onibus_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,7 +182,7 @@ def test_the_readme_says_which_rewards_need_annotators_and_a_trainer() -> None:
     row = r"^\| `(\w+)` \| .* \| (\S+?),?(?: with .*)? \| (\S+) \| .* \|$"
     rows = re.findall(row, README.read_text(), re.MULTILINE)
     needs = {reward: (annotators == "**yes**", trainer == "**yes**") for reward, annotators, trainer in rows}
-    assert needs == {reward: (reward in ANNOTATED, reward in TRAINED) for reward in get_args(Reward)}
+    assert needs == {name: (kind.annotators, kind.trainer) for name, kind in REWARD_KINDS.items()}
 
 
 def test_the_layers_of_the_architecture_page_are_those_that_are_checked() -> None:
