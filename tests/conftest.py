@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
 
+
+# A runner may ignore hang-ups (nohup), and children inherit that; some tests are about them.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A busy machine must not fail a test: no deadline for an example; pytest-timeout bounds the whole.
 hypothesis.settings.register_profile("onibus", deadline=None)

@@ -30,6 +30,16 @@ def stop_event() -> threading.Event:
     return stopping
 
 
+def keep_hang_ups() -> None:
+    """Undo what NetHack does at a game's end: it has the whole process ignore SIGHUP, behind Python's back.
+
+    Does nothing outside the main thread, where Python sets no handlers.
+    """
+    handler = signal.getsignal(signal.SIGHUP)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, handler)
+
+
 _newest: threading.Event | None = None
 _HANG_UP_THREAD = "hang-up"
 

@@ -12,6 +12,7 @@ from nle import nethack
 from numpy.typing import NDArray
 
 from infra.observability import metrics
+from infra.process.shutdown import keep_hang_ups
 from producers.nethack.captions import CaptionTable, MessageListener
 from producers.nethack.endings import Ending, EndingReader
 from producers.nethack.episodes import EpisodeRecorder
@@ -164,6 +165,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             self._bus.detach()
         self._bus = None
         super().close()  # type: ignore[no-untyped-call]
+        keep_hang_ups()
 
     def _join_bus(self) -> None:
         """Ask for the bus at the first reset, and again if this object was forked into another process."""

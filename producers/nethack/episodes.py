@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import nle
 
 from infra.errors import OnibusError
+from infra.process.shutdown import keep_hang_ups
 from producers.nethack.captions import CaptionTable, MessageListener
 from producers.nethack.endings import Ending
 from producers.nethack.seeding import Seeds, reset_with_seeds
@@ -154,6 +155,7 @@ def play_again(
                 break
     finally:
         env.close()
+        keep_hang_ups()
     if checksum != record.checksum or record.caption_checksum not in (None, heard):
         raise _not_the_same(record, "captions" if checksum == record.checksum else "status lines")
 

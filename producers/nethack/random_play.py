@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from infra.process.shutdown import keep_hang_ups
 from producers.nethack.captions import CaptionTable, MessageListener
 from producers.nethack.seeding import episode_seeds, reset_with_seeds
 from producers.nethack.tasks import make_task
@@ -54,4 +55,5 @@ def _captions_of(task: str, steps: int, seed: int, stopping: threading.Event) ->
                 found.add(caption.text)
     finally:
         env.close()  # type: ignore[no-untyped-call]
+        keep_hang_ups()
     return found

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 
+from infra.process.shutdown import keep_hang_ups
+
 _SEED_BITS = (1 << 63) - 1  # fits Avro's signed long and NetHack's unsigned long
 _BIRTHDAYS = (1 << 31) - 1  # NetHack reckons with them in C ints
 _SCORE_FILES = {"record": 0, "logfile": 1 << 20, "xlogfile": 1 << 20}
@@ -72,6 +74,7 @@ def reset_with_seeds(
         observation, info = env.reset()
     finally:
         random.setstate(state)
+        keep_hang_ups()
     if not by_clock:
         _set_birthday(game.nethack.dlpath, seeds.core & _BIRTHDAYS)
     return observation, info

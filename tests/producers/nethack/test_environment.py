@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import signal
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -228,3 +231,20 @@ def test_success_terminates() -> None:
             assert (last.terminated, last.truncated, last.reward > 0) == (True, False, True)
             return
     raise AssertionError("nobody found the stairs of a 5x5 room in twenty games")
+
+
+def test_a_game_that_ended_leaves_the_hang_up_of_the_terminal_to_the_process() -> None:
+    env = environment("score", Memory(), max_episode_steps=20)
+    play(env, 0)
+    env.reset()
+    assert not hang_ups_are_ignored()
+    play(env, 0)
+    env.close()
+    assert not hang_ups_are_ignored()
+
+
+def hang_ups_are_ignored() -> bool:
+    """Asked of the kernel, for Python does not know what NetHack did."""
+    ignored = re.search(r"SigIgn:\s*(\w+)", Path("/proc/self/status").read_text())
+    assert ignored is not None
+    return bool(int(ignored[1], 16) >> (signal.SIGHUP - 1) & 1)
