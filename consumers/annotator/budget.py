@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from consumers.annotator.batch import Batch
 from consumers.annotator.cost import Cost, Prices, Spending
 from consumers.language_models.ask_until_readable import READABLE_TRIES
 from infra.kafka import clients
+from infra.kafka.log_end import until_end
 from infra.kafka.topics import TopicNames
 from infra.settings import Settings
 from schemas.codec import Codec, DecodeError
@@ -102,30 +104,26 @@ class GroupBudget:
         self._spent = Cost()
         self._consumer: KafkaConsumer | None = None
 
-    def load(self) -> None:
-        """Add up everything that is on the log, then follow it.
+    def load(self, stopping: threading.Event) -> None:
+        """Add up everything that is on the log, then follow it. ``stopping`` ends it early.
 
         Raises:
-            OnibusError: the cluster cannot be reached, or has no such topic.
+            OnibusError: the cluster cannot be reached, has no such topic, or does not go on.
             KafkaError: it does not answer.
         """
         consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
-        partitions = clients.partitions_of(consumer, self._topic)
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
         self._consumer, self._spent = consumer, Cost()
-        while any(consumer.position(partition) < end for partition, end in ends.items()):
+        for _ in until_end(consumer, clients.partitions_of(consumer, self._topic), stopping):
             self._poll(timeout_ms=500, own=True)
         _log.info("budget: %s spent", self.line())
 
-    def follow(self) -> None:
+    def follow(self, stopping: threading.Event) -> None:
         """Add what others have committed since. If the log is another one than before, count it anew."""
         assert self._consumer is not None
         self._poll(timeout_ms=0, own=False)
         if self._consumer.take_lost():
             self.close()
-            self.load()
+            self.load(stopping)
 
     def committed(self, batch: Batch) -> None:
         """This annotator has committed a batch."""

@@ -29,7 +29,7 @@ from consumers.annotator.counters import Counts, Summary
 from consumers.annotator.group_member import GroupMember
 from consumers.annotator.membership import Membership
 from consumers.annotator.model_thread import Asking
-from consumers.annotator.partition_readers import CaptionLog
+from consumers.annotator.partition_readers import CaptionLog, columns
 from consumers.annotator.pending import Pending
 from consumers.annotator.pool_reader import PoolFeed
 from consumers.language_models.base import LanguageModel, ModelRefusedError
@@ -153,11 +153,11 @@ class AnnotatorProcess:
             raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
         self._annotator.records.limit(largest_values(self._settings, self._written_topics()))
         if self._budget is not None:
-            self._budget.load()
+            self._budget.load(stopping)
         self._caption_log = CaptionLog(self._settings)
         if any(spec.kind is Kind.COMPARE_TWO for spec in self._specs.values()):
             self._pool_feed = PoolFeed(self._settings, self._codec, self._pool)
-            self._pool_feed.load()
+            self._pool_feed.load(stopping)
         self._member = GroupMember(
             self._settings,
             self._codec,
@@ -234,7 +234,7 @@ class AnnotatorProcess:
             if self._pool_feed is not None:
                 self._pool_feed.follow()
             if self._budget is not None:
-                self._budget.follow()
+                self._budget.follow(stopping)
             for record in self._member.take_unreadable_labels():
                 place = (record.topic, record.partition, record.offset)
                 self._annotator.give_up(*place, record.key, record.value, "unreadable label")
@@ -248,9 +248,7 @@ class AnnotatorProcess:
 
     def _see(self, records: Mapping[int, list[ConsumerRecord]]) -> None:
         for partition, batch in records.items():
-            known = self._annotator.see(
-                partition, [r.offset for r in batch], [r.key for r in batch], [r.value for r in batch]
-            )
+            known = self._annotator.see(partition, *columns(batch))
             self._counts.consumed(len(batch), known)
 
     def _read_back(self, stopping: threading.Event) -> None:
@@ -259,13 +257,7 @@ class AnnotatorProcess:
             return
         assert self._caption_log is not None
         for batch in self._caption_log.read(owed, 5.0, stopping):
-            known = self._annotator.see(
-                owed.partition,
-                [r.offset for r in batch],
-                [r.key for r in batch],
-                [r.value for r in batch],
-                read_back=owed,
-            )
+            known = self._annotator.see(owed.partition, *columns(batch), read_back=owed)
             if not self._annotator.pending.was_read(owed.partition, batch[-1].offset):
                 self._counts.consumed(len(batch), known)
         if not stopping.is_set():  # else it may not have been read whole, and stays owed

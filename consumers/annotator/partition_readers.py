@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -132,3 +132,8 @@ class CaptionLog:
     def close(self) -> None:
         """Close the connection."""
         self._consumer.close(timeout_ms=1_000)
+
+
+def columns(batch: Sequence[ConsumerRecord]) -> tuple[list[int], list[bytes | None], list[bytes | None]]:
+    """Offsets, keys and values of records."""
+    return [r.offset for r in batch], [r.key for r in batch], [r.value for r in batch]

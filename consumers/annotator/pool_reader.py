@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 
@@ -9,8 +10,8 @@ from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
 
 from consumers.annotator.caption_pool import LONGEST_PARTNER, CaptionPool, Partner
-from infra.errors import OnibusError
 from infra.kafka import clients
+from infra.kafka.log_end import until_end
 from infra.kafka.topics import TopicNames
 from infra.settings import Settings
 from schemas.codec import Codec, DecodeError
@@ -19,7 +20,6 @@ from schemas.records import CaptionObserved
 
 _RECORDS_PER_POLL = 5_000
 _EVERY_SECONDS = 0.1
-_LOAD_SECONDS = 300.0
 
 
 class PoolFeed:
@@ -31,22 +31,14 @@ class PoolFeed:
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
         self._due = 0.0
 
-    def load(self) -> None:
-        """Read everything that is there now.
+    def load(self, stopping: threading.Event) -> None:
+        """Read everything that is there now; ``stopping`` ends it early.
 
         Raises:
-            OnibusError: it took longer than five minutes.
+            OnibusError: the topic does not go on before its end.
         """
         partitions = clients.partitions_of(self._consumer, self._topic)
-        self._consumer.assign(partitions)
-        self._consumer.seek_to_beginning(*partitions)
-        ends = self._consumer.end_offsets(partitions)
-        deadline = time.monotonic() + _LOAD_SECONDS
-        while any((self._consumer.position(tp, timeout_ms=1_000) or 0) < end for tp, end in ends.items()):
-            if time.monotonic() > deadline:
-                raise OnibusError(
-                    f"{self._topic} was not read in {_LOAD_SECONDS:g} s; is the cluster overloaded? Try again"
-                )
+        for _ in until_end(self._consumer, partitions, stopping):
             self._poll(200)
 
     def follow(self) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
 from consumers.labels.table import LabelTable
-from infra.errors import OnibusError
 from infra.kafka import clients
+from infra.kafka.log_end import until_end
 from infra.kafka.topics import TopicNames
 from infra.kafka.transient import raise_unless_transient
 from infra.observability import metrics
@@ -70,25 +69,11 @@ class LabelReader:
             OnibusError: the cluster cannot be reached, has no such topic, or does not go on.
         """
         self._consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
-        partitions = clients.partitions_of(self._consumer, self._topic)
-        self._consumer.assign(partitions)
-        self._consumer.seek_to_beginning(*partitions)
-        starts = self._consumer.beginning_offsets(partitions)
-        ends = self._consumer.end_offsets(partitions)
-        total = sum(ends[p] - starts[p] for p in partitions)
-        read, behind, deadline = 0, total + 1, time.monotonic() + timeout
-        while waiting := {p: at for p in partitions if (at := self._position(p, starts)) < ends[p]}:
-            now_behind = sum(ends[p] - at for p, at in waiting.items())
-            if now_behind < behind:
-                behind, deadline = now_behind, time.monotonic() + timeout
-            elif time.monotonic() > deadline:
-                raise OnibusError(
-                    f"reading {self._topic} made no step for {timeout:g} s, {behind} offsets short of its "
-                    "end; is the broker well, or a writer's transaction still open?"
-                )
+        read, partitions = 0, clients.partitions_of(self._consumer, self._topic)
+        for passed, total in until_end(self._consumer, partitions, stall_seconds=timeout):
             read += self._take_batch()
             if progress is not None:
-                progress(total - behind, total)
+                progress(passed, total)
         self.loaded = True
         return read
 
@@ -107,11 +92,6 @@ class LabelReader:
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
-
-    def _position(self, partition: TopicPartition, starts: dict[TopicPartition, int]) -> int:
-        assert self._consumer is not None
-        position = self._consumer.position(partition, timeout_ms=1_000)
-        return starts[partition] if position is None else int(position)
 
     def _take_batch(self) -> int:
         assert self._consumer is not None

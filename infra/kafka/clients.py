@@ -7,6 +7,7 @@ go to kafka-python and win. Clients that cannot reach the cluster fail with one 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from kafka.errors import AuthorizationError, KafkaError
 from kafka.net.compat import KafkaNetClient
 
 from infra.errors import OnibusError
+from infra.kafka.log_end import STALL_SECONDS, until_end
 from infra.kafka.patches import MendedConsumer
 from infra.kafka.reachability import (
     UnreachableError,
@@ -111,12 +113,14 @@ def admin(settings: Settings, **overrides: Any) -> KafkaAdminClient:
 
 
 def read_all(
-    settings: Settings, topic: str, *, stall_timeout: float = 60.0, **overrides: Any
+    settings: Settings,
+    topic: str,
+    *,
+    stopping: threading.Event | None = None,
+    stall_timeout: float = STALL_SECONDS,
+    **overrides: Any,
 ) -> Iterator[list[ConsumerRecord]]:
-    """Everything that is committed on ``topic`` now, in batches of at least one record.
-
-    Reads from the beginning until ``position >= end offset`` holds on every partition, with end offsets
-    taken at the start. Positions, unlike records' offsets, get past compacted gaps and transaction markers.
+    """All that is committed on ``topic`` now, in batches of at least one record; see :func:`until_end`.
 
     Raises:
         OnibusError: the cluster cannot be reached, has no such topic, or gave nothing for ``stall_timeout``
@@ -124,21 +128,8 @@ def read_all(
     """
     reader = consumer(settings, max_poll_records=5_000, **overrides)
     try:
-        partitions = partitions_of(reader, topic)
-        reader.assign(partitions)
-        reader.seek_to_beginning(*partitions)
-        ends = reader.end_offsets(partitions)
-        positions: dict[TopicPartition, int] = {}
-        moved_at = time.monotonic()
-        while any(reader.position(partition) < end for partition, end in ends.items()):
+        for _ in until_end(reader, partitions_of(reader, topic), stopping, stall_timeout):
             yield from reader.poll(timeout_ms=500).values()
-            if positions != (now := {partition: reader.position(partition) for partition in partitions}):
-                positions, moved_at = now, time.monotonic()
-            elif time.monotonic() - moved_at > stall_timeout:
-                raise OnibusError(
-                    f"topic {topic} could not be read to its end: nothing came for {stall_timeout:g} s; "
-                    "check that every broker runs"
-                )
     finally:
         reader.close()
 

@@ -199,14 +199,14 @@ def test_a_budget_counts_a_log_that_was_created_anew_from_its_beginning(settings
     topic = TopicNames(settings.topic_prefix).annotations
     publish_annotations(settings, [annotation(text) for text in texts(0, 40)])
     budget = GroupBudget(settings, codec_for(settings), Limits(tokens=1_000_000), {SPEC_ID: SPEC}, "other")
-    budget.load()
+    budget.load(threading.Event())
     try:
         assert budget._spent.answers == 40
         create_anew(settings, topic)
         publish_annotations(settings, [annotation(text) for text in texts(0, 3)])
 
         def recounted() -> bool:
-            budget.follow()
+            budget.follow(threading.Event())
             return budget._spent.answers == 3
 
         wait_until(recounted, 60, "the new log's count")

@@ -1,0 +1,80 @@
+"""Reading a log from its beginning to its end: the loop under everything that loads a topic."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from kafka import KafkaConsumer, TopicPartition
+
+from infra.errors import OnibusError
+
+STALL_SECONDS = 60.0
+"""A log that gives nothing for so long before its end is not read any further."""
+_REPORT_SECONDS = 5.0
+_POSITION_MS = 1_000
+
+_log = logging.getLogger(__name__)
+
+
+class Progress(NamedTuple):
+    """Offsets passed so far, of all that were there at the start."""
+
+    passed: int
+    total: int
+
+
+def until_end(
+    consumer: KafkaConsumer,
+    partitions: Sequence[TopicPartition],
+    stopping: threading.Event | None = None,
+    stall_seconds: float = STALL_SECONDS,
+) -> Iterator[Progress]:
+    """Go to the beginning of ``partitions``, then yield before each poll of the caller, up to the end.
+
+    The end is where the log ended at the start. It is reached when ``position >= end offset`` holds on every
+    partition: positions, unlike records' offsets, get past compacted gaps and transaction markers. What takes
+    longer than five seconds is logged as it goes.
+
+    Args:
+        consumer: without a group.
+        stopping: ends it early.
+
+    Raises:
+        OnibusError: there was no progress for ``stall_seconds``.
+    """
+    consumer.assign(partitions)
+    consumer.seek_to_beginning(*partitions)
+    starts, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+    total = behind = sum(ends[partition] - starts[partition] for partition in partitions)
+    topics = ", ".join(sorted({partition.topic for partition in partitions}))
+    moved_at = reported_at = time.monotonic()
+    while stopping is None or not stopping.is_set():
+        was_behind, behind = behind, _behind(consumer, starts, ends)
+        now = time.monotonic()
+        if behind == 0:
+            return
+        if behind < was_behind:
+            moved_at = now
+        elif now - moved_at > stall_seconds:
+            raise OnibusError(
+                f"topic {topics} could not be read to its end, {behind:,} offsets away: nothing came for "
+                f"{stall_seconds:g} s; check that every broker runs and that no transaction is still open"
+            )
+        if now - reported_at > _REPORT_SECONDS:
+            reported_at = now
+            _log.info("reading %s: %s of %s offsets", topics, f"{total - behind:,}", f"{total:,}")
+        yield Progress(total - behind, total)
+
+
+def _behind(
+    consumer: KafkaConsumer, starts: dict[TopicPartition, int], ends: dict[TopicPartition, int]
+) -> int:
+    missing = 0
+    for partition, end in ends.items():
+        position = consumer.position(partition, timeout_ms=_POSITION_MS)
+        missing += max(0, end - (starts[partition] if position is None else int(position)))
+    return missing

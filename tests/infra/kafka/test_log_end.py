@@ -1,0 +1,78 @@
+"""A log is read to where it ended at the start, until told to stop, or until it gives nothing more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from consumers.annotator.budget import GroupBudget, Limits
+from consumers.annotator.caption_pool import CaptionPool
+from consumers.annotator.pool_reader import PoolFeed
+from infra.errors import OnibusError
+from infra.kafka import clients
+from infra.kafka.codecs import codec_for
+from infra.kafka.log_end import until_end
+from infra.kafka.topics import TopicNames
+from infra.settings import Settings
+from tests.consumers.annotating import publish
+from tests.consumers.reward_models.annotation_logs import SPEC, SPEC_ID, annotation, publish_annotations
+
+TEXTS = [f"caption {n}" for n in range(40)]
+
+
+@pytest.fixture
+def captions(settings: Settings) -> Iterator[tuple[KafkaConsumer, list[TopicPartition]]]:
+    publish(settings, TEXTS)
+    consumer = clients.consumer(settings, max_poll_records=1)
+    yield consumer, clients.partitions_of(consumer, TopicNames(settings.topic_prefix).captions)
+    consumer.close()
+
+
+def test_progress_goes_up_to_all_that_was_there(
+    captions: tuple[KafkaConsumer, list[TopicPartition]],
+) -> None:
+    consumer, partitions = captions
+    passed, texts = [], 0
+    for progress in until_end(consumer, partitions):
+        passed.append(progress.passed)
+        assert progress.total == len(TEXTS)
+        texts += sum(map(len, consumer.poll(timeout_ms=500).values()))
+    assert texts == len(TEXTS)
+    assert passed == sorted(passed)
+
+
+def test_a_log_that_gives_nothing_before_its_end_is_named_with_what_to_check(
+    captions: tuple[KafkaConsumer, list[TopicPartition]],
+) -> None:
+    with pytest.raises(
+        OnibusError, match=r"captions could not be read to its end, 40 offsets away: .* check that"
+    ):
+        for _ in until_end(*captions, stall_seconds=0.5):
+            pass  # nothing is polled
+
+
+def test_whoever_is_told_to_stop_reads_no_further(
+    captions: tuple[KafkaConsumer, list[TopicPartition]],
+) -> None:
+    stopping = threading.Event()
+    for progress in until_end(*captions, stopping):
+        assert progress.passed == 0
+        stopping.set()
+
+
+def test_an_annotator_that_stops_waits_for_neither_budget_nor_pool(settings: Settings) -> None:
+    publish(settings, TEXTS)
+    publish_annotations(settings, [annotation(TEXTS[0])])
+    stopping = threading.Event()
+    stopping.set()
+    pool = CaptionPool()
+    feed = PoolFeed(settings, codec_for(settings), pool)
+    feed.load(stopping)
+    feed.close()
+    budget = GroupBudget(settings, codec_for(settings), Limits(tokens=1_000), {SPEC_ID: SPEC}, "a1")
+    budget.load(stopping)
+    budget.close()
+    assert budget.line() == "0 of 1,000 tokens"
