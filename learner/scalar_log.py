@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import socket
 import time
 from collections.abc import Callable
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
@@ -28,39 +29,44 @@ class ScalarLog:
     def __init__(self, folder: str | Path, **_options: Any) -> None:
         self._folder = Path(folder)
         self._file = SideFile(f"TensorBoard's files in {folder}")
-        self._writer: EventsWriter | None = None
+        self._stream: BufferedWriter | None = None
         self._next_try = 0.0
 
     def add_scalar(self, tag: str, value: float, global_step: int | None = None) -> None:
         """Write one value; it is in the file after the next :meth:`flush` at the latest."""
-        if self._writer is None and time.monotonic() < self._next_try:
+        if self._stream is None and time.monotonic() < self._next_try:
             return
         event = Event(summary=scalar(tag, value), wall_time=time.time())
         if global_step is not None:
             event.step = int(global_step)
-        self._attempt(lambda: self._opened().write_event(event), buffered=True)
+        self._attempt(lambda: _append(self._opened(), event), buffered=True)
 
     def flush(self) -> None:
         """Have everything in the file."""
-        if self._writer is not None:
-            self._attempt(self._writer.flush)
+        if self._stream is not None:
+            self._attempt(self._stream.flush)
 
     def close(self) -> None:
         """Flush and close the file, if there is one."""
-        if self._writer is not None:
-            self._attempt(self._writer.close)
-            self._writer = None
+        if self._stream is not None:
+            self._attempt(self._stream.close)
+            self._stream = None
 
-    def _opened(self) -> EventsWriter:
-        if self._writer is None:
+    def _opened(self) -> BufferedWriter:
+        if self._stream is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._writer = EventsWriter(str(self._folder / "events"))
-        return self._writer
+            name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+            self._stream = (self._folder / name).open("wb")
+            _append(self._stream, Event(wall_time=time.time(), file_version="brain.Event:2"))
+        return self._stream
 
     def _attempt(self, work: Callable[[], object], buffered: bool = False) -> None:
         if not self._file.attempt(work, buffered=buffered):
             self._next_try = time.monotonic() + RETRY_SECONDS
-            writer, self._writer = self._writer, None
-            if writer is not None:
-                with contextlib.suppress(OSError):  # of what its buffer still held
-                    writer.close()
+            stream, self._stream = self._stream, None
+            if stream is not None:
+                stream.raw.close()  # without what its buffer still holds, which the disk does not take
+
+
+def _append(stream: BufferedWriter, event: Event) -> None:
+    RecordWriter(stream).write(event.SerializeToString())

@@ -56,7 +56,7 @@ class Membership:
         if isinstance(error, _REFUSED):
             return OnibusError(
                 f"the cluster does not let {self.name} annotate in group {self.group}: "
-                f"{type(error).__name__}: {error}; mend its ACLs or its group settings"
+                f"{type(error).__name__}: {error}; correct its ACLs or its group settings"
             )
         return None
 

@@ -108,8 +108,8 @@ def test_of_two_trainers_the_later_goes_on_and_the_earlier_ends_with_one_line(se
         with trainer_in_a_thread(settings) as later_errors:
             # The one way to see that the later one is up: it has fenced the earlier.
             for number in range(4, 40, 4):
+                made = len(updates(settings))  # before: a version of these may be there at once
                 publish_annotations(settings, [annotation(text) for text in TEXTS[number : number + 4]])
-                made = len(updates(settings))
                 wait_until(lambda made=made: len(updates(settings)) > made, 60, "another version")
                 if earlier_errors:
                     break

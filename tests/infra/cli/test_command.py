@@ -81,7 +81,7 @@ def test_every_locale_works(environment: dict[str, str], tmp_path: Path) -> None
     line = the_one_line(done)
     assert "größe-日本" in line or r"gr\xf6\xdfe" in line or r"-\u65e5\u672c" in line
     spec = tmp_path / "größe.toml"
-    with_mark = b"\xef\xbb\xbf" + (REPOSITORY / "consumers" / "specs" / "goals.toml").read_bytes()
+    with_mark = b"\xef\xbb\xbf" + (REPOSITORY / "consumers" / "specs" / "builtin" / "goals.toml").read_bytes()
     spec.write_bytes(with_mark)
     gone = ["--bootstrap-servers", f"127.0.0.1:{free_port()}"]
     answer = run_onibus("annotate", "--spec", spec, *gone, folder=tmp_path, environment=environment)
