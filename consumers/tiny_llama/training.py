@@ -37,7 +37,7 @@ class TrainingOptions:
     Attributes:
         steps: at most.
         warm_up, cool_down: steps in which the learning rate rises, and in which it falls to nothing.
-        learnt_loss: running mean of the loss below which it has come.
+        learnt_loss: running mean of each spec's loss below which it has come.
         width, layers: of the model; the width is a multiple of :data:`HEAD`. Ours is as small as it can be,
             and does not keep a server busy as real models do; a large one, learnt or not, does.
     """
@@ -57,17 +57,17 @@ class TrainingOptions:
 class _Schedule:
     """Share of the learning rate at each step; told of each step's loss."""
 
-    def __init__(self, options: TrainingOptions) -> None:
+    def __init__(self, options: TrainingOptions, specs: int) -> None:
         self._options = options
-        self._mean = 1.0
+        self._means = [1.0] * specs
         self._step = 0
         self.last = options.steps
         """The step that is the last one, as far as is known."""
 
-    def after(self, loss: float) -> None:
+    def after(self, which: int, loss: float) -> None:
         self._step += 1
-        self._mean += (loss - self._mean) / _LOSSES_AVERAGED
-        if self._mean < self._options.learnt_loss:
+        self._means[which] += (loss - self._means[which]) / _LOSSES_AVERAGED
+        if max(self._means) < self._options.learnt_loss:  # an easy spec says nothing of the others
             self.last = min(self.last, self._step + self._options.cool_down)
 
     def share(self) -> float:
@@ -117,7 +117,7 @@ class TinyLlama:
         optimizer = torch.optim.AdamW(
             groups, lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=options.weight_decay
         )
-        schedule = _Schedule(options)
+        schedule = _Schedule(options, len(self._exercises))
         self.model.train()
         began = time.monotonic()
         for step, (which, encoded) in enumerate(self._batches(rng), start=1):
@@ -128,7 +128,7 @@ class TinyLlama:
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             optimizer.step()
-            schedule.after(loss.item())
+            schedule.after(which, loss.item())
             if step % _REPORT_STEPS == 0 or step == schedule.last:
                 seconds = time.monotonic() - began
                 report(f"step {step} of {schedule.last} at most, loss {loss.item():.3f}, {seconds:.0f} s")
