@@ -147,10 +147,13 @@ def _how_it_ended(exit_code: int) -> str:
 
 def end_children() -> None:
     """Kill, by id, what is left of this process's children."""
-    children = psutil.Process().children(recursive=True)
+    # The tracker ends by itself when this process does, after it has freed shared memory.
+    children = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "resource_tracker" not in " ".join(_command_line(child))
+    ]
     for child in children:
-        if "resource_tracker" in " ".join(_command_line(child)):
-            continue  # ends by itself when this process does, after it has freed shared memory
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
     psutil.wait_procs(children, timeout=1.0)
