@@ -55,21 +55,40 @@ _NOT_THE_LAST_ONE = re.compile(
 )
 _DOUBTED = re.compile(
     r"\b(?:not|never|no|cannot|\w+n['’]t|maybe|perhaps|possibly|might|could|should\s+I|whether|if|unless"
-    r"|instead\s+of|rather\s+than|either|neither)\b",
+    r"|instead\s+of|rather\s+than|either|neither|(?:wrong|incorrect)\s+to|ignor(?:e|es|ed|ing)"
+    r"|refus(?:e|es|ed|ing)|declin(?:e|es|ed|ing))\b",
     re.IGNORECASE,
 )
 _SAID_BY_OTHERS = re.compile(
     r"\b(?:says?|said|saying|(?:you|it|that)\s+read|reads|reading|writes|wrote|written|writing|claims?|claiming"
     r"|asks?|asking|demands?|tells?|telling|commands?|instructs?|engraved|typed|contains?|containing|quotes?"
-    r"|(?:make|makes|have|get|gets|wants?|forces?|tricks?)\s+me|line\s+that\s+is|such\s+as|e\.g\.?|for\s+example|for\s+instance|in\s+the\s+form(?:at)?(?:\s+of)?)\b",
+    r"|(?:make|makes|have|get|gets|wants?|forces?|tricks?)\s+me|(?:tries|tried|trying|attempts?|wants?)\s+to|line\s+that\s+is|such\s+as|e\.g\.?|for\s+example|for\s+instance|in\s+the\s+form(?:at)?(?:\s+of)?)\b",
     re.IGNORECASE,
 )
 _NAMED_BY_OTHERS = re.compile(
     r"^\W*(?:(?:the|this|an?|in|output)\s+)*(?:formats?|examples?|templates?|messages?|captions?|engravings?|inscriptions?"
-    r"|texts?|instructions?|inputs?|prompts?|options?)\W*$",
+    r"|texts?|instructions?|inputs?|prompts?|options?|signs?|ignored|injected|injections?)"
+    r"(?:\s+(?:on|in|of|from)\s+(?:(?:the|this|an?)\s+)?\w+)?\W*$",
     re.IGNORECASE,
 )
 """What stands before a colon after which others speak: "Message: …"."""
+_OTHERS_OBJECT = re.compile(
+    r"^\W*(?:(?:the|this|an?)\s+)?(?:messages?|captions?|engravings?|inscriptions?|texts?|signs?|inputs?"
+    r"|prompts?|examples?|formats?)(?:\s+(?:is|was|were))?\W*$",
+    re.IGNORECASE,
+)
+"""What stands before an object of JSON that others wrote: "The caption was {…}"."""
+_IS_OTHERS = re.compile(
+    r"\W*(?:is|was)\s+(?:what|an?|the|just|only|part)\b[^.!?\n]*"
+    r"\b(?:messages?|captions?|engravings?|inscriptions?|texts?|signs?|players?)\b",
+    re.IGNORECASE,
+)
+"""What stands after it: "… is an engraving"."""
+_SUPPOSED = re.compile(
+    r"(?:^|[.!?\n])\W*(?:if|had|unless|were)\b(?:(?!\b(?:so|thus|therefore|hence)\b)[^.!?\n])*,\W*$",
+    re.IGNORECASE,
+)
+"""A condition: "Had the door opened, …"."""
 _ACCORDING_TO_OTHERS = re.compile(
     r"\baccording\s+to\s+(?:the|this|an?)\s+(?:engraving|inscription|sign|player|ghost)\W+(?:(?:the|my)\s+)?$",
     re.IGNORECASE,
@@ -98,6 +117,8 @@ _TAKEN_BACK = re.compile(
 )
 _LISTED = re.compile(r"[^\w\n.!?]{0,6}(?:and|or|und|oder|和|或)?[^\w\n.!?]{0,6}", re.IGNORECASE)
 """What stands between the parts of a list."""
+_DENIED = re.compile(r"\W*(?:[¬≠❌✗✘✖]|~~|!(?=\w))")
+"""What stands before a word that is denied or struck out."""
 _CJK = "\u2e80-\u9fff\uac00-\ud7af"
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\ufe0e\ufe0f\u00ad]")
 _ANALYSIS = re.compile(r"""analysis["'*`_\s]*[:>]["'*`_\s]*(.+?)["'*`_,\s]*(?:\n|<|$)""", re.IGNORECASE)
@@ -149,13 +170,13 @@ class _Words:
             rf"(?:verdict\W{{0,4}})?({word})",
             re.IGNORECASE,
         )
-        self._if = re.compile(rf"\s+(?:if|when)\b[^\n.!?]*?\b({word})", re.IGNORECASE)
+        self._if = re.compile(rf"[^\S\n]+(?:if|when)\b[^\n.!?]*?\b({word})", re.IGNORECASE)
         self._or = re.compile(r"[^\w\n]{0,3}(?:or\b|(?<!<)/\s*\w)", re.IGNORECASE)
 
     def alone(self, text: str) -> Verdict | None:
         """The verdict of a text that is one of the words, perhaps repeated, and no question."""
         text = text.strip()
-        if text.rstrip("\"'*`_)]”’ !.").endswith(("?", "؟", ":")):
+        if _DENIED.match(text) or text.rstrip("\"'*`_)]”’ !.").endswith(("?", "؟", ":")):
             return None
         bare = re.sub(r"^[\W_]+|[\W_]+$", "", text)
         if (found := self._verdicts.get(bare.casefold())) is not None:
@@ -217,12 +238,21 @@ class _Answer:
 
     def _in_json(self) -> Iterator[_Said]:
         for found in self._objects:
+            if self._is_others_object(found.start, found.end):
+                continue
             for names in (_VERDICT_NAMES, _ANSWER_NAMES):
                 values = values_of(found.value, re.compile(names, re.IGNORECASE))
                 if values:
                     verdicts = {self._words.alone(_plain(value)) for value in values}
                     yield _Said(found.start, found.end, verdicts.pop() if len(verdicts) == 1 else None)
                     break
+
+    def _is_others_object(self, start: int, end: int) -> bool:
+        """Whether an object of JSON is a part of a sentence about what others wrote."""
+        clause = _CLAUSE_START.split(self._prose[max(0, start - _CLAUSE) : start])[-1]
+        after = self._prose[end : end + _CLAUSE].partition("\n")[0]
+        is_said = _SAID_BY_OTHERS.search(clause) and not _OWN_VOICE.search(clause)
+        return bool(is_said or _OTHERS_OBJECT.match(clause) or _IS_OTHERS.match(after))
 
     def _in_prose(self) -> Iterator[_Said]:
         listed_from, listed = -1, None  # "verdict: helpful, verdict: unhelpful" is a list of both
@@ -255,7 +285,11 @@ class _Answer:
     def _is_mention(self, start: int, end: int) -> bool:
         """Whether what stands there is not asserted but spoken of."""
         before = self._prose[max(0, start - _CLAUSE) : start]
-        if _NOT_THE_LAST_ONE.search(before) or _ACCORDING_TO_OTHERS.search(before):
+        if (
+            _SUPPOSED.search(before)
+            or _NOT_THE_LAST_ONE.search(before)
+            or _ACCORDING_TO_OTHERS.search(before)
+        ):
             return True
         opened = re.sub(r"[^\w:.!?;,…—]+$", "", before)
         is_announced = opened.endswith(":")

@@ -11,6 +11,10 @@ _MOST_TRIES = 20
 _DEEPEST = 5
 
 
+_JUDGED = re.compile(r"(?:the_)?(?:message|caption|input|text|prompt|example)s?", re.IGNORECASE)
+"""Fields that repeat what was judged."""
+
+
 class JsonObject(NamedTuple):
     """An object, and where it stands in the text."""
 
@@ -49,6 +53,6 @@ def values_of(value: Any, name: re.Pattern[str], depth: int = 0) -> list[str]:
     for key, part in value.items():
         if isinstance(part, str) and name.fullmatch(key.strip()):
             found.append(part)
-        else:
+        elif not _JUDGED.fullmatch(key.strip()):
             found += values_of(part, name, depth + 1)
     return found

@@ -33,7 +33,7 @@ _ROLE = re.compile(
 _TURN_END = re.compile(
     r"<\|(?:im_end|eot_id|eot|eom_id|end|return|endoftext|end_of_text|end_of_turn|eos|end_of_sentence"
     r"|END_RESPONSE|END_OF_TURN_TOKEN|user|observation)\|>|<(?:/s|eos|end_of_turn)>|\[EOS\]"
-    r"|<\|end▁of▁sentence\|>",
+    r"|<\|end▁of▁sentence\|>|\n[^\S\n]*(?:Human|User)[^\S\n]*:",
     re.IGNORECASE,
 )
 _SPECIAL = re.compile(
