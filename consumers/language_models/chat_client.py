@@ -50,7 +50,7 @@ class ModelUnknownError(ChatError):
 
 
 class NotTakenError(ChatError):
-    """It does not take such a request: 400, 422."""
+    """It does not take such a request: 400, 422, 451."""
 
 
 class TooLargeError(ChatError):
@@ -68,6 +68,7 @@ _KINDS: Mapping[int, type[ChatError]] = {
     404: ModelUnknownError,
     _TOO_LARGE: TooLargeError,
     422: NotTakenError,
+    451: NotTakenError,
 }
 
 

@@ -121,6 +121,7 @@ def send(handler: BaseHTTPRequestHandler, body: bytes, length: int | None = None
         (408, MayPassError, "status 4xx"),
         (413, TooLargeError, "status 4xx"),
         (422, NotTakenError, "status 4xx"),
+        (451, NotTakenError, "status 4xx"),
         (429, MayPassError, "too many requests"),
         (500, MayPassError, "status 5xx"),
         (503, MayPassError, "status 5xx"),
