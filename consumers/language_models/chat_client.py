@@ -50,7 +50,7 @@ class ModelUnknownError(ChatError):
 
 
 class NotTakenError(ChatError):
-    """It does not take such a request: 400, 422, 451."""
+    """It does not take such a request: 400, 422, 451, and every other 4xx that is not named here."""
 
 
 class TooLargeError(ChatError):
@@ -62,13 +62,14 @@ class MayPassError(ChatError):
 
 
 _KINDS: Mapping[int, type[ChatError]] = {
-    400: NotTakenError,
     401: KeyRefusedError,
     403: KeyRefusedError,
     404: ModelUnknownError,
     _TOO_LARGE: TooLargeError,
-    422: NotTakenError,
-    451: NotTakenError,
+    408: MayPassError,  # request timeout
+    409: MayPassError,  # conflict
+    425: MayPassError,  # too early
+    429: MayPassError,  # too many requests
 }
 
 
@@ -209,7 +210,7 @@ def _failure(status: int, text: bytes, retry_after: str) -> ChatError:
         seconds = min(LONGEST_RETRY_AFTER_SECONDS, float(retry_after))
     except ValueError:  # a date, which nobody sends
         seconds = 0.0
-    kind = _KINDS.get(status, MayPassError)
+    kind = _KINDS.get(status, NotTakenError if 400 <= status < 500 else MayPassError)
     return kind(f"status {status}: {_readable(text)}", reason, seconds)
 
 

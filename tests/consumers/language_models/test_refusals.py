@@ -30,7 +30,7 @@ def test_a_caption_that_fails_again_and_again_while_others_succeed_is_given_up()
     assert "while others succeeded" in answer.given_up
 
 
-@pytest.mark.parametrize("status", [400, 413, 422, 451])
+@pytest.mark.parametrize("status", [400, 405, 413, 415, 422, 451])
 def test_a_prompt_that_the_server_refuses_is_given_up_at_once_and_others_are_not(status: int) -> None:
     def reply(request: dict[str, Any]) -> Reply:
         long = caption_in(request) == "long"
