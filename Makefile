@@ -24,7 +24,7 @@ help:
 	@echo "make test-integration  the other tests"
 	@echo "make test-vllm  of these the ones against a real vLLM server, which both set up (5 GB)"
 	@echo "make chaos      20,000 captions on three brokers, and everything that can go wrong; half an hour; ARGS="
-	@echo "make lint       ruff, mypy, import arrows"
+	@echo "make lint       ruff, mypy, import arrows and circles"
 	@echo "make bench      every figure in infra/docs/figures.md"
 	@echo "make vllm       vLLM's own environment, .venv-vllm; VLLM_BUILD=cpu or cuda chooses the build"
 	@echo "make lock       pin the newest dependencies that pyproject.toml allows"

@@ -55,7 +55,9 @@ MODEL_CIRCUIT_OPENED = Counter(
     "onibus_model_circuit_opened", "How often asking stopped because nothing was answered."
 )
 COST = Counter("onibus_cost_usd", "What answers cost, if prices were given, in US dollars.", ["spec"])
-TOKENS = Counter("onibus_tokens", "Tokens that the server counted.", ["spec", "direction"])
+TOKENS = Counter(
+    "onibus_tokens", "Tokens that the server counted, or estimates where it did not.", ["spec", "direction"]
+)
 LABEL_LATENCY = Histogram(
     "onibus_label_latency_seconds",
     "Seconds from observing a caption to committing its label.",
