@@ -1,0 +1,35 @@
+"""How long the machine itself stood still: what a test that measures waiting must not count as waiting."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_WATCH = """
+import mmap, struct, sys, time
+with open(sys.argv[1], "r+b") as file, mmap.mmap(file.fileno(), 8) as longest:
+    last, most = time.monotonic(), 0.0
+    while True:
+        time.sleep(0.005)
+        now = time.monotonic()
+        most = max(most, now - last)
+        longest[:] = struct.pack("d", most)
+        last = now
+"""
+
+
+@contextmanager
+def machine_pauses(folder: Path) -> Iterator[Callable[[], float]]:
+    """Says for how many seconds at most a process that only sleeps was kept from waking up."""
+    file = folder / "pauses"
+    file.write_bytes(bytes(8))
+    watcher = subprocess.Popen([sys.executable, "-c", _WATCH, str(file)])
+    try:
+        yield lambda: float(struct.unpack("d", file.read_bytes())[0])
+    finally:
+        watcher.kill()
+        watcher.wait()
