@@ -6,7 +6,7 @@ id and look at the log only once they have it. So whoever redrives twice, or twi
 error, sends nothing twice.
 
 An annotator that reads such a record has to see the withdrawal first, though it stands on another topic: see
-:data:`consumers.annotator.partition_readers.SENT_AGAIN`.
+:data:`onibus.consumers.annotator.partition_readers.SENT_AGAIN`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import numpy as np
 from kafka import KafkaProducer
 from kafka.errors import ProducerFencedError
 
-from consumers.annotator.batch import VALUE_LEFT_OUT
-from consumers.annotator.partition_readers import SENT_AGAIN
-from consumers.labels.table import VERDICTS, LabelTable
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import TransactionFailedError, give_up, within_patience
-from infra.settings import Settings
-from schemas import ids
-from schemas.codec import Codec, DecodeError
-from schemas.records import Annotation, CaptionObserved, CaptionOffset, DeadLetter, Origin, Verdict
+from onibus.consumers.annotator.batch import VALUE_LEFT_OUT
+from onibus.consumers.annotator.partition_readers import SENT_AGAIN
+from onibus.consumers.labels.table import VERDICTS, LabelTable
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transactions import TransactionFailedError, give_up, within_patience
+from onibus.infra.settings import Settings
+from onibus.schemas import ids
+from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.records import Annotation, CaptionObserved, CaptionOffset, DeadLetter, Origin, Verdict
 
 REDRIVE = "redrive"
 """Component of the marks: a letter of this component says of another letter that it was sent again."""

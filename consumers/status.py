@@ -12,18 +12,18 @@ import numpy as np
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from consumers.annotator.cost import Asked, Cost, Prices, Spending
-from consumers.dead_letters import entries
-from consumers.labels.table import LabelTable
-from consumers.specs.spec_file import read_specs
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.codecs import codec_for
-from infra.kafka.lag import lag_of
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas.codec import Codec, DecodeError
-from schemas.records import Annotation, AnnotationSpec, Origin, Record, RewardUpdate
+from onibus.consumers.annotator.cost import Asked, Cost, Prices, Spending
+from onibus.consumers.dead_letters import entries
+from onibus.consumers.labels.table import LabelTable
+from onibus.consumers.specs.spec_file import read_specs
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.lag import lag_of
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.records import Annotation, AnnotationSpec, Origin, Record, RewardUpdate
 
 R = TypeVar("R", bound=Record)
 

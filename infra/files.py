@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 P_HELPFUL_THRESHOLD = 0.5
 """Probability above which a classification model's judgement counts as helpful, unless another is given."""

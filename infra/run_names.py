@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 MOST_BYTES = 200
 """File systems take 255 for a name; suffixes need some."""

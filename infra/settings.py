@@ -17,7 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 SETTINGS_FILE = Path("onibus.toml")
 DEFAULT_PORT = 19092

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 TIME_HELP = "2026-11-23T12:00 (UTC), or 30m, 2h, 1d for so long ago"
 """How a time is written, for help texts."""

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import subprocess
-from importlib import metadata
 from pathlib import Path
+
+from onibus import __version__
 
 _GIT_SECONDS = 5.0
 
 
 def version() -> str:
     """The version, in a checkout with the commit: ``0.1.0 (commit 1a2b3c4d5e6f, changed)``."""
-    try:
-        number = metadata.version("onibus")
-    except metadata.PackageNotFoundError:
-        number = "not installed"
     commit = _git("rev-parse", "--short=12", "HEAD")
     if not commit:
-        return number
+        return __version__
     changed = ", changed" if _git("status", "--porcelain", "--untracked-files=no") else ""
-    return f"{number} (commit {commit}{changed})"
+    return f"{__version__} (commit {commit}{changed})"
 
 
 def _git(*arguments: str) -> str:

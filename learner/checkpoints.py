@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from infra.errors import OnibusError
-from infra.files import PART_SUFFIX, reason_of, write_whole
-from learner.options import LearnOptions
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import PART_SUFFIX, reason_of, write_whole
+from onibus.learner.options import LearnOptions
 
 CHECKPOINT_FOLDER = "checkpoint_p0"
 

@@ -26,9 +26,9 @@ import psutil
 import torch
 from signal_slot.signal_slot import EventLoopProcess
 
-from infra.errors import OnibusError
-from infra.files import reason_of
-from infra.process.parent_death import end_with_parent
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
+from onibus.infra.process.parent_death import end_with_parent
 
 _MOST_CHARACTERS = 1_000
 """Of a reason: far less than a pipe holds, so that writing it never blocks."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
 
-from learner.networks import LSTM_SIZE
-from learner.options import LearnOptions
-from learner.supervision import EPISODES_AVERAGED
+from onibus.learner.networks import LSTM_SIZE
+from onibus.learner.options import LearnOptions
+from onibus.learner.supervision import EPISODES_AVERAGED
 
 
 def configuration(options: LearnOptions, runs_dir: Path, session: int) -> Any:

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from infra.errors import OnibusError
-from infra.files import reason_of, write_whole
-from infra.reward_kinds import RewardKind, reward_kind
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of, write_whole
+from onibus.infra.reward_kinds import RewardKind, reward_kind
 
 OPTIONS_FILE = "options.json"
 
 
 Reward = Literal["retrieval", "classification", "ranking", "motif", "similarity", "none"]
-"""The names in :data:`infra.reward_kinds.REWARD_KINDS`."""
+"""The names in :data:`onibus.infra.reward_kinds.REWARD_KINDS`."""
 
 PAIRS = "-pairs"
 """Ends the name of a specification that compares two captions for the goal of another."""

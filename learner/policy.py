@@ -12,11 +12,11 @@ from sample_factory.algo.utils.context import global_model_factory
 from sample_factory.model.actor_critic import create_actor_critic
 from sample_factory.model.model_utils import get_rnn_size
 
-from infra.errors import OnibusError
-from learner.checkpoints import newest_checkpoint, options_in, read_checkpoint
-from learner.configuration import configuration
-from learner.networks import make_encoder
-from learner.options import LearnOptions, load_options
+from onibus.infra.errors import OnibusError
+from onibus.learner.checkpoints import newest_checkpoint, options_in, read_checkpoint
+from onibus.learner.configuration import configuration
+from onibus.learner.networks import make_encoder
+from onibus.learner.options import LearnOptions, load_options
 
 
 class CheckpointPolicy:

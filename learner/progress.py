@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psutil
 
-from infra.files import RowFile, SideFile, read_rows
-from infra.observability import metrics
-from learner.options import LearnOptions
-from learner.scalar_log import ScalarLog
-from learner.supervision import RunState
+from onibus.infra.files import RowFile, SideFile, read_rows
+from onibus.infra.observability import metrics
+from onibus.learner.options import LearnOptions
+from onibus.learner.scalar_log import ScalarLog
+from onibus.learner.supervision import RunState
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ What is worked around here, and why:
   last). Here the scalar is a float, temporary files are passed over, and failing to load is an error.
 * SIGTERM saved nothing and left five orphans. Here SIGTERM and SIGINT stop the run as its end would, every
   child ends when its parent is gone, and what has not stopped after a grace period is killed by id.
-* A killed worker went unnoticed, and one that raised stayed alive: see :mod:`learner.child_processes`.
+* A killed worker went unnoticed, and one that raised stayed alive: see :mod:`onibus.learner.child_processes`.
 * On a full disk the writers of summaries died, and the main process waited for them: see
-  :mod:`learner.scalar_log`. Checkpoints that cannot be written ended the run.
+  :mod:`onibus.learner.scalar_log`. Checkpoints that cannot be written ended the run.
 * ``train_for_seconds`` is ignored upstream; a timer here keeps it.
 * ``with_vtrace`` crashed at the first summary, which reads advantages that V-trace does not set.
 * The environment's shapes were asked of a child process; if that failed, the parent waited for ever.
@@ -45,20 +45,20 @@ from sample_factory.envs.env_utils import TrainingInfoInterface
 from sample_factory.utils.utils import log as sample_factory_log
 from signal_slot.signal_slot import Timer
 
-from infra.errors import OnibusError
-from infra.files import SideFile
-from infra.process.logs import set_up_logging
-from infra.settings import load_settings
-from learner.checkpoints import newest_checkpoint, read_checkpoint, write_checkpoint
-from learner.child_processes import QuietAboutExceptions, WatchedProcess, explain, is_expected
-from learner.configuration import configuration
-from learner.networks import make_encoder
-from learner.options import LearnOptions
-from learner.rewards.source import RewardSource
-from learner.scalar_log import ScalarLog
-from learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, Supervisor
-from producers.nethack.environment import NetHackEnvironment
-from producers.publishing.caption_publisher import process_bus
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import SideFile
+from onibus.infra.process.logs import set_up_logging
+from onibus.infra.settings import load_settings
+from onibus.learner.checkpoints import newest_checkpoint, read_checkpoint, write_checkpoint
+from onibus.learner.child_processes import QuietAboutExceptions, WatchedProcess, explain, is_expected
+from onibus.learner.configuration import configuration
+from onibus.learner.networks import make_encoder
+from onibus.learner.options import LearnOptions
+from onibus.learner.rewards.source import RewardSource
+from onibus.learner.scalar_log import ScalarLog
+from onibus.learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, Supervisor
+from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.publishing.caption_publisher import process_bus
 
 log = logging.getLogger(__name__)
 # In each process, since children import this module when they start: what a user cannot act on stays away.

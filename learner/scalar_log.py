@@ -13,7 +13,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
-from infra.files import SideFile
+from onibus.infra.files import SideFile
 
 RETRY_SECONDS = 60.0
 """After a failed write scalars are left out for so long; then a new file is begun."""

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from learner.child_processes import WatchedProcess, end_children
-from learner.options import LearnOptions
+from onibus.learner.child_processes import WatchedProcess, end_children
+from onibus.learner.options import LearnOptions
 
 log = logging.getLogger(__name__)
 

@@ -7,20 +7,20 @@ import math
 import os
 from pathlib import Path
 
-from infra.errors import OnibusError
-from infra.files import read_state, reason_of, write_whole
-from infra.kafka.topic_admin import require_topics
-from infra.observability.metrics import expose
-from infra.process.shutdown import stop_event
-from infra.settings import Settings, environment_of
-from learner.checkpoints import newest_checkpoint, options_in, read_checkpoint, remove_parts
-from learner.options import OPTIONS_FILE, LearnOptions, load_options, save_options
-from learner.progress import Progress
-from learner.rewards.frozen import check_judges
-from learner.run_files.parts import record_parts
-from learner.run_files.run_lock import only_learner_of
-from learner.sample_factory import run_experiment
-from producers.nethack.tasks import make_task
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import read_state, reason_of, write_whole
+from onibus.infra.kafka.topic_admin import require_topics
+from onibus.infra.observability.metrics import expose
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.settings import Settings, environment_of
+from onibus.learner.checkpoints import newest_checkpoint, options_in, read_checkpoint, remove_parts
+from onibus.learner.options import OPTIONS_FILE, LearnOptions, load_options, save_options
+from onibus.learner.progress import Progress
+from onibus.learner.rewards.frozen import check_judges
+from onibus.learner.run_files.parts import record_parts
+from onibus.learner.run_files.run_lock import only_learner_of
+from onibus.learner.sample_factory import run_experiment
+from onibus.producers.nethack.tasks import make_task
 
 log = logging.getLogger(__name__)
 

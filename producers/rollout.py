@@ -19,16 +19,21 @@ import numpy as np
 from kafka.errors import KafkaError
 from numpy.typing import NDArray
 
-from infra.errors import OnibusError
-from infra.kafka.clients import explained
-from infra.kafka.topic_admin import require_topics
-from infra.process.logs import set_up_logging
-from infra.process.parent_death import end_with_parent
-from infra.settings import Settings
-from producers.nethack.environment import NetHackEnvironment
-from producers.nethack.tasks import check_task
-from producers.publishing.caption_publisher import CLOSE_SECONDS, FLUSH_SECONDS, RolloutBus, process_bus
-from producers.publishing.kafka_sender import STOP_GRACE_SECONDS
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import explained
+from onibus.infra.kafka.topic_admin import require_topics
+from onibus.infra.process.logs import set_up_logging
+from onibus.infra.process.parent_death import end_with_parent
+from onibus.infra.settings import Settings
+from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.nethack.tasks import check_task
+from onibus.producers.publishing.caption_publisher import (
+    CLOSE_SECONDS,
+    FLUSH_SECONDS,
+    RolloutBus,
+    process_bus,
+)
+from onibus.producers.publishing.kafka_sender import STOP_GRACE_SECONDS
 
 _log = logging.getLogger("onibus.rollout")
 

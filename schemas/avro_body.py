@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from schemas.assembling import assembler
-from schemas.errors import DecodeError
-from schemas.records import (
+from onibus.schemas.assembling import assembler
+from onibus.schemas.errors import DecodeError
+from onibus.schemas.records import (
     Annotation,
     AnnotationSpec,
     CaptionObserved,
@@ -126,7 +126,7 @@ class RecordBody:
 
 def schema_document(record_type: type[Record]) -> Document:
     """The current ``.avsc`` of a record type, logical types and docs included."""
-    source = files("schemas") / "avro" / f"{SCHEMA_FILES[record_type]}.avsc"
+    source = files("onibus.schemas") / "avro" / f"{SCHEMA_FILES[record_type]}.avsc"
     document: dict[str, Any] = json.loads(source.read_text())
     return document
 
@@ -137,7 +137,7 @@ def archived_documents() -> list[Document]:
     Before a schema changes, the file as it is goes there (``label.1.avsc``), so that what was written
     with it stays readable; a newer version may be laid there too, for readers that lag behind.
     """
-    folder = files("schemas") / "avro" / "archive"
+    folder = files("onibus.schemas") / "avro" / "archive"
     if not folder.is_dir():
         return []
     return [json.loads(f.read_text()) for f in folder.iterdir() if f.name.endswith(".avsc")]

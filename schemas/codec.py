@@ -4,7 +4,7 @@ The usual form is Avro's single-object encoding (Avro specification 1.12, "Singl
 marker bytes (C3 01), the 8-byte CRC-64-AVRO fingerprint of the schema the value was written with, and
 the Avro body. A reader therefore always knows the writer's schema: the current one, or another one kept
 in ``schemas/avro/archive``, resolved to the current by Avro's rules. The other form, with a schema
-registry, is ``infra.kafka.schema_registry``; ``infra.kafka.codecs`` chooses one by the settings.
+registry, is ``onibus.infra.kafka.schema_registry``; ``onibus.infra.kafka.codecs`` chooses by the settings.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
-from schemas.avro_body import (
+from onibus.schemas.avro_body import (
     SCHEMA_FILES,
     Document,
     RecordBody,
@@ -21,8 +21,8 @@ from schemas.avro_body import (
     schema_document,
     schema_fingerprint,
 )
-from schemas.errors import DecodeError, RegistryError
-from schemas.records import Record
+from onibus.schemas.errors import DecodeError, RegistryError
+from onibus.schemas.records import Record
 
 __all__ = [
     "HEADER_BYTES",

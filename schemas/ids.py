@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from hashlib import blake2b
 
-from schemas.records import AnnotationSpec, EpisodeFinished
+from onibus.schemas.records import AnnotationSpec, EpisodeFinished
 
 CAPTION_ID_BYTES = 16
 SUBJECT_ID_BYTES = 16

@@ -2,7 +2,7 @@
 
 Field names and meanings are those of the ``.avsc`` files, which document each field; a test keeps the
 two in step. Times are integers: microseconds since the epoch, UTC. Ids are ``bytes`` of fixed size
-(see :mod:`schemas.ids`). Records are frozen: a record that was read is a fact.
+(see :mod:`onibus.schemas.ids`). Records are frozen: a record that was read is a fact.
 """
 
 from __future__ import annotations

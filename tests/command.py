@@ -22,7 +22,7 @@ def run_onibus(
 
     Its clock is ``under_clock`` seconds ahead.
     """
-    program = "tests.chaos.another_clock" if under_clock else "infra.cli"
+    program = "tests.chaos.another_clock" if under_clock else "onibus"
     clean = {n: v for n, v in os.environ.items() if not n.startswith("ONIBUS_") or n == "ONIBUS_CACHE_DIR"}
     ours = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "CLOCK_SECONDS": str(under_clock)}
     return subprocess.run(

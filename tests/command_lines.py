@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from infra.cli.main import application
+from onibus.infra.cli.main import application
 
 
 @cache

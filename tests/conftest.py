@@ -11,11 +11,11 @@ import hypothesis
 import pytest
 from playwright.sync_api import Browser
 
-from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
-from infra.kafka.clients import admin
-from infra.kafka.topic_admin import create_topics
-from infra.settings import Settings, load_settings
-from producers.publishing.caption_publisher import close_process_buses
+from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
+from onibus.infra.kafka.clients import admin
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.settings import Settings, load_settings
+from onibus.producers.publishing.caption_publisher import close_process_buses
 from tests.browser import headless_browser
 from tests.ports import free_port
 

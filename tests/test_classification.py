@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from infra.settings import Settings
-from learner.run_files.caption_tally import CaptionTally
-from schemas.ids import caption_id, lookup_id
+from onibus.infra.settings import Settings
+from onibus.learner.run_files.caption_tally import CaptionTally
+from onibus.schemas.ids import caption_id, lookup_id
 from tests.consumers.reward_models.annotation_logs import (
     HELPFUL_TEXTS,
     MODEL,

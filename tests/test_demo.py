@@ -31,7 +31,7 @@ class RunningDemo:
     def __init__(self, folder: Path, port: int, run: str, *more: str, terminal: int | None = None) -> None:
         self.output = folder / f"{run}.out"
         self.folder, self.run = folder, run
-        command = [sys.executable, "-m", "infra.cli", "demo", "--minutes", "10", "--run", run]
+        command = [sys.executable, "-m", "onibus", "demo", "--minutes", "10", "--run", run]
         if terminal is not None:  # which is the demo's own, as in a window: setsid makes it so
             command = ["setsid", "--ctty", *command]
         with self.output.open("wb") as out:

@@ -12,10 +12,11 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from infra.observability import metrics
-from infra.reward_kinds import REWARD_KINDS
-from infra.settings import Settings
-from learner.options import make_options
+import onibus
+from onibus.infra.observability import metrics
+from onibus.infra.reward_kinds import REWARD_KINDS
+from onibus.infra.settings import Settings
+from onibus.learner.options import make_options
 from tests.command_lines import complaint, onibus_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,7 +118,7 @@ def test_the_readme_lists_every_page() -> None:
 
 @every_page()
 def test_every_path_that_is_named_exists(page: Path) -> None:
-    """Modules and folders: ``infra/kafka/topics.py``, ``infra/kafka/`` or ``infra.kafka.topics``."""
+    """Modules and folders: ``infra/kafka/topics.py``, ``infra/kafka/`` or ``onibus.infra.kafka.topics``."""
     if page.name == "changelog.md":  # it names old places, too
         return
     named = [name for name in code(page.read_text()) if _MODULE.fullmatch(name)]
@@ -126,9 +127,9 @@ def test_every_path_that_is_named_exists(page: Path) -> None:
 
 def test_a_path_that_is_gone_would_be_found() -> None:
     assert is_there("infra/kafka/topics.py")
-    assert is_there("infra.kafka.topics")
+    assert is_there("onibus.infra.kafka.topics")
     assert not is_there("infra/kafka/gone.py")
-    assert not is_there("infra.kafka.gone")
+    assert not is_there("onibus.infra.kafka.gone")
 
 
 def test_every_package_is_in_the_architecture_page() -> None:
@@ -188,7 +189,7 @@ def test_the_readme_says_which_rewards_need_annotators_and_a_trainer() -> None:
 def test_the_layers_of_the_architecture_page_are_those_that_are_checked() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = {
-        contract.get("containers", ["the top level"])[0]: re.findall(r"\w+", " ".join(contract["layers"]))
+        contract["containers"][0].removeprefix("onibus."): re.findall(r"\w+", " ".join(contract["layers"]))
         for contract in contracts
         if contract["type"] == "layers"
     }
@@ -201,7 +202,7 @@ def test_the_layers_of_the_architecture_page_are_those_that_are_checked() -> Non
 def test_the_citation_is_of_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert (citation["title"], citation["version"]) == (project["name"], project["version"])
+    assert (citation["title"], citation["version"]) == (project["name"], onibus.__version__)
     assert citation["license"] == project["license"]
 
 
@@ -263,6 +264,6 @@ def _toml(value: object) -> str:
 def is_there(name: str) -> bool:
     """Whether a path or a dotted name of ours is a file or a folder of the repository."""
     if "/" not in name and not name.endswith(".py"):
-        name = name.replace(".", "/")
+        name = name.removeprefix("onibus.").replace(".", "/")
     path = ROOT / name
     return path.exists() or path.with_suffix(".py").exists()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
-from infra.kafka.acl_admin import add_user, grant
-from infra.kafka.roles import role_of
-from infra.kafka.topic_admin import create_topics
-from infra.process.supervisor import Component
-from infra.settings import Settings, environment_of, load_settings
-from learner.progress import read_history
+from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
+from onibus.infra.kafka.acl_admin import add_user, grant
+from onibus.infra.kafka.roles import role_of
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.process.supervisor import Component
+from onibus.infra.settings import Settings, environment_of, load_settings
+from onibus.learner.progress import read_history
 from tests.consumers.replay.running import onibus, refusal
 from tests.learner.runs import descendants, start_learner, wait_ready
 from tests.ports import free_port

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from consumers.replay.judges import load_model
-from infra.errors import OnibusError
-from infra.process.supervisor import Component
-from infra.settings import Settings, environment_of
-from learner.options import SpecShare, make_options
-from learner.rewards.frozen import check_judges
-from learner.run_files.caption_tally import CaptionTally
-from learner.run_files.scored_captions import kept_scores
+from onibus.consumers.replay.judges import load_model
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.supervisor import Component
+from onibus.infra.settings import Settings, environment_of
+from onibus.learner.options import SpecShare, make_options
+from onibus.learner.rewards.frozen import check_judges
+from onibus.learner.run_files.caption_tally import CaptionTally
+from onibus.learner.run_files.scored_captions import kept_scores
 from tests.consumers.reward_models.annotation_logs import HELPFUL_TEXTS, updates
 from tests.learner.runs import checkpoint_of, learn_to_the_end, start_learner, stop, wait_ready
 from tests.test_classification import KEYS, LOCKED, LOCKED_TEXT

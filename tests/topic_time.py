@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from infra.kafka.clients import admin
-from infra.kafka.topic_admin import check_topics
-from infra.settings import Settings
+from onibus.infra.kafka.clients import admin
+from onibus.infra.kafka.topic_admin import check_topics
+from onibus.infra.settings import Settings
 from tests.waiting import wait_until
 
 

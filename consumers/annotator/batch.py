@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from consumers.annotator.pending import PendingCaption
-from consumers.language_models.base import Answer, Attempt
-from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import OutgoingRecord
-from schemas import ids
-from schemas.codec import Codec
-from schemas.records import (
+from onibus.consumers.annotator.pending import PendingCaption
+from onibus.consumers.language_models.base import Answer, Attempt
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transactions import OutgoingRecord
+from onibus.schemas import ids
+from onibus.schemas.codec import Codec
+from onibus.schemas.records import (
     Annotation,
     AnnotationSpec,
     CaptionOffset,
@@ -53,7 +53,7 @@ class Batch:
 
     Attributes:
         offsets: by partition of ``captions``, the next one to read.
-        marks: by partition, the last record read there (see :mod:`consumers.annotator.caption_marks`).
+        marks: by partition, the last record read there (see :mod:`onibus.consumers.annotator.caption_marks`).
         captions: whose labels are in it; they are owed until it is committed.
         assignments: by partition, the ownership in which it was put together.
     """

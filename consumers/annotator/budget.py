@@ -20,15 +20,15 @@ from dataclasses import dataclass, field
 
 from kafka import KafkaConsumer
 
-from consumers.annotator.batch import Batch
-from consumers.annotator.cost import Cost, Prices, Spending
-from consumers.language_models.ask_until_readable import READABLE_TRIES
-from infra.kafka import clients
-from infra.kafka.log_end import until_end
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas.codec import Codec, DecodeError
-from schemas.records import Annotation, AnnotationSpec, Kind
+from onibus.consumers.annotator.batch import Batch
+from onibus.consumers.annotator.cost import Cost, Prices, Spending
+from onibus.consumers.language_models.ask_until_readable import READABLE_TRIES
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.log_end import until_end
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.records import Annotation, AnnotationSpec, Kind
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import OffsetAndMetadata
 
-from infra.kafka import clients
-from infra.settings import Settings
+from onibus.infra.kafka import clients
+from onibus.infra.settings import Settings
 
 _KEY_BYTES = 8
 _CHECK_SECONDS = 1.0

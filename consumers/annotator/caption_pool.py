@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.ids import lookup_id, pair_id
+from onibus.schemas.ids import lookup_id, pair_id
 
 LONGEST_PARTNER = 2_000
 """Bytes of a caption record; a longer one is compared with others, but no other with it."""

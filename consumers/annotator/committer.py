@@ -10,10 +10,10 @@ from typing import NamedTuple
 from kafka import TopicPartition
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from consumers.annotator.batch import Batch
-from consumers.annotator.core import Annotator
-from consumers.annotator.pacing import Pacing
-from infra.kafka.transactions import InThread, TransactionWriter
+from onibus.consumers.annotator.batch import Batch
+from onibus.consumers.annotator.core import Annotator
+from onibus.consumers.annotator.pacing import Pacing
+from onibus.infra.kafka.transactions import InThread, TransactionWriter
 
 _CAPTIONS_PER_TRANSACTION = 1_000
 _OFFSETS_EVERY_SECONDS = 1.0

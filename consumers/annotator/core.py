@@ -16,16 +16,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable
-from consumers.annotator.caption_marks import Mark
-from consumers.annotator.caption_pool import CaptionPool
-from consumers.annotator.pending import OwedRange, Pending, PendingCaption
-from consumers.labels.table import NO_LABEL, LabelTable, lookup_ids
-from consumers.language_models.base import Answer, Question
-from infra.kafka.topics import TopicNames
-from schemas import ids
-from schemas.codec import Codec, DecodeError
-from schemas.records import (
+from onibus.consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable
+from onibus.consumers.annotator.caption_marks import Mark
+from onibus.consumers.annotator.caption_pool import CaptionPool
+from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
+from onibus.consumers.labels.table import NO_LABEL, LabelTable, lookup_ids
+from onibus.consumers.language_models.base import Answer, Question
+from onibus.infra.kafka.topics import TopicNames
+from onibus.schemas import ids
+from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.records import (
     AnnotationSpec,
     CaptionObserved,
     CaptionOffset,
@@ -392,6 +392,6 @@ def _ticket(answer: Answer) -> _Ticket:
 
 
 def _subjects(caption_ids: Sequence[bytes | None]) -> NDArray[np.int64]:
-    """Look-up ids of caption ids of 16 bytes: int64 (n,); as :func:`schemas.ids.lookup_id`, all at once."""
+    """Look-up ids of caption ids of 16 bytes: int64 (n,); as :func:`onibus.schemas.ids.lookup_id`."""
     words = np.frombuffer(b"".join(caption_ids), "<i8")  # type: ignore[arg-type]
     return lookup_ids(words[::2])

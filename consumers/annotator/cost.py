@@ -7,9 +7,9 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from consumers.specs.answer_format import AnswerFormat
-from consumers.specs.answer_parsing import read_answer
-from schemas.records import Annotation, AnnotationSpec, Origin, Verdict
+from onibus.consumers.specs.answer_format import AnswerFormat
+from onibus.consumers.specs.answer_parsing import read_answer
+from onibus.schemas.records import Annotation, AnnotationSpec, Origin, Verdict
 
 _MILLION = 1_000_000
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from consumers.annotator.batch import Batch
-from consumers.annotator.cost import Cost, Prices
-from consumers.language_models.base import Answer
-from infra.observability import metrics
-from schemas.records import AnnotationSpec, Verdict
+from onibus.consumers.annotator.batch import Batch
+from onibus.consumers.annotator.cost import Cost, Prices
+from onibus.consumers.language_models.base import Answer
+from onibus.infra.observability import metrics
+from onibus.schemas.records import AnnotationSpec, Verdict
 
 
 @dataclass(slots=True)

@@ -22,14 +22,14 @@ from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 
-from consumers.annotator.caption_marks import MarkCheck
-from consumers.annotator.partition_readers import SENT_AGAIN, LabelFeed
-from consumers.labels.table import LabelTable
-from infra.kafka import clients
-from infra.kafka.patches import MendedAssignor, report_lost
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas.codec import Codec
+from onibus.consumers.annotator.caption_marks import MarkCheck
+from onibus.consumers.annotator.partition_readers import SENT_AGAIN, LabelFeed
+from onibus.consumers.labels.table import LabelTable
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.patches import MendedAssignor, report_lost
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import Codec
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The process around :class:`~consumers.annotator.core.Annotator`: consumer group, asking, writing.
+"""The process around :class:`~onibus.consumers.annotator.core.Annotator`: consumer group, asking, writing.
 
 One thread polls and decides; the language model is asked in another, and a transaction runs in a third. So
 the next questions are on the wire while the last answers are being committed, and polling goes on however
@@ -21,30 +21,30 @@ from functools import partial
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, ProducerFencedError
 
-from consumers.annotator.budget import GroupBudget, Limits
-from consumers.annotator.caption_pool import CaptionPool
-from consumers.annotator.committer import BatchWriting
-from consumers.annotator.core import COMPARISONS, Annotator
-from consumers.annotator.counters import Counts, Summary
-from consumers.annotator.group_member import GroupMember
-from consumers.annotator.membership import Membership
-from consumers.annotator.model_thread import Asking
-from consumers.annotator.partition_readers import CaptionLog, columns
-from consumers.annotator.pending import Pending
-from consumers.annotator.pool_reader import PoolFeed
-from consumers.language_models.base import LanguageModel, ModelRefusedError
-from infra.errors import OnibusError
-from infra.kafka.clock import explained
-from infra.kafka.codecs import codec_for
-from infra.kafka.reachability import UnreachableError
-from infra.kafka.record_limits import largest_values
-from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import TransactionFailedError, TransactionWriter
-from infra.kafka.transient import raise_unless_transient
-from infra.observability import metrics
-from infra.settings import Settings
-from schemas.codec import RegistryError
-from schemas.records import AnnotationSpec, Kind
+from onibus.consumers.annotator.budget import GroupBudget, Limits
+from onibus.consumers.annotator.caption_pool import CaptionPool
+from onibus.consumers.annotator.committer import BatchWriting
+from onibus.consumers.annotator.core import COMPARISONS, Annotator
+from onibus.consumers.annotator.counters import Counts, Summary
+from onibus.consumers.annotator.group_member import GroupMember
+from onibus.consumers.annotator.membership import Membership
+from onibus.consumers.annotator.model_thread import Asking
+from onibus.consumers.annotator.partition_readers import CaptionLog, columns
+from onibus.consumers.annotator.pending import Pending
+from onibus.consumers.annotator.pool_reader import PoolFeed
+from onibus.consumers.language_models.base import LanguageModel, ModelRefusedError
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clock import explained
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.reachability import UnreachableError
+from onibus.infra.kafka.record_limits import largest_values
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transactions import TransactionFailedError, TransactionWriter
+from onibus.infra.kafka.transient import raise_unless_transient
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import RegistryError
+from onibus.schemas.records import AnnotationSpec, Kind
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class AnnotatorProcess:
         specs: what to ask, by spec id; published already.
         pending: the stack to use, if not one of the usual size.
         limits: what the group may spend; none, if not given.
-        on_step: see :class:`~infra.kafka.transactions.TransactionWriter`.
+        on_step: see :class:`~onibus.infra.kafka.transactions.TransactionWriter`.
     """
 
     def __init__(
@@ -305,8 +305,8 @@ class AnnotatorProcess:
     def _finish(self, stopping: threading.Event, partitions: Collection[int]) -> None:
         """Write what is paid for of partitions that go to others, also what is answered soon.
 
-        Called within a poll (see :class:`~consumers.annotator.group_member.GroupMember`). What fails here is
-        seen to after it: the answers are kept, and so is the failed transaction, or the model's refusal.
+        Called within a poll (see :class:`~onibus.consumers.annotator.group_member.GroupMember`). What fails
+        here is dealt with after it: the answers are kept, and so is the failed transaction or the refusal.
         """
         patience = self._membership.session_timeout_ms / 1000 / 4
 

@@ -16,7 +16,7 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 _REFUSED = (
     ClusterAuthorizationFailedError,

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable
 from concurrent import futures
 
-from consumers.language_models.base import Answer, LanguageModel, Question
+from onibus.consumers.language_models.base import Answer, LanguageModel, Question
 
 _LOOK_SECONDS = 0.1
 

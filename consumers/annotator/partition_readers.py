@@ -10,13 +10,13 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaTimeoutError
 
-from consumers.annotator.pending import OwedRange
-from consumers.labels.table import LabelTable
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.observability import metrics
-from infra.settings import Settings
-from schemas.codec import Codec
+from onibus.consumers.annotator.pending import OwedRange
+from onibus.consumers.labels.table import LabelTable
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import Codec
 
 SENT_AGAIN = "onibus-sent-again"
 """Header of a caption whose label was withdrawn so that it is judged again. They stand on different topics:
@@ -74,7 +74,7 @@ class LabelFeed:
                 self._unreadable += [records[place] for place in table.unreadable(keys, values)[:room]]
 
     def take_lost(self) -> set[TopicPartition]:
-        """See :meth:`infra.kafka.patches.MendedConsumer.take_lost`."""
+        """See :meth:`onibus.infra.kafka.patches.MendedConsumer.take_lost`."""
         lost: set[TopicPartition] = self._consumer.take_lost()
         return lost
 

@@ -1,4 +1,4 @@
-"""Fills a :class:`~consumers.annotator.caption_pool.CaptionPool` from all partitions of ``captions``."""
+"""Fills a :class:`~onibus.consumers.annotator.caption_pool.CaptionPool` from the topic ``captions``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
 
-from consumers.annotator.caption_pool import LONGEST_PARTNER, CaptionPool, Partner
-from infra.kafka import clients
-from infra.kafka.log_end import until_end
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas.codec import Codec, DecodeError
-from schemas.ids import CAPTION_ID_BYTES, caption_id
-from schemas.records import CaptionObserved
+from onibus.consumers.annotator.caption_pool import LONGEST_PARTNER, CaptionPool, Partner
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.log_end import until_end
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.ids import CAPTION_ID_BYTES, caption_id
+from onibus.schemas.records import CaptionObserved
 
 _RECORDS_PER_POLL = 5_000
 _EVERY_SECONDS = 0.1

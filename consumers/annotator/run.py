@@ -9,24 +9,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from consumers.annotator.budget import Limits
-from consumers.annotator.core import COMPARISONS
-from consumers.annotator.cost import Prices
-from consumers.annotator.loop import AnnotatorProcess
-from consumers.annotator.membership import Membership
-from consumers.language_models.base import LanguageModel
-from consumers.language_models.rules import RulesModel
-from consumers.specs.prompts import Prompt
-from consumers.specs.spec_file import SpecFile, load_spec_file, publish_specs
-from infra.errors import OnibusError
-from infra.kafka.topic_admin import require_topics
-from infra.observability import metrics
-from infra.process.logs import set_up_logging
-from infra.process.shutdown import stop_event
-from infra.settings import Settings
-from infra.vllm.model_folder import is_folder, model_folder, revision_of
-from schemas import ids
-from schemas.records import AnnotationSpec, Origin
+from onibus.consumers.annotator.budget import Limits
+from onibus.consumers.annotator.core import COMPARISONS
+from onibus.consumers.annotator.cost import Prices
+from onibus.consumers.annotator.loop import AnnotatorProcess
+from onibus.consumers.annotator.membership import Membership
+from onibus.consumers.language_models.base import LanguageModel
+from onibus.consumers.language_models.rules import RulesModel
+from onibus.consumers.specs.prompts import Prompt
+from onibus.consumers.specs.spec_file import SpecFile, load_spec_file, publish_specs
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.topic_admin import require_topics
+from onibus.infra.observability import metrics
+from onibus.infra.process.logs import set_up_logging
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.settings import Settings
+from onibus.infra.vllm.model_folder import is_folder, model_folder, revision_of
+from onibus.schemas import ids
+from onibus.schemas.records import AnnotationSpec, Origin
 
 _log = logging.getLogger(__name__)
 
@@ -158,11 +158,11 @@ def language_model(
     if options.llm == "rules":
         return RulesModel({ids.spec_id(file.for_rules()): file.rules for file in files if file.rules})
     if options.llm == "vllm":
-        from consumers.language_models.vllm import VllmModel  # in an environment of its own: make vllm
+        from onibus.consumers.language_models.vllm import VllmModel  # in an environment of its own: make vllm
 
         assert options.model is not None  # the specs could not have been made without
         return VllmModel(specs, options.model, options.concurrency, options.model_revision)
-    from consumers.language_models.openai import OpenAIModel, api_key  # the client library is an extra
+    from onibus.consumers.language_models.openai import OpenAIModel, api_key  # the client library is an extra
 
     if options.base_url is None:
         raise OnibusError("--llm openai needs --base-url, for example http://127.0.0.1:8000/v1")

@@ -17,14 +17,14 @@ from multiprocessing.context import SpawnProcess
 
 from kafka.errors import KafkaError
 
-from consumers.annotator.run import AnnotateOptions, run
-from infra.errors import OnibusError
-from infra.kafka.clients import explained
-from infra.process.logs import set_up_logging
-from infra.process.parent_death import end_with_parent
-from infra.process.shutdown import stop_event
-from infra.process.terminal import echo
-from infra.settings import Settings
+from onibus.consumers.annotator.run import AnnotateOptions, run
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import explained
+from onibus.infra.process.logs import set_up_logging
+from onibus.infra.process.parent_death import end_with_parent
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.process.terminal import echo
+from onibus.infra.settings import Settings
 
 _log = logging.getLogger(__name__)
 

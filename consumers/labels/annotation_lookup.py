@@ -11,14 +11,14 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas.codec import DecodeError
-from schemas.records import Annotation
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import DecodeError
+from onibus.schemas.records import Annotation
 
 _PATIENCE_SECONDS = 10.0
 _POLL_MS = 200

@@ -6,19 +6,19 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
-from consumers.labels.annotation_log_reader import (
+from onibus.consumers.labels.annotation_log_reader import (
     AnnotationReader,
     AnnotationSource,
     LoggedAnnotation,
     of_specs,
 )
-from consumers.labels.fold import LabelFold
-from consumers.reward_models.version_log import read_updates
-from infra.errors import OnibusError
-from infra.kafka.codecs import codec_for
-from infra.settings import Settings
-from infra.times import parse_time
-from schemas.records import RewardUpdate
+from onibus.consumers.labels.fold import LabelFold
+from onibus.consumers.reward_models.version_log import read_updates
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.settings import Settings
+from onibus.infra.times import parse_time
+from onibus.schemas.records import RewardUpdate
 
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
 _ELSE_ACCEPTED = ", offsets such as 0:120,1:98 or a version such as goals-453e128414aba53c@12"

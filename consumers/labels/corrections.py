@@ -9,18 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 from kafka.errors import KafkaError
 
-from consumers.labels.fold import FoldedLabel, LabelFold
-from consumers.labels.reader import LabelReader
-from consumers.labels.table import NO_LABEL, LabelTable
-from consumers.labels.writer import Change, single_change
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.clock import explained
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas import ids
-from schemas.records import Annotation, AnnotationSpec, CaptionObserved, Kind, Origin, Verdict
+from onibus.consumers.labels.fold import FoldedLabel, LabelFold
+from onibus.consumers.labels.reader import LabelReader
+from onibus.consumers.labels.table import NO_LABEL, LabelTable
+from onibus.consumers.labels.writer import Change, single_change
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.clock import explained
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas import ids
+from onibus.schemas.records import Annotation, AnnotationSpec, CaptionObserved, Kind, Origin, Verdict
 
 VERDICTS_OF: dict[Kind, tuple[Verdict, ...]] = {
     Kind.JUDGE_ONE: (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE),

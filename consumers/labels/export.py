@@ -12,14 +12,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation, offsets_text
-from consumers.labels.file_formats import FORMATS, Row, RowFormat, from_row, to_row
-from consumers.labels.filter import counts
-from consumers.labels.fold import LabelFold, iso
-from infra.errors import OnibusError
-from infra.files import write_whole
-from schemas import ids
-from schemas.records import AnnotationSpec, Kind
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation, offsets_text
+from onibus.consumers.labels.file_formats import FORMATS, Row, RowFormat, from_row, to_row
+from onibus.consumers.labels.filter import counts
+from onibus.consumers.labels.fold import LabelFold, iso
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import write_whole
+from onibus.schemas import ids
+from onibus.schemas.records import AnnotationSpec, Kind
 
 
 class SpecOfCard(BaseModel):

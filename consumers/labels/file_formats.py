@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation
-from schemas.records import Annotation, CaptionOffset, Origin, Verdict
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
+from onibus.schemas.records import Annotation, CaptionOffset, Origin, Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from consumers.labels.fold import FoldedLabel
-from consumers.specs.verdict_in_force import verdict_name
-from schemas.records import Origin
+from onibus.consumers.labels.fold import FoldedLabel
+from onibus.consumers.specs.verdict_in_force import verdict_name
+from onibus.schemas.records import Origin
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from sys import intern
 from typing import Any
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation
-from consumers.specs.verdict_in_force import overrides, verdict_of
-from schemas.records import Annotation, Origin, Verdict
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
+from onibus.consumers.specs.verdict_in_force import overrides, verdict_of
+from onibus.schemas.records import Annotation, Origin, Verdict
 
 
 @dataclass(slots=True)
@@ -59,10 +59,10 @@ class FoldedLabel:
 class LabelFold:
     """The newest verdict on each subject under each spec; a person's stands over a model's until withdrawn.
 
-    The rule is in :mod:`consumers.specs.verdict_in_force`; this keeps who, when and how much. Annotations of
-    a subject are applied in the order of their partition; that of different partitions makes no difference.
-    Memory grows with subjects, not annotations: 1.1 to 1.4 KB each, words and reasons of the usual length
-    included (``onibus bench replay``).
+    The rule is in :mod:`onibus.consumers.specs.verdict_in_force`; this keeps who, when and how much.
+    Annotations of a subject are applied in the order of their partition; that of different partitions makes
+    no difference. Memory grows with subjects, not annotations: 1.1 to 1.4 KB each, words and reasons of the
+    usual length included (``onibus bench replay``).
     """
 
     def __init__(self, logged: Iterable[LoggedAnnotation] = ()) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation
-from consumers.labels.file_formats import to_row
-from consumers.labels.fold import LabelFold, iso, label_json
-from consumers.specs.known_specs import KnownSpecs
-from consumers.specs.prompts import Prompt, prompt_hash
-from infra.errors import OnibusError
-from schemas.records import Annotation
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
+from onibus.consumers.labels.file_formats import to_row
+from onibus.consumers.labels.fold import LabelFold, iso, label_json
+from onibus.consumers.specs.known_specs import KnownSpecs
+from onibus.consumers.specs.prompts import Prompt, prompt_hash
+from onibus.infra.errors import OnibusError
+from onibus.schemas.records import Annotation
 
 
 def history_json(subject_id: bytes, logged: Sequence[LoggedAnnotation], specs: KnownSpecs) -> dict[str, Any]:

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation, of_specs
-from consumers.labels.export import AnnotationFile
-from consumers.labels.fold import FoldedLabel, LabelFold
-from consumers.labels.writer import Change, LabelWriter
-from consumers.specs.spec_file import import_specs
-from consumers.specs.verdict_in_force import is_by_person, overrides, verdict_of
-from infra.kafka.codecs import codec_for
-from infra.settings import Settings
-from schemas import codec, ids
-from schemas.records import Annotation
+from onibus.consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation, of_specs
+from onibus.consumers.labels.export import AnnotationFile
+from onibus.consumers.labels.fold import FoldedLabel, LabelFold
+from onibus.consumers.labels.writer import Change, LabelWriter
+from onibus.consumers.specs.spec_file import import_specs
+from onibus.consumers.specs.verdict_in_force import is_by_person, overrides, verdict_of
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.settings import Settings
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation
 
 _DIGEST_BYTES = 16
 

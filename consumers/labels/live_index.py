@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from consumers.labels.agreement import cohens_kappa
-from consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation
-from consumers.labels.filter import LabelFilter
-from consumers.labels.fold import FoldedLabel, LabelFold
-from consumers.specs.verdict_in_force import verdict_name, verdict_names
-from infra.errors import OnibusError
-from infra.kafka.codecs import codec_for
-from infra.settings import Settings
+from onibus.consumers.labels.agreement import cohens_kappa
+from onibus.consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation
+from onibus.consumers.labels.filter import LabelFilter
+from onibus.consumers.labels.fold import FoldedLabel, LabelFold
+from onibus.consumers.specs.verdict_in_force import verdict_name, verdict_names
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.settings import Settings
 
 _log = logging.getLogger(__name__)
 

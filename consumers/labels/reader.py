@@ -1,4 +1,4 @@
-"""Feeds a :class:`~consumers.labels.table.LabelTable` from the topic ``labels``: load it, then follow it."""
+"""Feeds a :class:`~onibus.consumers.labels.table.LabelTable` from ``labels``: load it, then follow it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
-from consumers.labels.table import LabelTable
-from infra.kafka import clients
-from infra.kafka.log_end import until_end
-from infra.kafka.topics import TopicNames
-from infra.kafka.transient import raise_unless_transient
-from infra.observability import metrics
-from infra.settings import Settings
-from schemas.codec import RegistryError
+from onibus.consumers.labels.table import LabelTable
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.log_end import until_end
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transient import raise_unless_transient
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import RegistryError
 
 _log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """The label table: the compacted topic ``labels`` as a hash table that arrays look things up in.
 
-:class:`LabelTable` is a plain object that is fed keys and values. :mod:`consumers.labels.reader` feeds
+:class:`LabelTable` is a plain object that is fed keys and values. :mod:`onibus.consumers.labels.reader` feeds
 it from Kafka. Verdicts are found under the 64-bit look-up id of their subject
-(:func:`schemas.ids.lookup_id`).
+(:func:`onibus.schemas.ids.lookup_id`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.labels.hash_table import LabelStore
-from schemas import ids
-from schemas.codec import Codec, DecodeError, SingleObjectCodec
-from schemas.records import Label, Verdict
+from onibus.consumers.labels.hash_table import LabelStore
+from onibus.schemas import ids
+from onibus.schemas.codec import Codec, DecodeError, SingleObjectCodec
+from onibus.schemas.records import Label, Verdict
 
 NO_LABEL = 0
 VERDICT_CODES: dict[Verdict, int] = {verdict: place + 1 for place, verdict in enumerate(Verdict)}
@@ -169,7 +169,7 @@ class LabelTable:
 
 
 def lookup_ids(words: NDArray[np.int64]) -> NDArray[np.int64]:
-    """:func:`schemas.ids.lookup_id` of many subjects at once: int64 (n,) of their first 8 bytes, likewise."""
+    """:func:`onibus.schemas.ids.lookup_id` of many subjects: int64 (n,) of their first 8 bytes, likewise."""
     found = words.copy()
     found[found == ids.NO_CAPTION] = ids.INSTEAD_OF_NO_CAPTION
     return found

@@ -22,18 +22,18 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from consumers.labels.annotation_lookup import AnnotationLookup
-from consumers.labels.corrections import VERDICTS_OF, Subject, set_by_hand, withdraw
-from consumers.labels.filter import LabelFilter
-from consumers.labels.fold import FoldedLabel, iso, label_json
-from consumers.labels.history import history_json
-from consumers.labels.live_index import LabelBoard
-from consumers.labels.writer import LabelWriter
-from consumers.specs.known_specs import KnownSpecs
-from consumers.specs.verdict_in_force import WITHDRAWN, verdict_name, verdict_names
-from infra.errors import OnibusError
-from infra.settings import Settings
-from schemas.records import Kind, Origin, Verdict
+from onibus.consumers.labels.annotation_lookup import AnnotationLookup
+from onibus.consumers.labels.corrections import VERDICTS_OF, Subject, set_by_hand, withdraw
+from onibus.consumers.labels.filter import LabelFilter
+from onibus.consumers.labels.fold import FoldedLabel, iso, label_json
+from onibus.consumers.labels.history import history_json
+from onibus.consumers.labels.live_index import LabelBoard
+from onibus.consumers.labels.writer import LabelWriter
+from onibus.consumers.specs.known_specs import KnownSpecs
+from onibus.consumers.specs.verdict_in_force import WITHDRAWN, verdict_name, verdict_names
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import Settings
+from onibus.schemas.records import Kind, Origin, Verdict
 
 PAGE_SIZE = 50
 COOKIE = "onibus-token"
@@ -96,9 +96,9 @@ class _Site:
         self._board, self._specs, self._options = board, specs, options
         self._lookup, self._writer = AnnotationLookup(settings), LabelWriter(settings)
         self._writing = threading.Lock()
-        self._template = Environment(loader=PackageLoader("consumers.labels"), autoescape=True).get_template(
-            "labels.html.j2"
-        )
+        self._template = Environment(
+            loader=PackageLoader("onibus.consumers.labels"), autoescape=True
+        ).get_template("labels.html.j2")
 
     @asynccontextmanager
     async def connections(self, _: Starlette) -> AsyncIterator[None]:

@@ -13,21 +13,21 @@ from itertools import islice
 
 from kafka import KafkaProducer
 
-from consumers.specs.verdict_in_force import verdict_of
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import (
+from onibus.consumers.specs.verdict_in_force import verdict_of
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transactions import (
     OutgoingRecord,
     TransactionFailedError,
     give_up,
     send_transaction,
     within_patience,
 )
-from infra.settings import Settings
-from schemas import ids
-from schemas.records import Annotation, Label
+from onibus.infra.settings import Settings
+from onibus.schemas import ids
+from onibus.schemas.records import Annotation, Label
 
 _log = logging.getLogger(__name__)
 

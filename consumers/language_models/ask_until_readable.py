@@ -8,12 +8,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from consumers.language_models.base import Answer, Attempt, Question, verdict_of
-from consumers.language_models.comprehension import Comprehension, shown, why_unreadable
-from consumers.specs.answer_format import AnswerFormat
-from consumers.specs.answer_parsing import read_answer
-from consumers.specs.prompts import EXAMPLES, Prompt, prompt_hash
-from schemas.records import AnnotationSpec
+from onibus.consumers.language_models.base import Answer, Attempt, Question, verdict_of
+from onibus.consumers.language_models.comprehension import Comprehension, shown, why_unreadable
+from onibus.consumers.specs.answer_format import AnswerFormat
+from onibus.consumers.specs.answer_parsing import read_answer
+from onibus.consumers.specs.prompts import EXAMPLES, Prompt, prompt_hash
+from onibus.schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from schemas.records import Origin, Verdict
+from onibus.schemas.records import Origin, Verdict
 
 
 @dataclass(frozen=True, slots=True)

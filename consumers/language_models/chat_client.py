@@ -16,8 +16,8 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from consumers.language_models.server_errors import connection_trouble, failed_status
-from infra.errors import OnibusError
+from onibus.consumers.language_models.server_errors import connection_trouble, failed_status
+from onibus.infra.errors import OnibusError
 
 CONNECT_SECONDS = 5.0
 LONGEST_RETRY_AFTER_SECONDS = 120.0

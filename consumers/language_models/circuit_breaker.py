@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from infra.observability import metrics
+from onibus.infra.observability import metrics
 
 _log = logging.getLogger(__name__)
 

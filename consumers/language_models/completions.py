@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from consumers.language_models.ask_until_readable import Reply
-from consumers.language_models.chat_client import MayPassError, storable
+from onibus.consumers.language_models.ask_until_readable import Reply
+from onibus.consumers.language_models.chat_client import MayPassError, storable
 
 _MALFORMED = (LookupError, TypeError, AttributeError)
 """What a body of another shape than a completion's leads to."""

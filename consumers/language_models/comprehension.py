@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from consumers.language_models.base import Attempt, ModelRefusedError
-from schemas.records import AnnotationSpec
+from onibus.consumers.language_models.base import Attempt, ModelRefusedError
+from onibus.schemas.records import AnnotationSpec
 
 FIRST_ANSWERS = 20
 """So many answers at the start without a verdict end it. Of a model that writes one readable answer in two

@@ -2,9 +2,9 @@
 
 Trouble that may pass (nobody listens, time-outs, 429, 5xx) is waited out with growing pauses, for as long
 as it takes: nothing is labelled meanwhile, and after some failures in a row all requests wait for one probe
-to be answered (:mod:`consumers.language_models.circuit_breaker`). A caption that fails again and again while
-others succeed, or that the server or the model refuses, is given up. A server that refuses the model, the
-key or the form of every request ends the annotator; whether it does is found out with the question of the
+to be answered (:mod:`onibus.consumers.language_models.circuit_breaker`). A caption that fails again and again
+while others succeed, or that the server or the model refuses, is given up. A server that refuses the model,
+the key or the form of every request ends the annotator; whether it does is found out with the question of the
 start.
 """
 
@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from consumers.language_models.ask_until_readable import AskedSpec, Reply, answer_to, sampling_value
-from consumers.language_models.base import Answer, ModelRefusedError, Question
-from consumers.language_models.chat_client import (
+from onibus.consumers.language_models.ask_until_readable import AskedSpec, Reply, answer_to, sampling_value
+from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
+from onibus.consumers.language_models.chat_client import (
     ChatClient,
     ChatError,
     KeyRefusedError,
@@ -30,11 +30,11 @@ from consumers.language_models.chat_client import (
     NotTakenError,
     TooLargeError,
 )
-from consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
-from consumers.language_models.completions import reply_of
-from infra.errors import OnibusError
-from infra.observability import metrics
-from schemas.records import AnnotationSpec, Origin
+from onibus.consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
+from onibus.consumers.language_models.completions import reply_of
+from onibus.infra.errors import OnibusError
+from onibus.infra.observability import metrics
+from onibus.schemas.records import AnnotationSpec, Origin
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class OpenAIModel:
         asked.try_out(reply)
 
     async def answer(self, question: Question) -> Answer:
-        """See :meth:`consumers.language_models.base.LanguageModel.answer`."""
+        """See :meth:`onibus.consumers.language_models.base.LanguageModel.answer`."""
         asked = self._asked[question.spec_id]
         return await answer_to(question, asked, partial(self._reply, asked))
 

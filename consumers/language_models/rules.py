@@ -6,9 +6,9 @@ import re
 import time
 from collections.abc import Mapping
 
-from consumers.language_models.base import Answer, Attempt, Question
-from consumers.specs.spec_file import Rules
-from schemas.records import Origin, Verdict
+from onibus.consumers.language_models.base import Answer, Attempt, Question
+from onibus.consumers.specs.spec_file import Rules
+from onibus.schemas.records import Origin, Verdict
 
 NO_PROMPT = bytes(16)
 

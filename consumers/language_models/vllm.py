@@ -3,7 +3,7 @@
 The engine has a thread of its own, which alone touches it: it takes what has been asked meanwhile, steps the
 engine, and hands finished answers back. So requests join and leave the running batch one by one, and prompts
 that begin alike share their beginnings in vLLM's prefix cache. The prompts, the chat template and the
-constrained choice are those of :mod:`consumers.language_models.openai`: a model answers alike both ways.
+constrained choice are those of :mod:`onibus.consumers.language_models.openai`: a model answers both alike.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from consumers.language_models.ask_until_readable import AskedSpec, Reply, answer_to, sampling_value
-from consumers.language_models.base import Answer, ModelRefusedError, Question
-from infra.errors import OnibusError
-from infra.vllm.model_folder import is_folder, model_folder
-from schemas.records import AnnotationSpec, Origin
+from onibus.consumers.language_models.ask_until_readable import AskedSpec, Reply, answer_to, sampling_value
+from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
+from onibus.infra.errors import OnibusError
+from onibus.infra.vllm.model_folder import is_folder, model_folder
+from onibus.schemas.records import AnnotationSpec, Origin
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class VllmModel:
         asked.try_out(reply)
 
     async def answer(self, question: Question) -> Answer:
-        """See :meth:`consumers.language_models.base.LanguageModel.answer`."""
+        """See :meth:`onibus.consumers.language_models.base.LanguageModel.answer`."""
         asked = self._asked[question.spec_id]
         return await answer_to(question, asked, partial(self._ask_once, asked))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consumers.replay.judges import RewardModel
-from infra.errors import OnibusError
-from schemas.records import Kind
+from onibus.consumers.replay.judges import RewardModel
+from onibus.infra.errors import OnibusError
+from onibus.schemas.records import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from consumers.labels.agreement import BinaryFigures, binary_figures, cohens_kappa
-from consumers.replay.judges import NO, YES, Judged, RewardModel
-from consumers.reward_models.objective import is_held_out
-from infra.errors import OnibusError
-from schemas import ids
+from onibus.consumers.labels.agreement import BinaryFigures, binary_figures, cohens_kappa
+from onibus.consumers.replay.judges import NO, YES, Judged, RewardModel
+from onibus.consumers.reward_models.objective import is_held_out
+from onibus.infra.errors import OnibusError
+from onibus.schemas import ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation
-from consumers.labels.fold import LabelFold
-from consumers.reward_models.character_cnn import (
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
+from onibus.consumers.labels.fold import LabelFold
+from onibus.consumers.reward_models.character_cnn import (
     CLASSES,
     SCORE,
     CharacterCNN,
@@ -21,12 +21,12 @@ from consumers.reward_models.character_cnn import (
     to_bytes,
     to_rows,
 )
-from consumers.reward_models.model_file import ModelFileError, Provenance, read_model_file
-from consumers.reward_models.publisher import newest_version
-from infra.errors import OnibusError
-from infra.kafka.codecs import codec_for
-from infra.settings import Settings
-from schemas.records import Kind, Verdict
+from onibus.consumers.reward_models.model_file import ModelFileError, Provenance, read_model_file
+from onibus.consumers.reward_models.publisher import newest_version
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.settings import Settings
+from onibus.schemas.records import Kind, Verdict
 
 YES = {Kind.JUDGE_ONE: Verdict.HELPFUL, Kind.COMPARE_TWO: Verdict.FIRST}
 """The verdict whose probability a model gives; :data:`NO` the other one. What is neither counts not."""

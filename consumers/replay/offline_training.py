@@ -12,18 +12,18 @@ from typing import Any
 
 import torch
 
-from consumers.labels.annotation_log_reader import AnnotationSource, offsets_text
-from consumers.reward_models.character_cnn import USUAL, Network, network_named
-from consumers.reward_models.classification import Classification
-from consumers.reward_models.objective import Objective
-from consumers.reward_models.ranking import Ranking
-from consumers.reward_models.trainer import STEPS_PER_VERSION, THREADS, RewardTrainer, TrainedVersion
-from consumers.reward_models.transfer import model_name
-from consumers.reward_models.version_log import OFFLINE
-from infra.errors import OnibusError
-from infra.files import write_whole
-from infra.reward_kinds import P_HELPFUL_THRESHOLD
-from schemas.records import AnnotationSpec, Kind
+from onibus.consumers.labels.annotation_log_reader import AnnotationSource, offsets_text
+from onibus.consumers.reward_models.character_cnn import USUAL, Network, network_named
+from onibus.consumers.reward_models.classification import Classification
+from onibus.consumers.reward_models.objective import Objective
+from onibus.consumers.reward_models.ranking import Ranking
+from onibus.consumers.reward_models.trainer import STEPS_PER_VERSION, THREADS, RewardTrainer, TrainedVersion
+from onibus.consumers.reward_models.transfer import model_name
+from onibus.consumers.reward_models.version_log import OFFLINE
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import write_whole
+from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
+from onibus.schemas.records import AnnotationSpec, Kind
 
 _WEIGHTS = ("unhelpful_weight", "helpful_weight")
 
@@ -38,7 +38,7 @@ class TrainingPlan:
         steps: gradient steps, a multiple of 32.
         threshold: above which the model's judgement is to count; it goes on the card.
         class_weights: of unhelpful and helpful captions in the loss; None: 1 each.
-        network: a name in :data:`~consumers.reward_models.character_cnn.NETWORKS`.
+        network: a name in :data:`~onibus.consumers.reward_models.character_cnn.NETWORKS`.
     """
 
     name: str

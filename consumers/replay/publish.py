@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from hashlib import sha256
 
-from consumers.reward_models.publisher import VersionWriter
-from consumers.reward_models.trainer import TrainedVersion
-from infra.errors import OnibusError
-from infra.kafka.codecs import codec_for
-from infra.settings import Settings
+from onibus.consumers.reward_models.publisher import VersionWriter
+from onibus.consumers.reward_models.trainer import TrainedVersion
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.settings import Settings
 
 
 def publish_model(settings: Settings, version: TrainedVersion) -> bool:

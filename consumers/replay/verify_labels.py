@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from consumers.labels.as_of import labels_as_of
-from consumers.labels.table import VERDICT_CODES, LabelTable
-from infra.kafka.clients import read_all
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas import ids
-from schemas.codec import DecodeError
-from schemas.records import Label, Verdict
+from onibus.consumers.labels.as_of import labels_as_of
+from onibus.consumers.labels.table import VERDICT_CODES, LabelTable
+from onibus.infra.kafka.clients import read_all
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas import ids
+from onibus.schemas.codec import DecodeError
+from onibus.schemas.records import Label, Verdict
 
 _CLOCKS_APART_MS = 1_000
 """A label whose annotation was written since the reading began, or so shortly before, may be on its way."""

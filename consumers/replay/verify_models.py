@@ -9,20 +9,20 @@ from hashlib import sha256
 
 import torch
 
-from consumers.labels.annotation_log_reader import AnnotationReader, of_specs
-from consumers.labels.as_of import offsets_of
-from consumers.replay.offline_training import feed, offline_weights, planned_objective, take_steps
-from consumers.reward_models.character_cnn import CLASSES, MAX_OVER_TIME, SCORE, network_of
-from consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
-from consumers.reward_models.processor import processor
-from consumers.reward_models.publisher import newest_version
-from consumers.reward_models.trainer import RewardTrainer
-from consumers.reward_models.version_log import OFFLINE, Training
-from consumers.specs.known_specs import KnownSpecs
-from infra.errors import OnibusError
-from infra.kafka.codecs import codec_for
-from infra.settings import Settings
-from schemas.records import Kind, RewardUpdate
+from onibus.consumers.labels.annotation_log_reader import AnnotationReader, of_specs
+from onibus.consumers.labels.as_of import offsets_of
+from onibus.consumers.replay.offline_training import feed, offline_weights, planned_objective, take_steps
+from onibus.consumers.reward_models.character_cnn import CLASSES, MAX_OVER_TIME, SCORE, network_of
+from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
+from onibus.consumers.reward_models.processor import processor
+from onibus.consumers.reward_models.publisher import newest_version
+from onibus.consumers.reward_models.trainer import RewardTrainer
+from onibus.consumers.reward_models.version_log import OFFLINE, Training
+from onibus.consumers.specs.known_specs import KnownSpecs
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.settings import Settings
+from onibus.schemas.records import Kind, RewardUpdate
 
 
 @dataclass(frozen=True, slots=True)

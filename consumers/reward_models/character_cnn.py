@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from consumers.reward_models.packed_convolution import largest_values
-from infra.errors import OnibusError
+from onibus.consumers.reward_models.packed_convolution import largest_values
+from onibus.infra.errors import OnibusError
 
 CAPTION_BYTES = 256
 """Bytes of a caption that the network sees. What is longer is cut off there, in training and in judging
@@ -102,7 +102,7 @@ class CharacterCNN(nn.Module):
     Two outputs are the logits of unhelpful and helpful; one is a score whose differences count.
 
     Where only each channel's largest value goes on, a CPU computes the same function with a fraction of the
-    work (:func:`~consumers.reward_models.packed_convolution.largest_values`); a GPU computes all of it.
+    work (:func:`~onibus.consumers.reward_models.packed_convolution.largest_values`); a GPU computes all.
     """
 
     def __init__(self, outputs: int = CLASSES, network: Network = MAX_OVER_TIME) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from consumers.reward_models.character_cnn import (
+from onibus.consumers.reward_models.character_cnn import (
     CLASSES,
     MAX_OVER_TIME,
     CharacterCNN,
@@ -16,9 +16,9 @@ from consumers.reward_models.character_cnn import (
     architecture,
     helpful_probability,
 )
-from consumers.reward_models.labelled_captions import LabelledCaptions
-from consumers.reward_models.sampling import mini_batches
-from schemas.records import Annotation, Verdict
+from onibus.consumers.reward_models.labelled_captions import LabelledCaptions
+from onibus.consumers.reward_models.sampling import mini_batches
+from onibus.schemas.records import Annotation, Verdict
 
 _COUNTED = (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE)
 
@@ -26,7 +26,7 @@ _COUNTED = (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE)
 class Classification:
     """Cross-entropy over verdicts on single captions; ``unsure`` trains nothing.
 
-    See :class:`~consumers.reward_models.objective.Objective`.
+    See :class:`~onibus.consumers.reward_models.objective.Objective`.
 
     Args:
         class_weights: of unhelpful and helpful captions in the loss; None: 1 each.

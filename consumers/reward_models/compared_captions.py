@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.reward_models.character_cnn import to_bytes, to_rows
-from consumers.reward_models.objective import is_held_out
-from consumers.reward_models.verdict_fold import Judged, VerdictFold
-from schemas.ids import caption_id
-from schemas.records import Annotation, Verdict
+from onibus.consumers.reward_models.character_cnn import to_bytes, to_rows
+from onibus.consumers.reward_models.objective import is_held_out
+from onibus.consumers.reward_models.verdict_fold import Judged, VerdictFold
+from onibus.schemas.ids import caption_id
+from onibus.schemas.records import Annotation, Verdict
 
 _PREFERRED = {Verdict.FIRST: 1.0, Verdict.SECOND: 0.0, Verdict.TIE: 0.5}
 

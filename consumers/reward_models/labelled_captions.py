@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.reward_models.character_cnn import to_bytes, to_rows
-from consumers.reward_models.objective import is_held_out
-from consumers.reward_models.verdict_fold import Judged, VerdictFold
-from schemas.records import Annotation, Verdict
+from onibus.consumers.reward_models.character_cnn import to_bytes, to_rows
+from onibus.consumers.reward_models.objective import is_held_out
+from onibus.consumers.reward_models.verdict_fold import Judged, VerdictFold
+from onibus.schemas.records import Annotation, Verdict
 
 _TAUGHT = (Verdict.UNHELPFUL, Verdict.HELPFUL)
 

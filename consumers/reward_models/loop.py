@@ -1,4 +1,4 @@
-"""The process around :class:`~consumers.reward_models.trainer.RewardTrainer`: the log in, versions out."""
+"""The process around :class:`~onibus.consumers.reward_models.trainer.RewardTrainer`: log in, versions out."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from dataclasses import dataclass, field
 import torch
 from kafka.errors import KafkaError
 
-from consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
-from consumers.reward_models.merged_annotations import AnnotationLog
-from consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
-from consumers.reward_models.publisher import VersionWriter
-from consumers.reward_models.trainer import STEPS_PER_VERSION, RewardTrainer, TrainedVersion, objective_of
-from consumers.reward_models.transfer import model_name
-from infra.errors import OnibusError
-from infra.kafka.codecs import codec_for
-from infra.kafka.reachability import UnreachableError
-from infra.kafka.transient import raise_unless_transient
-from infra.observability import metrics
-from infra.settings import Settings
-from schemas.errors import RegistryError
-from schemas.records import Annotation, Kind
+from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
+from onibus.consumers.reward_models.merged_annotations import AnnotationLog
+from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
+from onibus.consumers.reward_models.publisher import VersionWriter
+from onibus.consumers.reward_models.trainer import (
+    STEPS_PER_VERSION,
+    RewardTrainer,
+    TrainedVersion,
+    objective_of,
+)
+from onibus.consumers.reward_models.transfer import model_name
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.reachability import UnreachableError
+from onibus.infra.kafka.transient import raise_unless_transient
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
+from onibus.schemas.errors import RegistryError
+from onibus.schemas.records import Annotation, Kind
 
 _log = logging.getLogger(__name__)
 

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.patches import report_lost
-from infra.kafka.topics import TopicNames
-from infra.observability import metrics
-from infra.settings import Settings
-from schemas.codec import Codec, DecodeError
-from schemas.ids import SPEC_ID_BYTES
-from schemas.records import Annotation
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.patches import report_lost
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.ids import SPEC_ID_BYTES
+from onibus.schemas.records import Annotation
 
 _log = logging.getLogger(__name__)
 

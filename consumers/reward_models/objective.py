@@ -7,8 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from consumers.reward_models.character_cnn import CharacterCNN
-from schemas.records import Annotation
+from onibus.consumers.reward_models.character_cnn import CharacterCNN
+from onibus.schemas.records import Annotation
 
 HELD_OUT_PART = 16
 """One caption in so many is held out: it measures the model and never trains it."""

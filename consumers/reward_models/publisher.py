@@ -11,9 +11,9 @@ from functools import partial
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from consumers.reward_models.processor import processor
-from consumers.reward_models.trainer import THREADS, TrainedVersion
-from consumers.reward_models.transfer import (
+from onibus.consumers.reward_models.processor import processor
+from onibus.consumers.reward_models.trainer import THREADS, TrainedVersion
+from onibus.consumers.reward_models.transfer import (
     CHUNK_BYTES,
     CHUNK_OVERHEAD_BYTES,
     Assembler,
@@ -21,22 +21,22 @@ from consumers.reward_models.transfer import (
     chunk_key,
     cut,
 )
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.reachability import UnreachableError
-from infra.kafka.record_limits import largest_values
-from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import (
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.reachability import UnreachableError
+from onibus.infra.kafka.record_limits import largest_values
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transactions import (
     OutgoingRecord,
     TransactionFailedError,
     give_up,
     send_transaction,
     within_patience,
 )
-from infra.kafka.transient import raise_unless_transient
-from infra.settings import Settings
-from schemas.codec import Codec, DecodeError, RegistryError
-from schemas.records import RewardModelChunk, RewardUpdate
+from onibus.infra.kafka.transient import raise_unless_transient
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import Codec, DecodeError, RegistryError
+from onibus.schemas.records import RewardModelChunk, RewardUpdate
 
 _log = logging.getLogger(__name__)
 

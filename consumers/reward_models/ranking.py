@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from consumers.reward_models.character_cnn import (
+from onibus.consumers.reward_models.character_cnn import (
     MAX_OVER_TIME,
     SCORE,
     CharacterCNN,
@@ -20,9 +20,9 @@ from consumers.reward_models.character_cnn import (
     architecture,
     caption_scores,
 )
-from consumers.reward_models.compared_captions import ComparedCaptions
-from consumers.reward_models.sampling import mini_batches
-from schemas.records import Annotation, Verdict
+from onibus.consumers.reward_models.compared_captions import ComparedCaptions
+from onibus.consumers.reward_models.sampling import mini_batches
+from onibus.schemas.records import Annotation, Verdict
 
 TIE = 0.5
 
@@ -32,7 +32,7 @@ _COUNTED = (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE)
 class Ranking:
     """Cross-entropy of the Bradley-Terry model over compared pairs; ``unsure`` trains nothing.
 
-    See :class:`~consumers.reward_models.objective.Objective`.
+    See :class:`~onibus.consumers.reward_models.objective.Objective`.
 
     Args:
         network: which one learns it.

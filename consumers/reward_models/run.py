@@ -6,15 +6,15 @@ import logging
 import threading
 from dataclasses import dataclass
 
-from consumers.reward_models.character_cnn import USUAL, network_named
-from consumers.reward_models.loop import TrainerProcess
-from consumers.specs.spec_file import choice_line, read_specs, spec_in_use
-from infra.kafka.topic_admin import require_topics
-from infra.observability import metrics
-from infra.process.logs import set_up_logging
-from infra.process.shutdown import stop_event
-from infra.settings import Settings
-from schemas.records import AnnotationSpec
+from onibus.consumers.reward_models.character_cnn import USUAL, network_named
+from onibus.consumers.reward_models.loop import TrainerProcess
+from onibus.consumers.specs.spec_file import choice_line, read_specs, spec_in_use
+from onibus.infra.kafka.topic_admin import require_topics
+from onibus.infra.observability import metrics
+from onibus.infra.process.logs import set_up_logging
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.settings import Settings
+from onibus.schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
-from consumers.reward_models.classification import Classification
-from consumers.reward_models.model_file import ModelFile, Provenance
-from consumers.reward_models.objective import Objective
-from consumers.reward_models.ranking import Ranking
-from infra.errors import OnibusError
-from schemas.records import Annotation, Kind
+from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
+from onibus.consumers.reward_models.classification import Classification
+from onibus.consumers.reward_models.model_file import ModelFile, Provenance
+from onibus.consumers.reward_models.objective import Objective
+from onibus.consumers.reward_models.ranking import Ranking
+from onibus.infra.errors import OnibusError
+from onibus.schemas.records import Annotation, Kind
 
 STEPS_PER_VERSION = 32
 THREADS = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from schemas.records import RewardModelChunk
+from onibus.schemas.records import RewardModelChunk
 
 CHUNK_BYTES = 448 * 1024
 """Of data at most: a record stays well under the 512 KiB that a topic takes unless it was set lower."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from infra.errors import OnibusError
-from infra.kafka.clients import read_all
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas.codec import DecodeError
-from schemas.records import RewardUpdate
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import read_all
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import DecodeError
+from onibus.schemas.records import RewardUpdate
 
 OFFLINE = "trained_offline"
 """Metric of a version that was trained offline: none came before it, and it is made again in one go."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.records import Kind, Verdict
+from onibus.schemas.records import Kind, Verdict
 
 WORDS = {
     Kind.JUDGE_ONE: (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE),
@@ -23,7 +23,7 @@ class SpecPart(BaseModel):
 
 
 class AnswerFormat(SpecPart):
-    """How a model's answer is read: see :mod:`consumers.specs.answer_parsing`."""
+    """How a model's answer is read: see :mod:`onibus.consumers.specs.answer_parsing`."""
 
     parser: Literal["verdict-line", "one-word"] = "verdict-line"
     constrained: bool = False

@@ -1,7 +1,7 @@
 """Reads a verdict out of what a model wrote as a careful person would, and never guesses.
 
-Thoughts and special tokens are taken away (:mod:`consumers.specs.reasoning`), characters that look alike
-made one.
+Thoughts and special tokens are taken away (:mod:`onibus.consumers.specs.reasoning`), characters that look
+alike made one.
 What remains asserts a verdict where it says "verdict: helpful" in any of the forms that models write it in:
 as a line, a tag, a field of JSON, in Markdown. Said in quotes, as a question, as a possibility, as somebody
 else's words or with a "not" before it, it is no assertion. The last assertion counts; one of two verdicts at
@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from consumers.specs.answer_format import AnswerFormat
-from consumers.specs.json_answers import json_objects, values_of
-from consumers.specs.reasoning import without_special_tokens, without_thoughts
-from schemas.records import Verdict
+from onibus.consumers.specs.answer_format import AnswerFormat
+from onibus.consumers.specs.json_answers import json_objects, values_of
+from onibus.consumers.specs.reasoning import without_special_tokens, without_thoughts
+from onibus.schemas.records import Verdict
 
 LONGEST_READ = 20_000
 """Characters of an answer that are looked at, its last ones."""

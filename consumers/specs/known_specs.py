@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from consumers.specs.spec_file import choice_line, read_specs
-from infra.errors import OnibusError
-from infra.settings import Settings
-from schemas.records import AnnotationSpec
+from onibus.consumers.specs.spec_file import choice_line, read_specs
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import Settings
+from onibus.schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)
 

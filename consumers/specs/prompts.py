@@ -11,8 +11,8 @@ from hashlib import blake2b
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
-from infra.errors import OnibusError
-from schemas.records import AnnotationSpec, Kind
+from onibus.infra.errors import OnibusError
+from onibus.schemas.records import AnnotationSpec, Kind
 
 PROMPT_HASH_BYTES = 16
 _MEANT_OTHERWISE = re.compile(r'["\\<◁]|\[(?=/|[A-Z_]{2,}\])')

@@ -11,11 +11,11 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from consumers.specs.answer_format import WORDS, AnswerFormat
-from consumers.specs.answer_parsing import read_answer
-from consumers.specs.prompts import Prompt
-from infra.errors import OnibusError
-from schemas.records import AnnotationSpec, Kind, Verdict
+from onibus.consumers.specs.answer_format import WORDS, AnswerFormat
+from onibus.consumers.specs.answer_parsing import read_answer
+from onibus.consumers.specs.prompts import Prompt
+from onibus.infra.errors import OnibusError
+from onibus.schemas.records import AnnotationSpec, Kind, Verdict
 
 _WORD = re.compile(r"[^\W_](?:[\w-]*[^\W_])?")
 _DECIDED = {

@@ -3,8 +3,8 @@
 A spec file is TOML: name, kind, goal, prompt template (Jinja over ``goal`` and ``caption``, or ``goal``,
 ``first`` and ``second`` where two are compared), how the answer looks, sampling settings, and keyword rules
 (its own, or the name of the spec whose they are) that ``--llm rules`` judges by instead of a model. With
-a model and its revision it becomes an :class:`~schemas.records.AnnotationSpec`, whose id stands in every
-label's key.
+a model and its revision it becomes an :class:`~onibus.schemas.records.AnnotationSpec`, whose id stands in
+every label's key.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from consumers.specs.answer_format import WORDS, AnswerFormat, SpecPart
-from consumers.specs.spec_faults import faults
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.clock import explained
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.observability import metrics
-from infra.settings import Settings
-from schemas import ids
-from schemas.codec import DecodeError
-from schemas.records import AnnotationSpec, Kind, Verdict
+from onibus.consumers.specs.answer_format import WORDS, AnswerFormat, SpecPart
+from onibus.consumers.specs.spec_faults import faults
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.clock import explained
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
+from onibus.schemas import ids
+from onibus.schemas.codec import DecodeError
+from onibus.schemas.records import AnnotationSpec, Kind, Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -348,4 +348,4 @@ def _send_all(
 
 
 def _folder() -> Path:
-    return Path(str(files("consumers.specs") / "builtin"))
+    return Path(str(files("onibus.consumers.specs") / "builtin"))

@@ -6,7 +6,7 @@ annotation log decides with these functions, so labels, reward models, imports a
 
 from __future__ import annotations
 
-from schemas.records import Annotation, Origin, Verdict
+from onibus.schemas.records import Annotation, Origin, Verdict
 
 WITHDRAWN = "withdrawn"
 """What is said instead of a verdict where none is in force."""

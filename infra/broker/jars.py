@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 _ATTEMPTS = 3
 _DOWNLOADS_AT_ONCE = 8
@@ -57,7 +57,7 @@ def cache_folder() -> Path:
 
 def pinned_jars() -> list[PinnedJar]:
     """The jars of ``jars.txt``."""
-    lines = resources.files("infra.broker").joinpath("jars.txt").read_text().splitlines()
+    lines = resources.files("onibus.infra.broker").joinpath("jars.txt").read_text().splitlines()
     return [_pinned_jar(line) for line in lines if line and not line.startswith("#")]
 
 

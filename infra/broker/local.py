@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.broker import node_process
-from infra.broker.credentials import Credentials, credentials_in, write_private
-from infra.broker.jars import class_path
-from infra.broker.java import format_storage
-from infra.broker.options import MIB, BrokerOptions, Node
-from infra.broker.properties import server_properties
-from infra.errors import OnibusError
-from infra.files import write_whole
+from onibus.infra.broker import node_process
+from onibus.infra.broker.credentials import Credentials, credentials_in, write_private
+from onibus.infra.broker.jars import class_path
+from onibus.infra.broker.java import format_storage
+from onibus.infra.broker.options import MIB, BrokerOptions, Node
+from onibus.infra.broker.properties import server_properties
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import write_whole
 
 _OTHER_COMMAND_TIMEOUT = 90.0
 
@@ -54,7 +54,7 @@ class RunningBroker:
         return [reason for node in dead if (reason := node_process.why_dead(node)) is not None]
 
     def client_settings(self) -> dict[str, Any]:
-        """Values for :func:`infra.settings.load_settings` that reach this cluster; no password among them."""
+        """Values for :func:`onibus.infra.settings.load_settings` that reach this cluster; no passwords."""
         settings: dict[str, Any] = {"bootstrap_servers": self.bootstrap_servers}
         if len(self.nodes) > 1:
             settings["replication"] = len(self.nodes)

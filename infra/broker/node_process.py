@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import psutil
 
-from infra.broker.java import error_in, launch_broker
-from infra.broker.options import BrokerOptions, Node
-from infra.errors import OnibusError
-from infra.files import write_whole
-from infra.process.parent_death import release, stop_with_this_process
+from onibus.infra.broker.java import error_in, launch_broker
+from onibus.infra.broker.options import BrokerOptions, Node
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import write_whole
+from onibus.infra.process.parent_death import release, stop_with_this_process
 
 _READY = b"Kafka Server started"
 _POLL_SECONDS = 0.05

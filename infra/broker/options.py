@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.errors import OnibusError
-from infra.settings import DEFAULT_PORT
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import DEFAULT_PORT
 
 MIB = 1024 * 1024
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infra.broker.credentials import Credentials
-from infra.broker.options import BrokerOptions, Node
+from onibus.infra.broker.credentials import Credentials
+from onibus.infra.broker.options import BrokerOptions, Node
 
 
 def server_properties(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.options import AsJson, with_settings
-from infra.errors import OnibusError
-from infra.process.terminal import console, echo
-from infra.settings import Settings
+from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.terminal import console, echo
+from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
-    from infra.kafka.roles import Right
+    from onibus.infra.kafka.roles import Right
 
 _User = Annotated[str, typer.Option(help="User name, without the prefix User: of Kafka's ACLs.")]
 
@@ -36,7 +36,7 @@ def roles(settings: Settings, as_json: AsJson = False) -> None:
     """Show the roles and what each may do under the topic prefix. Needs no cluster."""
     from rich.table import Table
 
-    from infra.kafka.roles import ROLES, rights_of
+    from onibus.infra.kafka.roles import ROLES, rights_of
 
     if as_json:
         told = {
@@ -69,9 +69,9 @@ def grant(
     ] = None,
 ) -> None:
     """Grant a role to a user; with --password-file, create the user first. Can be repeated."""
-    from infra.kafka.acl_admin import add_user
-    from infra.kafka.acl_admin import grant as grant_role
-    from infra.kafka.roles import role_of
+    from onibus.infra.kafka.acl_admin import add_user
+    from onibus.infra.kafka.acl_admin import grant as grant_role
+    from onibus.infra.kafka.roles import role_of
 
     chosen = role_of(role)
     if password_file is not None:
@@ -83,15 +83,15 @@ def grant(
 
 def revoke(settings: Settings, user: _User) -> None:
     """Revoke all rights of a user under the topic prefix. The user is kept."""
-    from infra.kafka.acl_admin import revoke as revoke_all
+    from onibus.infra.kafka.acl_admin import revoke as revoke_all
 
     echo(f"{revoke_all(settings, user)} rights taken from {user}")
 
 
 def list_users(settings: Settings, as_json: AsJson = False) -> None:
     """List users with their roles under the topic prefix, and rights that belong to no role."""
-    from infra.kafka.acl_admin import granted, roles_held
-    from infra.kafka.roles import ROLES, rights_of
+    from onibus.infra.kafka.acl_admin import granted, roles_held
+    from onibus.infra.kafka.roles import ROLES, rights_of
 
     roles, others = {}, {}
     for user, rights in granted(settings).items():
@@ -115,7 +115,7 @@ def _password_in(file: Path) -> str:
     Raises:
         OnibusError: the file cannot be read or written, or is empty.
     """
-    from infra.broker.credentials import write_private
+    from onibus.infra.broker.credentials import write_private
 
     try:
         if not file.exists():

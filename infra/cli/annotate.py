@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.options import MetricsPort, Verbose, with_settings
-from infra.settings import Settings
+from onibus.infra.cli.options import MetricsPort, Verbose, with_settings
+from onibus.infra.settings import Settings
 
 
 class Llm(StrEnum):
@@ -97,7 +97,7 @@ def annotate(
     The API key for openai comes from OPENAI_API_KEY, or from the file that
     ONIBUS_OPENAI_API_KEY_FILE names.
     """
-    from consumers.annotator.run import AnnotateOptions, run
+    from onibus.consumers.annotator.run import AnnotateOptions, run
 
     options = AnnotateOptions(
         specs=tuple(spec or ["goals"]),
@@ -122,6 +122,6 @@ def annotate(
     if workers == 1:
         run(settings, options)
         return
-    from consumers.annotator.workers import run_workers
+    from onibus.consumers.annotator.workers import run_workers
 
     run_workers(settings, options, workers)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.options import AsJson, with_settings
-from infra.process.terminal import console, echo
-from infra.settings import Settings
+from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.process.terminal import console, echo
+from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
-    from infra.vllm.server import VllmServer
-    from learner.benchmarks.result import Figure
+    from onibus.infra.vllm.server import VllmServer
+    from onibus.learner.benchmarks.result import Figure
 
 BENCH_PORT = 19292
 
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
 
 def reward_path(labels: _Labels = 1_000_000, as_json: AsJson = False) -> None:
     """Microseconds from a batch's caption ids to its rewards (no broker; about half a minute)."""
-    from learner.benchmarks import reward_path as benchmark
+    from onibus.learner.benchmarks import reward_path as benchmark
 
     _report("reward path", benchmark.measure(labels), as_json)
 
@@ -63,7 +63,7 @@ def reward_path(labels: _Labels = 1_000_000, as_json: AsJson = False) -> None:
 @with_settings
 def label_table(settings: Settings, labels: _Labels = 1_000_000, as_json: AsJson = False) -> None:
     """Memory per label, and the load rate beside a bare consumer (about two minutes)."""
-    from learner.benchmarks import label_table as benchmark
+    from onibus.learner.benchmarks import label_table as benchmark
 
     figures = benchmark.measure_memory(labels)
     with _broker(settings, "bench-labels.") as own:
@@ -81,7 +81,7 @@ def annotators(
     as_json: AsJson = False,
 ) -> None:
     """Calls per caption, throughput, scaling, time to a label, a backlog (about six minutes)."""
-    from learner.benchmarks import annotators as benchmark
+    from onibus.learner.benchmarks import annotators as benchmark
 
     with _broker(settings, "bench-annotators.") as own:
         figures = benchmark.measure(own, captions, backlog)
@@ -100,7 +100,7 @@ def step_cost(
     as_json: AsJson = False,
 ) -> None:
     """CPU time per step beside plain Sample Factory (five minutes per reward)."""
-    from learner.benchmarks import step_cost as benchmark
+    from onibus.learner.benchmarks import step_cost as benchmark
 
     with _broker(settings, "bench-steps.") as own:
         figures = [
@@ -126,8 +126,8 @@ def learning(
 ) -> None:
     """Learning curves with judged messages and without (about 30 minutes)."""
 
-    from infra.process.shutdown import stop_event
-    from learner.benchmarks import learning as benchmark
+    from onibus.infra.process.shutdown import stop_event
+    from onibus.learner.benchmarks import learning as benchmark
 
     stopping = stop_event()
     server = None if llm is Judge.RULES else _server(settings, None, stopping)
@@ -153,7 +153,7 @@ def reward_models(
     """Accuracy of reward models, training over Kafka, the cost of a swap (a few minutes)."""
     import torch
 
-    from learner.benchmarks import reward_models as benchmark
+    from onibus.learner.benchmarks import reward_models as benchmark
 
     torch.set_num_threads(1)
     figures = benchmark.measure_swap(captions, swaps)
@@ -172,7 +172,7 @@ def size(
     as_json: AsJson = False,
 ) -> None:
     """Memory and clean stop of a learner with 480 environments (about three minutes)."""
-    from learner.benchmarks import size as benchmark
+    from onibus.learner.benchmarks import size as benchmark
 
     with _broker(settings, "bench-size.") as own:
         figures = benchmark.measure(own, task, workers, environments)
@@ -192,10 +192,10 @@ def vllm(
     as_json: AsJson = False,
 ) -> None:
     """Prompts per second beside a bare client, on a real vLLM server (about three minutes)."""
-    from infra.process.shutdown import stop_event
-    from infra.process.supervisor import Supervisor
-    from infra.vllm.server import READY_SECONDS
-    from learner.benchmarks import vllm_client as benchmark
+    from onibus.infra.process.shutdown import stop_event
+    from onibus.infra.process.supervisor import Supervisor
+    from onibus.infra.vllm.server import READY_SECONDS
+    from onibus.learner.benchmarks import vllm_client as benchmark
 
     stopping = stop_event()
     server = _server(settings, model, stopping)
@@ -221,7 +221,7 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Reading the annotation log, the label page, rebuilding versions (five minutes)."""
-    from learner.benchmarks import annotation_log, label_page, rebuilding
+    from onibus.learner.benchmarks import annotation_log, label_page, rebuilding
 
     with _broker(settings, "bench-replay.") as own:
         figures = annotation_log.measure_fold(own, annotations)
@@ -233,7 +233,7 @@ def replay(
 @with_settings
 def everything(settings: Settings) -> None:
     """Run all benchmarks, one after the other (about an hour)."""
-    from infra.settings import environment_of
+    from onibus.infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
     parts = (reward_path, label_table, annotators, step_cost, size, reward_models, replay, vllm, learning)
@@ -243,9 +243,9 @@ def everything(settings: Settings) -> None:
 
 def _server(settings: Settings, model: str | None, stopping: threading.Event) -> VllmServer:
     """A server, not started yet, for a model or for the stand-in, which is made now if none is kept."""
-    from infra.cli.tiny_llama import stand_in
-    from infra.demo.session import free_port
-    from infra.vllm.server import VllmServer
+    from onibus.infra.cli.tiny_llama import stand_in
+    from onibus.infra.demo.session import free_port
+    from onibus.infra.vllm.server import VllmServer
 
     return VllmServer.of(model or str(stand_in(settings, stopping)), free_port())
 
@@ -257,9 +257,9 @@ def _was_given(settings: Settings, variable: str) -> bool:
 @contextmanager
 def _broker(settings: Settings, prefix: str) -> Iterator[Settings]:
     """The broker that was named or, if none was, one of our own with data in a temporary folder."""
-    from infra.broker import BrokerOptions, start_broker, stop_broker
-    from infra.kafka.topic_admin import create_topics
-    from infra.settings import load_settings
+    from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
+    from onibus.infra.kafka.topic_admin import create_topics
+    from onibus.infra.settings import load_settings
 
     given = {name: getattr(settings, name) for name in settings.model_fields_set} | {"topic_prefix": prefix}
     if "bootstrap_servers" in given:
@@ -284,7 +284,7 @@ def _broker(settings: Settings, prefix: str) -> Iterator[Settings]:
 
 def _report(title: str, figures: list[Figure], as_json: bool) -> None:
 
-    from learner.benchmarks.result import show, to_json
+    from onibus.learner.benchmarks.result import show, to_json
 
     if as_json:
         echo(json.dumps(to_json(title, figures), indent=2))

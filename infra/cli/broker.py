@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.cli.options import AsJson
-from infra.errors import OnibusError
-from infra.process.terminal import echo
-from infra.settings import DEFAULT_PORT, load_settings
+from onibus.infra.cli.options import AsJson
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.terminal import echo
+from onibus.infra.settings import DEFAULT_PORT, load_settings
 
 if TYPE_CHECKING:
-    from infra.broker import RunningBroker
+    from onibus.infra.broker import RunningBroker
 
 DataDir = Annotated[
     Path | None,
@@ -46,7 +46,7 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Start it and wait until it is ready. The first start downloads Kafka (44 MB)."""
-    from infra.broker import BrokerOptions, start_broker
+    from onibus.infra.broker import BrokerOptions, start_broker
 
     folder = _data_dir(data_dir)
     running = start_broker(BrokerOptions(folder, port=port, brokers=brokers, secure=secure, host=host))
@@ -66,7 +66,7 @@ def start(
 
 def stop(data_dir: DataDir = None) -> None:
     """Stop it cleanly. Its data are kept."""
-    from infra.broker import stop_broker
+    from onibus.infra.broker import stop_broker
 
     folder = _data_dir(data_dir)
     if stop_broker(folder):
@@ -77,7 +77,7 @@ def stop(data_dir: DataDir = None) -> None:
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show whether it is running, and where."""
-    from infra.broker import broker_status
+    from onibus.infra.broker import broker_status
 
     folder = _data_dir(data_dir)
     found = broker_status(folder)
@@ -99,7 +99,7 @@ def _data_dir(given: Path | None) -> Path:
 
 def _write_client_files(running: RunningBroker) -> dict[str, Path]:
     """``client.env`` and ``client.toml`` beside the data: what a client must set to reach the cluster."""
-    from infra.broker.credentials import write_private
+    from onibus.infra.broker.credentials import write_private
 
     values = {name: str(value) for name, value in running.client_settings().items()}
     texts = {

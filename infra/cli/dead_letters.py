@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.cli.options import AsJson, with_settings
-from infra.errors import OnibusError
-from infra.process.terminal import console, echo, printable
-from infra.settings import Settings
-from infra.times import TIME_HELP, parse_time
+from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.terminal import console, echo, printable
+from onibus.infra.settings import Settings
+from onibus.infra.times import TIME_HELP, parse_time
 
 if TYPE_CHECKING:
-    from consumers.dead_letters import Entry, Selection
-    from schemas.codec import Codec
+    from onibus.consumers.dead_letters import Entry, Selection
+    from onibus.schemas.codec import Codec
 
 _MICROSECONDS = 1_000_000
 
@@ -49,8 +49,8 @@ def list_letters(
     as_json: AsJson = False,
 ) -> None:
     """List what was given up, why, and whether it was sent again."""
-    from consumers.dead_letters import entries
-    from infra.kafka.codecs import codec_for
+    from onibus.consumers.dead_letters import entries
+    from onibus.infra.kafka.codecs import codec_for
 
     names, codec = _spec_names(settings), codec_for(settings)
     selection = _selection(names, reason, since, until, spec)
@@ -79,8 +79,8 @@ def redrive(
     as_json: AsJson = False,
 ) -> None:
     """Have captions that were given up judged again. Each is sent again only once."""
-    from consumers.dead_letters import Fate
-    from consumers.dead_letters import redrive as send_again
+    from onibus.consumers.dead_letters import Fate
+    from onibus.consumers.dead_letters import redrive as send_again
 
     selection = _selection(_spec_names(settings), reason, since, until, spec)
     fates: Counter[Fate] = send_again(settings, selection, dry_run=not yes)
@@ -97,7 +97,7 @@ def redrive(
 def _selection(
     names: dict[bytes, str], reason: str, since: str | None, until: str | None, spec: str | None
 ) -> Selection:
-    from consumers.dead_letters import Selection
+    from onibus.consumers.dead_letters import Selection
 
     spec_ids = None
     if spec is not None:
@@ -109,7 +109,7 @@ def _selection(
 
 
 def _spec_names(settings: Settings) -> dict[bytes, str]:
-    from consumers.specs.spec_file import read_specs
+    from onibus.consumers.specs.spec_file import read_specs
 
     return {spec_id: spec.name for spec_id, spec in read_specs(settings).items()}
 
@@ -136,8 +136,8 @@ def _row(entry: Entry, names: dict[bytes, str], codec: Codec) -> dict[str, Any]:
 
 def _caption(value: bytes | None, codec: Codec) -> str | None:
     """The text of a caption record, if it is one."""
-    from schemas.errors import DecodeError
-    from schemas.records import CaptionObserved
+    from onibus.schemas.errors import DecodeError
+    from onibus.schemas.records import CaptionObserved
 
     try:
         return codec.decode(CaptionObserved, value).text

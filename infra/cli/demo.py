@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.options import with_settings
-from infra.cli.tiny_llama import stand_in
-from infra.errors import OnibusError
-from infra.process.shutdown import stop_event
-from infra.process.terminal import console
-from infra.reward_kinds import reward_kind
-from infra.run_names import check_run_name
-from infra.settings import DEFAULT_PORT, Settings
+from onibus.infra.cli.options import with_settings
+from onibus.infra.cli.tiny_llama import stand_in
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.process.terminal import console
+from onibus.infra.reward_kinds import reward_kind
+from onibus.infra.run_names import check_run_name
+from onibus.infra.settings import DEFAULT_PORT, Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from infra.demo.session import Demo, DemoOptions
+    from onibus.infra.demo.session import Demo, DemoOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -81,10 +81,10 @@ def demo(
 ) -> None:
     """Run everything on this machine and watch it learn; ends with a summary and a report."""
 
-    from infra.demo.session import DemoOptions, one_at_a_time
-    from infra.demo.watch import watch_for
-    from learner.options import default_specs
-    from producers.nethack.tasks import make_task
+    from onibus.infra.demo.session import DemoOptions, one_at_a_time
+    from onibus.infra.demo.watch import watch_for
+    from onibus.learner.options import default_specs
+    from onibus.producers.nethack.tasks import make_task
 
     if llm == "openai" and model is None:
         raise OnibusError(f"--llm {llm} needs --model, and --base-url unless it is OpenAI's own; add them")
@@ -132,10 +132,10 @@ def _with_server(
     settings: Settings, options: DemoOptions, model: str | None, stopping: threading.Event
 ) -> DemoOptions:
     """The same demo with a vLLM server of its own that judges; what it serves is made first if need be."""
-    from consumers.tiny_llama.folder import SPECS
-    from infra.demo.session import free_port
-    from infra.vllm.environment import vllm_python
-    from infra.vllm.server import VllmServer
+    from onibus.consumers.tiny_llama.folder import SPECS
+    from onibus.infra.demo.session import free_port
+    from onibus.infra.vllm.environment import vllm_python
+    from onibus.infra.vllm.server import VllmServer
 
     vllm_python()  # missing: say so before anything else
     if model is None and options.spec not in SPECS:
@@ -155,7 +155,7 @@ def _play(
     picture: Path | None,
     stopping: threading.Event,
 ) -> None:
-    from infra.demo.session import Demo
+    from onibus.infra.demo.session import Demo
 
     with Demo(settings, options, shown_on, stopping) as running:
         running.watch()
@@ -167,10 +167,10 @@ def _play(
 
 def _finish(shown_on: Console, running: Demo) -> None:
     """Summary and report, while the broker still runs."""
-    from infra.demo.summary import CaptionRow, print_summary
-    from learner.reporting.report import write_report
-    from learner.run_files.judged_captions import judge_captions
-    from learner.run_files.versions import keep_versions
+    from onibus.infra.demo.summary import CaptionRow, print_summary
+    from onibus.learner.reporting.report import write_report
+    from onibus.learner.run_files.judged_captions import judge_captions
+    from onibus.learner.run_files.versions import keep_versions
 
     report: Path | None = None
     rows: list[CaptionRow] = []
@@ -184,6 +184,6 @@ def _finish(shown_on: Console, running: Demo) -> None:
 
 
 def _spec_name(spec: str) -> str:
-    from consumers.specs.spec_file import load_spec
+    from onibus.consumers.specs.spec_file import load_spec
 
     return load_spec(spec).name

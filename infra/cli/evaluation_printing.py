@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from infra.process.terminal import echo, printable
+from onibus.infra.process.terminal import echo, printable
 
 if TYPE_CHECKING:
-    from consumers.replay.evaluation import Agreement, Evaluation
+    from onibus.consumers.replay.evaluation import Agreement, Evaluation
 
 _BAR = 30
 

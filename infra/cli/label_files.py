@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.cli.label_options import AsOf, Specs, Yes
-from infra.cli.label_printing import progress, say
-from infra.cli.options import AsJson, with_settings
-from infra.settings import Settings
+from onibus.infra.cli.label_options import AsOf, Specs, Yes
+from onibus.infra.cli.label_printing import progress, say
+from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.settings import Settings
 
 
 def register(group: typer.Typer) -> None:
@@ -27,12 +27,12 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write all annotations, and so all labels with their history, to a file with a data card."""
-    from consumers.labels.annotation_log_reader import AnnotationReader, of_specs
-    from consumers.labels.as_of import resolve_as_of
-    from consumers.labels.export import export_annotations
-    from consumers.specs.known_specs import KnownSpecs
-    from infra.kafka.codecs import codec_for
-    from infra.kafka.topics import TopicNames
+    from onibus.consumers.labels.annotation_log_reader import AnnotationReader, of_specs
+    from onibus.consumers.labels.as_of import resolve_as_of
+    from onibus.consumers.labels.export import export_annotations
+    from onibus.consumers.specs.known_specs import KnownSpecs
+    from onibus.infra.kafka.codecs import codec_for
+    from onibus.infra.kafka.topics import TopicNames
 
     specs = KnownSpecs.read(settings)
     chosen = specs.chosen(spec)
@@ -59,8 +59,8 @@ def import_file(
     as_json: AsJson = False,
 ) -> None:
     """Add the annotations of a file to the log, and their labels. Importing twice changes nothing."""
-    from consumers.labels.export import AnnotationFile
-    from consumers.labels.import_file import carry_out, plan_import
+    from onibus.consumers.labels.export import AnnotationFile
+    from onibus.consumers.labels.import_file import carry_out, plan_import
 
     source = AnnotationFile(file)
     plan = plan_import(settings, source)

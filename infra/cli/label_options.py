@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consumers.specs.verdict_in_force import verdict_names
-from infra.errors import OnibusError
-from infra.times import TIME_HELP
-from schemas.records import Origin
+from onibus.consumers.specs.verdict_in_force import verdict_names
+from onibus.infra.errors import OnibusError
+from onibus.infra.times import TIME_HELP
+from onibus.schemas.records import Origin
 
 if TYPE_CHECKING:
-    from consumers.labels.filter import LabelFilter
-    from consumers.specs.known_specs import KnownSpecs
+    from onibus.consumers.labels.filter import LabelFilter
+    from onibus.consumers.specs.known_specs import KnownSpecs
 
 
 Specs = Annotated[
@@ -61,8 +61,8 @@ def label_filter(
     before: str | None,
 ) -> LabelFilter:
     """What the flags choose."""
-    from consumers.labels.filter import LabelFilter
-    from infra.times import parse_time
+    from onibus.consumers.labels.filter import LabelFilter
+    from onibus.infra.times import parse_time
 
     chosen = specs.chosen(spec)
     return LabelFilter(

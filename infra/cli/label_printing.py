@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from infra.process.terminal import console, echo, printable
+from onibus.infra.process.terminal import console, echo, printable
 
 if TYPE_CHECKING:
-    from consumers.labels.fold import FoldedLabel
-    from consumers.specs.known_specs import KnownSpecs
+    from onibus.consumers.labels.fold import FoldedLabel
+    from onibus.consumers.specs.known_specs import KnownSpecs
 
 ID_DIGITS = 12
 """Hex digits of a caption's id that are shown: enough to name it."""
@@ -37,8 +37,8 @@ def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
     """A table, a label a row."""
     from rich.table import Table
 
-    from consumers.labels.fold import iso
-    from consumers.specs.verdict_in_force import verdict_name
+    from onibus.consumers.labels.fold import iso
+    from onibus.consumers.specs.verdict_in_force import verdict_name
 
     table = Table("id", "verdict", "spec", "by", "annotated", "answers", "caption")
     for label in labels:
@@ -55,7 +55,7 @@ def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
 
 
 def print_history(told: dict[str, Any]) -> None:
-    """What :func:`consumers.labels.history.history_json` tells."""
+    """What :func:`onibus.consumers.labels.history.history_json` tells."""
     echo(f"{told['subject_id']}  " + " | ".join(map(printable, told["texts"])))
     for label in told["labels"]:
         spent = f"{label['tokens_in']} + {label['tokens_out']} tokens, {label['latency_us'] / 1e6:.2f} s"

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.label_options import Person, user_name
-from infra.cli.options import with_settings
-from infra.errors import OnibusError
-from infra.process.terminal import echo
-from infra.settings import Settings
+from onibus.infra.cli.label_options import Person, user_name
+from onibus.infra.cli.options import with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.terminal import echo
+from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
     import uvicorn
@@ -48,10 +48,10 @@ def serve(
     """Serve a web page to filter labels, see their history and correct them."""
     import uvicorn
 
-    from consumers.labels.live_index import BoardFeed, LabelBoard
-    from consumers.labels.web import PageOptions, is_loopback, label_site
-    from consumers.specs.known_specs import KnownSpecs
-    from infra.process.shutdown import stop_event
+    from onibus.consumers.labels.live_index import BoardFeed, LabelBoard
+    from onibus.consumers.labels.web import PageOptions, is_loopback, label_site
+    from onibus.consumers.specs.known_specs import KnownSpecs
+    from onibus.infra.process.shutdown import stop_event
 
     options = PageOptions(
         host,
@@ -114,8 +114,8 @@ def _score(settings: Settings, name: str | None) -> Callable[[list[str]], list[f
     if name is None:
         return None
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from consumers.replay.judges import load_model
-    from schemas.records import Kind
+    from onibus.consumers.replay.judges import load_model
+    from onibus.schemas.records import Kind
 
     model = load_model(settings, name)
     if model.kind is not Kind.JUDGE_ONE:

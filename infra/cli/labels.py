@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from consumers.specs.verdict_in_force import WITHDRAWN
-from infra.cli import label_files, label_serving
-from infra.cli.label_options import (
+from onibus.consumers.specs.verdict_in_force import WITHDRAWN
+from onibus.infra.cli import label_files, label_serving
+from onibus.infra.cli.label_options import (
     Annotator,
     AsOf,
     Before,
@@ -29,15 +29,15 @@ from infra.cli.label_options import (
     label_filter,
     user_name,
 )
-from infra.cli.label_printing import ID_DIGITS, print_history, print_labels, progress, say
-from infra.cli.options import AsJson, with_settings
-from infra.errors import OnibusError
-from infra.process.terminal import echo, printable
-from infra.settings import Settings
+from onibus.infra.cli.label_printing import ID_DIGITS, print_history, print_labels, progress, say
+from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.terminal import echo, printable
+from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
-    from consumers.labels.fold import FoldedLabel, LabelFold
-    from consumers.specs.known_specs import KnownSpecs
+    from onibus.consumers.labels.fold import FoldedLabel, LabelFold
+    from onibus.consumers.specs.known_specs import KnownSpecs
 
 _EXAMPLES = 5
 
@@ -69,9 +69,9 @@ def list_labels(
     as_json: AsJson = False,
 ) -> None:
     """List labels in force, newest first. --verdict withdrawn lists withdrawn ones."""
-    from consumers.labels.as_of import labels_as_of
-    from consumers.labels.fold import label_json
-    from consumers.specs.known_specs import KnownSpecs
+    from onibus.consumers.labels.as_of import labels_as_of
+    from onibus.consumers.labels.fold import label_json
+    from onibus.consumers.specs.known_specs import KnownSpecs
 
     specs = KnownSpecs.read(settings)
     wanted = label_filter(specs, spec, verdict, text, annotator, origin, since, before)
@@ -93,11 +93,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show everything known about one caption: verdicts, raw answers, prompts, costs."""
-    from consumers.labels.as_of import annotations_as_of
-    from consumers.labels.corrections import SubjectName
-    from consumers.labels.fold import LabelFold
-    from consumers.labels.history import history_json
-    from consumers.specs.known_specs import KnownSpecs
+    from onibus.consumers.labels.as_of import annotations_as_of
+    from onibus.consumers.labels.corrections import SubjectName
+    from onibus.consumers.labels.fold import LabelFold
+    from onibus.consumers.labels.history import history_json
+    from onibus.consumers.specs.known_specs import KnownSpecs
 
     specs, name = KnownSpecs.read(settings), SubjectName(subject)
     chosen = specs.chosen(spec)
@@ -129,12 +129,12 @@ def set_label(
     as_json: AsJson = False,
 ) -> None:
     """Set a verdict by hand. It overrides every later answer of a model until it is withdrawn."""
-    from consumers.labels.as_of import annotations_as_of
-    from consumers.labels.corrections import SubjectName, new_caption, set_by_hand
-    from consumers.labels.fold import LabelFold
-    from consumers.labels.writer import LabelWriter
-    from consumers.specs.known_specs import KnownSpecs
-    from schemas.records import Verdict
+    from onibus.consumers.labels.as_of import annotations_as_of
+    from onibus.consumers.labels.corrections import SubjectName, new_caption, set_by_hand
+    from onibus.consumers.labels.fold import LabelFold
+    from onibus.consumers.labels.writer import LabelWriter
+    from onibus.consumers.specs.known_specs import KnownSpecs
+    from onibus.schemas.records import Verdict
 
     specs, name = KnownSpecs.read(settings), SubjectName(subject)
     spec_id = specs.newest(spec)
@@ -178,9 +178,9 @@ def withdraw_labels(
     as_json: AsJson = False,
 ) -> None:
     """Withdraw labels, also those set by people. Annotators ask again when they see the captions."""
-    from consumers.labels.as_of import labels_as_of
-    from consumers.labels.corrections import SubjectName, withdraw
-    from consumers.specs.known_specs import KnownSpecs
+    from onibus.consumers.labels.as_of import labels_as_of
+    from onibus.consumers.labels.corrections import SubjectName, withdraw
+    from onibus.consumers.specs.known_specs import KnownSpecs
 
     specs = KnownSpecs.read(settings)
     wanted = label_filter(specs, spec, verdict, text, annotator, origin, since, before)
@@ -227,10 +227,10 @@ def annotate_again(
     caption is published as if it had just been seen (as run "asked-again"), and again while it has no
     label. If the command is interrupted, continue with --verdict withdrawn.
     """
-    from consumers.labels.as_of import labels_as_of
-    from consumers.labels.corrections import FOLLOWED_SECONDS, AskingAgain, withdraw
-    from consumers.specs.known_specs import KnownSpecs
-    from schemas.records import Kind
+    from onibus.consumers.labels.as_of import labels_as_of
+    from onibus.consumers.labels.corrections import FOLLOWED_SECONDS, AskingAgain, withdraw
+    from onibus.consumers.specs.known_specs import KnownSpecs
+    from onibus.schemas.records import Kind
 
     specs = KnownSpecs.read(settings)
     target = specs.newest(under or spec)
@@ -278,7 +278,7 @@ def _has_label(labels: LabelFold, spec_id: bytes, subject_id: bytes) -> bool:
 
 def _is_dry_run(what: str, chosen: list[FoldedLabel], specs: KnownSpecs, yes: bool, as_json: bool) -> bool:
     """Say what would be done, unless ``yes``; whether that is all."""
-    from consumers.labels.filter import counts
+    from onibus.consumers.labels.filter import counts
 
     if yes and chosen:
         return False
@@ -304,7 +304,7 @@ def _is_dry_run(what: str, chosen: list[FoldedLabel], specs: KnownSpecs, yes: bo
 
 
 def _write(settings: Settings, changes: Iterable[Any], count: int) -> int:
-    from consumers.labels.writer import LabelWriter
+    from onibus.consumers.labels.writer import LabelWriter
 
     with LabelWriter(settings) as writer, progress("written", count) as advance:
         return writer.write(changes, advance)

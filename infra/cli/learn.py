@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.cli.options import MetricsPort, Verbose, with_settings
-from infra.errors import OnibusError
-from infra.observability.multiprocess import share_between_processes
-from infra.process.logs import set_up_logging
-from infra.run_names import check_run_name
-from infra.settings import Settings
+from onibus.infra.cli.options import MetricsPort, Verbose, with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.observability.multiprocess import share_between_processes
+from onibus.infra.process.logs import set_up_logging
+from onibus.infra.run_names import check_run_name
+from onibus.infra.settings import Settings
 
 _REWARD = "Reward and learning"
 _SIZE = "Size and length"
@@ -155,8 +155,8 @@ def learn(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads only get in the workers' way
     share_between_processes()
 
-    from learner.options import default_specs, make_options, parse_spec_shares
-    from learner.training import run as run_learner
+    from onibus.learner.options import default_specs, make_options, parse_spec_shares
+    from onibus.learner.training import run as run_learner
 
     if spec:
         default = default_specs(task, reward or "retrieval")[0].coefficient

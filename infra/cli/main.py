@@ -12,10 +12,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from infra.errors import OnibusError
-from infra.process.shutdown import request_stop
-from infra.process.terminal import ReaderGoneError, echo, survive_lost_output
-from schemas.errors import RegistryError
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.shutdown import request_stop
+from onibus.infra.process.terminal import ReaderGoneError, echo, survive_lost_output
+from onibus.schemas.errors import RegistryError
 
 _COMMANDS: tuple[str, ...] = (
     "demo",
@@ -34,7 +34,7 @@ _COMMANDS: tuple[str, ...] = (
     "report",
     "bench",
 )
-"""Modules of :mod:`infra.cli`; each has ``register(app)`` and imports its component only when run."""
+"""Modules of :mod:`onibus.infra.cli`; each has ``register(app)`` and imports its component only when run."""
 
 _OWN_PACKAGES = {"schemas", "infra", "producers", "consumers", "learner"}
 _FILE_ERRORS = {
@@ -71,7 +71,7 @@ def main() -> None:
         package = (error.name or "").split(".")[0]
         if package in _OWN_PACKAGES:
             raise
-        from infra.cli.extras import advice
+        from onibus.infra.cli.extras import advice
 
         _refuse(f"the package {package} is missing; install it with: {advice(package, sys.argv[1:])}")
 
@@ -107,13 +107,13 @@ def application() -> typer.Typer:
     )
     app.callback()(_main_options)
     for name in _COMMANDS:
-        importlib.import_module(f"infra.cli.{name}").register(app)
+        importlib.import_module(f"onibus.infra.cli.{name}").register(app)
     return app
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from infra.version import version
+        from onibus.infra.version import version
 
         echo(f"onibus {version()}")
         raise typer.Exit

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from infra.settings import Settings, load_settings
+from onibus.infra.settings import Settings, load_settings
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ def _explained(settings: Settings) -> Iterator[None]:
         kinds: tuple[type[Exception], ...] = _NETWORK_ERRORS + ((kafka.KafkaError,) if kafka else ())
         if not isinstance(error, kinds):
             raise
-        from infra.kafka.clients import explained
+        from onibus.infra.kafka.clients import explained
 
         raise explained(settings, error) from error
 

@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from infra.errors import OnibusError
-from infra.process.terminal import console, printable
-from producers.nethack.playback import Frame
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.terminal import console, printable
+from onibus.producers.nethack.playback import Frame
 
 WIDTH, HEIGHT = 132, 27
 """Columns and rows of a frame: NetHack's 80 by 24, captions beside it, a line below."""

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.cli import replay_episodes
-from infra.cli.evaluation_printing import agreement_json, print_agreement, print_evaluation
-from infra.cli.label_printing import progress
-from infra.cli.options import AsJson, with_settings
-from infra.errors import OnibusError
-from infra.process.terminal import echo
-from infra.reward_kinds import P_HELPFUL_THRESHOLD
-from infra.settings import Settings
-from infra.times import TIME_HELP
+from onibus.infra.cli import replay_episodes
+from onibus.infra.cli.evaluation_printing import agreement_json, print_agreement, print_evaluation
+from onibus.infra.cli.label_printing import progress
+from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.terminal import echo
+from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
+from onibus.infra.settings import Settings
+from onibus.infra.times import TIME_HELP
 
 if TYPE_CHECKING:
-    from consumers.labels.annotation_log_reader import AnnotationSource, LoggedAnnotation
-    from consumers.replay.verify_labels import LabelCheck
-    from consumers.reward_models.version_log import Training
-    from consumers.specs.known_specs import KnownSpecs
+    from onibus.consumers.labels.annotation_log_reader import AnnotationSource, LoggedAnnotation
+    from onibus.consumers.replay.verify_labels import LabelCheck
+    from onibus.consumers.reward_models.version_log import Training
+    from onibus.consumers.specs.known_specs import KnownSpecs
 
 _SHOWN_DIFFERENCES = 10
 _WHOSE = {"labels": "in_force", "people": "people", "annotators": "annotators"}
@@ -93,10 +93,10 @@ def train(
 ) -> None:
     """Train a reward model from scratch on the annotation log, or on a file of it."""
     _one_thread()
-    from consumers.labels.as_of import resolve_as_of
-    from consumers.replay.offline_training import TrainingPlan, write_model
-    from consumers.replay.offline_training import train as train_model
-    from consumers.replay.publish import publish_model
+    from onibus.consumers.labels.as_of import resolve_as_of
+    from onibus.consumers.replay.offline_training import TrainingPlan, write_model
+    from onibus.consumers.replay.offline_training import train as train_model
+    from onibus.consumers.replay.publish import publish_model
 
     with _annotations(settings, source, spec) as (annotations, specs):
         spec_id = specs.newest(spec)
@@ -138,10 +138,10 @@ def verify(
     Exits with code 1 if anything differs.
     """
     _one_thread()
-    from consumers.replay.verify_labels import verify_labels
-    from consumers.replay.verify_models import verify_training
-    from consumers.reward_models.version_log import read_updates, trainings
-    from consumers.specs.known_specs import KnownSpecs
+    from onibus.consumers.replay.verify_labels import verify_labels
+    from onibus.consumers.replay.verify_models import verify_training
+    from onibus.consumers.reward_models.version_log import read_updates, trainings
+    from onibus.consumers.specs.known_specs import KnownSpecs
 
     specs = KnownSpecs.read(settings)
     chosen = _matching(trainings(read_updates(settings)), model)
@@ -191,8 +191,8 @@ def evaluate(
 ) -> None:
     """Compare a reward model with labels: accuracy, ROC-AUC, Brier score, calibration, mistakes."""
     _one_thread()
-    from consumers.replay import evaluation
-    from consumers.replay.judges import load_model, verdicts_of
+    from onibus.consumers.replay import evaluation
+    from onibus.consumers.replay.judges import load_model, verdicts_of
 
     loaded = load_model(settings, model)
     with _annotations(settings, source) as (annotations, specs):
@@ -220,8 +220,8 @@ def compare(
 ) -> None:
     """Compare two judges: agreement, Cohen's kappa, and captions on which they differ."""
     _one_thread()
-    from consumers.replay.evaluation import agree
-    from consumers.replay.judges import Judged, RewardModel, load_model, verdicts_of
+    from onibus.consumers.replay.evaluation import agree
+    from onibus.consumers.replay.judges import Judged, RewardModel, load_model, verdicts_of
 
     with _annotations(settings, source) as (annotations, specs):
         logged = list(_read(settings, annotations, as_of))
@@ -262,10 +262,10 @@ def _annotations(
     settings: Settings, file: Path | None, spec: str | None = None
 ) -> Iterator[tuple[AnnotationSource, KnownSpecs]]:
     """The log, of one spec if it is named, or a file of it; and the specs that are known there."""
-    from consumers.labels.annotation_log_reader import AnnotationReader, of_specs
-    from consumers.labels.export import AnnotationFile
-    from consumers.specs.known_specs import KnownSpecs
-    from infra.kafka.codecs import codec_for
+    from onibus.consumers.labels.annotation_log_reader import AnnotationReader, of_specs
+    from onibus.consumers.labels.export import AnnotationFile
+    from onibus.consumers.specs.known_specs import KnownSpecs
+    from onibus.infra.kafka.codecs import codec_for
 
     if file is not None:
         source = AnnotationFile(file)
@@ -278,7 +278,7 @@ def _annotations(
 
 
 def _read(settings: Settings, source: AnnotationSource, as_of: str | None) -> Iterator[LoggedAnnotation]:
-    from consumers.labels.as_of import resolve_as_of
+    from onibus.consumers.labels.as_of import resolve_as_of
 
     return source.read(resolve_as_of(settings, source, as_of))
 

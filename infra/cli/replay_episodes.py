@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.label_printing import progress
-from infra.cli.options import AsJson, with_settings
-from infra.errors import OnibusError
-from infra.process.terminal import console, echo
-from infra.reward_kinds import P_HELPFUL_THRESHOLD
-from infra.settings import Settings
+from onibus.infra.cli.label_printing import progress
+from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.terminal import console, echo
+from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
+from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
-    from consumers.replay.episode_rewards import CaptionReward
-    from schemas.records import EpisodeFinished
+    from onibus.consumers.replay.episode_rewards import CaptionReward
+    from onibus.schemas.records import EpisodeFinished
 
 _Spec = Annotated[
     str | None, typer.Option(help="Reward captions by the labels of this spec, as --reward retrieval does.")
@@ -64,10 +64,10 @@ def episode(
 ) -> None:
     """Replay a recorded episode with captions and rewards beside the map; check that it is the same."""
 
-    from infra.cli.playback_view import Asciicast, PlaybackView, Terminal
-    from producers.nethack.episodes import other_version
-    from producers.nethack.playback import frames
-    from schemas.ids import episode_key
+    from onibus.infra.cli.playback_view import Asciicast, PlaybackView, Terminal
+    from onibus.producers.nethack.episodes import other_version
+    from onibus.producers.nethack.playback import frames
+    from onibus.schemas.ids import episode_key
 
     found = list(_episodes(settings, name))
     if not found:
@@ -103,9 +103,9 @@ def rewards(
     as_json: AsJson = False,
 ) -> None:
     """Show what recorded episodes would earn with other labels, model, coefficient or exponent."""
-    from producers.nethack.episodes import other_version
-    from producers.nethack.playback import frames
-    from schemas.ids import episode_key
+    from onibus.producers.nethack.episodes import other_version
+    from onibus.producers.nethack.playback import frames
+    from onibus.schemas.ids import episode_key
 
     records = list(_episodes(settings, name))[-limit:]
     for notice in sorted({notice for record in records if (notice := other_version(record))}):
@@ -140,11 +140,11 @@ def rewards(
 
 def _episodes(settings: Settings, name: str) -> Iterator[EpisodeFinished]:
     """Recorded episodes whose names begin so, oldest first."""
-    from infra.kafka.clients import read_all
-    from infra.kafka.codecs import codec_for
-    from infra.kafka.topics import TopicNames
-    from schemas.codec import DecodeError
-    from schemas.records import EpisodeFinished
+    from onibus.infra.kafka.clients import read_all
+    from onibus.infra.kafka.codecs import codec_for
+    from onibus.infra.kafka.topics import TopicNames
+    from onibus.schemas.codec import DecodeError
+    from onibus.schemas.records import EpisodeFinished
 
     codec = codec_for(settings)
     for records in read_all(settings, TopicNames(settings.topic_prefix).episodes):
@@ -166,20 +166,20 @@ def _reward(
     beta: float,
     as_of: str | None,
 ) -> CaptionReward:
-    from consumers.replay.episode_rewards import CaptionReward
+    from onibus.consumers.replay.episode_rewards import CaptionReward
 
     helpful = frozenset[str]()
     if spec and model:
         raise OnibusError("give --spec or --model, not both: captions are rewarded by one judge")
     if model:
-        from consumers.replay.episode_rewards import helpful_by_model
-        from consumers.replay.judges import load_model
+        from onibus.consumers.replay.episode_rewards import helpful_by_model
+        from onibus.consumers.replay.judges import load_model
 
         helpful = helpful_by_model(load_model(settings, model), captions, threshold)
     elif spec:
-        from consumers.labels.as_of import labels_as_of
-        from consumers.specs.known_specs import KnownSpecs
-        from schemas.records import Verdict
+        from onibus.consumers.labels.as_of import labels_as_of
+        from onibus.consumers.specs.known_specs import KnownSpecs
+        from onibus.schemas.records import Verdict
 
         labels = labels_as_of(settings, as_of, [KnownSpecs.read(settings).newest(spec)])
         helpful = frozenset(label.texts[0] for label in labels if label.verdict is Verdict.HELPFUL)

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.options import with_settings
-from infra.errors import OnibusError
-from infra.files import UnwritableFileError
-from infra.process.terminal import echo
-from infra.run_names import MOST_BYTES
-from infra.settings import Settings
+from onibus.infra.cli.options import with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import UnwritableFileError
+from onibus.infra.process.terminal import echo
+from onibus.infra.run_names import MOST_BYTES
+from onibus.infra.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -27,9 +27,9 @@ def report(
     run: Annotated[str, typer.Argument(help="Name of a run in RUNS_DIR, or its folder.")],
 ) -> None:
     """Write a self-contained HTML page with a run's curves, captions, settings and versions."""
-    from learner.reporting.report import write_report
-    from learner.run_files.judged_captions import JudgedCaption, judge_captions, kept_captions
-    from learner.run_files.versions import keep_versions
+    from onibus.learner.reporting.report import write_report
+    from onibus.learner.run_files.judged_captions import JudgedCaption, judge_captions, kept_captions
+    from onibus.learner.run_files.versions import keep_versions
 
     folder = _folder(settings.runs_dir, run)
     if folder is None:

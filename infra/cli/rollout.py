@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.options import AsJson, MetricsPort, Verbose, with_settings
-from infra.observability.multiprocess import share_between_processes
-from infra.process.logs import set_up_logging
-from infra.process.shutdown import stop_event
-from infra.process.terminal import echo
-from infra.run_names import check_run_name
-from infra.settings import Settings
+from onibus.infra.cli.options import AsJson, MetricsPort, Verbose, with_settings
+from onibus.infra.observability.multiprocess import share_between_processes
+from onibus.infra.process.logs import set_up_logging
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.process.terminal import echo
+from onibus.infra.run_names import check_run_name
+from onibus.infra.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -62,13 +62,13 @@ def rollout(
         share_between_processes()
     stopping = stop_event()
 
-    from infra.observability import metrics
-    from producers.rollout import Policy, RolloutOptions
-    from producers.rollout import run as run_rollout
+    from onibus.infra.observability import metrics
+    from onibus.producers.rollout import Policy, RolloutOptions
+    from onibus.producers.rollout import run as run_rollout
 
     load_policy: Callable[[Path], Policy] | None = None
     if checkpoint is not None:
-        from learner.policy import load_policy as load_checkpoint
+        from onibus.learner.policy import load_policy as load_checkpoint
 
         load_policy = load_checkpoint
         task = task or load_checkpoint(checkpoint).options.task

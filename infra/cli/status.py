@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.options import AsJson, with_settings
-from infra.process.terminal import console, echo, printable
-from infra.settings import Settings
+from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.process.terminal import console, echo, printable
+from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from consumers.status import SystemStatus
+    from onibus.consumers.status import SystemStatus
 
 _SCRAPED = (
     "onibus_pending_captions",
@@ -45,9 +45,9 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show lag, rates, labels, costs, latencies and model versions of a running system."""
-    from consumers.annotator.cost import Prices
-    from consumers.status import system_status
-    from infra.observability.scraping import scrape
+    from onibus.consumers.annotator.cost import Prices
+    from onibus.consumers.status import system_status
+    from onibus.infra.observability.scraping import scrape
 
     found = system_status(settings, minutes, Prices(price_in, price_out))
     scraped = scrape(metrics_port) if metrics_port else None

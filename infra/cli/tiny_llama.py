@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.options import with_settings
-from infra.errors import OnibusError
-from infra.process.parent_death import release, stop_with_this_process
-from infra.process.shutdown import stop_event
-from infra.process.terminal import echo
-from infra.settings import Settings
+from onibus.infra.cli.options import with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.parent_death import release, stop_with_this_process
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.process.terminal import echo
+from onibus.infra.settings import Settings
 
 _STOPPED = "stopped before its end; nothing was kept"
 PLAYED = ("keyroom-s5", "lockeddoor", "corridor-r3", "room-monster-5x5", "staircase", "score")
@@ -60,8 +60,8 @@ def make(
     seed: _Seed = 0,
 ) -> None:
     """Gather captions and train on them (about three minutes on two cores). Needs make vllm."""
-    from consumers.tiny_llama.folder import default_folder
-    from infra.vllm.environment import vllm_python
+    from onibus.consumers.tiny_llama.folder import default_folder
+    from onibus.infra.vllm.environment import vllm_python
 
     _check(width)
     python = str(vllm_python())
@@ -72,7 +72,7 @@ def make(
     command = [
         python,
         "-m",
-        "infra.cli",
+        "onibus",
         "tiny-llama",
         "train",
         "--captions",
@@ -116,14 +116,14 @@ def train(
     """Train on captions. Runs in vLLM's environment."""
     _check(width)
     try:
-        from consumers.tiny_llama.making import make as make_model
-        from consumers.tiny_llama.training import TrainingOptions
+        from onibus.consumers.tiny_llama.making import make as make_model
+        from onibus.consumers.tiny_llama.training import TrainingOptions
     except ModuleNotFoundError as error:
         raise OnibusError(
             f"{sys.executable} has no {error.name}; run it as .venv-vllm/bin/onibus (make vllm)"
         ) from error
-    from consumers.tiny_llama.folder import SPECS
-    from infra.process.logs import set_up_logging
+    from onibus.consumers.tiny_llama.folder import SPECS
+    from onibus.infra.process.logs import set_up_logging
 
     set_up_logging()
     make_model(
@@ -133,7 +133,7 @@ def train(
 
 
 def _check(width: int) -> None:
-    from consumers.tiny_llama.folder import HEAD
+    from onibus.consumers.tiny_llama.folder import HEAD
 
     if width % HEAD:
         raise OnibusError(
@@ -142,7 +142,7 @@ def _check(width: int) -> None:
 
 
 def _gather(out: Path, play_steps: int, seed: int, stopping: threading.Event) -> None:
-    from producers.nethack.random_play import random_captions
+    from onibus.producers.nethack.random_play import random_captions
 
     found = random_captions(PLAYED, play_steps, seed, stopping)
     if stopping.is_set():
@@ -158,9 +158,9 @@ def stand_in(settings: Settings, stopping: threading.Event) -> Path:
     Raises:
         OnibusError: its training failed, or was stopped.
     """
-    from consumers.tiny_llama.folder import default_folder, is_kept
-    from infra.process.supervisor import Component
-    from infra.settings import environment_of
+    from onibus.consumers.tiny_llama.folder import default_folder, is_kept
+    from onibus.infra.process.supervisor import Component
+    from onibus.infra.settings import environment_of
 
     folder = default_folder(settings.runs_dir).resolve()
     if is_kept(folder):

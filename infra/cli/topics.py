@@ -6,10 +6,10 @@ import json
 
 import typer
 
-from infra.cli.options import AsJson, with_settings
-from infra.errors import OnibusError
-from infra.process.terminal import console, echo
-from infra.settings import Settings
+from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.terminal import console, echo
+from onibus.infra.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
 
 def create(settings: Settings, as_json: AsJson = False) -> None:
     """Create missing topics. A topic that exists with other settings is reported, never changed."""
-    from infra.kafka.topic_admin import check_topics, create_topics
-    from infra.kafka.topics import topic_table
+    from onibus.infra.kafka.topic_admin import check_topics, create_topics
+    from onibus.infra.kafka.topics import topic_table
 
     created = create_topics(settings)
     found = check_topics(settings)
@@ -39,7 +39,7 @@ def create(settings: Settings, as_json: AsJson = False) -> None:
 
 def check(settings: Settings, as_json: AsJson = False) -> None:
     """Report each difference between table and cluster, and groups with too many members."""
-    from infra.kafka.topic_admin import check_topics, crowded_groups
+    from onibus.infra.kafka.topic_admin import check_topics, crowded_groups
 
     found, crowded = check_topics(settings), crowded_groups(settings)
     if as_json:
@@ -56,8 +56,8 @@ def list_topics(settings: Settings, as_json: AsJson = False) -> None:
     """List every topic with its purpose, and whether the cluster has it as it should be."""
     from rich.table import Table
 
-    from infra.kafka.topic_admin import describe_topics, differences
-    from infra.kafka.topics import topic_table
+    from onibus.infra.kafka.topic_admin import describe_topics, differences
+    from onibus.infra.kafka.topics import topic_table
 
     table = topic_table(settings)
     states = describe_topics(settings, table)

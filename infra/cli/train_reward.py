@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.options import MetricsPort, Verbose, with_settings
-from infra.settings import Settings
+from onibus.infra.cli.options import MetricsPort, Verbose, with_settings
+from onibus.infra.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +33,6 @@ def train_reward(
     It continues where it was stopped. Run one per spec: a second one takes over, and the first one ends.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the weights' bits depend on it
-    from consumers.reward_models.run import TrainOptions, run
+    from onibus.consumers.reward_models.run import TrainOptions, run
 
     run(settings, TrainOptions(spec, seed, network, metrics_port, verbose))

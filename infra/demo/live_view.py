@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from infra.demo.snapshot import UNKNOWN, Snapshot
-from infra.demo.watch import Watch
+from onibus.infra.demo.snapshot import UNKNOWN, Snapshot
+from onibus.infra.demo.watch import Watch
 
 HEADLINE_LINES, FIGURE_LINES = 3, 10
 

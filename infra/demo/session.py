@@ -20,22 +20,22 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
-from infra.demo.live_view import CURVE_POINTS, Heading, one_line, render
-from infra.demo.snapshot import Snapshot, take_snapshot
-from infra.demo.watch import Watch
-from infra.errors import OnibusError
-from infra.files import RowFile, SideFile
-from infra.kafka.lag import ConsumerLag
-from infra.kafka.topic_admin import create_topics, require_topics
-from infra.kafka.topics import TopicNames
-from infra.observability.scraping import scrape
-from infra.process.supervisor import Component, Supervisor
-from infra.process.terminal import console
-from infra.reward_kinds import reward_kind
-from infra.settings import Settings, environment_of, load_settings
-from infra.vllm.server import READY_SECONDS as SERVER_READY_SECONDS
-from infra.vllm.server import VllmServer
+from onibus.infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
+from onibus.infra.demo.live_view import CURVE_POINTS, Heading, one_line, render
+from onibus.infra.demo.snapshot import Snapshot, take_snapshot
+from onibus.infra.demo.watch import Watch
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import RowFile, SideFile
+from onibus.infra.kafka.lag import ConsumerLag
+from onibus.infra.kafka.topic_admin import create_topics, require_topics
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.observability.scraping import scrape
+from onibus.infra.process.supervisor import Component, Supervisor
+from onibus.infra.process.terminal import console
+from onibus.infra.reward_kinds import reward_kind
+from onibus.infra.settings import Settings, environment_of, load_settings
+from onibus.infra.vllm.server import READY_SECONDS as SERVER_READY_SECONDS
+from onibus.infra.vllm.server import VllmServer
 
 SYSTEM_FILE = "system.jsonl"
 ANNOTATORS_READY_SECONDS = 120.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from infra.observability.scraping import Scrape
+from onibus.infra.observability.scraping import Scrape
 
 
 @dataclass(frozen=True, slots=True)

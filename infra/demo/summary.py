@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infra.demo.session import Demo
-from infra.demo.snapshot import Snapshot, labels_at_start
-from infra.process.terminal import printable
+from onibus.infra.demo.session import Demo
+from onibus.infra.demo.snapshot import Snapshot, labels_at_start
+from onibus.infra.process.terminal import printable
 
 LISTED = 10
 LONGEST = 120

@@ -1,6 +1,6 @@
 """The Grafana dashboard, made from the metrics' own table so that no name or meaning can drift.
 
-``python -m infra.deploy.dashboard`` writes ``infra/deploy/grafana/onibus.json``.
+``python -m onibus.infra.deploy.dashboard`` writes ``infra/deploy/grafana/onibus.json``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client import Metric as Described
 
-from infra.observability import metrics
+from onibus.infra.observability import metrics
 
 FILE = Path(__file__).parent / "grafana" / "onibus.json"
 

@@ -20,10 +20,10 @@ from kafka.admin import (
 )
 from kafka.errors import ClusterAuthorizationFailedError, KafkaError, SecurityDisabledError
 
-from infra.errors import OnibusError
-from infra.kafka.clients import admin
-from infra.kafka.roles import ROLES, Operation, Resource, Right, Role, rights_of
-from infra.settings import Settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import admin
+from onibus.infra.kafka.roles import ROLES, Operation, Resource, Right, Role, rights_of
+from onibus.infra.settings import Settings
 
 _ANYWHERE = "*"
 _USER = "User:"

@@ -17,17 +17,17 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import AuthorizationError, KafkaError
 from kafka.net.compat import KafkaNetClient
 
-from infra.errors import OnibusError
-from infra.kafka.log_end import STALL_SECONDS, until_end
-from infra.kafka.patches import MendedConsumer
-from infra.kafka.reachability import (
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.log_end import STALL_SECONDS, until_end
+from onibus.infra.kafka.patches import MendedConsumer
+from onibus.infra.kafka.reachability import (
     UnreachableError,
     server_address,
     why_advertised_unreachable,
     why_not_advertised_well,
     why_unreachable,
 )
-from infra.settings import Settings
+from onibus.infra.settings import Settings
 
 Client = TypeVar("Client")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ssl
 
-from infra.errors import OnibusError
-from infra.settings import Settings
-from schemas.codec import Codec, RegistryError, SingleObjectCodec
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import Codec, RegistryError, SingleObjectCodec
 
 
 def codec_for(settings: Settings) -> Codec:
@@ -28,7 +28,7 @@ def codec_for(settings: Settings) -> Codec:
 def _confluent(settings: Settings, url: str) -> Codec:
     import httpx  # not needed in the usual format, and slow to import
 
-    from infra.kafka.schema_registry import ConfluentCodec, SchemaRegistry
+    from onibus.infra.kafka.schema_registry import ConfluentCodec, SchemaRegistry
 
     try:
         trust = ssl.create_default_context()

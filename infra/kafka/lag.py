@@ -8,9 +8,9 @@ import threading
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from infra.errors import OnibusError
-from infra.kafka.clients import consumer
-from infra.settings import Settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import consumer
+from onibus.infra.settings import Settings
 
 log = logging.getLogger(__name__)
 

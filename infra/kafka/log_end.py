@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 STALL_SECONDS = 60.0
 """A log that gives nothing for so long before its end is not read any further."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas.ids import CAPTION_ID_BYTES, caption_partition
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas.ids import CAPTION_ID_BYTES, caption_partition
 
 _SAMPLE_SECONDS = 2.0
 _SAMPLE_PER_POLL = 500

@@ -15,7 +15,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import OffsetAndMetadata
 
-from infra.observability import metrics
+from onibus.infra.observability import metrics
 
 _log = logging.getLogger(__name__)
 

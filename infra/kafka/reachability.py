@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from kafka.errors import KafkaError
 
-from infra.errors import OnibusError
-from infra.kafka.sasl_probe import why_login_fails
-from infra.settings import Settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.sasl_probe import why_login_fails
+from onibus.infra.settings import Settings
 
 _TIMEOUT_SECONDS = 2.0
 

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
-from infra.kafka import clients
-from infra.settings import Settings
+from onibus.infra.kafka import clients
+from onibus.infra.settings import Settings
 
 CLIENTS_LARGEST = 1_048_576
 """What our clients send at most."""

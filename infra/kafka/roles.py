@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from infra.errors import OnibusError
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
 
 
 class Resource(StrEnum):
@@ -49,7 +49,7 @@ class Role:
 
     Attributes:
         purpose: who has it.
-        reads, writes: topics, by their names in :class:`~infra.kafka.topics.TopicNames`.
+        reads, writes: topics, by their names in :class:`~onibus.infra.kafka.topics.TopicNames`.
         joins: consumer groups whose names begin with the topic prefix; otherwise it may only look at them.
         transacts: writes in transactions.
         creates: makes the topics.

@@ -20,7 +20,7 @@ from kafka.net.sasl import get_sasl_mechanism
 from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
-from infra.settings import Settings
+from onibus.infra.settings import Settings
 
 _ANY_MECHANISM = "SCRAM-SHA-512"
 _CHUNK = 4096

@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 import httpx
 
-from schemas.avro_body import SCHEMA_FILES, Document, RecordBody, Writer
-from schemas.errors import DecodeError, RegistryError
-from schemas.records import Record
+from onibus.schemas.avro_body import SCHEMA_FILES, Document, RecordBody, Writer
+from onibus.schemas.errors import DecodeError, RegistryError
+from onibus.schemas.records import Record
 
 MAGIC = b"\x00"
 HEADER_BYTES = 5
@@ -43,7 +43,7 @@ R = TypeVar("R", bound=Record)
 
 
 class ConfluentCodec:
-    """Records to values and back with schema ids from ``registry``; see :class:`schemas.codec.Codec`.
+    """Records to values and back with schema ids from ``registry``; see :class:`onibus.schemas.codec.Codec`.
 
     A topic's schema is registered when the first record is written to it (registering a schema again
     is no change); ids and schemas are kept, so the registry is asked once for each.
@@ -58,12 +58,12 @@ class ConfluentCodec:
         self._writers: dict[type[Any], _Known] = {record_type: _Known() for record_type in SCHEMA_FILES}
 
     def encode(self, topic: str, record: Record) -> bytes:
-        """See :meth:`schemas.codec.Codec.encode`."""
+        """See :meth:`onibus.schemas.codec.Codec.encode`."""
         record_type = type(record)
         return self._header(topic, record_type) + self._bodies[record_type].encode(record)
 
     def decode(self, record_type: type[R], data: bytes | None) -> R:
-        """See :meth:`schemas.codec.Codec.decode`."""
+        """See :meth:`onibus.schemas.codec.Codec.decode`."""
         body = self._bodies[record_type]
         if data is None:
             raise body.error("no value")
@@ -75,7 +75,7 @@ class ConfluentCodec:
         return record
 
     def current_header(self, record_type: type[Record], value: bytes) -> bytes | None:
-        """See :meth:`schemas.codec.Codec.current_header`."""
+        """See :meth:`onibus.schemas.codec.Codec.current_header`."""
         if len(value) < HEADER_BYTES or value[:1] != MAGIC:
             return None
         try:

@@ -17,12 +17,12 @@ from kafka.errors import (
     for_code,
 )
 
-from infra.errors import OnibusError
-from infra.kafka.clients import admin
-from infra.kafka.partitioning import partition_evidence, wide_topics
-from infra.kafka.roles import Operation, Resource, Right, rights_of, role_of
-from infra.kafka.topics import FOR_EVER_MS, Topic, TopicNames, topic_table
-from infra.settings import Settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import admin
+from onibus.infra.kafka.partitioning import partition_evidence, wide_topics
+from onibus.infra.kafka.roles import Operation, Resource, Right, rights_of, role_of
+from onibus.infra.kafka.topics import FOR_EVER_MS, Topic, TopicNames, topic_table
+from onibus.infra.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def require_topics(settings: Settings, role: str | None = None) -> None:
     fit. Every other difference is logged: an operator may have reasons for it.
 
     Args:
-        role: of :mod:`infra.kafka.roles`: its topics are looked at, and its rights; None: the whole table.
+        role: of :mod:`onibus.infra.kafka.roles`: its topics and rights are checked; None: the whole table.
 
     Raises:
         OnibusError: naming everything that is unfit or every missing right, or the cluster cannot be reached.

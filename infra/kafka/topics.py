@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infra.settings import Settings
+from onibus.infra.settings import Settings
 
 DAY_MS = 24 * 60 * 60 * 1000
 FOR_EVER_MS = -1

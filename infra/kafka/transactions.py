@@ -25,9 +25,9 @@ from kafka.errors import (
 )
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from infra.kafka import clients
-from infra.kafka.clock import ClockWatch, explained
-from infra.settings import Settings
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.clock import ClockWatch, explained
+from onibus.infra.settings import Settings
 
 _log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from kafka.errors import (
     UnsupportedVersionError,
 )
 
-from infra.errors import OnibusError
-from infra.kafka.reachability import UnreachableError
-from infra.kafka.transactions import TransactionFailedError
-from schemas.errors import RegistryError
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.reachability import UnreachableError
+from onibus.infra.kafka.transactions import TransactionFailedError
+from onibus.schemas.errors import RegistryError
 
 _REFUSALS = (
     AuthorizationError,

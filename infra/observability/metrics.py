@@ -2,7 +2,7 @@
 
 The objects are prometheus_client's own. Sample Factory spreads one component over several processes, so
 ``onibus learn`` and ``onibus rollout`` switch on prometheus_client's multi-process mode (counters in
-memory-mapped files): see :mod:`infra.observability.multiprocess`.
+memory-mapped files): see :mod:`onibus.infra.observability.multiprocess`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from prometheus_client import (
     start_http_server,
 )
 
-from infra.errors import OnibusError
-from infra.observability.multiprocess import SHARED_FOLDER
+from onibus.infra.errors import OnibusError
+from onibus.infra.observability.multiprocess import SHARED_FOLDER
 
 _LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from infra.process.terminal import printable_lines
+from onibus.infra.process.terminal import printable_lines
 
 
 class LineFormatter(logging.Formatter):

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from infra.errors import OnibusError
-from infra.process.parent_death import release, stop_with_this_process
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.parent_death import release, stop_with_this_process
 
 READY_MARK = "ready: "
 """Every component logs one line with this when it is up."""
@@ -50,7 +50,7 @@ class Component:
     name: str
     arguments: Sequence[str]
     log_path: Path
-    program: Sequence[str] = (sys.executable, "-m", "infra.cli")
+    program: Sequence[str] = (sys.executable, "-m", "onibus")
     variables: Mapping[str, str | None] = field(default_factory=dict)
     is_up: Callable[[], bool] | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)

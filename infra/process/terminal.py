@@ -2,7 +2,7 @@
 
 Captions are typed by players and answers come from models: escape sequences in them could clear the screen,
 change the window's title or hide lines. All output of commands goes through :func:`echo` or a
-:func:`console`, and log lines through :class:`infra.process.logs.LineFormatter`.
+:func:`console`, and log lines through :class:`onibus.infra.process.logs.LineFormatter`.
 """
 
 from __future__ import annotations

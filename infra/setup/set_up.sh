@@ -16,7 +16,7 @@ echo "[3/4] about $count packages, 5 GB with torch's libraries: seconds from a c
 .venv/bin/uv pip install --compile-bytecode --python .venv/bin/python --require-hashes --no-deps --requirements "$lock" \
     --build-constraints "$requirements/build.txt"
 
-echo "[4/4] onibus itself"
+echo "[4/4] onibus itself, from this checkout"
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 touch .venv/set-up
 echo "set up: .venv/bin/onibus"

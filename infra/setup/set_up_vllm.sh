@@ -39,7 +39,7 @@ if [ "$build" = cpu ]; then
         > "$packages/vllm-$version.dist-info/METADATA"
 fi
 
-echo "[4/4] onibus itself"
+echo "[4/4] onibus itself, from this checkout"
 "$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --no-deps --no-build-isolation --editable .
 touch "$environment/set-up"
 echo "set up: $environment/bin/vllm and $environment/bin/onibus annotate --llm vllm"

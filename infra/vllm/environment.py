@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 VARIABLE = "ONIBUS_VLLM_ENVIRONMENT"
 """Names a folder with a virtual environment that has vLLM, if it is not ``.venv-vllm`` in the checkout."""
@@ -22,7 +22,7 @@ def vllm_python() -> Path:
     found = find_spec("vllm")
     if found is not None and found.origin is not None:  # not just some folder of that name
         return Path(sys.executable)
-    folder = Path(os.environ.get(VARIABLE) or Path(__file__).parents[2] / ".venv-vllm")
+    folder = Path(os.environ.get(VARIABLE) or Path(__file__).resolve().parents[2] / ".venv-vllm")
     python = folder / "bin" / "python"
     if not python.exists():
         raise OnibusError(f"vLLM is not installed: there is no {python}; run make vllm, or set {VARIABLE}")

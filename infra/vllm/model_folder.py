@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from pathlib import Path
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 _BLOCK = 1 << 22
 _REVISION_BYTES = 6

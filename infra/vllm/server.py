@@ -8,9 +8,9 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.process.supervisor import Component
-from infra.vllm.environment import vllm_python
-from infra.vllm.model_folder import is_folder, model_folder, revision_of
+from onibus.infra.process.supervisor import Component
+from onibus.infra.vllm.environment import vllm_python
+from onibus.infra.vllm.model_folder import is_folder, model_folder, revision_of
 
 READY_SECONDS = 600.0
 """How long a server may take to load its model; the tiny Llama takes half a minute."""

@@ -14,17 +14,17 @@ import fastavro
 import psutil
 from kafka import TopicPartition
 
-from consumers.labels.annotation_log_reader import AnnotationReader
-from consumers.labels.fold import LabelFold
-from infra.kafka.clients import consumer, partitions_of, producer
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from learner.benchmarks.result import Figure
-from schemas.avro_body import parse, schema_document
-from schemas.codec import HEADER_BYTES, encode
-from schemas.ids import caption_id, label_key
-from schemas.records import Annotation, CaptionOffset, Origin, Verdict
+from onibus.consumers.labels.annotation_log_reader import AnnotationReader
+from onibus.consumers.labels.fold import LabelFold
+from onibus.infra.kafka.clients import consumer, partitions_of, producer
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.learner.benchmarks.result import Figure
+from onibus.schemas.avro_body import parse, schema_document
+from onibus.schemas.codec import HEADER_BYTES, encode
+from onibus.schemas.ids import caption_id, label_key
+from onibus.schemas.records import Annotation, CaptionOffset, Origin, Verdict
 
 SPEC = b"benchmrk"
 MOST_ROUNDS = 5

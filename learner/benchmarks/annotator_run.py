@@ -13,13 +13,13 @@ from contextlib import contextmanager
 import psutil
 from kafka import KafkaProducer
 
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.topic_admin import create_topics
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings, environment_of
-from schemas import codec, ids
-from schemas.records import CaptionObserved
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings, environment_of
+from onibus.schemas import codec, ids
+from onibus.schemas.records import CaptionObserved
 
 PATIENCE_SECONDS = 180.0
 _IDLE_CORES = 0.1
@@ -28,7 +28,7 @@ _IDLE_CORES = 0.1
 @contextmanager
 def annotator(settings: Settings, name: str, flags: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """The ``onibus annotate`` that users start, stopped at the end."""
-    command = [sys.executable, "-m", "infra.cli", "annotate", "--name", name, *flags]
+    command = [sys.executable, "-m", "onibus", "annotate", "--name", name, *flags]
     process = subprocess.Popen(command, env=os.environ | environment_of(settings), stdout=subprocess.DEVNULL)
     try:
         yield process

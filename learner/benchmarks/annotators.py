@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import numpy as np
 
-from consumers.specs.prompts import Prompt
-from consumers.specs.spec_file import load_spec
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from learner.benchmarks.annotator_run import (
+from onibus.consumers.specs.prompts import Prompt
+from onibus.consumers.specs.spec_file import load_spec
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.learner.benchmarks.annotator_run import (
     PATIENCE_SECONDS,
     annotator,
     cpu_seconds_of,
@@ -29,10 +29,10 @@ from learner.benchmarks.annotator_run import (
     wait,
     wait_until_idle,
 )
-from learner.benchmarks.bare_client import ask_with_aiohttp, ask_with_httpx, in_a_process
-from learner.benchmarks.model_server import ModelServer
-from learner.benchmarks.result import Figure
-from schemas import ids
+from onibus.learner.benchmarks.bare_client import ask_with_aiohttp, ask_with_httpx, in_a_process
+from onibus.learner.benchmarks.model_server import ModelServer
+from onibus.learner.benchmarks.result import Figure
+from onibus.schemas import ids
 
 CONCURRENCY = 64
 LATENCY_SECONDS = 0.2

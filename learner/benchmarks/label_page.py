@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import httpx
 
-from infra.kafka.topic_admin import create_topics
-from infra.process.shutdown import stop_event
-from infra.process.supervisor import Component
-from infra.settings import Settings, environment_of
-from learner.benchmarks.annotation_log import annotation, publish
-from learner.benchmarks.result import Figure
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.process.supervisor import Component
+from onibus.infra.settings import Settings, environment_of
+from onibus.learner.benchmarks.annotation_log import annotation, publish
+from onibus.learner.benchmarks.result import Figure
 
 LIMIT_MS = 200
 TIMES = 9

@@ -10,13 +10,13 @@ from collections.abc import Callable
 import psutil
 from kafka import TopicPartition
 
-from consumers.labels.reader import LabelReader
-from consumers.labels.table import LabelTable
-from infra.kafka.clients import consumer, producer
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from learner.benchmarks.labels import SPEC, filled_table, label_records
-from learner.benchmarks.result import Figure
+from onibus.consumers.labels.reader import LabelReader
+from onibus.consumers.labels.table import LabelTable
+from onibus.infra.kafka.clients import consumer, producer
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.learner.benchmarks.labels import SPEC, filled_table, label_records
+from onibus.learner.benchmarks.result import Figure
 
 ROUNDS = 3
 MOST_IN_FLIGHT = 20_000

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.labels.table import LabelTable
-from schemas.codec import encode
-from schemas.ids import caption_id, label_key, lookup_id
-from schemas.records import Label, Verdict
+from onibus.consumers.labels.table import LabelTable
+from onibus.schemas.codec import encode
+from onibus.schemas.ids import caption_id, label_key, lookup_id
+from onibus.schemas.records import Label, Verdict
 
 SPEC = b"benchmrk"
 _BATCH = 5_000

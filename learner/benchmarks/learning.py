@@ -11,18 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from consumers.specs.spec_file import load_spec
-from infra.demo.session import Demo, DemoOptions
-from infra.demo.watch import Watch
-from infra.errors import OnibusError
-from infra.files import write_whole
-from infra.reward_kinds import reward_kind
-from infra.settings import DEFAULT_PORT, Settings
-from infra.vllm.server import VllmServer
-from learner.benchmarks.result import Figure
-from learner.options import PAIRS, default_specs
-from learner.progress import read_history
-from learner.reporting.charts import Curve, curve_of, line_chart
+from onibus.consumers.specs.spec_file import load_spec
+from onibus.infra.demo.session import Demo, DemoOptions
+from onibus.infra.demo.watch import Watch
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import write_whole
+from onibus.infra.reward_kinds import reward_kind
+from onibus.infra.settings import DEFAULT_PORT, Settings
+from onibus.infra.vllm.server import VllmServer
+from onibus.learner.benchmarks.result import Figure
+from onibus.learner.options import PAIRS, default_specs
+from onibus.learner.progress import read_history
+from onibus.learner.reporting.charts import Curve, curve_of, line_chart
 
 LEARNT, NOT_LEARNT = 0.8, 0.1
 ENOUGH = 0.9

@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 
-from infra.errors import OnibusError
-from infra.kafka.topic_admin import create_topics
-from infra.process.shutdown import stop_event
-from infra.process.supervisor import Component, Supervisor
-from infra.settings import Settings, environment_of
-from learner.benchmarks.result import Figure
-from learner.options import default_specs
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.process.supervisor import Component, Supervisor
+from onibus.infra.settings import Settings, environment_of
+from onibus.learner.benchmarks.result import Figure
+from onibus.learner.options import default_specs
 
 READY_SECONDS = 120.0
 
@@ -38,7 +38,7 @@ def measure(settings: Settings, task: str, seconds: float) -> list[Figure]:
     online = _run_online(own, task, seconds, stop_event())
     began = time.monotonic()
     finished = subprocess.run(
-        [sys.executable, "-m", "infra.cli", "replay", "verify", "--no-labels", "--json"],
+        [sys.executable, "-m", "onibus", "replay", "verify", "--no-labels", "--json"],
         env={**os.environ, **environment_of(own)},
         capture_output=True,
         text=True,

@@ -14,22 +14,22 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.annotator.caption_pool import CaptionPool, Partner
-from consumers.language_models.rules import Judge
-from consumers.reward_models.character_cnn import MAX_OVER_TIME, PUBLISHED, Network
-from consumers.reward_models.loop import TrainerProcess
-from consumers.reward_models.trainer import RewardTrainer, objective_of
-from consumers.reward_models.transfer import WholeFile, model_name
-from consumers.specs.spec_file import load_spec_file, publish_specs
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from learner.benchmarks.result import Figure
-from learner.rewards.functions import AboveThreshold, ModelReward, NormalisedAboveThreshold, SpecReward
-from learner.rewards.scores import ModelScores
-from producers.nethack.random_play import random_captions
-from schemas import codec, ids
-from schemas.records import Annotation, AnnotationSpec, Origin, Verdict
+from onibus.consumers.annotator.caption_pool import CaptionPool, Partner
+from onibus.consumers.language_models.rules import Judge
+from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, PUBLISHED, Network
+from onibus.consumers.reward_models.loop import TrainerProcess
+from onibus.consumers.reward_models.trainer import RewardTrainer, objective_of
+from onibus.consumers.reward_models.transfer import WholeFile, model_name
+from onibus.consumers.specs.spec_file import load_spec_file, publish_specs
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.learner.benchmarks.result import Figure
+from onibus.learner.rewards.functions import AboveThreshold, ModelReward, NormalisedAboveThreshold, SpecReward
+from onibus.learner.rewards.scores import ModelScores
+from onibus.producers.nethack.random_play import random_captions
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation, AnnotationSpec, Origin, Verdict
 
 TASK = "score"
 SPEC = "goals"

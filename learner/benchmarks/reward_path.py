@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from consumers.labels.table import LabelTable
-from learner.benchmarks.labels import SPEC, filled_table
-from learner.benchmarks.result import Figure
-from learner.rewards.functions import RetrievalReward, SpecReward
+from onibus.consumers.labels.table import LabelTable
+from onibus.learner.benchmarks.labels import SPEC, filled_table
+from onibus.learner.benchmarks.result import Figure
+from onibus.learner.rewards.functions import RetrievalReward, SpecReward
 
 TRANSITIONS = 1_024
 DIFFERENT = 93

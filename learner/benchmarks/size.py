@@ -6,12 +6,12 @@ import time
 
 import psutil
 
-from infra.errors import OnibusError
-from infra.process.shutdown import stop_event
-from infra.process.supervisor import Component
-from infra.settings import Settings, environment_of
-from learner.benchmarks.result import Figure
-from learner.progress import read_history
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.process.supervisor import Component
+from onibus.infra.settings import Settings, environment_of
+from onibus.learner.benchmarks.result import Figure
+from onibus.learner.progress import read_history
 
 START_SECONDS = 420.0
 RUN_SECONDS = 30.0

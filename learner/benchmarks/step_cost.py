@@ -17,14 +17,14 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from infra.errors import OnibusError
-from infra.process.shutdown import stop_event
-from infra.process.supervisor import Component, Supervisor
-from infra.reward_kinds import reward_kind
-from infra.settings import Settings, environment_of
-from learner.benchmarks.result import Figure
-from learner.options import default_specs
-from learner.progress import read_history
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.shutdown import stop_event
+from onibus.infra.process.supervisor import Component, Supervisor
+from onibus.infra.reward_kinds import reward_kind
+from onibus.infra.settings import Settings, environment_of
+from onibus.learner.benchmarks.result import Figure
+from onibus.learner.options import default_specs
+from onibus.learner.progress import read_history
 
 WARM_UP_SECONDS = 15.0
 READY_SECONDS = 120.0
@@ -95,7 +95,7 @@ def _run(settings: Settings, flags: Sequence[str], seconds: float, cores: Sequen
     """Microseconds of CPU a step of one run of ``onibus learn`` on these cores."""
     os.sched_setaffinity(0, cores)  # of this thread, and so of what it starts
     name = f"bench-{uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", "infra.cli", "learn", "--run", name, *flags]
+    command = [sys.executable, "-m", "onibus", "learn", "--run", name, *flags]
     finished = subprocess.run(
         [*command, "--seconds", str(seconds + WARM_UP_SECONDS)],
         env={**os.environ, **environment_of(settings)},

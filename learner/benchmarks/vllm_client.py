@@ -10,22 +10,22 @@ from typing import Any
 
 import aiohttp
 
-from consumers.annotator.model_thread import Asking
-from consumers.language_models.base import Question
-from consumers.language_models.openai import OpenAIModel, api_key
-from consumers.specs.answer_format import AnswerFormat
-from consumers.specs.prompts import Prompt
-from consumers.specs.spec_file import load_spec_file
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from infra.vllm.server import VllmServer
-from learner.benchmarks.annotator_run import annotator, cpu_seconds_of, publish, wait
-from learner.benchmarks.bare_client import ask_with_aiohttp, in_a_process
-from learner.benchmarks.result import Figure
-from schemas import codec, ids
-from schemas.records import Annotation
+from onibus.consumers.annotator.model_thread import Asking
+from onibus.consumers.language_models.base import Question
+from onibus.consumers.language_models.openai import OpenAIModel, api_key
+from onibus.consumers.specs.answer_format import AnswerFormat
+from onibus.consumers.specs.prompts import Prompt
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.infra.vllm.server import VllmServer
+from onibus.learner.benchmarks.annotator_run import annotator, cpu_seconds_of, publish, wait
+from onibus.learner.benchmarks.bare_client import ask_with_aiohttp, in_a_process
+from onibus.learner.benchmarks.result import Figure
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation
 
 SPEC = "goals-one-word"
 _WARM_UP = 200

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from infra.errors import OnibusError
-from infra.files import read_rows, write_or_refuse
-from learner.options import LearnOptions, load_options
-from learner.progress import read_history
-from learner.reporting import charts
-from learner.reporting.charts import curve_of
-from learner.run_files.judged_captions import JudgedCaption
-from learner.run_files.versions import kept_versions
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import read_rows, write_or_refuse
+from onibus.learner.options import LearnOptions, load_options
+from onibus.learner.progress import read_history
+from onibus.learner.reporting import charts
+from onibus.learner.reporting.charts import curve_of
+from onibus.learner.run_files.judged_captions import JudgedCaption
+from onibus.learner.run_files.versions import kept_versions
 
 REPORT_FILE = "report.html"
 SYSTEM_FILE = "system.jsonl"
@@ -238,5 +238,5 @@ def _versions() -> list[tuple[str, str]]:
 
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("learner.reporting"), autoescape=select_autoescape(["html", "j2"])
+        loader=PackageLoader("onibus.learner.reporting"), autoescape=select_autoescape(["html", "j2"])
     )

@@ -6,18 +6,18 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from consumers.reward_models.model_file import ModelFileError, read_model_file
-from consumers.reward_models.publisher import newest_version
-from consumers.reward_models.transfer import WholeFile
-from consumers.specs.spec_file import load_spec_file
-from infra.errors import OnibusError
-from infra.kafka.codecs import codec_for
-from infra.settings import Settings
-from learner.options import LearnOptions
-from learner.rewards.functions import SpecReward
-from learner.rewards.scores import ModelInUse, ModelScores
-from learner.rewards.similarity import SimilarityToGoal, embedding
-from schemas import ids
+from onibus.consumers.reward_models.model_file import ModelFileError, read_model_file
+from onibus.consumers.reward_models.publisher import newest_version
+from onibus.consumers.reward_models.transfer import WholeFile
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.settings import Settings
+from onibus.learner.options import LearnOptions
+from onibus.learner.rewards.functions import SpecReward
+from onibus.learner.rewards.scores import ModelInUse, ModelScores
+from onibus.learner.rewards.similarity import SimilarityToGoal, embedding
+from onibus.schemas import ids
 
 
 def fix_judges(settings: Settings, scores: ModelScores, options: LearnOptions) -> dict[str, SpecReward]:

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.labels.table import HELPFUL
-from learner.rewards.normalisation import RunningNormalisation
-from schemas.ids import NO_CAPTION
+from onibus.consumers.labels.table import HELPFUL
+from onibus.learner.rewards.normalisation import RunningNormalisation
+from onibus.schemas.ids import NO_CAPTION
 
 
 class Verdicts(Protocol):

@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.observability import metrics
+from onibus.infra.observability import metrics
 
 MOST_AWAITED = 20_000
 """Captions whose first reward is waited for; of more, the oldest are given up (most never earn one)."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from consumers.reward_models.character_cnn import (
+from onibus.consumers.reward_models.character_cnn import (
     CLASSES,
     SCORE,
     CharacterCNN,
@@ -25,9 +25,9 @@ from consumers.reward_models.character_cnn import (
     to_bytes,
     to_rows,
 )
-from consumers.reward_models.model_file import ModelFileError, read_model_file
-from consumers.reward_models.transfer import WholeFile
-from infra.observability import metrics
+from onibus.consumers.reward_models.model_file import ModelFileError, read_model_file
+from onibus.consumers.reward_models.transfer import WholeFile
+from onibus.infra.observability import metrics
 
 log = logging.getLogger(__name__)
 

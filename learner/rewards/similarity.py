@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 HASHED = "hashed"
 SENTENCES = "sentence-transformers:"
@@ -122,7 +122,7 @@ class _Sentences:
 
 
 class SimilarityToGoal:
-    """Cosine of captions and one goal; see :data:`learner.rewards.scores.Judge`."""
+    """Cosine of captions and one goal; see :data:`onibus.learner.rewards.scores.Judge`."""
 
     def __init__(self, goal: str, embed: Embedding) -> None:
         self._embed = embed

@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.labels.reader import LabelReader
-from consumers.labels.table import LabelTable
-from consumers.specs.spec_file import choice_line, read_specs, spec_in_use
-from infra.errors import OnibusError
-from infra.files import SideFile, reason_of
-from infra.kafka.codecs import codec_for
-from infra.settings import Settings
-from learner.options import LearnOptions
-from learner.rewards.frozen import fix_judges
-from learner.rewards.functions import (
+from onibus.consumers.labels.reader import LabelReader
+from onibus.consumers.labels.table import LabelTable
+from onibus.consumers.specs.spec_file import choice_line, read_specs, spec_in_use
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import SideFile, reason_of
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.settings import Settings
+from onibus.learner.options import LearnOptions
+from onibus.learner.rewards.frozen import fix_judges
+from onibus.learner.rewards.functions import (
     AboveThreshold,
     ModelReward,
     NoReward,
@@ -34,16 +34,16 @@ from learner.rewards.functions import (
     ScoreAboveThreshold,
     SpecReward,
 )
-from learner.rewards.latency import RewardLatency
-from learner.rewards.normalisation import RunningNormalisation
-from learner.rewards.scores import ModelScores
-from learner.rewards.subscriber import ModelSubscriber
-from learner.run_files.caption_tally import TALLY_FILE, CaptionTally
-from learner.run_files.scored_captions import SCORES_FILE, keep_scores
-from learner.run_files.specs import SPECS_FILE, keep_specs
-from schemas.codec import DecodeError
-from schemas.ids import lookup_id, split_label_key
-from schemas.records import AnnotationSpec, Label, Verdict
+from onibus.learner.rewards.latency import RewardLatency
+from onibus.learner.rewards.normalisation import RunningNormalisation
+from onibus.learner.rewards.scores import ModelScores
+from onibus.learner.rewards.subscriber import ModelSubscriber
+from onibus.learner.run_files.caption_tally import TALLY_FILE, CaptionTally
+from onibus.learner.run_files.scored_captions import SCORES_FILE, keep_scores
+from onibus.learner.run_files.specs import SPECS_FILE, keep_specs
+from onibus.schemas.codec import DecodeError
+from onibus.schemas.ids import lookup_id, split_label_key
+from onibus.schemas.records import AnnotationSpec, Label, Verdict
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Feeds :class:`~learner.rewards.scores.ModelScores` from the bus: versions, and captions to judge.
+"""Feeds :class:`~onibus.learner.rewards.scores.ModelScores` from the bus: versions, and captions to judge.
 
 A batch holds captions as 64-bit ids; their bytes come from ``captions``, where the run's own workers put
 each one the moment they first see it, and again every minute while it comes up. So reading begins a minute
@@ -16,18 +16,18 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
-from consumers.reward_models.transfer import Assembler, WholeFile, split_model_name
-from infra.kafka import clients
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.kafka.transient import raise_unless_transient
-from infra.observability import metrics
-from infra.settings import Settings
-from learner.rewards.latency import RewardLatency
-from learner.rewards.scores import ModelScores
-from schemas.codec import DecodeError, RegistryError
-from schemas.ids import CAPTION_ID_BYTES, lookup_id
-from schemas.records import CaptionObserved, RewardModelChunk
+from onibus.consumers.reward_models.transfer import Assembler, WholeFile, split_model_name
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transient import raise_unless_transient
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
+from onibus.learner.rewards.latency import RewardLatency
+from onibus.learner.rewards.scores import ModelScores
+from onibus.schemas.codec import DecodeError, RegistryError
+from onibus.schemas.ids import CAPTION_ID_BYTES, lookup_id
+from onibus.schemas.records import CaptionObserved, RewardModelChunk
 
 log = logging.getLogger(__name__)
 

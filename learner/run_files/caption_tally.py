@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.files import read_state, write_whole
-from schemas.ids import NO_CAPTION
+from onibus.infra.files import read_state, write_whole
+from onibus.schemas.ids import NO_CAPTION
 
 TALLY_FILE = "captions.json"
 DEFAULT_LIMIT = 50_000

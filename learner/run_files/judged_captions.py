@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from consumers.labels.as_of import annotations_as_of
-from consumers.labels.fold import FoldedLabel, LabelFold
-from consumers.specs.verdict_in_force import verdict_name
-from infra.files import read_state, write_or_refuse
-from infra.settings import Settings
-from learner.run_files.caption_tally import CaptionTally
-from learner.run_files.scored_captions import kept_scores
-from learner.run_files.specs import found_specs
-from schemas.ids import LABEL_KEY_BYTES, lookup_id, split_label_key
+from onibus.consumers.labels.as_of import annotations_as_of
+from onibus.consumers.labels.fold import FoldedLabel, LabelFold
+from onibus.consumers.specs.verdict_in_force import verdict_name
+from onibus.infra.files import read_state, write_or_refuse
+from onibus.infra.settings import Settings
+from onibus.learner.run_files.caption_tally import CaptionTally
+from onibus.learner.run_files.scored_captions import kept_scores
+from onibus.learner.run_files.specs import found_specs
+from onibus.schemas.ids import LABEL_KEY_BYTES, lookup_id, split_label_key
 
 JUDGED_FILE = "judged.json"
 KEPT = 200
@@ -32,9 +32,9 @@ class JudgedCaption:
 
     Attributes:
         text: the caption.
-        verdict: in force for it, by :mod:`consumers.specs.verdict_in_force`, the label table's rule, with the
-            names of the specifications where the run has several; where there is none, its model's score.
-        reason: what the judge gave as its reason.
+        verdict: in force for it, by :mod:`onibus.consumers.specs.verdict_in_force`, the label table's rule,
+            with the names of the specifications where the run has several; where there is none, its model's
+        score. reason: what the judge gave as its reason.
         steps: steps of the run that brought it about.
         reward: intrinsic reward that they earned in all.
     """

@@ -7,7 +7,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from infra.files import RowFile
+from onibus.infra.files import RowFile
 
 PARTS_FILE = "parts.jsonl"
 """In a run's folder; a row for each time that the run was started."""

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.errors import OnibusError
-from infra.files import read_state, reason_of
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import read_state, reason_of
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.files import read_state, write_whole
+from onibus.infra.files import read_state, write_whole
 
 SCORES_FILE = "scores.json"
 
 
 class Scores(Protocol):
-    """Captions that judges scored: :class:`~learner.rewards.scores.ModelScores`."""
+    """Captions that judges scored: :class:`~onibus.learner.rewards.scores.ModelScores`."""
 
     def known(self) -> Mapping[int, str]:
         """Texts by look-up id."""

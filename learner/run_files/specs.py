@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.files import read_state, write_whole
+from onibus.infra.files import read_state, write_whole
 
 SPECS_FILE = "specs.json"
 

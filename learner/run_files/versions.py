@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from consumers.reward_models.transfer import split_model_name
-from infra.files import read_state, write_or_refuse
-from infra.kafka.clients import read_all
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from learner.run_files.specs import found_specs
-from schemas.codec import DecodeError
-from schemas.records import RewardUpdate
+from onibus.consumers.reward_models.transfer import split_model_name
+from onibus.infra.files import read_state, write_or_refuse
+from onibus.infra.kafka.clients import read_all
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.learner.run_files.specs import found_specs
+from onibus.schemas.codec import DecodeError
+from onibus.schemas.records import RewardUpdate
 
 VERSIONS_FILE = "versions.json"
 

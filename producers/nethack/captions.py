@@ -16,8 +16,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.publishing.caption import TABLE_CAPTIONS, Caption
-from schemas.ids import caption_id, lookup_id
+from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
+from onibus.schemas.ids import caption_id, lookup_id
 
 SEPARATOR = " / "
 """Between the messages of one caption."""

@@ -11,14 +11,14 @@ import numpy as np
 from nle import nethack
 from numpy.typing import NDArray
 
-from infra.observability import metrics
-from infra.process.shutdown import keep_hang_ups
-from producers.nethack.captions import CaptionTable, MessageListener
-from producers.nethack.endings import Ending, EndingReader
-from producers.nethack.episodes import EpisodeRecorder
-from producers.nethack.seeding import episode_seeds, random_base_seed, reset_with_seeds
-from producers.nethack.tasks import is_minihack, make_task
-from producers.publishing.caption_publisher import RolloutBus
+from onibus.infra.observability import metrics
+from onibus.infra.process.shutdown import keep_hang_ups
+from onibus.producers.nethack.captions import CaptionTable, MessageListener
+from onibus.producers.nethack.endings import Ending, EndingReader
+from onibus.producers.nethack.episodes import EpisodeRecorder
+from onibus.producers.nethack.seeding import episode_seeds, random_base_seed, reset_with_seeds
+from onibus.producers.nethack.tasks import is_minihack, make_task
+from onibus.producers.publishing.caption_publisher import RolloutBus
 
 CROP = 9
 """Side of the square of glyphs around the player."""
@@ -37,7 +37,7 @@ BLSTATS_SCALE: dict[str, float] = {
 
 
 class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
-    """A task of :mod:`producers.nethack.tasks` with observations for a learner.
+    """A task of :mod:`onibus.producers.nethack.tasks` with observations for a learner.
 
     Observations (fresh arrays, never views into the game's buffers):
 
@@ -72,7 +72,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             reset, which learners do after they have forked or spawned.
 
     Raises:
-        OnibusError: as :func:`producers.nethack.tasks.make_task`.
+        OnibusError: as :func:`onibus.producers.nethack.tasks.make_task`.
     """
 
     def __init__(

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 
 import nle
 
-from infra.errors import OnibusError
-from infra.process.shutdown import keep_hang_ups
-from producers.nethack.captions import CaptionTable, MessageListener
-from producers.nethack.endings import Ending
-from producers.nethack.seeding import Seeds, reset_with_seeds
-from producers.nethack.tasks import OBSERVATION_KEYS, make_task
-from producers.publishing.caption import Caption
-from schemas.ids import episode_key
-from schemas.records import EpisodeFinished
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.shutdown import keep_hang_ups
+from onibus.producers.nethack.captions import CaptionTable, MessageListener
+from onibus.producers.nethack.endings import Ending
+from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
+from onibus.producers.nethack.tasks import OBSERVATION_KEYS, make_task
+from onibus.producers.publishing.caption import Caption
+from onibus.schemas.ids import episode_key
+from onibus.schemas.records import EpisodeFinished
 
 LONGEST_EPISODE = 900_000
 """Steps up to which an episode is recorded: one byte each, in a record that must stay below 1 MiB."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.nethack.episodes import play_again
-from producers.nethack.tasks import OBSERVATION_KEYS
-from schemas.records import EpisodeFinished
+from onibus.producers.nethack.episodes import play_again
+from onibus.producers.nethack.tasks import OBSERVATION_KEYS
+from onibus.schemas.records import EpisodeFinished
 
 _SCREEN_KEYS = ("tty_chars", "tty_colors")
 

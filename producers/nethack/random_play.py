@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from infra.process.shutdown import keep_hang_ups
-from producers.nethack.captions import CaptionTable, MessageListener
-from producers.nethack.seeding import episode_seeds, reset_with_seeds
-from producers.nethack.tasks import make_task
+from onibus.infra.process.shutdown import keep_hang_ups
+from onibus.producers.nethack.captions import CaptionTable, MessageListener
+from onibus.producers.nethack.seeding import episode_seeds, reset_with_seeds
+from onibus.producers.nethack.tasks import make_task
 
 
 def random_captions(
@@ -19,7 +19,7 @@ def random_captions(
     """The different captions that random actions bring about, sorted; the same for the same arguments.
 
     Args:
-        tasks: names of tasks, see :mod:`producers.nethack.tasks`.
+        tasks: names of tasks, see :mod:`onibus.producers.nethack.tasks`.
         steps: steps in each of them.
         stopping: ends the play early when it is set.
 

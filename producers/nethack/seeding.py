@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 
-from infra.process.shutdown import keep_hang_ups
+from onibus.infra.process.shutdown import keep_hang_ups
 
 _SEED_BITS = (1 << 63) - 1  # fits Avro's signed long and NetHack's unsigned long
 _BIRTHDAYS = (1 << 31) - 1  # NetHack reckons with them in C ints
@@ -59,7 +59,7 @@ def reset_with_seeds(
     Python's global generator is left as it was found.
 
     Args:
-        env: made by :func:`producers.nethack.tasks.make_task` with the same ``by_clock``.
+        env: made by :func:`onibus.producers.nethack.tasks.make_task` with the same ``by_clock``.
         by_clock: leave to the clock what NetHack takes from it, as before NLE 1.3.
     """
     game: Any = env.unwrapped

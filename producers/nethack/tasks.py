@@ -15,10 +15,10 @@ from gymnasium.envs.registration import load_env_creator
 from nle import nethack
 from nle.env import tasks as nle_tasks
 
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 OBSERVATION_KEYS = ("glyphs", "blstats", "message")
-"""The raw observations that :class:`producers.nethack.environment.NetHackEnvironment` works on."""
+"""The raw observations that :class:`onibus.producers.nethack.environment.NetHackEnvironment` works on."""
 
 _MINIHACK = "MiniHack-"
 

@@ -7,13 +7,13 @@ import os
 import time
 from itertools import islice
 
-from infra.observability import metrics
-from infra.settings import Settings
-from producers.publishing.caption import TABLE_CAPTIONS, Caption
-from producers.publishing.kafka_sender import Counts, Publisher
-from producers.publishing.send_buffer import Outgoing
-from schemas.ids import episode_key
-from schemas.records import CaptionObserved, EpisodeFinished
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
+from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
+from onibus.producers.publishing.kafka_sender import Counts, Publisher
+from onibus.producers.publishing.send_buffer import Outgoing
+from onibus.schemas.ids import episode_key
+from onibus.schemas.records import CaptionObserved, EpisodeFinished
 
 AGAIN_SECONDS = 60.0
 """A caption that is seen again is published again after this time, so that nothing important stays lost."""

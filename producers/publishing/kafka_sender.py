@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.clock import ClockWatch, explained
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.kafka.transient import is_transient
-from infra.observability import metrics
-from infra.settings import Settings
-from producers.publishing.send_buffer import Outbox, Outgoing
-from schemas.codec import Codec
-from schemas.errors import RegistryError
-from schemas.ids import caption_partition
-from schemas.records import CaptionObserved
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.clock import ClockWatch, explained
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transient import is_transient
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
+from onibus.producers.publishing.send_buffer import Outbox, Outgoing
+from onibus.schemas.codec import Codec
+from onibus.schemas.errors import RegistryError
+from onibus.schemas.ids import caption_partition
+from onibus.schemas.records import CaptionObserved
 
 if TYPE_CHECKING:
     from kafka import KafkaProducer

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schemas.records import CaptionObserved, EpisodeFinished
+from onibus.schemas.records import CaptionObserved, EpisodeFinished
 
 BURST_RECORDS = 1024
 """Records that leave together at most."""

@@ -21,6 +21,6 @@ def shift(seconds: int) -> None:
 if __name__ == "__main__":
     shift(int(os.environ.get("CLOCK_SECONDS", HOUR)))
 
-    from infra.cli.main import main
+    from onibus.infra.cli.main import main
 
     main()

@@ -15,12 +15,12 @@ from typing import Any
 REASON = "out of luck"
 
 PLACES = {
-    "label load": ("learner.rewards.source", "RewardSource", "start"),
-    "training": ("learner.sample_factory", "RewardingLearner", "train"),
+    "label load": ("onibus.learner.rewards.source", "RewardSource", "start"),
+    "training": ("onibus.learner.sample_factory", "RewardingLearner", "train"),
     "batcher": ("sample_factory.algo.learning.batcher", "Batcher", "on_new_trajectories"),
     "rollout worker": ("sample_factory.algo.sampling.rollout_worker", "RolloutWorker", "advance_rollouts"),
     "inference worker": ("sample_factory.algo.sampling.inference_worker", "InferenceWorker", "_run"),
-    "main process": ("learner.progress", "Progress", "watch"),
+    "main process": ("onibus.learner.progress", "Progress", "watch"),
 }
 
 
@@ -40,6 +40,6 @@ if "FAILS_IN" in os.environ:  # in the child processes, too
     setattr(owning, name, _failing(getattr(owning, name)))
 
 if __name__ == "__main__":
-    from infra.cli.main import main
+    from onibus.infra.cli.main import main
 
     main()

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from infra.settings import Settings, environment_of
+from onibus.infra.settings import Settings, environment_of
 from tests.command import REPOSITORY
 from tests.learner.runs import SMALL
 from tests.waiting import wait_until
@@ -33,7 +33,7 @@ class Learner:
         settings: Settings,
         run: str,
         *flags: str,
-        program: Sequence[str] = ("-m", "infra.cli"),
+        program: Sequence[str] = ("-m", "onibus"),
         variables: Mapping[str, str] | None = None,
     ) -> None:
         environment = os.environ | environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""}

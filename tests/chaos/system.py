@@ -19,15 +19,15 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.topic_admin import create_topics
-from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import give_up
-from infra.settings import Settings, environment_of, load_settings
-from learner.benchmarks.model_server import ModelServer
-from schemas import codec, ids
-from schemas.records import CaptionObserved
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transactions import give_up
+from onibus.infra.settings import Settings, environment_of, load_settings
+from onibus.learner.benchmarks.model_server import ModelServer
+from onibus.schemas import codec, ids
+from onibus.schemas.records import CaptionObserved
 from tests.chaos import checker
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -86,7 +86,7 @@ class System:
         """The annotators that run."""
         return list(self._running)
 
-    def start(self, name: str, *flags: str, program: Sequence[str] = ("-m", "infra.cli")) -> None:
+    def start(self, name: str, *flags: str, program: Sequence[str] = ("-m", "onibus")) -> None:
         """Start an annotator; ``flags`` on top of the usual ones."""
         command = [
             sys.executable, *program, "annotate", "--llm", "openai", "--model", "m", "--group", _GROUP,

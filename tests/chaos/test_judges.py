@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from consumers.language_models.comprehension import FIRST_ANSWERS
-from infra.broker import RunningBroker
+from onibus.consumers.language_models.comprehension import FIRST_ANSWERS
+from onibus.infra.broker import RunningBroker
 from tests.chaos.system import CONCURRENCY, running_system
 from tests.waiting import wait_until
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.broker import BrokerOptions, start_broker, stop_broker
-from infra.kafka.topic_admin import create_topics
-from infra.settings import Settings, environment_of, load_settings
-from learner.checkpoints import newest_checkpoint
-from learner.progress import read_history
+from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.settings import Settings, environment_of, load_settings
+from onibus.learner.checkpoints import newest_checkpoint
+from onibus.learner.progress import read_history
 from tests.chaos.failing_learner import REASON
 from tests.chaos.learners import BUSY_SECONDS, STOP_SECONDS, learner
 from tests.learner.runs import SMALL, all_gone
@@ -101,7 +101,7 @@ def test_little_shared_memory_is_named_and_what_to_do(settings: Settings) -> Non
     probe = subprocess.run(["unshare", "--mount", "sh", "-c", with_little, "sh", "true"], check=False)
     if probe.returncode != 0:
         pytest.skip("no mount of its own is permitted here (unshare --mount)")
-    command = [sys.executable, "-m", "infra.cli", "learn", "--run", "a-run", *SMALL, "--network", "full"]
+    command = [sys.executable, "-m", "onibus", "learn", "--run", "a-run", *SMALL, "--network", "full"]
     result = subprocess.run(
         ["unshare", "--mount", "sh", "-c", with_little, "sh", *command],
         env=os.environ | environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""},

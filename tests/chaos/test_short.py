@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.broker import RunningBroker
+from onibus.infra.broker import RunningBroker
 from tests.chaos.system import SESSION_SECONDS, running_system
 from tests.waiting import wait_until
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.broker import BrokerOptions, RunningBroker, broker_status, start_broker, stop_broker
-from infra.kafka.clients import admin
-from infra.settings import load_settings
+from onibus.infra.broker import BrokerOptions, RunningBroker, broker_status, start_broker, stop_broker
+from onibus.infra.kafka.clients import admin
+from onibus.infra.settings import load_settings
 from tests.chaos.system import SESSION_SECONDS, System, running_system
 from tests.ports import free_port
 from tests.waiting import wait_until

@@ -12,19 +12,19 @@ from dataclasses import replace
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
-from consumers.annotator.budget import Limits
-from consumers.annotator.counters import Summary
-from consumers.annotator.loop import AnnotatorProcess
-from consumers.annotator.membership import Membership
-from consumers.annotator.pending import Pending
-from consumers.language_models.base import Answer, LanguageModel, Question
-from consumers.language_models.rules import RulesModel
-from consumers.specs.spec_file import load_spec_file, publish_specs
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas import codec, ids
-from schemas.records import AnnotationSpec, CaptionObserved
+from onibus.consumers.annotator.budget import Limits
+from onibus.consumers.annotator.counters import Summary
+from onibus.consumers.annotator.loop import AnnotatorProcess
+from onibus.consumers.annotator.membership import Membership
+from onibus.consumers.annotator.pending import Pending
+from onibus.consumers.language_models.base import Answer, LanguageModel, Question
+from onibus.consumers.language_models.rules import RulesModel
+from onibus.consumers.specs.spec_file import load_spec_file, publish_specs
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas import codec, ids
+from onibus.schemas.records import AnnotationSpec, CaptionObserved
 from tests.waiting import wait_until
 
 GROUP = "annotators.test"

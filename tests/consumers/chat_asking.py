@@ -6,10 +6,10 @@ import asyncio
 import json
 from typing import Any
 
-from consumers.language_models.base import Answer, Question
-from consumers.language_models.openai import OpenAIModel
-from consumers.specs.spec_file import load_spec
-from schemas.records import AnnotationSpec
+from onibus.consumers.language_models.base import Answer, Question
+from onibus.consumers.language_models.openai import OpenAIModel
+from onibus.consumers.specs.spec_file import load_spec
+from onibus.schemas.records import AnnotationSpec
 
 SPEC = b"testspec"
 GOOD = "analysis: because.\nverdict: helpful"

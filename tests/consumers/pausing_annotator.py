@@ -7,9 +7,9 @@ Arguments: name, step, number of the transaction (from 1). Settings come from th
 import sys
 import threading
 
-from consumers.annotator.loop import AnnotatorProcess
-from infra.process.logs import set_up_logging
-from infra.settings import load_settings
+from onibus.consumers.annotator.loop import AnnotatorProcess
+from onibus.infra.process.logs import set_up_logging
+from onibus.infra.settings import load_settings
 from tests.consumers.annotating import membership, rules_specs
 
 

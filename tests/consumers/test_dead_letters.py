@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from consumers.annotator.batch import VALUE_LEFT_OUT
-from consumers.dead_letters import REDRIVE, Entry, Fate, Selection, entries, fate, redrive, with_marks
-from consumers.language_models.base import Answer, Attempt, Question
-from consumers.specs.spec_file import load_spec
-from infra.errors import OnibusError
-from infra.settings import Settings, environment_of
-from schemas import codec, ids
-from schemas.records import AnnotationSpec, DeadLetter, Label, Origin, Verdict
+from onibus.consumers.annotator.batch import VALUE_LEFT_OUT
+from onibus.consumers.dead_letters import REDRIVE, Entry, Fate, Selection, entries, fate, redrive, with_marks
+from onibus.consumers.language_models.base import Answer, Attempt, Question
+from onibus.consumers.specs.spec_file import load_spec
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import Settings, environment_of
+from onibus.schemas import codec, ids
+from onibus.schemas.records import AnnotationSpec, DeadLetter, Label, Origin, Verdict
 from tests.command import run_onibus, the_one_line
 from tests.consumers.annotating import annotator, publish, records, wait_for_labels
 from tests.waiting import wait_until

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from consumers.specs.spec_file import load_spec_file
-from consumers.tiny_llama.exercises import HELD_OUT_SHARE, SpecExercises
-from consumers.tiny_llama.folder import finish, is_kept
-from infra.errors import OnibusError
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.consumers.tiny_llama.exercises import HELD_OUT_SHARE, SpecExercises
+from onibus.consumers.tiny_llama.folder import finish, is_kept
+from onibus.infra.errors import OnibusError
 
 CAPTIONS = [f"You see here {n} keys." for n in range(200)] + [
     f"The newt bites {n} times." for n in range(200)

@@ -13,10 +13,11 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
-from consumers.language_models.openai import KEY_FILE_VARIABLE, KEY_VARIABLE
-from infra.deploy import dashboard
-from infra.observability import metrics
-from infra.settings import Settings
+import onibus
+from onibus.consumers.language_models.openai import KEY_FILE_VARIABLE, KEY_VARIABLE
+from onibus.infra.deploy import dashboard
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
 from tests.command_lines import complaint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +135,7 @@ def test_images_are_pinned_and_those_built_here_have_the_projects_version_and_an
         assert tag != "latest"
         if name.startswith("onibus-"):
             role = service["build"]["args"]["ROLE"]
-            assert (name, tag) == (f"onibus-{role}", project["version"])
+            assert (name, tag) == (f"onibus-{role}", onibus.__version__)
             assert role in project["optional-dependencies"]
             assert (ROOT / "infra" / "requirements" / f"{role}.txt").is_file()
     for _, container in containers():
@@ -159,12 +160,12 @@ def test_the_image_gets_every_package_and_file_that_the_build_needs() -> None:
         if line.startswith("!")
     }
     packages = {f.parent.name for f in ROOT.glob("*/__init__.py")} - {"tests"}
-    assert kept == packages | {"pyproject.toml", "README.md", "LICENSE"}
+    assert kept == packages | {".package", "pyproject.toml", "README.md", "LICENSE"}
 
 
 def test_the_dashboard_is_made_from_the_metrics() -> None:
     written = dashboard.FILE.read_text()
-    assert written == dashboard.text(), "run: python -m infra.deploy.dashboard"
+    assert written == dashboard.text(), "run: python -m onibus.infra.deploy.dashboard"
 
 
 def test_the_dashboard_shows_every_metric_by_a_name_that_is_exposed() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import OnibusError
-from infra.files import RowFile, SideFile, read_rows, read_state, write_or_refuse, write_whole
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import RowFile, SideFile, read_rows, read_state, write_or_refuse, write_whole
 from tests.full_disk import full_disk
 
 

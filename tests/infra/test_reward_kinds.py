@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from infra.reward_kinds import REWARD_KINDS
-from learner.options import Reward, make_options
+from onibus.infra.reward_kinds import REWARD_KINDS
+from onibus.learner.options import Reward, make_options
 from tests.command import run_onibus, the_one_line
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import OnibusError
-from infra.kafka.clients import admin, security
-from infra.process.logs import set_up_logging
-from infra.settings import Settings, environment_of, load_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import admin, security
+from onibus.infra.process.logs import set_up_logging
+from onibus.infra.settings import Settings, environment_of, load_settings
 from tests.command import run_onibus, the_one_line
 from tests.ports import free_port
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation
-from consumers.labels.as_of import resolve_as_of
-from consumers.specs.known_specs import KnownSpecs
-from infra.cli.label_options import label_filter
-from infra.errors import OnibusError
-from infra.settings import load_settings
-from infra.times import parse_time
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
+from onibus.consumers.labels.as_of import resolve_as_of
+from onibus.consumers.specs.known_specs import KnownSpecs
+from onibus.infra.cli.label_options import label_filter
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import load_settings
+from onibus.infra.times import parse_time
 
 
 class NothingLogged:

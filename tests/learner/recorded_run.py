@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from learner.options import make_options, save_options
+from onibus.learner.options import make_options, save_options
 
 
 def recorded_run(folder: Path) -> Path:

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import torch
 
-from infra.process.supervisor import READY_MARK, Component
-from infra.settings import Settings, environment_of
+from onibus.infra.process.supervisor import READY_MARK, Component
+from onibus.infra.settings import Settings, environment_of
 from tests.waiting import wait_until
 
 SMALL = ("--task", "keyroom-s5", "--workers", "1", "--environments", "4", "--batch-size", "256")
@@ -72,7 +72,7 @@ def all_gone(processes: list[psutil.Process]) -> Callable[[], bool]:
 def learn_to_the_end(settings: Settings, *flags: str) -> subprocess.CompletedProcess[str]:
     """Run ``onibus learn`` to its end with exactly these flags."""
     return subprocess.run(
-        [sys.executable, "-m", "infra.cli", "learn", *flags],
+        [sys.executable, "-m", "onibus", "learn", *flags],
         env={**os.environ, **environment_of(settings), "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,

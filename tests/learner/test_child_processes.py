@@ -8,7 +8,7 @@ import sys
 _ENDING = """
 import subprocess, sys, time
 from multiprocessing.resource_tracker import ensure_running
-from learner.child_processes import end_children
+from onibus.learner.child_processes import end_children
 
 ensure_running()
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

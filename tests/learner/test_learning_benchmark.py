@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from learner.benchmarks.learning import LearningPlan, _figure, _is_finished
+from onibus.learner.benchmarks.learning import LearningPlan, _figure, _is_finished
 
 PLAN = LearningPlan("keyroom-s5", "keys-and-doors", ["retrieval"], [1], 1_000_000)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import OnibusError
-from learner.options import load_options, make_options, parse_spec_shares, save_options
+from onibus.infra.errors import OnibusError
+from onibus.learner.options import load_options, make_options, parse_spec_shares, save_options
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import OnibusError
-from infra.settings import Settings, environment_of
-from learner.checkpoints import CHECKPOINT_FOLDER, newest_checkpoint, write_checkpoint
-from learner.options import make_options, save_options
-from learner.policy import load_policy
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import Settings, environment_of
+from onibus.learner.checkpoints import CHECKPOINT_FOLDER, newest_checkpoint, write_checkpoint
+from onibus.learner.options import make_options, save_options
+from onibus.learner.policy import load_policy
 from tests.command import run_onibus
 from tests.learner.runs import finish, start_learner
 

@@ -9,9 +9,9 @@ import nle
 import pytest
 import torch
 
-from infra.settings import Settings
-from learner.progress import read_history
-from learner.run_files.parts import PARTS_FILE
+from onibus.infra.settings import Settings
+from onibus.learner.progress import read_history
+from onibus.learner.run_files.parts import PARTS_FILE
 from tests.learner.runs import (
     SMALL,
     all_gone,

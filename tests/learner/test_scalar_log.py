@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from learner import scalar_log
-from learner.scalar_log import ScalarLog
+from onibus.learner import scalar_log
+from onibus.learner.scalar_log import ScalarLog
 from tests.full_disk import full_disk
 
 

@@ -36,7 +36,7 @@ def opencv_used(folder: Path, module: str, opencv: str) -> str:
 
 @pytest.mark.slow
 def test_sample_factory_is_imported_without_opencvs_libraries(tmp_path: Path) -> None:
-    used = opencv_used(tmp_path, "learner.sample_factory", NEEDS_LIBGL)
+    used = opencv_used(tmp_path, "onibus.learner.sample_factory", NEEDS_LIBGL)
     assert used.endswith("learner/without_opencv/cv2.py")
 
 

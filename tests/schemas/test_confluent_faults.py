@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from infra.kafka.schema_registry import HEADER_BYTES, KNOWN_IDS, TRIES, ConfluentCodec, SchemaRegistry
-from schemas.codec import DecodeError, RegistryError
-from schemas.records import Label, Verdict
+from onibus.infra.kafka.schema_registry import HEADER_BYTES, KNOWN_IDS, TRIES, ConfluentCodec, SchemaRegistry
+from onibus.schemas.codec import DecodeError, RegistryError
+from onibus.schemas.records import Label, Verdict
 from tests.ports import free_port
 
 LABEL = Label(Verdict.HELPFUL, 0, 0, 0, 0, "a1")

@@ -13,19 +13,19 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from infra.errors import OnibusError
-from infra.kafka.clients import consumer, producer, read_all
-from infra.kafka.codecs import codec_for
-from infra.kafka.schema_registry import HEADER_BYTES, ConfluentCodec, SchemaRegistry
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings, load_settings
-from producers.publishing.kafka_sender import Publisher
-from producers.publishing.send_buffer import Outgoing
-from schemas import codec
-from schemas.avro_body import schema_document
-from schemas.codec import DecodeError, RegistryError, SingleObjectCodec
-from schemas.ids import caption_id
-from schemas.records import CaptionObserved, DeadLetter, Label, Record, Verdict
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import consumer, producer, read_all
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.schema_registry import HEADER_BYTES, ConfluentCodec, SchemaRegistry
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings, load_settings
+from onibus.producers.publishing.kafka_sender import Publisher
+from onibus.producers.publishing.send_buffer import Outgoing
+from onibus.schemas import codec
+from onibus.schemas.avro_body import schema_document
+from onibus.schemas.codec import DecodeError, RegistryError, SingleObjectCodec
+from onibus.schemas.ids import caption_id
+from onibus.schemas.records import CaptionObserved, DeadLetter, Label, Record, Verdict
 from tests.schemas.made_records import RECORD_TYPES, records
 
 pytestmark = pytest.mark.slow  # the registry is 160 MB to fetch and seconds to start

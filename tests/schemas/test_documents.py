@@ -13,9 +13,9 @@ import fastavro
 import pytest
 from fastavro.utils import generate_one
 
-from schemas import ids, records
-from schemas.avro_body import RecordBody, archived_documents, schema_document, schema_fingerprint
-from schemas.codec import SCHEMA_FILES
+from onibus.schemas import ids, records
+from onibus.schemas.avro_body import RecordBody, archived_documents, schema_document, schema_fingerprint
+from onibus.schemas.codec import SCHEMA_FILES
 from tests.schemas.made_records import RECORD_TYPES
 
 every_type = pytest.mark.parametrize("record_type", RECORD_TYPES, ids=lambda t: t.__name__)

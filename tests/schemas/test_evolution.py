@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import codec
-from schemas.avro_body import RecordBody, schema_document, schema_fingerprint
-from schemas.codec import MARKER, DecodeError, SingleObjectCodec
-from schemas.records import Label, Record, Verdict
+from onibus.schemas import codec
+from onibus.schemas.avro_body import RecordBody, schema_document, schema_fingerprint
+from onibus.schemas.codec import MARKER, DecodeError, SingleObjectCodec
+from onibus.schemas.records import Label, Record, Verdict
 from tests.schemas.made_records import RECORD_TYPES, records
 
 every_type = pytest.mark.parametrize("record_type", RECORD_TYPES, ids=lambda t: t.__name__)

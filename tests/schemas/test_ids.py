@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import ids
-from schemas.records import AnnotationSpec, Kind
+from onibus.schemas import ids
+from onibus.schemas.records import AnnotationSpec, Kind
 
 SPEC = AnnotationSpec(
     "goals", "win", Kind.JUDGE_ONE, "Is {{ caption }} good?", "yes-no", "m", "r1", {"temperature": "0.1"}, 5

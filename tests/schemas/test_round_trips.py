@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import codec
-from schemas.codec import DecodeError, SingleObjectCodec
-from schemas.records import CaptionObserved, DeadLetter, Label, Record, Verdict
+from onibus.schemas import codec
+from onibus.schemas.codec import DecodeError, SingleObjectCodec
+from onibus.schemas.records import CaptionObserved, DeadLetter, Label, Record, Verdict
 from tests.schemas.made_records import RECORD_TYPES, records
 
 LABEL = Label(Verdict.HELPFUL, 3, 41, 1_700_000_000_000_000, 1_700_000_000_250_000, "a1")

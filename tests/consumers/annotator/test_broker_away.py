@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
-from infra.kafka.topic_admin import create_topics
-from infra.settings import Settings, load_settings
+from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.settings import Settings, load_settings
 from tests.conftest import FAST_BROKER
 from tests.consumers.annotating import (
     HeldModel,

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from consumers.annotator.budget import Limits, dearest_question
-from consumers.annotator.cost import Cost, Prices
-from consumers.annotator.run import AnnotateOptions, spending_limits
-from consumers.language_models.openai import OpenAIModel
-from consumers.specs.spec_file import load_spec
-from infra.errors import OnibusError
-from infra.settings import Settings, environment_of
-from schemas import codec, ids
-from schemas.records import Annotation
+from onibus.consumers.annotator.budget import Limits, dearest_question
+from onibus.consumers.annotator.cost import Cost, Prices
+from onibus.consumers.annotator.run import AnnotateOptions, spending_limits
+from onibus.consumers.language_models.openai import OpenAIModel
+from onibus.consumers.specs.spec_file import load_spec
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import Settings, environment_of
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation
 from tests.command import run_onibus
 from tests.consumers.annotating import annotator, publish, records
 from tests.consumers.chat_server import chat_server, completion

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.annotator.caption_pool import CaptionPool, Pair, Partner
-from schemas.ids import caption_id, pair_id
+from onibus.consumers.annotator.caption_pool import CaptionPool, Pair, Partner
+from onibus.schemas.ids import caption_id, pair_id
 
 
 def texts(count: int) -> list[str]:

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from infra.settings import Settings
-from schemas import codec, ids
-from schemas.records import Annotation, Label, Verdict
+from onibus.infra.settings import Settings
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation, Label, Verdict
 from tests.consumers.annotating import (
     annotator,
     caption_ends,

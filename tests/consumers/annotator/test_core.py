@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from consumers.annotator.batch import Batch
-from consumers.annotator.core import Annotator
-from consumers.annotator.pending import Pending
-from consumers.labels.table import LabelTable
-from consumers.language_models.base import Answer, Attempt, Question
-from consumers.specs.spec_file import load_spec
-from infra.kafka.topics import TopicNames
-from schemas import codec, ids
-from schemas.codec import RegistryError, SingleObjectCodec
-from schemas.records import Annotation, CaptionObserved, DeadLetter, Label, Origin, Record, Verdict
+from onibus.consumers.annotator.batch import Batch
+from onibus.consumers.annotator.core import Annotator
+from onibus.consumers.annotator.pending import Pending
+from onibus.consumers.labels.table import LabelTable
+from onibus.consumers.language_models.base import Answer, Attempt, Question
+from onibus.consumers.specs.spec_file import load_spec
+from onibus.infra.kafka.topics import TopicNames
+from onibus.schemas import codec, ids
+from onibus.schemas.codec import RegistryError, SingleObjectCodec
+from onibus.schemas.records import Annotation, CaptionObserved, DeadLetter, Label, Origin, Record, Verdict
 
 NAMES = TopicNames("t.")
 GOALS, COMBAT = load_spec("goals"), load_spec("combat")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from infra.settings import Settings, environment_of
+from onibus.infra.settings import Settings, environment_of
 from tests.consumers.annotating import (
     HeldModel,
     annotator,

@@ -9,14 +9,14 @@ from kafka import KafkaConsumer
 from kafka.admin import KafkaAdminClient, MemberToRemove
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-from consumers.annotator.group_member import GroupMember
-from consumers.labels.table import LabelTable
-from infra.kafka import clients
-from infra.kafka.codecs import codec_for
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas import codec, ids
-from schemas.records import Label, Verdict
+from onibus.consumers.annotator.group_member import GroupMember
+from onibus.consumers.labels.table import LabelTable
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Label, Verdict
 from tests.consumers.annotating import GROUP, HeldModel, annotator, publish, rules_specs
 from tests.waiting import wait_until
 

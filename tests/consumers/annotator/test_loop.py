@@ -10,15 +10,15 @@ import time
 
 import pytest
 
-from consumers.annotator.pending import Pending
-from consumers.labels.table import LabelTable
-from consumers.specs.spec_file import read_specs
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings, environment_of
-from schemas import codec, ids
-from schemas.records import Annotation, DeadLetter, Label, Origin, Verdict
+from onibus.consumers.annotator.pending import Pending
+from onibus.consumers.labels.table import LabelTable
+from onibus.consumers.specs.spec_file import read_specs
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings, environment_of
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation, DeadLetter, Label, Origin, Verdict
 from tests.consumers.annotating import (
     HeldModel,
     annotator,
@@ -127,7 +127,7 @@ def test_unreadable_captions_are_dead_letters_and_do_not_stop_anything(
 
 def records_of_another() -> bytes:
     """A caption record whose text is not the one that its key names."""
-    from schemas.records import CaptionObserved
+    from onibus.schemas.records import CaptionObserved
 
     return codec.encode(CaptionObserved("not what the key says", "score", "r", 0, 0, 0, 1, -1, 1))
 
@@ -234,7 +234,7 @@ def test_a_second_annotator_of_the_same_name_is_told_so(settings: Settings) -> N
         other.stop()
 
 
-COMMAND = [sys.executable, "-m", "infra.cli", "annotate"]
+COMMAND = [sys.executable, "-m", "onibus", "annotate"]
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

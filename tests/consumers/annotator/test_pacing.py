@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.annotator.pacing import LONGEST_PAUSE_SECONDS, WORTH_WRITING, Pacing
+from onibus.consumers.annotator.pacing import LONGEST_PAUSE_SECONDS, WORTH_WRITING, Pacing
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from consumers.annotator.pending import OwedRange, Pending, PendingCaption
+from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
 
 
 def caption(offset: int, partition: int = 0, name: str | None = None) -> PendingCaption:

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from consumers.language_models.base import Answer, Question
-from consumers.language_models.openai import OpenAIModel
-from consumers.specs.spec_file import load_spec
-from infra.settings import Settings
-from schemas import ids
+from onibus.consumers.language_models.base import Answer, Question
+from onibus.consumers.language_models.openai import OpenAIModel
+from onibus.consumers.specs.spec_file import load_spec
+from onibus.infra.settings import Settings
+from onibus.schemas import ids
 from tests.consumers.annotating import (
     HeldModel,
     annotator,
@@ -81,7 +81,7 @@ def test_answers_that_come_one_by_one_and_fast_are_committed_in_few_transactions
 def test_a_model_that_thinks_longer_than_the_group_waits_for_a_poll_costs_no_membership(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consumers.annotator.group_member._MAX_POLL_INTERVAL_MS", 2_500)
+    monkeypatch.setattr("onibus.consumers.annotator.group_member._MAX_POLL_INTERVAL_MS", 2_500)
     specs, rules = rules_specs()
     held = HeldModel(rules)
     texts = [f"You see here {n} arrows." for n in range(20)]

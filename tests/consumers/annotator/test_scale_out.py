@@ -17,12 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from consumers.annotator.run import AnnotateOptions
-from consumers.annotator.workers import worker_options
-from consumers.language_models.base import Answer, Question
-from consumers.specs.spec_file import load_spec_file
-from infra.kafka.topic_admin import crowded_groups
-from infra.settings import Settings, environment_of
+from onibus.consumers.annotator.run import AnnotateOptions
+from onibus.consumers.annotator.workers import worker_options
+from onibus.consumers.language_models.base import Answer, Question
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.infra.kafka.topic_admin import crowded_groups
+from onibus.infra.settings import Settings, environment_of
 from tests.command import run_onibus
 from tests.consumers.annotating import (
     HeldModel,
@@ -176,8 +176,8 @@ def test_two_specs_side_by_side_in_separate_groups_label_the_same_captions(setti
     publish(settings, TEXTS)
     with annotator(settings, "a1", goals, rules):
         wait_for_labels(settings, len(TEXTS))
-        from consumers.language_models.rules import RulesModel
-        from schemas import ids
+        from onibus.consumers.language_models.rules import RulesModel
+        from onibus.schemas import ids
 
         assert changed.rules is not None
         other_id = ids.spec_id(changed.for_rules())

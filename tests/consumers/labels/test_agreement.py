@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.labels.agreement import binary_figures, cohens_kappa, roc_auc
+from onibus.consumers.labels.agreement import binary_figures, cohens_kappa, roc_auc
 
 
 def test_figures_of_four_probabilities() -> None:

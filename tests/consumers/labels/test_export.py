@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation
-from consumers.labels.export import AnnotationFile, DataCard, export_annotations
-from consumers.labels.file_formats import FORMATS, from_row, to_row
-from infra.errors import OnibusError
-from infra.kafka.topic_admin import create_topics
-from infra.settings import Settings
-from schemas import codec, ids
-from schemas.records import Annotation, Origin, Verdict
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
+from onibus.consumers.labels.export import AnnotationFile, DataCard, export_annotations
+from onibus.consumers.labels.file_formats import FORMATS, from_row, to_row
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.settings import Settings
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation, Origin, Verdict
 from tests.consumers.annotating import records
 from tests.consumers.replay.running import moment, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation
-from consumers.labels.fold import LabelFold
-from consumers.reward_models.labelled_captions import LabelledCaptions, is_held_out
-from schemas import ids
-from schemas.records import Annotation, Origin, Verdict
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
+from onibus.consumers.labels.fold import LabelFold
+from onibus.consumers.reward_models.labelled_captions import LabelledCaptions, is_held_out
+from onibus.schemas import ids
+from onibus.schemas.records import Annotation, Origin, Verdict
 from tests.consumers.reward_models.annotation_logs import SPEC_ID, TEXTS, annotation
 
 HELPFUL, UNHELPFUL, UNSURE = Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE

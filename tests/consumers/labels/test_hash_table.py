@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.labels.hash_table import LabelStore
+from onibus.consumers.labels.hash_table import LabelStore
 
 SOME_IDS = st.integers(-(2**63), 2**63 - 1).filter(bool)
 CROWDED_IDS = st.integers(1, 60).map(lambda n: n * 1024)  # all in one row at first

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 
-from consumers.labels.reader import LabelReader
-from consumers.labels.table import HELPFUL, LabelTable
-from infra.settings import Settings
-from schemas import codec, ids
-from schemas.ids import lookup_id
-from schemas.records import Annotation, Label, Origin, Verdict
+from onibus.consumers.labels.reader import LabelReader
+from onibus.consumers.labels.table import HELPFUL, LabelTable
+from onibus.infra.settings import Settings
+from onibus.schemas import codec, ids
+from onibus.schemas.ids import lookup_id
+from onibus.schemas.records import Annotation, Label, Origin, Verdict
 from tests.consumers.annotating import (
     HeldModel,
     annotator,
@@ -139,8 +139,8 @@ def test_a_caption_that_nobody_judged_is_set_where_workers_would_put_it(settings
 
 def test_two_people_at_once_the_last_wins_and_both_stand_in_the_history(settings: Settings) -> None:
     publish_annotations(settings, [annotation(TEXTS[0])])
-    from consumers.labels.corrections import Subject, set_by_hand
-    from consumers.labels.writer import LabelWriter
+    from onibus.consumers.labels.corrections import Subject, set_by_hand
+    from onibus.consumers.labels.writer import LabelWriter
     from tests.consumers.reward_models.annotation_logs import SPEC
 
     caption_id = ids.caption_id(TEXTS[0])

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from consumers.labels.reader import LabelReader
-from consumers.labels.table import HELPFUL, UNHELPFUL, LabelTable
-from infra.broker import BrokerOptions, start_broker, stop_broker
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.topic_admin import create_topics
-from infra.settings import Settings, load_settings
-from schemas import codec, ids
-from schemas.records import Label, Verdict
+from onibus.consumers.labels.reader import LabelReader
+from onibus.consumers.labels.table import HELPFUL, UNHELPFUL, LabelTable
+from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.settings import Settings, load_settings
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Label, Verdict
 from tests.ports import free_port
 from tests.waiting import wait_until
 

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.labels.table import HELPFUL, NO_LABEL, UNHELPFUL, VERDICT_CODES, LabelTable, lookup_ids
-from schemas import codec, ids
-from schemas.codec import SingleObjectCodec
-from schemas.records import Label, Verdict
+from onibus.consumers.labels.table import HELPFUL, NO_LABEL, UNHELPFUL, VERDICT_CODES, LabelTable, lookup_ids
+from onibus.schemas import codec, ids
+from onibus.schemas.codec import SingleObjectCodec
+from onibus.schemas.records import Label, Verdict
 
 SPEC, OTHER_SPEC = b"spec-one", b"spec-two"
 

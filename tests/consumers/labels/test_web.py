@@ -13,17 +13,17 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 from starlette.testclient import TestClient
 
-from consumers.labels.annotation_log_reader import LoggedAnnotation
-from consumers.labels.filter import LabelFilter
-from consumers.labels.live_index import BoardFeed, LabelBoard
-from consumers.labels.web import PageOptions, is_loopback, label_site
-from consumers.specs.known_specs import KnownSpecs
-from infra.cli.label_serving import _listening, page_address
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings, load_settings
-from schemas import ids
-from schemas.records import Origin, Verdict
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
+from onibus.consumers.labels.filter import LabelFilter
+from onibus.consumers.labels.live_index import BoardFeed, LabelBoard
+from onibus.consumers.labels.web import PageOptions, is_loopback, label_site
+from onibus.consumers.specs.known_specs import KnownSpecs
+from onibus.infra.cli.label_serving import _listening, page_address
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings, load_settings
+from onibus.schemas import ids
+from onibus.schemas.records import Origin, Verdict
 from tests.consumers.replay.running import onibus, onibus_json, refusal, served_labels
 from tests.consumers.reward_models.annotation_logs import (
     HELPFUL_TEXTS,

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas import codec
-from schemas.records import Annotation, Label, Origin, Verdict
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas import codec
+from onibus.schemas.records import Annotation, Label, Origin, Verdict
 from tests.browser import faultless_page, overflow
 from tests.consumers.replay.running import served_labels
 from tests.consumers.reward_models.annotation_logs import TEXTS, annotation, publish_annotations

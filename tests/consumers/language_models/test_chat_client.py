@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from consumers.language_models.chat_client import (
+from onibus.consumers.language_models.chat_client import (
     ChatClient,
     ChatError,
     KeyRefusedError,
@@ -23,8 +23,8 @@ from consumers.language_models.chat_client import (
     NotTakenError,
     TooLargeError,
 )
-from infra.broker.credentials import credentials_in
-from infra.errors import OnibusError
+from onibus.infra.broker.credentials import credentials_in
+from onibus.infra.errors import OnibusError
 from tests.consumers.chat_server import chat_server
 from tests.ports import free_port
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from consumers.language_models.circuit_breaker import LONGEST_PAUSE_SECONDS, Circuit, pause_seconds
+from onibus.consumers.language_models.circuit_breaker import LONGEST_PAUSE_SECONDS, Circuit, pause_seconds
 
 
 class DownError(Exception):

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from consumers.language_models.base import ModelRefusedError, Question
-from consumers.language_models.comprehension import FIRST_ANSWERS, IN_A_ROW
-from consumers.language_models.openai import OpenAIModel
-from schemas.records import Verdict
+from onibus.consumers.language_models.base import ModelRefusedError, Question
+from onibus.consumers.language_models.comprehension import FIRST_ANSWERS, IN_A_ROW
+from onibus.consumers.language_models.openai import OpenAIModel
+from onibus.schemas.records import Verdict
 from tests.consumers.chat_asking import GOOD, SPEC, ask, caption_in, model
 from tests.consumers.chat_server import Reply, chat_server, completion
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from consumers.language_models.base import ModelRefusedError
-from consumers.language_models.circuit_breaker import LONGEST_PAUSE_SECONDS
-from consumers.language_models.openai import OpenAIModel, api_key
-from consumers.specs.answer_format import AnswerFormat
-from consumers.specs.spec_file import load_spec
-from consumers.status import system_status
-from infra.errors import OnibusError
-from infra.observability import metrics
-from infra.settings import Settings
-from schemas import codec, ids
-from schemas.records import Annotation, AnnotationSpec, DeadLetter, Label, Origin, Verdict
+from onibus.consumers.language_models.base import ModelRefusedError
+from onibus.consumers.language_models.circuit_breaker import LONGEST_PAUSE_SECONDS
+from onibus.consumers.language_models.openai import OpenAIModel, api_key
+from onibus.consumers.specs.answer_format import AnswerFormat
+from onibus.consumers.specs.spec_file import load_spec
+from onibus.consumers.status import system_status
+from onibus.infra.errors import OnibusError
+from onibus.infra.observability import metrics
+from onibus.infra.settings import Settings
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation, AnnotationSpec, DeadLetter, Label, Origin, Verdict
 from tests.consumers.annotating import (
     annotator,
     assert_each_exactly_once,
@@ -135,7 +135,7 @@ def test_when_nothing_is_answered_all_requests_wait_for_one_probe(caplog: pytest
 
 
 def test_where_nobody_listens_the_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumers.language_models.openai.CHECK_SECONDS", 0.2)
+    monkeypatch.setattr("onibus.consumers.language_models.openai.CHECK_SECONDS", 0.2)
     with chat_server(lambda _: (200, GOOD)) as server:
         url = server.url
     with pytest.raises(ModelRefusedError, match=r"no answer from http://127.0.0.1.*--base-url"):
@@ -172,7 +172,7 @@ def test_the_key_comes_from_the_environment_or_a_file(
 
 @pytest.mark.parametrize("url", ["no address", "127.0.0.1:8000", "ftp://x/v1"])
 def test_an_address_that_is_none_is_one_clear_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumers.language_models.openai.CHECK_SECONDS", 0.2)
+    monkeypatch.setattr("onibus.consumers.language_models.openai.CHECK_SECONDS", 0.2)
     with pytest.raises((OnibusError, ModelRefusedError), match="--base-url"):
         check(model(url))
 

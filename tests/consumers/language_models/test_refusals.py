@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from consumers.language_models.base import Answer, ModelRefusedError, Question
-from consumers.language_models.openai import PROBES, REFUSED_TRIES, OpenAIModel
-from schemas.records import Verdict
+from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
+from onibus.consumers.language_models.openai import PROBES, REFUSED_TRIES, OpenAIModel
+from onibus.schemas.records import Verdict
 from tests.consumers.chat_asking import GOOD, SPEC, ask, caption_in, check, model
 from tests.consumers.chat_server import Reply, chat_server
 
@@ -123,7 +123,7 @@ def test_an_error_in_an_answer_of_200_is_that_error_in_plain_words(
 def test_a_server_whose_every_answer_is_no_completion_is_named_at_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("consumers.language_models.openai.CHECK_SECONDS", 0.2)
+    monkeypatch.setattr("onibus.consumers.language_models.openai.CHECK_SECONDS", 0.2)
     with (
         chat_server(lambda _: (200, {"status": "ok"})) as server,
         pytest.raises(ModelRefusedError, match=r"no chat completion: \{'status': 'ok'\}.*--base-url"),

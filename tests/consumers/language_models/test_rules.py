@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from consumers.language_models.base import Question
-from consumers.language_models.rules import RulesModel
-from consumers.specs.spec_file import load_spec_file
-from schemas.records import Origin, Verdict
+from onibus.consumers.language_models.base import Question
+from onibus.consumers.language_models.rules import RulesModel
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.schemas.records import Origin, Verdict
 
 SPEC = b"testspec"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import OnibusError
-from infra.vllm.environment import VARIABLE, vllm_python
-from infra.vllm.server import VllmServer
+from onibus.infra.errors import OnibusError
+from onibus.infra.vllm.environment import VARIABLE, vllm_python
+from onibus.infra.vllm.server import VllmServer
 from tests.command import run_onibus, the_one_line
 
 pytestmark = pytest.mark.integration

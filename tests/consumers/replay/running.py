@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from infra.cli.main import application
-from infra.errors import OnibusError
-from infra.settings import Settings, environment_of
+from onibus.infra.cli.main import application
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import Settings, environment_of
 
 
 def exit_code(settings: Settings, *arguments: object) -> int:
@@ -64,7 +64,7 @@ def refusal(settings: Settings, *arguments: object) -> str:
 def served_labels(settings: Settings, *flags: str) -> Iterator[str]:
     """``onibus labels serve`` as a process of its own; the address that it prints. It must end well."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "infra.cli", "labels", "serve", "--port", "0", *flags],
+        [sys.executable, "-m", "onibus", "labels", "serve", "--port", "0", *flags],
         env=os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

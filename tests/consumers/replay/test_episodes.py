@@ -7,14 +7,14 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from consumers.replay.episode_rewards import CaptionReward
-from infra.cli.main import application
-from infra.kafka import clients
-from infra.settings import Settings, environment_of
-from producers.nethack.playback import frames
-from schemas import codec
-from schemas.ids import episode_key
-from schemas.records import EpisodeFinished, Verdict
+from onibus.consumers.replay.episode_rewards import CaptionReward
+from onibus.infra.cli.main import application
+from onibus.infra.kafka import clients
+from onibus.infra.settings import Settings, environment_of
+from onibus.producers.nethack.playback import frames
+from onibus.schemas import codec
+from onibus.schemas.ids import episode_key
+from onibus.schemas.records import EpisodeFinished, Verdict
 from tests.consumers.replay.running import onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import SPEC_NAME, annotation, publish_annotations
 from tests.producers.nethack.playing import Memory, environment, play

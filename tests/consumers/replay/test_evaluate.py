@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from consumers.specs.spec_file import load_spec_file, publish_specs
-from infra.settings import Settings
-from schemas import ids
-from schemas.records import Origin, Verdict
+from onibus.consumers.specs.spec_file import load_spec_file, publish_specs
+from onibus.infra.settings import Settings
+from onibus.schemas import ids
+from onibus.schemas.records import Origin, Verdict
 from tests.consumers.replay.running import onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (
     HELPFUL_TEXTS,

@@ -7,11 +7,11 @@ from hashlib import sha256
 
 import pytest
 
-from consumers.reward_models.character_cnn import NETWORKS, to_bytes, to_rows
-from consumers.reward_models.model_file import read_model_file
-from consumers.reward_models.transfer import model_name
-from infra.settings import Settings
-from schemas.records import Origin, Verdict
+from onibus.consumers.reward_models.character_cnn import NETWORKS, to_bytes, to_rows
+from onibus.consumers.reward_models.model_file import read_model_file
+from onibus.consumers.reward_models.transfer import model_name
+from onibus.infra.settings import Settings
+from onibus.schemas.records import Origin, Verdict
 from tests.consumers.replay.running import moment, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (
     MODEL,
@@ -93,7 +93,7 @@ def test_another_network_is_trained_judges_and_is_verified(settings: Settings, n
 
 
 def test_weights_pull_the_judgement_to_their_class(settings: Settings) -> None:
-    from consumers.reward_models.character_cnn import CharacterCNN, helpful_probability
+    from onibus.consumers.reward_models.character_cnn import CharacterCNN, helpful_probability
 
     log = [
         annotation(text, Verdict.HELPFUL if n % 2 else Verdict.UNHELPFUL) for n, text in enumerate(TEXTS[:8])

@@ -9,19 +9,19 @@ import pytest
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from consumers.reward_models.model_file import read_model_file
-from consumers.reward_models.processor import processor
-from consumers.reward_models.publisher import newest_version
-from consumers.reward_models.transfer import cut, model_name
-from consumers.reward_models.version_log import trainings
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.topic_admin import create_topics
-from infra.process.supervisor import Component
-from infra.settings import Settings, environment_of
-from schemas import codec, ids
-from schemas.codec import SingleObjectCodec
-from schemas.records import Kind, RewardUpdate, Verdict
+from onibus.consumers.reward_models.model_file import read_model_file
+from onibus.consumers.reward_models.processor import processor
+from onibus.consumers.reward_models.publisher import newest_version
+from onibus.consumers.reward_models.transfer import cut, model_name
+from onibus.consumers.reward_models.version_log import trainings
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.process.supervisor import Component
+from onibus.infra.settings import Settings, environment_of
+from onibus.schemas import codec, ids
+from onibus.schemas.codec import SingleObjectCodec
+from onibus.schemas.records import Kind, RewardUpdate, Verdict
 from tests.consumers.annotating import annotator, publish, records, rules_specs
 from tests.consumers.replay.running import exit_code, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (
@@ -158,9 +158,9 @@ def test_what_another_processor_made_is_said_to_be(settings: Settings, theirs: s
 
 
 def checked(settings: Settings):  # type: ignore[no-untyped-def]
-    from consumers.replay.verify_models import verify_training
-    from consumers.reward_models.version_log import read_updates
-    from consumers.specs.known_specs import KnownSpecs
+    from onibus.consumers.replay.verify_models import verify_training
+    from onibus.consumers.reward_models.version_log import read_updates
+    from onibus.consumers.specs.known_specs import KnownSpecs
 
     (training,) = trainings(read_updates(settings))
     return verify_training(settings, training, KnownSpecs.read(settings))
@@ -193,7 +193,7 @@ def test_a_label_that_the_log_does_not_explain_is_told(settings: Settings) -> No
     producer.send(settings.topic_prefix + "labels", key=key, value=None, partition=partition)
     producer.flush()
     producer.close()
-    from consumers.replay.verify_labels import verify_labels
+    from onibus.consumers.replay.verify_labels import verify_labels
 
     # An annotation of the last second may still be on its way to the label topic, so it takes so long.
     wait_until(lambda: verify_labels(settings).differences, 10, "the difference")

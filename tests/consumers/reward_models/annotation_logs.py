@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consumers.reward_models.transfer import model_name
-from consumers.specs.spec_file import load_spec_file, publish_specs
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas import codec, ids
-from schemas.records import Annotation, Origin, RewardUpdate, Verdict
+from onibus.consumers.reward_models.transfer import model_name
+from onibus.consumers.specs.spec_file import load_spec_file, publish_specs
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation, Origin, RewardUpdate, Verdict
 
 KEY_FOUND = "You see here a key named The Master Key of Thievery."
 HELPFUL_TEXTS = [KEY_FOUND, *(f"{letter} - a key named The Master Key of Thievery." for letter in "ghijklm")]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from consumers.reward_models.character_cnn import (
+from onibus.consumers.reward_models.character_cnn import (
     CLASSES,
     NETWORKS,
     PUBLISHED,
@@ -25,7 +25,7 @@ from consumers.reward_models.character_cnn import (
     to_bytes,
     to_rows,
 )
-from infra.errors import OnibusError
+from onibus.infra.errors import OnibusError
 
 PLACES = [to_bytes(f"{'.' * start}You find a key.{'.' * (120 - start)}") for start in (30, 60, 90)]
 """The same words in the middle of others, at places that are apart by a multiple of the pool."""
@@ -89,7 +89,7 @@ def test_a_network_whose_captions_cannot_be_laid_end_to_end_is_refused() -> None
 @pytest.mark.integration
 def test_a_process_that_judges_says_nothing_of_what_torch_thinks_of_its_sparse_matrices() -> None:
     program = (
-        "import torch; from consumers.reward_models.character_cnn import CharacterCNN;"
+        "import torch; from onibus.consumers.reward_models.character_cnn import CharacterCNN;"
         "print(CharacterCNN()(torch.zeros((1, 256), dtype=torch.uint8)).shape)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

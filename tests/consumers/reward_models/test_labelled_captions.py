@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from consumers.reward_models.labelled_captions import LabelledCaptions
-from consumers.reward_models.objective import is_held_out
-from schemas import ids
-from schemas.records import Origin, Verdict
+from onibus.consumers.reward_models.labelled_captions import LabelledCaptions
+from onibus.consumers.reward_models.objective import is_held_out
+from onibus.schemas import ids
+from onibus.schemas.records import Origin, Verdict
 from tests.consumers.reward_models.annotation_logs import annotation
 
 HELPFUL, UNHELPFUL, UNSURE = Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE

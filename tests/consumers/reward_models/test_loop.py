@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from consumers.reward_models.loop import TrainerProcess
-from consumers.reward_models.merged_annotations import AnnotationLog
-from consumers.reward_models.model_file import read_model_file
-from consumers.reward_models.transfer import Assembler
-from infra.broker import BrokerOptions, start_broker, stop_broker
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.codecs import codec_for
-from infra.kafka.topic_admin import create_topics
-from infra.kafka.topics import TopicNames
-from infra.process.supervisor import Component
-from infra.settings import Settings, environment_of, load_settings
-from schemas import codec
-from schemas.records import Kind, RewardModelChunk
+from onibus.consumers.reward_models.loop import TrainerProcess
+from onibus.consumers.reward_models.merged_annotations import AnnotationLog
+from onibus.consumers.reward_models.model_file import read_model_file
+from onibus.consumers.reward_models.transfer import Assembler
+from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.process.supervisor import Component
+from onibus.infra.settings import Settings, environment_of, load_settings
+from onibus.schemas import codec
+from onibus.schemas.records import Kind, RewardModelChunk
 from tests.consumers.reward_models.annotation_logs import (
     KEY_FOUND,
     MODEL,

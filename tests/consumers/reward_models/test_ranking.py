@@ -8,14 +8,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from consumers.reward_models.character_cnn import caption_scores, to_bytes, to_rows
-from consumers.reward_models.compared_captions import ComparedCaptions
-from consumers.reward_models.model_file import read_model_file
-from consumers.reward_models.objective import is_held_out
-from consumers.reward_models.trainer import RewardTrainer
-from infra.errors import OnibusError
-from schemas.ids import caption_id, pair_id
-from schemas.records import Annotation, Kind, Origin, Verdict
+from onibus.consumers.reward_models.character_cnn import caption_scores, to_bytes, to_rows
+from onibus.consumers.reward_models.compared_captions import ComparedCaptions
+from onibus.consumers.reward_models.model_file import read_model_file
+from onibus.consumers.reward_models.objective import is_held_out
+from onibus.consumers.reward_models.trainer import RewardTrainer
+from onibus.infra.errors import OnibusError
+from onibus.schemas.ids import caption_id, pair_id
+from onibus.schemas.records import Annotation, Kind, Origin, Verdict
 from tests.consumers.reward_models.annotation_logs import (
     HELPFUL_TEXTS,
     MODEL,

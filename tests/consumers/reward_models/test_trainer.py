@@ -9,16 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from consumers.reward_models.character_cnn import helpful_probability, to_bytes, to_rows
-from consumers.reward_models.model_file import ModelFileError, read_model_file
-from consumers.reward_models.sampling import mini_batches
-from consumers.reward_models.trainer import (
+from onibus.consumers.reward_models.character_cnn import helpful_probability, to_bytes, to_rows
+from onibus.consumers.reward_models.model_file import ModelFileError, read_model_file
+from onibus.consumers.reward_models.sampling import mini_batches
+from onibus.consumers.reward_models.trainer import (
     STEPS_PER_VERSION,
     RewardTrainer,
     annotations_per_version,
 )
-from infra.errors import OnibusError
-from schemas.records import Annotation, Origin, Verdict
+from onibus.infra.errors import OnibusError
+from onibus.schemas.records import Annotation, Origin, Verdict
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID, TEXTS, annotation, verdict_of
 
 LOG = [annotation(text) for text in TEXTS[:16]]
@@ -56,7 +56,7 @@ def test_a_resumed_training_goes_on_with_the_same_bits_as_one_that_never_stopped
 def test_batches_of_ever_other_lengths_leave_nothing_in_memory() -> None:
     program = """
 import psutil
-from consumers.reward_models.trainer import RewardTrainer
+from onibus.consumers.reward_models.trainer import RewardTrainer
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID, TEXTS, annotation, verdict_of
 trainer = RewardTrainer(MODEL, SPEC_ID, 7)
 for number in range(200):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.reward_models.transfer import (
+from onibus.consumers.reward_models.transfer import (
     CHUNK_BYTES,
     MOST_PARTIAL,
     Assembler,
@@ -17,8 +17,8 @@ from consumers.reward_models.transfer import (
     model_name,
     split_model_name,
 )
-from schemas import codec
-from schemas.records import RewardModelChunk
+from onibus.schemas import codec
+from onibus.schemas.records import RewardModelChunk
 
 FILES = {version: bytes([version]) * (2 * CHUNK_BYTES + version) for version in (1, 2, 3)}
 

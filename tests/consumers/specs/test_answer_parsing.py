@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.specs.answer_format import AnswerFormat
-from consumers.specs.answer_parsing import read_answer
-from schemas.records import Verdict
+from onibus.consumers.specs.answer_format import AnswerFormat
+from onibus.consumers.specs.answer_parsing import read_answer
+from onibus.schemas.records import Verdict
 
 LINE, WORD = AnswerFormat(), AnswerFormat(parser="one-word")
 H, U, S = Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE

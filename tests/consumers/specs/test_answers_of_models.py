@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from consumers.specs.answer_format import AnswerFormat
-from consumers.specs.answer_parsing import read_answer
-from schemas.records import Verdict
+from onibus.consumers.specs.answer_format import AnswerFormat
+from onibus.consumers.specs.answer_parsing import read_answer
+from onibus.schemas.records import Verdict
 
 LINE, WORD = AnswerFormat(), AnswerFormat(parser="one-word")
 PAIR = AnswerFormat(words={v: v.value for v in (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE)})

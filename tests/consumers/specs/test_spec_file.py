@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.specs.answer_format import AnswerFormat
-from consumers.specs.answer_parsing import read_answer
-from consumers.specs.prompts import Prompt
-from consumers.specs.spec_faults import faults
-from consumers.specs.spec_file import (
+from onibus.consumers.specs.answer_format import AnswerFormat
+from onibus.consumers.specs.answer_parsing import read_answer
+from onibus.consumers.specs.prompts import Prompt
+from onibus.consumers.specs.spec_faults import faults
+from onibus.consumers.specs.spec_file import (
     load_spec,
     load_spec_file,
     publish_specs,
     read_specs,
     spec_names,
 )
-from infra.errors import OnibusError
-from infra.settings import Settings
-from schemas import ids
-from schemas.records import AnnotationSpec, Kind, Verdict
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import Settings
+from onibus.schemas import ids
+from onibus.schemas.records import AnnotationSpec, Kind, Verdict
 
 MINIMAL = 'name = "mine"\nkind = "judge_one"\ngoal = "Win."\ntemplate = "{{ goal }} {{ caption }}"\n'
 PAIR = MINIMAL.replace("judge_one", "compare_two").replace("{{ caption }}", "{{ first }} {{ second }}")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from consumers.reward_models.run import _announced
-from consumers.specs.known_specs import KnownSpecs
-from consumers.specs.spec_file import (
+from onibus.consumers.reward_models.run import _announced
+from onibus.consumers.specs.known_specs import KnownSpecs
+from onibus.consumers.specs.spec_file import (
     announced_specs,
     import_specs,
     load_spec,
@@ -20,13 +20,13 @@ from consumers.specs.spec_file import (
     read_specs,
     spec_in_use,
 )
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from learner.options import LearnOptions, SpecShare
-from learner.rewards import source as reward_source
-from learner.rewards.source import RewardSource
-from schemas import codec, ids
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.learner.options import LearnOptions, SpecShare
+from onibus.learner.rewards import source as reward_source
+from onibus.learner.rewards.source import RewardSource
+from onibus.schemas import codec, ids
 from tests.waiting import wait_until
 
 RULES = load_spec("goals")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from consumers.tiny_llama.folder import NAME
-from infra.vllm.server import VllmServer
+from onibus.consumers.tiny_llama.folder import NAME
+from onibus.infra.vllm.server import VllmServer
 from tests.command import run_onibus
 from tests.consumers.vllm.serving import RunningServer
 from tests.ports import free_port

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from consumers.language_models.rules import Judge
-from consumers.specs.spec_file import load_spec_file
-from infra.settings import Settings
-from producers.nethack.random_play import random_captions
-from schemas import codec, ids
-from schemas.records import Annotation, DeadLetter, Label, Verdict
+from onibus.consumers.language_models.rules import Judge
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.infra.settings import Settings
+from onibus.producers.nethack.random_play import random_captions
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation, DeadLetter, Label, Verdict
 from tests.consumers.annotating import records
 
 SPEC = "goals-one-word"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from infra.process.supervisor import Component
-from infra.vllm.server import READY_SECONDS, VllmServer
+from onibus.infra.process.supervisor import Component
+from onibus.infra.vllm.server import READY_SECONDS, VllmServer
 
 
 class RunningServer:

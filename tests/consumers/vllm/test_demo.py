@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.tiny_llama.folder import default_folder
+from onibus.consumers.tiny_llama.folder import default_folder
 from tests.ports import free_port
 from tests.test_demo import RunningDemo, port_is_free
 from tests.waiting import wait_until

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.settings import Settings, environment_of
-from infra.vllm.environment import vllm_python
-from infra.vllm.server import VllmServer
+from onibus.infra.settings import Settings, environment_of
+from onibus.infra.vllm.environment import vllm_python
+from onibus.infra.vllm.server import VllmServer
 from tests.command import REPOSITORY
 from tests.consumers.annotating import publish, wait_for_labels
 from tests.consumers.vllm.judging import (
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 def annotate(settings: Settings, model: object) -> tuple[list[str], dict[str, str]]:
     """Command line and environment of an annotator in vLLM's environment."""
-    command = [str(vllm_python()), "-m", "infra.cli", "annotate", "--llm", "vllm", "--model", str(model)]
+    command = [str(vllm_python()), "-m", "onibus", "annotate", "--llm", "vllm", "--model", str(model)]
     environment = (
         os.environ | environment_of(settings) | {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
     )

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from consumers.language_models.openai import OpenAIModel
-from consumers.specs.spec_file import load_spec_file
-from infra.settings import Settings, environment_of
-from schemas import ids
-from schemas.records import AnnotationSpec, Origin
+from onibus.consumers.language_models.openai import OpenAIModel
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.infra.settings import Settings, environment_of
+from onibus.schemas import ids
+from onibus.schemas.records import AnnotationSpec, Origin
 from tests.command import run_onibus, the_one_line
 from tests.consumers.annotating import (
     Running,

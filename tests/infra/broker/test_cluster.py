@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
-from infra.cli.broker import _write_client_files
-from infra.kafka.clients import admin, producer, read_all
-from infra.kafka.topic_admin import check_topics, create_topics
-from infra.settings import load_settings
+from onibus.infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
+from onibus.infra.cli.broker import _write_client_files
+from onibus.infra.kafka.clients import admin, producer, read_all
+from onibus.infra.kafka.topic_admin import check_topics, create_topics
+from onibus.infra.settings import load_settings
 from tests.ports import free_port
 from tests.waiting import wait_until
 

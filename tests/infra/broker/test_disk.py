@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.broker import BrokerOptions, broker_status, start_broker
-from infra.errors import OnibusError
+from onibus.infra.broker import BrokerOptions, broker_status, start_broker
+from onibus.infra.errors import OnibusError
 from tests.command import REPOSITORY, the_one_line
 from tests.ports import free_port
 
@@ -20,10 +20,10 @@ FILL_THE_DISK = """
 import os, sys
 from pathlib import Path
 from kafka.errors import KafkaError
-from infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
-from infra.kafka.clients import producer
-from infra.settings import load_settings
-from infra.kafka.topic_admin import create_topics
+from onibus.infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
+from onibus.infra.kafka.clients import producer
+from onibus.infra.settings import load_settings
+from onibus.infra.kafka.topic_admin import create_topics
 from tests.waiting import wait_until
 
 folder = Path(sys.argv[1])
@@ -56,7 +56,7 @@ def test_a_really_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
     port = free_port()
     line = the_one_line(
         on_a_disk_of_20_mib(
-            tmp_path, "-m", "infra.cli", "broker", "start", "--data-dir", tmp_path, "--port", port
+            tmp_path, "-m", "onibus", "broker", "start", "--data-dir", tmp_path, "--port", port
         )
     )
     assert "disk full" in line

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from jgo.maven import MavenContext
 
-from infra.broker.jars import PinnedJar, class_path, fetch, pinned_jars
-from infra.errors import OnibusError
+from onibus.infra.broker.jars import PinnedJar, class_path, fetch, pinned_jars
+from onibus.infra.errors import OnibusError
 from tests.ports import free_port
 
 CONTENT = b"a jar, as it was pinned"

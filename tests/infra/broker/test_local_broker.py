@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
-from infra.broker.java import error_in
-from infra.errors import OnibusError
-from infra.kafka.clients import producer, read_all
-from infra.kafka.topic_admin import create_topics
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings, load_settings
+from onibus.infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
+from onibus.infra.broker.java import error_in
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import producer, read_all
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings, load_settings
 from tests.command import run_onibus, the_one_line
 from tests.ports import free_port
 from tests.waiting import wait_until

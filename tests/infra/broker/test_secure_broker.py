@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from infra.broker import RunningBroker
-from infra.broker.credentials import Credentials, credentials_in
-from infra.errors import OnibusError
-from infra.kafka.clients import admin, consumer, producer, read_all, transactional_producer
-from infra.kafka.topic_admin import check_topics, create_topics
-from infra.settings import load_settings
+from onibus.infra.broker import RunningBroker
+from onibus.infra.broker.credentials import Credentials, credentials_in
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import admin, consumer, producer, read_all, transactional_producer
+from onibus.infra.kafka.topic_admin import check_topics, create_topics
+from onibus.infra.settings import load_settings
 from tests.command import run_onibus, the_one_line
 from tests.ports import free_port
 

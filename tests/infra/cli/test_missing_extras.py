@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli.extras import _packages_by_extra, advice
+from onibus.infra.cli.extras import _packages_by_extra, advice
 from tests.command import REPOSITORY, the_one_line
 
 pytestmark = pytest.mark.integration
@@ -27,7 +27,7 @@ def onibus_without(
     """Run the command in a Python that cannot import ``packages``."""
     start = (
         f"import sys; sys.modules.update(dict.fromkeys({packages!r})); "
-        "from infra.cli.main import main; sys.argv[0] = 'onibus'; main()"
+        "from onibus.infra.cli.main import main; sys.argv[0] = 'onibus'; main()"
     )
     return subprocess.run(
         [sys.executable, "-c", start, *arguments],
@@ -102,5 +102,5 @@ def test_what_is_advised_has_the_package_that_is_missing() -> None:
 
 
 def test_a_mistake_in_our_own_imports_is_not_taken_for_a_missing_extra(tmp_path: Path) -> None:
-    result = onibus_without(("learner.training",), "learn", "--task", "score", folder=tmp_path)
+    result = onibus_without(("onibus.learner.training",), "learn", "--task", "score", folder=tmp_path)
     assert "Traceback" in result.stderr

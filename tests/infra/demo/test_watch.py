@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from infra.demo.watch import watch_for
+from onibus.infra.demo.watch import watch_for
 
 
 def test_what_is_learnt_fast_is_watched_for_four_minutes() -> None:

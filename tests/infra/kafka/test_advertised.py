@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
-from infra.broker import BrokerOptions, start_broker, stop_broker
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.settings import Settings, load_settings
+from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.settings import Settings, load_settings
 from tests.command import run_onibus, the_one_line
 from tests.ports import free_port
 

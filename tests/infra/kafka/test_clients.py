@@ -12,10 +12,10 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
-from infra.errors import OnibusError
-from infra.kafka.clients import admin, consumer, producer, read_all, transactional_producer
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings, load_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import admin, consumer, producer, read_all, transactional_producer
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings, load_settings
 from tests.ports import free_port
 
 CLIENTS = {

@@ -6,21 +6,21 @@ import json
 
 import pytest
 
-from consumers.labels.reader import LabelReader
-from consumers.labels.table import LabelTable
-from consumers.labels.writer import LabelWriter, single_change
-from consumers.replay.verify_labels import verify_labels
-from consumers.reward_models.merged_annotations import AnnotationLog
-from consumers.status import system_status
-from infra.kafka import clients
-from infra.kafka.codecs import codec_for
-from infra.kafka.schema_registry import TRIES
-from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import OutgoingRecord
-from infra.settings import Settings, environment_of
-from schemas.errors import RegistryError
-from schemas.ids import caption_id, label_key
-from schemas.records import CaptionObserved, DeadLetter, Label, Verdict
+from onibus.consumers.labels.reader import LabelReader
+from onibus.consumers.labels.table import LabelTable
+from onibus.consumers.labels.writer import LabelWriter, single_change
+from onibus.consumers.replay.verify_labels import verify_labels
+from onibus.consumers.reward_models.merged_annotations import AnnotationLog
+from onibus.consumers.status import system_status
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.schema_registry import TRIES
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transactions import OutgoingRecord
+from onibus.infra.settings import Settings, environment_of
+from onibus.schemas.errors import RegistryError
+from onibus.schemas.ids import caption_id, label_key
+from onibus.schemas.records import CaptionObserved, DeadLetter, Label, Verdict
 from tests.command import run_onibus
 from tests.consumers.reward_models.annotation_logs import KEY_FOUND, SPEC_ID, TEXTS, annotation
 from tests.schemas.small_registry import SmallRegistry, small_registry

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from consumers.annotator.budget import GroupBudget, Limits
-from consumers.annotator.caption_pool import CaptionPool
-from consumers.annotator.pool_reader import PoolFeed
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.codecs import codec_for
-from infra.kafka.log_end import until_end
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
+from onibus.consumers.annotator.budget import GroupBudget, Limits
+from onibus.consumers.annotator.caption_pool import CaptionPool
+from onibus.consumers.annotator.pool_reader import PoolFeed
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.log_end import until_end
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
 from tests.consumers.annotating import publish
 from tests.consumers.reward_models.annotation_logs import SPEC, SPEC_ID, annotation, publish_annotations
 

@@ -10,19 +10,19 @@ from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 from prometheus_client import REGISTRY
 
-from consumers.annotator.budget import GroupBudget, Limits
-from consumers.annotator.counters import Summary
-from consumers.labels.annotation_log_reader import AnnotationReader
-from consumers.reward_models.loop import TrainerProcess
-from consumers.reward_models.merged_annotations import AnnotationLog
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka.codecs import codec_for
-from infra.kafka.lag import lag_of
-from infra.kafka.topic_admin import create_topics
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas.records import Annotation
+from onibus.consumers.annotator.budget import GroupBudget, Limits
+from onibus.consumers.annotator.counters import Summary
+from onibus.consumers.labels.annotation_log_reader import AnnotationReader
+from onibus.consumers.reward_models.loop import TrainerProcess
+from onibus.consumers.reward_models.merged_annotations import AnnotationLog
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.lag import lag_of
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas.records import Annotation
 from tests.consumers.annotating import (
     GROUP,
     annotator,

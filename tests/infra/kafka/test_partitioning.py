@@ -6,13 +6,13 @@ import logging
 
 import pytest
 
-from infra.errors import OnibusError
-from infra.kafka import clients
-from infra.kafka import patches as mended_consumer
-from infra.kafka.partitioning import wide_topics
-from infra.kafka.topic_admin import check_topics, create_topics, require_topics
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka import patches as mended_consumer
+from onibus.infra.kafka.partitioning import wide_topics
+from onibus.infra.kafka.topic_admin import check_topics, create_topics, require_topics
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
 from tests.consumers.annotating import (
     annotator,
     assert_each_exactly_once,

@@ -8,15 +8,15 @@ import time
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from consumers.language_models.base import Answer, Attempt, Question
-from consumers.reward_models.publisher import newest_version
-from infra.kafka import clients
-from infra.kafka.record_limits import largest_values
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from schemas import codec
-from schemas.codec import SingleObjectCodec
-from schemas.records import Annotation, DeadLetter, Origin, RewardModelChunk, Verdict
+from onibus.consumers.language_models.base import Answer, Attempt, Question
+from onibus.consumers.reward_models.publisher import newest_version
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.record_limits import largest_values
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.schemas import codec
+from onibus.schemas.codec import SingleObjectCodec
+from onibus.schemas.records import Annotation, DeadLetter, Origin, RewardModelChunk, Verdict
 from tests.consumers.annotating import annotator, publish, records, wait_for_labels
 from tests.consumers.reward_models.annotation_logs import (
     MODEL,

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from kafka.errors import TopicAuthorizationFailedError
 
-from infra.broker import RunningBroker
-from infra.errors import OnibusError
-from infra.kafka.acl_admin import add_user, grant, granted, revoke, roles_held
-from infra.kafka.clients import producer
-from infra.kafka.roles import ROLES, Operation, Resource, Right, Role, rights_of, role_of
-from infra.kafka.topic_admin import check_topics, create_topics
-from infra.kafka.topics import topic_table
-from infra.settings import Settings, environment_of, load_settings
+from onibus.infra.broker import RunningBroker
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.acl_admin import add_user, grant, granted, revoke, roles_held
+from onibus.infra.kafka.clients import producer
+from onibus.infra.kafka.roles import ROLES, Operation, Resource, Right, Role, rights_of, role_of
+from onibus.infra.kafka.topic_admin import check_topics, create_topics
+from onibus.infra.kafka.topics import topic_table
+from onibus.infra.settings import Settings, environment_of, load_settings
 from tests.command import run_onibus, the_one_line
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from infra.errors import OnibusError
-from infra.kafka.clients import admin
-from infra.kafka.topic_admin import (
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import admin
+from onibus.infra.kafka.topic_admin import (
     TopicState,
     check_topics,
     create_topics,
@@ -19,8 +19,8 @@ from infra.kafka.topic_admin import (
     differences,
     require_topics,
 )
-from infra.kafka.topics import DAY_MS, TopicNames, topic_table
-from infra.settings import Settings, environment_of, load_settings
+from onibus.infra.kafka.topics import DAY_MS, TopicNames, topic_table
+from onibus.infra.settings import Settings, environment_of, load_settings
 from tests.command import run_onibus, the_one_line
 from tests.waiting import wait_until
 

@@ -15,16 +15,16 @@ from kafka.errors import (
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import (
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transactions import (
     OutgoingRecord,
     TransactionFailedError,
     TransactionWriter,
     send_transaction,
     within_patience,
 )
-from infra.settings import Settings
+from onibus.infra.settings import Settings
 from tests.consumers.annotating import GROUP, committed_offsets, records
 from tests.waiting import wait_until
 

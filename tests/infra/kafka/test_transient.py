@@ -13,11 +13,11 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
-from infra.errors import OnibusError
-from infra.kafka.reachability import UnreachableError
-from infra.kafka.transactions import TransactionFailedError
-from infra.kafka.transient import is_transient, raise_unless_transient
-from schemas.errors import RegistryError
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.reachability import UnreachableError
+from onibus.infra.kafka.transactions import TransactionFailedError
+from onibus.infra.kafka.transient import is_transient, raise_unless_transient
+from onibus.schemas.errors import RegistryError
 
 PASSES = [
     KafkaTimeoutError("t"),

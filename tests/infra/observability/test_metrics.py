@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
-from infra.errors import OnibusError
-from infra.observability.metrics import expose
+from onibus.infra.errors import OnibusError
+from onibus.infra.observability.metrics import expose
 from tests.ports import free_port
 
 

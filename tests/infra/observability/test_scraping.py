@@ -10,10 +10,10 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from rich.console import Console
 
-from infra.demo.live_view import Heading, one_line, render
-from infra.demo.snapshot import UNKNOWN, labels_at_start, take_snapshot
-from infra.demo.watch import Watch
-from infra.observability.scraping import Scrape, scrape
+from onibus.infra.demo.live_view import Heading, one_line, render
+from onibus.infra.demo.snapshot import UNKNOWN, labels_at_start, take_snapshot
+from onibus.infra.demo.watch import Watch
+from onibus.infra.observability.scraping import Scrape, scrape
 from tests.ports import free_port
 
 

@@ -22,7 +22,7 @@ WITH_ENGINE = (
 )
 PARENT = """
 import subprocess, sys, time
-from infra.process import parent_death
+from onibus.infra.process import parent_death
 child = subprocess.Popen(
     [sys.executable, "-c", sys.argv[1]], start_new_session=True, stdout=subprocess.PIPE, text=True
 )
@@ -35,7 +35,7 @@ time.sleep(120)
 """
 WORKER = """
 import multiprocessing, os, sys, time
-from infra.process.parent_death import end_with_parent
+from onibus.infra.process.parent_death import end_with_parent
 
 def work(pipe):
     assert end_with_parent(float(sys.argv[1]))

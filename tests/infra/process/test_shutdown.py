@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.broker import broker_status, stop_broker
-from infra.settings import Settings
+from onibus.infra.broker import broker_status, stop_broker
+from onibus.infra.settings import Settings
 from tests.command import REPOSITORY
 from tests.learner.runs import all_gone, checkpoint_of, descendants, start_learner, wait_ready
 from tests.ports import free_port
@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 
 WAITING = """
 import subprocess, sys
-from infra.process.shutdown import stop_event
+from onibus.infra.process.shutdown import stop_event
 stopping = stop_event()
 child = subprocess.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(120)"])
 print("ready", flush=True)
@@ -84,7 +84,7 @@ def test_a_learner_whose_terminal_is_closed_saves_a_checkpoint_and_leaves_nothin
 def test_a_broker_outlives_the_terminal_that_started_it(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     folder = tmp_path / "broker"
-    command = [sys.executable, "-m", "infra.cli", "broker", "start", "--port", str(free_port())]
+    command = [sys.executable, "-m", "onibus", "broker", "start", "--port", str(free_port())]
     started = subprocess.Popen(
         ["setsid", "--ctty", *command, "--data-dir", str(folder)],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.errors import OnibusError
-from infra.process.supervisor import Component, ComponentDiedError, Supervisor
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.supervisor import Component, ComponentDiedError, Supervisor
 
 pytestmark = pytest.mark.integration
 

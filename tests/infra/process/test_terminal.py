@@ -17,14 +17,14 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.process.logs import LineFormatter
-from infra.process.terminal import console, echo, printable, printable_lines
-from infra.settings import Settings, environment_of
-from producers.nethack.episodes import episode_key
-from schemas import codec, ids
-from schemas.records import CaptionObserved, DeadLetter, Origin, Verdict
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.process.logs import LineFormatter
+from onibus.infra.process.terminal import console, echo, printable, printable_lines
+from onibus.infra.settings import Settings, environment_of
+from onibus.producers.nethack.episodes import episode_key
+from onibus.schemas import codec, ids
+from onibus.schemas.records import CaptionObserved, DeadLetter, Origin, Verdict
 from tests.command import REPOSITORY, run_onibus
 from tests.consumers.reward_models.annotation_logs import (
     SPEC_ID,
@@ -154,7 +154,7 @@ def test_no_command_prints_them(settings: Settings, tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from infra.process.terminal import echo, survive_lost_output
+from onibus.infra.process.terminal import echo, survive_lost_output
 survive_lost_output(lambda: {go_on})
 sys.stdin.readline()
 echo("one more line", err={err})
@@ -185,7 +185,7 @@ def test_output_to_a_pipe_that_no_one_reads_is_lost_without_harm(
 
 def test_a_command_whose_reader_has_had_enough_ends_without_a_word(tmp_path: Path) -> None:
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m infra.cli access roles --json | true"],
+        ["sh", "-c", f"{sys.executable} -m onibus access roles --json | true"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         capture_output=True,

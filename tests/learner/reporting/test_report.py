@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import OnibusError
-from learner.reporting.report import LISTED, write_report
-from learner.run_files.judged_captions import JudgedCaption
+from onibus.infra.errors import OnibusError
+from onibus.learner.reporting.report import LISTED, write_report
+from onibus.learner.run_files.judged_captions import JudgedCaption
 from tests.learner.recorded_run import recorded_run
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from learner.reporting.report import write_report
-from learner.run_files.judged_captions import JudgedCaption
+from onibus.learner.reporting.report import write_report
+from onibus.learner.run_files.judged_captions import JudgedCaption
 from tests.browser import faultless_page, overflow
 from tests.learner.recorded_run import recorded_run
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from consumers.labels.table import HELPFUL, LabelTable
-from learner.rewards.functions import NoReward, RetrievalReward, SpecReward
-from schemas.codec import encode
-from schemas.ids import caption_id, label_key, lookup_id
-from schemas.records import Label, Verdict
+from onibus.consumers.labels.table import HELPFUL, LabelTable
+from onibus.learner.rewards.functions import NoReward, RetrievalReward, SpecReward
+from onibus.schemas.codec import encode
+from onibus.schemas.ids import caption_id, label_key, lookup_id
+from onibus.schemas.records import Label, Verdict
 
 GOALS, COMBAT = b"goals...", b"combat.."
 

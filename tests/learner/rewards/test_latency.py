@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from learner.rewards import latency as reward_latency
-from learner.rewards.latency import RewardLatency
+from onibus.learner.rewards import latency as reward_latency
+from onibus.learner.rewards.latency import RewardLatency
 
 
 def now_us() -> int:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.rewards import normalisation
-from learner.rewards.functions import ModelReward, NormalisedAboveThreshold, SpecReward
-from learner.rewards.normalisation import RunningNormalisation
+from onibus.learner.rewards import normalisation
+from onibus.learner.rewards.functions import ModelReward, NormalisedAboveThreshold, SpecReward
+from onibus.learner.rewards.normalisation import RunningNormalisation
 
 SPEC = b"pairs..."
 

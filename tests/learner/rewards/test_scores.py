@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from consumers.reward_models.character_cnn import CLASSES, NETWORKS, SCORE, CharacterCNN, architecture
-from consumers.reward_models.model_file import ModelFile, Provenance
-from consumers.reward_models.transfer import WholeFile
-from learner.rewards import scores as model_scores
-from learner.rewards.scores import ModelInUse, ModelScores
-from schemas.ids import caption_id, lookup_id
+from onibus.consumers.reward_models.character_cnn import CLASSES, NETWORKS, SCORE, CharacterCNN, architecture
+from onibus.consumers.reward_models.model_file import ModelFile, Provenance
+from onibus.consumers.reward_models.transfer import WholeFile
+from onibus.learner.rewards import scores as model_scores
+from onibus.learner.rewards.scores import ModelInUse, ModelScores
+from onibus.schemas.ids import caption_id, lookup_id
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID
 
 ARCHITECTURE = architecture(CLASSES)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.errors import OnibusError
-from learner.rewards.similarity import SimilarityToGoal, embedding
+from onibus.infra.errors import OnibusError
+from onibus.learner.rewards.similarity import SimilarityToGoal, embedding
 
 GOAL = "Find the key and unlock the door with it."
 

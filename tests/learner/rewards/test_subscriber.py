@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from consumers.reward_models.transfer import chunk_key, cut
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from learner.rewards.scores import ModelScores
-from learner.rewards.subscriber import ModelSubscriber
-from schemas import codec
-from schemas.ids import caption_id, lookup_id
-from schemas.records import RewardModelChunk
+from onibus.consumers.reward_models.transfer import chunk_key, cut
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.learner.rewards.scores import ModelScores
+from onibus.learner.rewards.subscriber import ModelSubscriber
+from onibus.schemas import codec
+from onibus.schemas.ids import caption_id, lookup_id
+from onibus.schemas.records import RewardModelChunk
 from tests.consumers.annotating import publish
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID, SPEC_NAME
 from tests.infra.kafka.test_lost_positions import create_anew

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from learner.run_files.caption_tally import CaptionTally
+from onibus.learner.run_files.caption_tally import CaptionTally
 
 
 def test_counts_and_rewards_add_up_over_batches_and_no_caption_is_left_out() -> None:

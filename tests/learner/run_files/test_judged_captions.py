@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from consumers.labels.table import VERDICTS, LabelTable
-from consumers.labels.writer import Change, LabelWriter
-from consumers.specs.spec_file import load_spec_file, publish_specs
-from infra.kafka.clients import read_all
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from learner.rewards.scores import ModelInUse, ModelScores
-from learner.run_files.caption_tally import CaptionTally
-from learner.run_files.judged_captions import judge_captions, kept_captions
-from learner.run_files.scored_captions import keep_scores
-from learner.run_files.specs import keep_specs
-from learner.run_files.versions import keep_versions, kept_versions
-from schemas.ids import caption_id, lookup_id, spec_id
-from schemas.records import Origin, Verdict
+from onibus.consumers.labels.table import VERDICTS, LabelTable
+from onibus.consumers.labels.writer import Change, LabelWriter
+from onibus.consumers.specs.spec_file import load_spec_file, publish_specs
+from onibus.infra.kafka.clients import read_all
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.learner.rewards.scores import ModelInUse, ModelScores
+from onibus.learner.run_files.caption_tally import CaptionTally
+from onibus.learner.run_files.judged_captions import judge_captions, kept_captions
+from onibus.learner.run_files.scored_captions import keep_scores
+from onibus.learner.run_files.specs import keep_specs
+from onibus.learner.run_files.versions import keep_versions, kept_versions
+from onibus.schemas.ids import caption_id, lookup_id, spec_id
+from onibus.schemas.records import Origin, Verdict
 from tests.consumers.reward_models.annotation_logs import (
     KEY_FOUND,
     SPEC,

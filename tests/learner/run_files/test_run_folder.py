@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.errors import OnibusError
-from infra.run_names import check_run_name
-from infra.settings import Settings, environment_of
-from learner.options import make_options
-from learner.progress import last_seconds, read_history
-from learner.reporting.report import write_report
-from learner.run_files.caption_tally import CaptionTally
-from learner.run_files.judged_captions import kept_captions
-from learner.run_files.run_lock import LOCK_FILE, only_learner_of
-from learner.run_files.scored_captions import kept_scores
-from learner.run_files.specs import found_specs
-from learner.run_files.versions import kept_versions
-from learner.training import SESSIONS_FILE, _open_run
+from onibus.infra.errors import OnibusError
+from onibus.infra.run_names import check_run_name
+from onibus.infra.settings import Settings, environment_of
+from onibus.learner.options import make_options
+from onibus.learner.progress import last_seconds, read_history
+from onibus.learner.reporting.report import write_report
+from onibus.learner.run_files.caption_tally import CaptionTally
+from onibus.learner.run_files.judged_captions import kept_captions
+from onibus.learner.run_files.run_lock import LOCK_FILE, only_learner_of
+from onibus.learner.run_files.scored_captions import kept_scores
+from onibus.learner.run_files.specs import found_specs
+from onibus.learner.run_files.versions import kept_versions
+from onibus.learner.training import SESSIONS_FILE, _open_run
 from tests.command import REPOSITORY, run_onibus, the_one_line
 from tests.learner.recorded_run import recorded_run
 from tests.learner.runs import SMALL, learn_to_the_end
@@ -32,7 +32,7 @@ from tests.learner.runs import SMALL, learn_to_the_end
 _HOLD = """
 import sys, time
 from pathlib import Path
-from learner.run_files.run_lock import only_learner_of
+from onibus.learner.run_files.run_lock import only_learner_of
 with only_learner_of(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import OnibusError
-from producers.nethack.episodes import verify
-from schemas import codec
-from schemas.records import EpisodeFinished
+from onibus.infra.errors import OnibusError
+from onibus.producers.nethack.episodes import verify
+from onibus.schemas import codec
+from onibus.schemas.records import EpisodeFinished
 from tests.producers.nethack.playing import Memory, environment, play
 
 TASKS = ("score", "staircase", "gold", "keyroom-s5", "wod-hard-full")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.nethack.environment import NetHackEnvironment
-from producers.publishing.caption import Caption
-from schemas.records import EpisodeFinished
+from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.publishing.caption import Caption
+from onibus.schemas.records import EpisodeFinished
 
 
 @dataclass

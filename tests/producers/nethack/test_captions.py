@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.nethack.captions import DISORDER, MESSAGE_BYTES, CaptionTable, MessageListener, message_text
-from producers.nethack.seeding import episode_seeds, reset_with_seeds
-from producers.nethack.tasks import make_task
-from schemas.ids import caption_id, lookup_id
+from onibus.producers.nethack.captions import (
+    DISORDER,
+    MESSAGE_BYTES,
+    CaptionTable,
+    MessageListener,
+    message_text,
+)
+from onibus.producers.nethack.seeding import episode_seeds, reset_with_seeds
+from onibus.producers.nethack.tasks import make_task
+from onibus.schemas.ids import caption_id, lookup_id
 
 EPISODES = 6
 

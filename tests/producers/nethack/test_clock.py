@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from producers.nethack.episodes import other_version
-from producers.nethack.seeding import Seeds, reset_with_seeds
-from producers.nethack.tasks import make_task
-from schemas import codec
-from schemas.records import EpisodeFinished
+from onibus.producers.nethack.episodes import other_version
+from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
+from onibus.producers.nethack.tasks import make_task
+from onibus.schemas import codec
+from onibus.schemas.records import EpisodeFinished
 from tests.producers.nethack.another_clock import at, clock_library
 
 RECORDED_BEFORE = Path(__file__).parent / "nle_1_0_episodes"

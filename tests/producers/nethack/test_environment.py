@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from nle import nethack
 
-from producers.nethack.environment import BLSTATS_SCALE, CROP, NetHackEnvironment
-from schemas.ids import caption_id, lookup_id
+from onibus.producers.nethack.environment import BLSTATS_SCALE, CROP, NetHackEnvironment
+from onibus.schemas.ids import caption_id, lookup_id
 from tests.producers.nethack.playing import Memory, environment, moments, play
 
 TASKS = ["score", "keyroom-s5"]

@@ -12,10 +12,10 @@ from pathlib import Path
 import nle
 import pytest
 
-from infra.errors import OnibusError
-from producers.nethack import episodes
-from schemas import codec
-from schemas.records import EpisodeFinished
+from onibus.infra.errors import OnibusError
+from onibus.producers.nethack import episodes
+from onibus.schemas import codec
+from onibus.schemas.records import EpisodeFinished
 from tests.producers.nethack.playing import Memory, environment, moments, play
 
 TASKS = ["score", "gold", "staircase-level-3", "keyroom-s5", "room-ultimate-5x5", "wod-hard-full"]
@@ -45,8 +45,10 @@ def test_an_episode_is_played_again_in_another_process_from_its_bytes(tmp_path: 
     record = recorded("keyroom-s5", games=3)[-1]
     (tmp_path / "episode").write_bytes(codec.encode(record))
     program = (
-        "import sys, pathlib; from producers.nethack.episodes import verify; from schemas import codec\n"
-        "from schemas.records import EpisodeFinished\n"
+        "import sys, pathlib\n"
+        "from onibus.producers.nethack.episodes import verify\n"
+        "from onibus.schemas import codec\n"
+        "from onibus.schemas.records import EpisodeFinished\n"
         "verify(codec.decode(EpisodeFinished, pathlib.Path(sys.argv[1]).read_bytes()))"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "episode")], check=True)

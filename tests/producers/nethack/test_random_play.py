@@ -2,7 +2,7 @@
 
 import threading
 
-from producers.nethack.random_play import random_captions
+from onibus.producers.nethack.random_play import random_captions
 
 
 def test_the_same_arguments_give_the_same_captions_another_seed_others() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.nethack.seeding import Seeds, episode_seeds, reset_with_seeds
-from producers.nethack.tasks import make_task
+from onibus.producers.nethack.seeding import Seeds, episode_seeds, reset_with_seeds
+from onibus.producers.nethack.tasks import make_task
 from tests.producers.nethack.playing import environment, moments, play
 
 TASKS = ["score", "keyroom-s5"]

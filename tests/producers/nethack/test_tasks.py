@@ -12,8 +12,8 @@ import pytest
 from nle import nethack
 from nle.env import tasks as nle_tasks
 
-from infra.errors import OnibusError
-from producers.nethack.tasks import StaircaseToLevel, check_task, is_minihack, make_task, task_names
+from onibus.infra.errors import OnibusError
+from onibus.producers.nethack.tasks import StaircaseToLevel, check_task, is_minihack, make_task, task_names
 from tests.producers.nethack.playing import environment, play
 
 NLE_TASKS = ["score", "oracle", "staircase", "staircase-level-3", "staircase-level-4", "gold", "scout"]
@@ -105,7 +105,7 @@ def test_a_step_limit_below_one_is_refused() -> None:
 def test_minihacks_packaging_warnings_stay_off_the_screen_and_others_do_not() -> None:
     program = (
         "import warnings; warnings.simplefilter('always')\n"
-        "from producers.nethack.tasks import make_task\n"
+        "from onibus.producers.nethack.tasks import make_task\n"
         "make_task('keyroom-s5').close()\n"
         "warnings.warn('one of our own')\n"
     )

@@ -16,10 +16,10 @@ if seconds := int(os.environ.get("CLOCK_SECONDS", "0")):
 
     shift(seconds)
 
-from infra.settings import Settings, load_settings
-from producers.nethack.captions import Caption
-from producers.publishing.caption_publisher import RolloutBus
-from schemas.ids import caption_id, lookup_id
+from onibus.infra.settings import Settings, load_settings
+from onibus.producers.nethack.captions import Caption
+from onibus.producers.publishing.caption_publisher import RolloutBus
+from onibus.schemas.ids import caption_id, lookup_id
 
 PATIENCE_SECONDS = 30.0
 

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.consumer.fetcher import ConsumerRecord
 
-from infra.kafka import clients
-from infra.kafka.topics import TopicNames
-from infra.settings import Settings
-from producers.nethack.captions import MESSAGE_BYTES, CaptionTable
-from producers.nethack.environment import NetHackEnvironment
-from producers.publishing.caption import Caption
-from producers.publishing.caption_publisher import AGAIN_SECONDS, RepeatFilter, RolloutBus, process_bus
-from schemas import codec
-from schemas.ids import caption_id, caption_partition
-from schemas.records import CaptionObserved, EpisodeFinished
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.settings import Settings
+from onibus.producers.nethack.captions import MESSAGE_BYTES, CaptionTable
+from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.publishing.caption import Caption
+from onibus.producers.publishing.caption_publisher import AGAIN_SECONDS, RepeatFilter, RolloutBus, process_bus
+from onibus.schemas import codec
+from onibus.schemas.ids import caption_id, caption_partition
+from onibus.schemas.records import CaptionObserved, EpisodeFinished
 from tests.producers.nethack.playing import environment, play
 from tests.waiting import wait_until
 

@@ -10,12 +10,12 @@ import sys
 import pytest
 from kafka.errors import InvalidTimestampError
 
-from consumers.specs.spec_file import load_spec, publish_specs, read_specs
-from infra.kafka.clock import ClockWatch, explained
-from infra.kafka.topic_admin import check_topics, require_topics
-from infra.kafka.topics import TopicNames
-from infra.kafka.transactions import TransactionFailedError
-from infra.settings import Settings, environment_of
+from onibus.consumers.specs.spec_file import load_spec, publish_specs, read_specs
+from onibus.infra.kafka.clock import ClockWatch, explained
+from onibus.infra.kafka.topic_admin import check_topics, require_topics
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.kafka.transactions import TransactionFailedError
+from onibus.infra.settings import Settings, environment_of
 from tests.command import REPOSITORY, run_onibus
 from tests.consumers.annotating import records
 from tests.topic_time import keep_producers_time

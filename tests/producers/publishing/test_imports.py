@@ -7,7 +7,7 @@ import sys
 
 SCRIPT = """
 import sys
-import producers.publishing.caption_publisher
+import onibus.producers.publishing.caption_publisher
 print(sorted({"nle", "minihack", "gymnasium", "torch", "numpy"} & sys.modules.keys()))
 """
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
-from infra.kafka.topic_admin import create_topics
-from infra.settings import Settings, environment_of, load_settings
-from producers.nethack.captions import MESSAGE_BYTES, CaptionTable
-from producers.nethack.environment import NetHackEnvironment
-from producers.publishing import kafka_sender as publisher
-from producers.publishing.caption_publisher import CLOSE_SECONDS, RolloutBus
-from producers.publishing.kafka_sender import OUTBOX_RECORDS, STOP_GRACE_SECONDS
-from producers.publishing.send_buffer import BURST_RECORDS, Outgoing
-from schemas.records import CaptionObserved
+from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.settings import Settings, environment_of, load_settings
+from onibus.producers.nethack.captions import MESSAGE_BYTES, CaptionTable
+from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.publishing import kafka_sender as publisher
+from onibus.producers.publishing.caption_publisher import CLOSE_SECONDS, RolloutBus
+from onibus.producers.publishing.kafka_sender import OUTBOX_RECORDS, STOP_GRACE_SECONDS
+from onibus.producers.publishing.send_buffer import BURST_RECORDS, Outgoing
+from onibus.schemas.records import CaptionObserved
 from tests.conftest import FAST_BROKER
 from tests.machine_pauses import machine_pauses
 from tests.ports import free_port
@@ -249,9 +249,9 @@ def test_closing_with_no_broker_ends_in_time_and_counts_what_it_could_not_delive
 
 _SAYS_AND_ENDS = """
 import sys
-from infra.settings import load_settings
-from producers.publishing.caption_publisher import process_bus
-from producers.nethack.captions import CaptionTable
+from onibus.infra.settings import load_settings
+from onibus.producers.publishing.caption_publisher import process_bus
+from onibus.producers.nethack.captions import CaptionTable
 bus = process_bus(load_settings(), "run", "score")
 def say(text):
     bus.observe(CaptionTable().caption([text.encode().ljust(256, b"\\0")]), 0, 0, 0, 0, 0)

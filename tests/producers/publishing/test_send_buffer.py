@@ -9,8 +9,8 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.publishing.send_buffer import BURST_BYTES, BURST_RECORDS, Outbox, Outgoing
-from schemas.records import CaptionObserved
+from onibus.producers.publishing.send_buffer import BURST_BYTES, BURST_RECORDS, Outbox, Outgoing
+from onibus.schemas.records import CaptionObserved
 
 
 def outgoing(size: int = 1, patience: float = 0.0) -> Outgoing:
