@@ -45,6 +45,7 @@ class Component:
         program: what gets the arguments; ``onibus`` unless it is another's program.
         variables: environment variables for it alone; None takes one away.
         is_up: tells whether another's program is ready; ``onibus`` says so in its log.
+        serves_others: whether others need it until they have stopped, as annotators need their model.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Component:
     program: Sequence[str] = (sys.executable, "-m", "onibus")
     variables: Mapping[str, str | None] = field(default_factory=dict)
     is_up: Callable[[], bool] | None = None
+    serves_others: bool = False
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     ready: bool = field(default=False, init=False)
 
@@ -174,12 +176,25 @@ class Supervisor:
             component.check()
 
     def stop(self, components: Sequence[Component] | None = None) -> list[str]:
-        """Stop these (default: all) in reverse order; returns the names of those that had to be killed."""
-        chosen = [c for c in reversed(self.components) if components is None or c in components]
+        """Stop these (default: all) at the same time, and after them those that serve others.
+
+        Takes at most ``STOP_SECONDS`` for either.
+
+        Returns:
+            The names of those that had to be killed.
+        """
+        chosen = [c for c in self.components if components is None or c in components]
         killed = []
-        for component in chosen:
-            component.ask_to_stop()
-            if not component.wait_stopped():
-                killed.append(component.name)
-            self.components.remove(component)
+        for serving in (False, True):
+            stopped = [c for c in chosen if c.serves_others == serving]
+            killed += _stop_at_once(stopped)
+            self.components = [c for c in self.components if c not in stopped]
         return killed
+
+
+def _stop_at_once(components: Sequence[Component]) -> list[str]:
+    """Ask all, then wait for all; returns the names of those that had to be killed."""
+    for component in components:
+        component.ask_to_stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    return [c.name for c in components if not c.wait_stopped(max(0.0, deadline - time.monotonic()))]

@@ -82,6 +82,7 @@ class VllmServer:
             program=(str(python), "-m", "vllm.entrypoints.cli.main"),
             variables=variables,
             is_up=self.is_ready,
+            serves_others=True,
         )
 
     def judge_flags(self) -> list[str]:

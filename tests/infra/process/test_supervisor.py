@@ -27,10 +27,10 @@ def started() -> Iterator[list[Component]]:
 
 def component(tmp_path: Path, name: str, script: str) -> Component:
     """A component whose ``onibus`` command is stood in for by ``script``, run by the same interpreter."""
-    folder = tmp_path / name / "infra"
+    folder = tmp_path / name / "onibus"
     folder.mkdir(parents=True)
     (folder / "__init__.py").touch()
-    (folder / "cli.py").write_text(script)
+    (folder / "__main__.py").write_text(script)
     return Component(name, (), tmp_path / f"{name}.log")
 
 
@@ -120,20 +120,27 @@ def test_one_that_ignores_the_signal_is_killed_and_reported(tmp_path: Path, star
     assert not it.wait_stopped(0.5)
 
 
-def test_a_supervisor_stops_in_reverse_order(tmp_path: Path) -> None:
+def test_a_supervisor_asks_all_at_once_and_then_those_that_serve_them(tmp_path: Path) -> None:
+    """Each of two ends only once both have been asked, and what serves them is asked when both have ended."""
     script = (
-        "import os, signal, sys, time\n"
+        "import os, pathlib, signal, sys, time\n"
+        f"folder, me = pathlib.Path({str(tmp_path)!r}), os.environ['ME']\n"
+        "others = {'first': ['second.asked'], 'second': ['first.asked']}.get(me, [])\n"
         "def end(*_):\n"
-        f"    open({str(tmp_path / 'order')!r}, 'a').write(os.environ['ME'] + '\\n'); sys.exit(0)\n"
+        "    (folder / f'{me}.asked').touch()\n"
+        "    while not all((folder / name).exists() for name in others): time.sleep(0.01)\n"
+        "    (folder / 'order').open('a').write(f'{me}\\n'); sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, end); print('ready: up', flush=True); time.sleep(60)"
     )
-    first, second = component(tmp_path, "first", script), component(tmp_path, "second", script)
     supervisor = Supervisor({"PYTHONSAFEPATH": "1"})
-    for it in (first, second):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("ME", it.name)
-            patch.setenv("PYTHONPATH", str(tmp_path / it.name))
-            supervisor.start([it])
+    for name in ("server", "first", "second"):
+        it = component(tmp_path, name, script)
+        it.variables = {"ME": name, "PYTHONPATH": str(tmp_path / name)}
+        it.serves_others = name == "server"
+        supervisor.start([it])
     supervisor.wait_ready(20, threading.Event())
     assert supervisor.stop() == []
-    assert (tmp_path / "order").read_text().split() == ["second", "first"]
+    assert supervisor.components == []
+    order = (tmp_path / "order").read_text().split()
+    assert order[-1] == "server"
+    assert sorted(order) == ["first", "second", "server"]
