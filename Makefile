@@ -12,8 +12,9 @@ DEMO_FLAGS = $(if $(TASK),--task "$(TASK)") $(if $(REWARD),--reward "$(REWARD)")
 
 export OMP_NUM_THREADS ?= 1
 
-# A GPU that happens to be there must not decide over a test.
-PYTEST = CUDA_VISIBLE_DEVICES= $(RUN) pytest
+# A GPU that happens to be there must not decide over a test. Files of tests run side by side, each process with a
+# broker of its own.
+PYTEST = CUDA_VISIBLE_DEVICES= $(RUN) pytest -n auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: help demo test test-fast test-integration test-vllm chaos lint bench vllm lock clean
 
@@ -46,7 +47,7 @@ test-integration: .venv/set-up .venv-vllm/set-up
 	@$(PYTEST) -m "slow or integration" $(ARGS)
 
 chaos: .venv/set-up
-	@CHAOS=1 $(PYTEST) tests/chaos $(ARGS)
+	@CHAOS=1 $(PYTEST) -n 0 tests/chaos $(ARGS)
 
 lint: .venv/set-up
 	@echo "ruff check" && $(RUN) ruff check .

@@ -31,11 +31,19 @@ STARTING_FIXTURES = frozenset({"broker", "secure", "registry_url", "server", "br
 """Fixtures that start a broker, a server or a browser; ``settings`` brings ``broker``."""
 
 
+VLLM_TESTS = Path(__file__).parent / "consumers" / "vllm"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses one of these as ``integration``; tests that start processes by themselves say so."""
+    """Mark what uses one of these as ``integration``; tests that start processes by themselves say so.
+
+    Where several processes run the tests, a file's stay in one, and so do all of vLLM's, which share a server.
+    """
     for item in items:
         if STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
+        group = VLLM_TESTS if item.path.is_relative_to(VLLM_TESTS) else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))
 
 
 # A runner may ignore hang-ups (nohup), and children inherit that; some tests are about them.
