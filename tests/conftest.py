@@ -37,7 +37,7 @@ VLLM_TESTS = Path(__file__).parent / "consumers" / "vllm"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses one of these as ``integration``; tests that start processes by themselves say so.
 
-    Where several processes run the tests, a file's stay in one, and so do all of vLLM's, which share a server.
+    Where several processes run the tests, those of a file stay in one; so do all of vLLM's.
     """
     for item in items:
         if STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
