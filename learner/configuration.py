@@ -7,7 +7,7 @@ from typing import Any
 
 from sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
 
-from onibus.learner.networks import LSTM_SIZE
+from onibus.learner.networks import RNN_SIZE
 from onibus.learner.options import LearnOptions
 from onibus.learner.supervision import EPISODES_AVERAGED
 
@@ -39,7 +39,7 @@ def configuration(options: LearnOptions, runs_dir: Path, session: int) -> Any:
         reward_scale=1.0,
         reward_clip=1e9,
         use_rnn=options.recurrent,
-        rnn_size=LSTM_SIZE,
+        rnn_size=RNN_SIZE,
         nonlinearity="relu",
         set_workers_cpu_affinity=False,
         use_env_info_cache=False,

@@ -1,7 +1,7 @@
 """Policy networks for NetHack observations, as Sample Factory encoders.
 
 ``small`` looks at the 9x9 crop of glyphs around the player and at the status line: made for a few CPU cores.
-``full`` also reads the whole map and the message, and is followed by an LSTM.
+``full`` also reads the whole map and the message, and is followed by a GRU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BLSTATS = 27
 MESSAGE_BYTES = 128
 """The full network reads this many bytes of the 256 of a message; few are longer."""
 
-LSTM_SIZE = 512
+RNN_SIZE = 512
 
 
 def make_encoder(cfg: Any, _observation_space: Any) -> Encoder:

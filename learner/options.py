@@ -1,22 +1,30 @@
-"""What a learning run is: its options, their defaults by task, and how they are kept with the run."""
+"""The options of a learning run: their defaults by task, and how they are kept with the run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of, write_whole
+from onibus.infra.flags import made
 from onibus.infra.reward_kinds import RewardKind, reward_kind
+from onibus.learner.option_groups import (
+    DEFAULT_REWARD,
+    PolicyOptions,
+    RewardOptions,
+    RunOptions,
+    SizeOptions,
+    SpecShare,
+    parse_spec_share,
+)
 
 OPTIONS_FILE = "options.json"
 
-
-Reward = Literal["retrieval", "classification", "ranking", "motif", "similarity", "none"]
-"""The names in :data:`onibus.infra.reward_kinds.REWARD_KINDS`."""
 
 PAIRS = "-pairs"
 """Ends the name of a specification that compares two captions for the goal of another."""
@@ -25,56 +33,16 @@ COMPARED_SHARE = 0.2
 """Of the usual coefficient: normalised scores of good captions lie near 3 to 5, not at 1."""
 
 
-class SpecShare(BaseModel):
-    """One annotation specification of the reward, and its coefficient c_spec."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    coefficient: float
-
-
-class LearnOptions(BaseModel):
+class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
     """Options of one run of Sample Factory APPO with intrinsic reward.
 
-    The reward of a step is ``c_ext * r_ext + sum over specs of c_spec * r_int(caption) / N ** beta``,
-    N being how often the caption has come up in the episode so far.
+    Each field is a flag of ``onibus learn``. A run folder of an older onibus has only the fields of then: the
+    default of a field is what such a run did; what new runs begin with is :func:`defaults_for` their task.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    run: str
-    task: str
-    reward: Reward = "retrieval"
-    specs: tuple[SpecShare, ...] = ()
-    reward_threshold: float | None = Field(
-        None, description="Score above which a model rewards; None for the reward's own."
-    )
-    motif_model: str | None = Field(None, description="Frozen ranking model: a file, or a name on the bus.")
-    embedding: str = Field("hashed", description="Of captions and goals, for similarity.")
-    extrinsic_coefficient: float
-    count_beta: float = 3.0
-
-    network: Literal["small", "full"] = "small"
-    workers: int = Field(2, ge=1)
-    environments: int = Field(16, ge=1, description="Environments of each worker.")
-    rollout: int = Field(32, ge=2)
-    batch_size: int = Field(1024, ge=32)
-    epochs: int = Field(1, ge=1)
-    learning_rate: float = Field(gt=0)
-    discount: float = Field(gt=0, lt=1)
-    entropy: float = Field(ge=0)
-    gradient_norm: float = 4.0
-    vtrace: bool = False
-    max_episode_steps: int | None = Field(None, ge=1)
-    steps: int | None = Field(None, ge=1, description="Stop after this many environment steps in all.")
-    until_return: float | None = Field(None, description="Stop once the mean return of 100 episodes is this.")
-    seconds: float | None = Field(None, gt=0, description="Stop after this many seconds of training.")
-    seed: int = 0
-    device: Literal["cpu", "gpu"] = "cpu"
-    serial: bool = Field(False, description="Everything in one process; for tests and debugging.")
-    checkpoint_seconds: int = Field(60, ge=1)
-    captions: bool = Field(True, description="False leaves out all caption work: the benchmark's baseline.")
+    run: str = Field(description="Name of the run; its files are in RUNS_DIR/NAME.")
 
     @model_validator(mode="after")
     def _motif_has_its_model(self) -> LearnOptions:
@@ -94,7 +62,7 @@ class LearnOptions(BaseModel):
 
     @property
     def recurrent(self) -> bool:
-        """Whether the policy has an LSTM."""
+        """Whether the policy remembers: it has a GRU."""
         return self.network == "full"
 
 
@@ -143,42 +111,32 @@ def default_specs(task: str, reward: str) -> tuple[SpecShare, ...]:
     )
 
 
-def parse_spec_shares(shares: list[str], default_coefficient: float) -> tuple[SpecShare, ...]:
-    """``NAME`` or ``NAME=COEFFICIENT`` from the command line.
-
-    Raises:
-        OnibusError: the coefficient is no number.
-    """
-    parsed = []
-    for share in shares:
-        name, _, coefficient = share.partition("=")
-        try:
-            value = float(coefficient) if coefficient else default_coefficient
-        except ValueError as error:
-            raise OnibusError(
-                f"--spec {share}: {coefficient!r} is no number; write --spec NAME or --spec NAME=0.4"
-            ) from error
-        parsed.append(SpecShare(name=name, coefficient=value))
-    return tuple(parsed)
-
-
 def make_options(task: str, **given: Any) -> LearnOptions:
     """Options of a run: what was given (not None) over the task's defaults.
+
+    Args:
+        task: what is played.
+        given: fields of :class:`LearnOptions`; ``specs`` may be texts as :func:`parse_spec_share` takes them.
 
     Raises:
         OnibusError: a value is out of range.
     """
-    chosen = defaults_for(task) | {k: v for k, v in given.items() if v is not None}
-    if chosen.get("reward") == "none":
+    given = {k: v for k, v in given.items() if v is not None}
+    chosen = defaults_for(task) | given
+    reward = chosen.get("reward", DEFAULT_REWARD)
+    usual = default_specs(task, reward)
+    if reward == "none":
         chosen["specs"] = ()
-    elif given.get("specs") is None:
-        chosen["specs"] = default_specs(task, chosen.get("reward", "retrieval"))
-    try:
-        return LearnOptions(task=task, **chosen)
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = "--" + ".".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise OnibusError(f"{flag}: {first['msg']}; give another value") from error
+    else:
+        chosen["specs"] = _shares(given["specs"], usual) if "specs" in given else usual
+    return made(LearnOptions, {"task": task} | chosen)
+
+
+def _shares(given: Sequence[str | SpecShare], usual: Sequence[SpecShare]) -> tuple[SpecShare, ...]:
+    return tuple(
+        share if isinstance(share, SpecShare) else parse_spec_share(share, usual[0].coefficient)
+        for share in given
+    )
 
 
 def save_options(options: LearnOptions, folder: Path) -> None:

@@ -20,7 +20,7 @@ from onibus.learner.options import LearnOptions, load_options
 
 
 class CheckpointPolicy:
-    """Samples actions for a fixed number of environments, keeping the LSTM state of each.
+    """Samples actions for a fixed number of environments, keeping the recurrent state of each.
 
     Attributes:
         options: the run's options: its task, network and step limit.

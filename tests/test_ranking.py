@@ -11,7 +11,8 @@ from onibus.consumers.replay.judges import load_model
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
-from onibus.learner.options import SpecShare, make_options
+from onibus.learner.option_groups import SpecShare
+from onibus.learner.options import make_options
 from onibus.learner.rewards.frozen import check_judges
 from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.learner.run_files.scored_captions import kept_scores

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 
-from onibus.consumers.reward_models.character_cnn import USUAL, network_named
+from onibus.consumers.reward_models.character_cnn import network_named
 from onibus.consumers.reward_models.loop import TrainerProcess
+from onibus.consumers.reward_models.options import TrainOptions
 from onibus.consumers.specs.spec_file import choice_line, read_specs, spec_in_use
 from onibus.infra.kafka.topic_admin import require_topics
 from onibus.infra.observability import metrics
-from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.shutdown import stop_event
 from onibus.infra.settings import Settings
 from onibus.schemas.records import AnnotationSpec
@@ -21,27 +20,15 @@ _log = logging.getLogger(__name__)
 _SPEC_RETRY_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """The flags of ``onibus train-reward``."""
-
-    spec: str = "goals"
-    seed: int = 0
-    network: str = USUAL
-    metrics_port: int | None = None
-    verbose: bool = False
-
-
-def run(settings: Settings, options: TrainOptions) -> None:
+def run(settings: Settings, options: TrainOptions, metrics_port: int | None = None) -> None:
     """Run one reward trainer until SIGTERM or SIGINT.
 
     Raises:
         OnibusError: something that the user can put right, in one line.
     """
     network = network_named(options.network)
-    set_up_logging(options.verbose)
     stopping = stop_event()
-    metrics.expose(options.metrics_port, settings.metrics_host)
+    metrics.expose(metrics_port, settings.metrics_host)
     require_topics(settings, role="trainer")
     found = _announced(settings, options.spec, stopping)
     if found is not None:

@@ -6,10 +6,11 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onibus.infra.cli.flags import with_options
 from onibus.infra.cli.options import with_settings
 from onibus.infra.cli.tiny_llama import stand_in
 from onibus.infra.errors import OnibusError
@@ -18,6 +19,8 @@ from onibus.infra.process.terminal import console
 from onibus.infra.reward_kinds import reward_kind
 from onibus.infra.run_names import check_run_name
 from onibus.infra.settings import DEFAULT_PORT, Settings
+from onibus.learner.option_groups import DEFAULT_REWARD, DEFAULT_TASK
+from onibus.learner.options import LearnOptions, default_specs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,18 +34,10 @@ def register(app: typer.Typer) -> None:
 
 
 @with_settings
+@with_options(LearnOptions, only=("task", "reward"))
 def demo(
     settings: Settings,
-    task: Annotated[
-        str, typer.Option(help="Task: keyroom-s5 is learnt within minutes, score is the full game.")
-    ] = "keyroom-s5",
-    reward: Annotated[
-        str,
-        typer.Option(
-            help="retrieval, classification, ranking, similarity, motif (with --learner-args "
-            '"--motif-model …"), or none for comparison.'
-        ),
-    ] = "retrieval",
+    given: dict[str, Any],
     llm: Annotated[
         str,
         typer.Option(
@@ -77,15 +72,17 @@ def demo(
     broker_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port of the demo's own broker.")
     ] = DEFAULT_PORT,
-    learner_args: Annotated[str, typer.Option(help="Further options for onibus learn, in quotes.")] = "",
+    learner_args: Annotated[
+        str, typer.Option(help="Further options for onibus learn, in quotes (motif needs --motif-model).")
+    ] = "",
 ) -> None:
     """Run everything on this machine and watch it learn; ends with a summary and a report."""
 
     from onibus.infra.demo.session import DemoOptions, one_at_a_time
     from onibus.infra.demo.watch import watch_for
-    from onibus.learner.options import default_specs
     from onibus.producers.nethack.tasks import make_task
 
+    task, reward = given.get("task", DEFAULT_TASK), given.get("reward", DEFAULT_REWARD)
     if llm == "openai" and model is None:
         raise OnibusError(f"--llm {llm} needs --model, and --base-url unless it is OpenAI's own; add them")
     kind = reward_kind(reward)

@@ -54,7 +54,7 @@ def main() -> None:
     except (OnibusError, RegistryError) as error:
         _refuse(str(error))
     except typer.TyperException as error:
-        what = error.format_message().strip().rstrip(".")
+        what = error.format_message().replace("Value error, ", "").strip().rstrip(".")
         if not what:  # no arguments at all: the help has been shown
             sys.exit(2)
         context = getattr(error, "ctx", None)

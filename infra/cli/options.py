@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from onibus.infra.cli.flags import flags_of, with_flags
 from onibus.infra.settings import Settings, load_settings
 
 T = TypeVar("T")
@@ -46,34 +46,11 @@ def _explained(settings: Settings) -> Iterator[None]:
 
 def with_settings(command: Callable[..., T]) -> Callable[..., T]:
     """Give ``command(settings, …)`` one flag for each setting; it gets the loaded :class:`Settings`."""
-    hints = get_type_hints(command, include_extras=True)
-    own = [
-        p.replace(annotation=hints[p.name])
-        for p in inspect.signature(command).parameters.values()
-        if p.name != "settings"
-    ]
-    field_types = get_type_hints(Settings)
-    flags = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                field_types[name] | None, typer.Option(help=field.description, rich_help_panel=_PANEL)
-            ],
-        )
-        for name, field in Settings.model_fields.items()
-        if name not in _NO_FLAG
-    ]
-    flag_names = [f.name for f in flags]
 
     @wraps(command)
-    def wrapper(**given: Any) -> T:
-        settings = load_settings(**{name: given.pop(name) for name in flag_names})
-        with _explained(settings):
-            return command(settings=settings, **given)
+    def loaded(settings: dict[str, Any], **given: Any) -> T:
+        whole = load_settings(**settings)
+        with _explained(whole):
+            return command(settings=whole, **given)
 
-    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    wrapper.__signature__ = inspect.Signature(keyword_only + flags)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in keyword_only + flags}
-    return wrapper
+    return with_flags("settings", flags_of(Settings, leave_out=_NO_FLAG, panel=_PANEL), loaded, last=True)

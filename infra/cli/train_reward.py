@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Any
 
 import typer
 
+from onibus.consumers.reward_models.options import TrainOptions
+from onibus.infra.cli.flags import with_options
 from onibus.infra.cli.options import MetricsPort, Verbose, with_settings
+from onibus.infra.flags import made
+from onibus.infra.process.logs import set_up_logging
 from onibus.infra.settings import Settings
 
 
@@ -17,22 +21,17 @@ def register(app: typer.Typer) -> None:
 
 
 @with_settings
+@with_options(TrainOptions)
 def train_reward(
-    settings: Settings,
-    spec: Annotated[str, typer.Option(help="Name of the annotation spec to learn from.")] = "goals",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and mini-batches.")] = 0,
-    network: Annotated[
-        str,
-        typer.Option(help="max-over-time, published (ONI's sizes), small or large."),
-    ] = "max-over-time",
-    metrics_port: MetricsPort = None,
-    verbose: Verbose = False,
+    settings: Settings, given: dict[str, Any], metrics_port: MetricsPort = None, verbose: Verbose = False
 ) -> None:
     """Train a reward model on the annotations and publish its versions.
 
     It continues where it was stopped. Run one per spec: a second one takes over, and the first one ends.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the weights' bits depend on it
-    from onibus.consumers.reward_models.run import TrainOptions, run
+    options = made(TrainOptions, given)
+    set_up_logging(verbose)
+    from onibus.consumers.reward_models.run import run
 
-    run(settings, TrainOptions(spec, seed, network, metrics_port, verbose))
+    run(settings, options, metrics_port)

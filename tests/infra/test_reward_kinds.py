@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import get_args
 
 from onibus.infra.reward_kinds import REWARD_KINDS
-from onibus.learner.options import Reward, make_options
+from onibus.learner.option_groups import Reward
+from onibus.learner.options import make_options
 from tests.command import run_onibus, the_one_line
 
 
@@ -19,5 +20,5 @@ def test_a_run_takes_every_reward_of_the_table_and_no_other() -> None:
 
 def test_a_demo_refuses_an_unknown_reward_before_it_starts_anything(tmp_path: Path) -> None:
     line = the_one_line(run_onibus("demo", "--reward", "praise", folder=tmp_path))
-    assert "--reward praise: there is no such reward; give one of: retrieval, classification," in line
+    assert "Invalid value for '--reward': 'praise' is not one of 'retrieval', 'classification'," in line
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from onibus.infra.errors import OnibusError
-from onibus.learner.options import load_options, make_options, parse_spec_shares, save_options
+from onibus.learner.option_groups import parse_spec_share
+from onibus.learner.options import load_options, make_options, save_options
 
 
 @pytest.mark.parametrize(
@@ -46,10 +47,10 @@ def test_bad_values_are_one_clear_line(bad: dict[str, object]) -> None:
 
 
 def test_spec_shares_take_coefficients() -> None:
-    shares = parse_spec_shares(["goals", "combat=0.05"], default_coefficient=0.4)
+    shares = [parse_spec_share(text, default_coefficient=0.4) for text in ("goals", "combat=0.05")]
     assert [(s.name, s.coefficient) for s in shares] == [("goals", 0.4), ("combat", 0.05)]
-    with pytest.raises(OnibusError, match="no number"):
-        parse_spec_shares(["goals=much"], 0.4)
+    with pytest.raises(OnibusError, match="not a number"):
+        parse_spec_share("goals=much", 0.4)
 
 
 def test_options_are_kept_with_the_run(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from onibus.consumers.specs.spec_file import (
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
-from onibus.learner.options import LearnOptions, SpecShare
+from onibus.learner.option_groups import SpecShare
+from onibus.learner.options import LearnOptions
 from onibus.learner.rewards import source as reward_source
 from onibus.learner.rewards.source import RewardSource
 from onibus.schemas import codec, ids

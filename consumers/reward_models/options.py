@@ -1,0 +1,17 @@
+"""The options of a reward trainer; each is a flag of ``onibus train-reward``, too."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainOptions(BaseModel):
+    """What one trainer learns from, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: str = Field("goals", description="Name of the annotation spec to learn from.")
+    seed: int = Field(0, ge=0, description="Seed of initial weights and mini-batches.")
+    network: str = Field(
+        "max-over-time", description="max-over-time, published (ONI's sizes), small or large."
+    )
