@@ -36,7 +36,7 @@ _COMMANDS: tuple[str, ...] = (
 )
 """Modules of :mod:`onibus.infra.cli`; each has ``register(app)`` and imports its component only when run."""
 
-_OWN_PACKAGES = {"schemas", "infra", "producers", "consumers", "learner"}
+_OWN_PACKAGE = "onibus"
 _FILE_ERRORS = {
     number
     for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENAMETOOLONG", "EISDIR", "ENOTDIR", "EFBIG")
@@ -69,7 +69,7 @@ def main() -> None:
         _refuse(f"{error.filename}: {error.strerror}; make it writable, or choose another place")
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package in _OWN_PACKAGES:
+        if package == _OWN_PACKAGE:
             raise
         from onibus.infra.cli.extras import advice
 
