@@ -1,9 +1,60 @@
 """onibus: reinforcement learning with a language model's judgement as reward, streamed over Kafka.
 
-The folders of the repository are the packages here: ``onibus.producers`` is ``producers/``, and so on.
-Nothing else can be imported after an installation.
+The names below are the public interface and stay as they are; what else can be imported may change. Each is
+loaded when it is first used, so ``import onibus`` alone loads no library. The folders of the repository are
+the packages here: ``onibus.producers`` is ``producers/``, and so on.
 """
 
-__all__ = ["__version__"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "LabelLookup",
+    "OnibusError",
+    "Settings",
+    "Verdict",
+    "__version__",
+    "annotations",
+    "captions",
+    "episodes",
+    "labels",
+    "load_settings",
+    "reward_updates",
+]
+
+if TYPE_CHECKING:
+    from onibus.consumers.tables import LabelLookup as LabelLookup
+    from onibus.consumers.tables import annotations as annotations
+    from onibus.consumers.tables import captions as captions
+    from onibus.consumers.tables import episodes as episodes
+    from onibus.consumers.tables import labels as labels
+    from onibus.consumers.tables import reward_updates as reward_updates
+    from onibus.infra.errors import OnibusError as OnibusError
+    from onibus.infra.settings import Settings as Settings
+    from onibus.infra.settings import load_settings as load_settings
+    from onibus.schemas.records import Verdict as Verdict
+
+_PLACES = {
+    "LabelLookup": "consumers.tables",
+    "OnibusError": "infra.errors",
+    "Settings": "infra.settings",
+    "Verdict": "schemas.records",
+    "annotations": "consumers.tables",
+    "captions": "consumers.tables",
+    "episodes": "consumers.tables",
+    "labels": "consumers.tables",
+    "load_settings": "infra.settings",
+    "reward_updates": "consumers.tables",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'onibus' has no attribute {name!r}")
+    return getattr(import_module(f"onibus.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
