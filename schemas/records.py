@@ -192,6 +192,13 @@ class EpisodeFinished:
     finished_at: int
     nle_version: str
     caption_checksum: int | None
+    task_version: int = 0
+    action_set: str = ""
+    character: str = ""
+    success: bool | None = None
+    scout: int | None = None
+    kills: int | None = None
+    progression: float | None = None
 
 
 Record = (

@@ -7,8 +7,10 @@ recognised by their raw bytes: the text is decoded and hashed once, not at every
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -32,6 +34,17 @@ DISORDER = "Program in disorder!"
 """What NetHack says after a complaint about itself, such as a file of data that MiniHack's has replaced."""
 
 
+_KILL = re.compile(r"(?:^|  )You (?:kill|destroy) [^!]*!")
+"""What NetHack says when the player has killed a monster, or destroyed one that never lived."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetHackCaption(Caption):
+    """A caption, and how many monsters it says that the player killed."""
+
+    kills: int
+
+
 class MessageListener:
     """Hears every message of a game, also those that the environment itself clicks away.
 
@@ -53,9 +66,9 @@ class CaptionTable:
 
     def __init__(self, limit: int = TABLE_CAPTIONS) -> None:
         self._limit = limit
-        self._captions: dict[bytes, Caption] = {}
+        self._captions: dict[bytes, NetHackCaption] = {}
 
-    def caption(self, said: list[bytes]) -> Caption | None:
+    def caption(self, said: list[bytes]) -> NetHackCaption | None:
         """The caption of one step; None if nothing was said but the engine's complaints about itself.
 
         Args:
@@ -67,7 +80,7 @@ class CaptionTable:
         caption = self._captions.get(raw) or self._add(raw, said)
         return caption if caption.text else None
 
-    def _add(self, raw: bytes, said: list[bytes]) -> Caption:
+    def _add(self, raw: bytes, said: list[bytes]) -> NetHackCaption:
         if len(self._captions) >= self._limit:
             for old in list(islice(self._captions, max(1, self._limit // 8))):
                 del self._captions[old]
@@ -76,8 +89,14 @@ class CaptionTable:
             messages = without_complaints(messages)
         text = SEPARATOR.join(messages)
         full_id = caption_id(text)
-        caption = self._captions[raw] = Caption(text, full_id, lookup_id(full_id))
+        caption = NetHackCaption(text, full_id, lookup_id(full_id), sum(map(kills, messages)))
+        self._captions[raw] = caption
         return caption
+
+
+def kills(message: str) -> int:
+    """Monsters that a message says the player killed; two spaces part the sentences of a message."""
+    return len(_KILL.findall(message))
 
 
 def message_text(message: bytes) -> str:

@@ -1,4 +1,4 @@
-"""How an episode ended: the last statistics, and what the game wrote down about the death."""
+"""How an episode ended: the last statistics, what it saw, and what the game wrote down about the death."""
 
 from __future__ import annotations
 
@@ -12,10 +12,22 @@ import numpy as np
 from nle import nethack
 from numpy.typing import NDArray
 
+from onibus.producers.nethack.explored import Explored
+from onibus.producers.nethack.progression import progression
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of one episode. ``depth`` is the deepest level reached, ``turns`` are game turns."""
+    """The end of one episode.
+
+    Attributes:
+        depth: deepest level reached.
+        turns: game turns.
+        cut_off: whether the step limit ended it, not the game.
+        success: whether the task's success came; None for a task that has none.
+        scout: squares of the map seen, over all levels, see :class:`Explored`.
+        progression: BALROG's, see :mod:`onibus.producers.nethack.progression`; None for MiniHack's tasks.
+    """
 
     score: float
     depth: int
@@ -25,17 +37,24 @@ class Ending:
     end: str
     cause_of_death: str
     cut_off: bool
-    """Whether the step limit ended it, not the game."""
+    success: bool | None
+    scout: int
+    progression: float | None
 
     def statistics(self) -> dict[str, float]:
-        """The numbers as floats, for a learner's ``episode_extra_stats``."""
-        return {
+        """The numbers that there are as floats, for a learner's ``episode_extra_stats``."""
+        numbers = {
             "score": self.score,
-            "depth": float(self.depth),
-            "experience_level": float(self.experience_level),
-            "gold": float(self.gold),
-            "turns": float(self.turns),
+            "depth": self.depth,
+            "experience_level": self.experience_level,
+            "gold": self.gold,
+            "turns": self.turns,
+            "success": self.success,
+            "scout": self.scout,
+            "progression": self.progression,
+            "died": self.end == "death",
         }
+        return {name: float(value) for name, value in numbers.items() if value is not None}
 
 
 class EndingReader:
@@ -44,18 +63,26 @@ class EndingReader:
     Terminal observations are empty (NLE quits the game before it returns them), so the statistics are
     those in force before the quit, and for a death those of the step before. Cause and deepest level come
     from the line that NetHack writes to its ``xlogfile``.
+
+    Args:
+        env: the environment.
+        of_nethack: whether it is a whole game, and not one of MiniHack's.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], *, of_nethack: bool) -> None:
         game: Any = env.unwrapped
+        self.explored = Explored()
         self._game = game
+        self._of_nethack = of_nethack
         self._xlogfile = os.path.join(game.nethack._vardir, "xlogfile")
         self._at_quit: NDArray[np.int64] | None = None
         game._quit_game = self._remembering(game._quit_game)
 
-    def forget(self) -> None:
-        """Begin a new episode."""
+    def begin(self, raw: dict[str, NDArray[Any]], blstats: bytes) -> None:
+        """Begin an episode with the reset's observation; :attr:`explored` looks at those of the steps."""
         self._at_quit = None
+        self.explored.begin()
+        self.explored.look(raw["glyphs"], blstats)
 
     def read(self, last_blstats: NDArray[np.int64], end_status: Any) -> Ending:
         """The ending of the episode that has just ended.
@@ -78,11 +105,25 @@ class EndingReader:
             end=end,
             cause_of_death=_cause(log) if end == "death" else "",
             cut_off=end == "aborted",
+            success=self._success(end),
+            scout=self.explored.scout(),
+            progression=self._progression(),
         )
+
+    def _success(self, end: str) -> bool | None:
+        if not hasattr(self._game.StepStatus, "TASK_SUCCESSFUL"):
+            return None
+        return bool(getattr(self._game, "succeeded", end == "task_successful"))
+
+    def _progression(self) -> float | None:
+        if not self._of_nethack:
+            return None
+        return progression(self.explored.depth, self.explored.experience_level)
 
     def _remembering(self, quit_game: Callable[..., Any]) -> Callable[..., Any]:
         def remembering_quit(observation: Any, done: bool) -> Any:
             self._at_quit = observation[self._game._blstats_index].copy()
+            self.explored.look(observation[self._game._glyph_index], self._at_quit.tobytes())
             return quit_game(observation, done)
 
         return remembering_quit

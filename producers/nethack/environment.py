@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from onibus.infra.observability import metrics
 from onibus.infra.process.shutdown import keep_hang_ups
 from onibus.producers.nethack.captions import CaptionTable, MessageListener
+from onibus.producers.nethack.characters import DEFAULT_CHARACTER, character_of, parse_characters
 from onibus.producers.nethack.endings import Ending, EndingReader
 from onibus.producers.nethack.episodes import EpisodeRecorder
 from onibus.producers.nethack.seeding import episode_seeds, random_base_seed, reset_with_seeds
-from onibus.producers.nethack.tasks import is_minihack, make_task
+from onibus.producers.nethack.tasks import Actions, default_actions, is_minihack, make_task
 from onibus.producers.publishing.caption_publisher import RolloutBus
 
 CROP = 9
@@ -56,13 +57,17 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
     The caption of the action that ended an episode stands in the terminal observation and again in the
     next reset's, because learners (Sample Factory) throw terminal observations away. A step limit ends an
     episode with ``truncated``; NLE's own calls it terminated. The last step's ``info`` holds
-    ``episode_extra_stats``: score, depth (deepest level), experience_level, gold, turns, as floats.
+    ``episode_extra_stats``, floats: score, depth (deepest level), experience_level, gold, turns, scout
+    (squares of the map seen), died (0 or 1) and, where they are known, success (0 or 1), kills, progression.
 
     Args:
         task: name of the task.
         observation: which observations to give.
         captions: whether to do any of the caption work, publishing included.
         max_episode_steps: step limit; None keeps the task's own.
+        actions: a set of actions; None keeps the task's own.
+        character: who plays; several, with commas between them, are dealt out over the environments. None
+            keeps the task's own.
         run: name of the run, for published records.
         worker: index of the rollout worker process.
         environment: index of the environment within the worker.
@@ -72,7 +77,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             reset, which learners do after they have forked or spawned.
 
     Raises:
-        OnibusError: as :func:`onibus.producers.nethack.tasks.make_task`.
+        OnibusError: as :func:`onibus.producers.nethack.tasks.make_task`, or there is no such character.
     """
 
     def __init__(
@@ -82,14 +87,22 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         observation: Literal["small", "full"] = "small",
         captions: bool = True,
         max_episode_steps: int | None = None,
+        actions: Actions | None = None,
+        character: str | None = None,
         run: str = "",
         worker: int = 0,
         environment: int = 0,
         seed: int | None = None,
         bus: Callable[[], RolloutBus | None] = lambda: None,
     ) -> None:
-        super().__init__(make_task(task, max_episode_steps=max_episode_steps))
+        if character is not None:
+            character = character_of(parse_characters(character), worker, environment)
+        super().__init__(
+            make_task(task, max_episode_steps=max_episode_steps, actions=actions, character=character)
+        )
         self.task, self.run, self.worker, self.environment = task, run, worker, environment
+        self.actions = actions or default_actions(task) or ""
+        self.character = "" if is_minihack(task) else character or DEFAULT_CHARACTER
         self.policy_version = -1
         """Version of the policy that acts; set it from outside, -1 where it is not known."""
         self.episode = -1
@@ -101,10 +114,12 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._get_bus = bus
         self._bus: RolloutBus | None = None
         self._bus_process = -1
-        self._ending = EndingReader(self.env)
+        self._ending = EndingReader(self.env, of_nethack=not self._minihack)
+        self._look = self._ending.explored.look
         self._said = MessageListener(self.env).said if captions else None
         self._carried: NDArray[np.int64] | None = None
         self._counts: dict[int, int] = {}  # of this episode: bounded by its step limit
+        self._kills = 0
         self._recorder: EpisodeRecorder | None = None
         self._step = 0
         self._blstats = b""  # the last step's, raw: the buffer behind them is written over
@@ -123,11 +138,11 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         seeds = episode_seeds(self._base_seed, self.worker, self.environment, self.episode)
         if not self._minihack:
             seeds = seeds._replace(level=0)
-        self._ending.forget()
         raw, info = reset_with_seeds(self.env, seeds)
-        self._step = 0
+        self._step = self._kills = 0
         self._counts = {}
         self._blstats = raw["blstats"].tobytes()
+        self._ending.begin(raw, self._blstats)
         self._recorder = None
         if self._bus is not None:
             self._recorder = EpisodeRecorder(seeds, self._blstats, captions=self._said is not None)
@@ -151,9 +166,12 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             observation["caption"] = self._caption(self._said)
         if not (terminated or truncated):
             self._blstats = blstats
+            self._look(raw["glyphs"], blstats)
             return observation, reward, False, False, info
         ending = self._ending.read(np.frombuffer(self._blstats, np.int64), info["end_status"])
         info["episode_extra_stats"] = ending.statistics()
+        if self._said is not None:
+            info["episode_extra_stats"]["kills"] = float(self._kills)
         self._finish(ending)
         if self._said is not None:
             self._carried = observation["caption"].copy()
@@ -204,6 +222,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             return np.zeros(2, np.int64)
         lookup = caption.lookup
         count = self._counts[lookup] = self._counts.get(lookup, 0) + 1
+        self._kills += caption.kills
         if self._recorder is not None:
             self._recorder.hear(self._step, caption.id)
         if self._bus is not None:
@@ -225,6 +244,9 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             environment=self.environment,
             episode=self.episode,
             task=self.task,
+            action_set=self.actions,
+            character=self.character,
+            kills=None if self._said is None else self._kills,
             max_episode_steps=self.unwrapped._max_episode_steps,  # type: ignore[attr-defined]
             steps=self._step,
             policy_version=self.policy_version,

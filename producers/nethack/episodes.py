@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import nle
 
@@ -14,7 +14,13 @@ from onibus.infra.process.shutdown import keep_hang_ups
 from onibus.producers.nethack.captions import CaptionTable, MessageListener
 from onibus.producers.nethack.endings import Ending
 from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
-from onibus.producers.nethack.tasks import OBSERVATION_KEYS, make_task
+from onibus.producers.nethack.tasks import (
+    OBSERVATION_KEYS,
+    TASK_VERSION,
+    Actions,
+    make_task,
+    name_of_version,
+)
 from onibus.producers.publishing.caption import Caption
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import EpisodeFinished
@@ -61,6 +67,9 @@ class EpisodeRecorder:
         environment: int,
         episode: int,
         task: str,
+        action_set: str,
+        character: str,
+        kills: int | None,
         max_episode_steps: int,
         steps: int,
         policy_version: int,
@@ -95,6 +104,13 @@ class EpisodeRecorder:
             finished_at=time.time_ns() // 1000,
             nle_version=nle.__version__,
             caption_checksum=self._caption_checksum,
+            task_version=TASK_VERSION,
+            action_set=action_set,
+            character=character,
+            success=ending.success,
+            scout=ending.scout,
+            kills=kills,
+            progression=ending.progression,
         )
 
 
@@ -130,10 +146,12 @@ def play_again(
     """
     by_clock = not record.nle_version
     env: Any = make_task(
-        record.task,
+        name_of_version(record.task, record.task_version),
         max_episode_steps=record.max_episode_steps,
         observation_keys=observation_keys,
         by_clock=by_clock,
+        actions=cast(Actions | None, record.action_set or None),
+        character=record.character or None,
     )
     said, captions = MessageListener(env).said, CaptionTable()
     heard = 0

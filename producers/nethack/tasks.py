@@ -1,4 +1,4 @@
-"""Tasks by name: NLE's, two deeper staircases, and every registered MiniHack environment.
+"""Tasks by name: the published ones of NetHack, NLE's own, and every registered MiniHack environment.
 
 A reward-free run is a coefficient of 0 on the learner's side, not another task.
 """
@@ -8,59 +8,74 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
-from nle import nethack
 from nle.env import tasks as nle_tasks
 
 from onibus.infra.errors import OnibusError
+from onibus.producers.nethack.characters import DEFAULT_CHARACTER
+from onibus.producers.nethack.oni_actions import with_oni_actions
+from onibus.producers.nethack.sparse_tasks import Oracle, Staircase
+from onibus.producers.nethack.staircase_by_depth import StaircaseByDepth
 
 OBSERVATION_KEYS = ("glyphs", "blstats", "message")
 """The raw observations that :class:`onibus.producers.nethack.environment.NetHackEnvironment` works on."""
 
+TASK_VERSION = 1
+"""Which definition a task's name stands for; recorded with each episode, so that old ones still play.
+
+* 0: ``score`` … ``scout`` were NLE's own tasks, and staircases to level 3 and 4 counted depth. They are
+  called ``nle-score`` and so on now.
+* 1: the published tasks.
+"""
+
+Actions = Literal["oni", "nle"]
+"""Sets of actions: the published 28, or NLE's 23 (:mod:`onibus.producers.nethack.oni_actions`)."""
+
+ACTION_SETS: tuple[Actions, ...] = ("oni", "nle")
+
 _MINIHACK = "MiniHack-"
+_NLE = "nle-"
 
+_Creation = tuple[Callable[..., gym.Env[Any, Any]], dict[str, Any]]
 
-class StaircaseToLevel(nle_tasks.NetHackStaircase):  # type: ignore[misc]
-    """Come down a staircase to dungeon level ``level``; reward 1 then, else NLE's small time penalty.
+_SPARSE: dict[str, _Creation] = {
+    "staircase": (Staircase, {"level": 2}),
+    "staircase-level-3": (Staircase, {"level": 3}),
+    "staircase-level-4": (Staircase, {"level": 4}),
+    "oracle": (Oracle, {}),
+    "oracle-sober": (Oracle, {"sober": True}),
+}
 
-    The level is the one that the status line shows as ``Dlvl``, in the main dungeon or the Mines. A trap
-    door there does not count, walking down from there does: the published level-3 and level-4 tasks
-    (Motif, Klissarov et al., arXiv 2310.00166) ask for stairs too.
-    """
-
-    def __init__(self, *args: Any, level: int, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._level = level
-        self._depth = 0
-        self._on_stairs_down = False
-
-    def _is_episode_end(self, observation: Sequence[Any]) -> Any:
-        depth = int(observation[self._blstats_index][nethack.NLE_BL_DEPTH])
-        descended = self._on_stairs_down and depth == self._depth + 1
-        self._depth = depth
-        self._on_stairs_down = bool(observation[self._internal_index][4])
-        if descended and depth >= self._level:
-            return self.StepStatus.TASK_SUCCESSFUL
-        return self.StepStatus.RUNNING
-
-
-_NLE_TASKS: dict[str, tuple[Callable[..., gym.Env[Any, Any]], dict[str, Any]]] = {
+_PUBLISHED: dict[str, _Creation] = {
     "score": (nle_tasks.NetHackScore, {}),
-    "oracle": (nle_tasks.NetHackOracle, {}),
-    "staircase": (nle_tasks.NetHackStaircase, {}),
-    "staircase-level-3": (StaircaseToLevel, {"level": 3}),
-    "staircase-level-4": (StaircaseToLevel, {"level": 4}),
+    **_SPARSE,
+    **{
+        f"{name}-continual": (create, {**arguments, "continual": True})
+        for name, (create, arguments) in _SPARSE.items()
+    },
     "gold": (nle_tasks.NetHackGold, {}),
     "scout": (nle_tasks.NetHackScout, {}),
 }
 
+_OF_NLE: dict[str, _Creation] = {
+    "nle-score": (nle_tasks.NetHackScore, {}),
+    "nle-oracle": (nle_tasks.NetHackOracle, {}),
+    "nle-staircase": (nle_tasks.NetHackStaircase, {}),
+    "nle-staircase-level-3": (StaircaseByDepth, {"level": 3}),
+    "nle-staircase-level-4": (StaircaseByDepth, {"level": 4}),
+    "nle-gold": (nle_tasks.NetHackGold, {}),
+    "nle-scout": (nle_tasks.NetHackScout, {}),
+}
+
+_NETHACK = _PUBLISHED | _OF_NLE
+
 
 def task_names() -> list[str]:
-    """Every name that :func:`make_task` takes: NLE's first, then MiniHack's in alphabetical order."""
-    return [*_NLE_TASKS, *sorted(_minihack_ids())]
+    """Every name that :func:`make_task` takes: NetHack's first, then MiniHack's in alphabetical order."""
+    return [*_NETHACK, *sorted(_minihack_ids())]
 
 
 def check_task(name: str) -> None:
@@ -69,19 +84,39 @@ def check_task(name: str) -> None:
     Raises:
         OnibusError: it is not; the message names close matches.
     """
-    if name in _NLE_TASKS:
+    if name in _NETHACK:
         return
     ids = _minihack_ids()
     if _short(name) in ids:
         return
-    close = difflib.get_close_matches(name.lower(), [*_NLE_TASKS, *ids], n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(_NLE_TASKS)}"
+    close = difflib.get_close_matches(name.lower(), [*_NETHACK, *ids], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(_PUBLISHED)}"
     raise OnibusError(f"unknown task {name!r}; {hint} (or any registered MiniHack environment)")
 
 
 def is_minihack(name: str) -> bool:
     """Whether a task name that passed :func:`check_task` is one of MiniHack's."""
-    return name not in _NLE_TASKS
+    return name not in _NETHACK
+
+
+def name_of_version(name: str, version: int) -> str:
+    """What a task is called now that was called ``name`` under a :data:`TASK_VERSION`.
+
+    Raises:
+        OnibusError: the version is newer than this onibus.
+    """
+    if version > TASK_VERSION:
+        raise OnibusError(
+            f"task {name} is of version {version}, this onibus has {TASK_VERSION}; upgrade onibus"
+        )
+    return f"{_NLE}{name}" if version == 0 and f"{_NLE}{name}" in _OF_NLE else name
+
+
+def default_actions(name: str) -> Actions | None:
+    """The actions of a task unless others are asked for; None for MiniHack's, which have their own."""
+    if name in _PUBLISHED:
+        return "oni"
+    return "nle" if name in _OF_NLE else None
 
 
 def make_task(
@@ -90,8 +125,10 @@ def make_task(
     max_episode_steps: int | None = None,
     observation_keys: Sequence[str] = OBSERVATION_KEYS,
     by_clock: bool = False,
+    actions: Actions | None = None,
+    character: str | None = None,
 ) -> gym.Env[Any, Any]:
-    """The bare environment of a task, with its published actions, rewards and character.
+    """The bare environment of a task.
 
     Args:
         name: one of :func:`task_names`, or a MiniHack id such as ``MiniHack-KeyRoom-S5-v0``.
@@ -99,19 +136,17 @@ def make_task(
         observation_keys: NLE's names of the observations to return.
         by_clock: leave moon, Friday the 13th and night to the clock, as before NLE 1.3; by default they come
             from the seeds.
+        actions: a set of actions; None for :func:`default_actions`.
+        character: who plays, see :mod:`onibus.producers.nethack.characters`; None for NLE's.
 
     Raises:
-        OnibusError: no such task, a limit below 1, or a package or file the task needs is missing.
+        OnibusError: no such task, a limit below 1, a set of actions or a character for a task of MiniHack's,
+            which have their own, or a package or file the task needs is missing.
     """
     check_task(name)
     if max_episode_steps is not None and max_episode_steps < 1:
         raise OnibusError(f"max episode steps is {max_episode_steps}; give 1 or more")
-    if name in _NLE_TASKS:
-        create, arguments = _NLE_TASKS[name]
-    else:
-        spec = gym.spec(_minihack_ids()[_short(name)])
-        assert isinstance(spec.entry_point, str)
-        create, arguments = _creator(spec.entry_point), dict(spec.kwargs)
+    create, arguments = _creation(name, actions, character)
     try:
         with _without_packaging_warnings():
             task = create(observation_keys=tuple(observation_keys), fix_moon_phase=not by_clock, **arguments)
@@ -124,6 +159,31 @@ def make_task(
         # is what NLE itself compares its step count with.
         task.unwrapped._max_episode_steps = max_episode_steps  # type: ignore[attr-defined]
     return task
+
+
+def check_actions(name: str, actions: str | None, character: str | None) -> None:
+    """Do nothing if a task can be played with a set of actions and a character.
+
+    Raises:
+        OnibusError: there is no such set, or the task is one of MiniHack's, which have their own.
+    """
+    if is_minihack(name) and (actions or character):
+        flag = "--actions" if actions else "--character"
+        raise OnibusError(f"{flag}: {name} is a task of MiniHack's, which has its own; leave {flag} out")
+    if actions is not None and actions not in ACTION_SETS:
+        raise OnibusError(f"--actions: there are no actions {actions!r}; give {' or '.join(ACTION_SETS)}")
+
+
+def _creation(name: str, actions: Actions | None, character: str | None) -> _Creation:
+    check_actions(name, actions, character)
+    if is_minihack(name):
+        spec = gym.spec(_minihack_ids()[_short(name)])
+        assert isinstance(spec.entry_point, str)
+        return _creator(spec.entry_point), dict(spec.kwargs)
+    create, arguments = _NETHACK[name]
+    if (actions or default_actions(name)) == "oni":
+        create = with_oni_actions(create)
+    return create, {**arguments, "character": character or DEFAULT_CHARACTER}
 
 
 def _creator(entry_point: str) -> Callable[..., gym.Env[Any, Any]]:

@@ -18,7 +18,11 @@ from onibus.schemas import codec
 from onibus.schemas.records import EpisodeFinished
 from tests.producers.nethack.playing import Memory, environment, moments, play
 
-TASKS = ["score", "gold", "staircase-level-3", "keyroom-s5", "room-ultimate-5x5", "wod-hard-full"]
+TASKS = [
+    "score", "gold", "staircase-level-3", "oracle-sober-continual", "nle-score", "nle-staircase-level-3",
+    "keyroom-s5", "room-ultimate-5x5", "wod-hard-full",
+]  # fmt: skip
+RECORDED_BEFORE = Path(__file__).parent / "task_version_0_episodes"
 
 
 def recorded(task: str, games: int, **options: int | bool) -> list[EpisodeFinished]:
@@ -62,10 +66,27 @@ def test_another_seed_action_or_task_is_another_episode(change: str) -> None:
     other = {
         "seed_core": replace(record, seed_core=record.seed_core + 1),
         "actions": replace(record, actions=bytes(actions)),
-        "task": replace(record, task="keyroom-s5", actions=bytes(len(actions))),
+        "task": replace(record, task="keyroom-s5", action_set="", character="", actions=bytes(len(actions))),
     }[change]
     with pytest.raises(OnibusError, match=r"not the same .* differ\): the record is damaged"):
         episodes.verify(other)
+
+
+@pytest.mark.parametrize("file", sorted(RECORDED_BEFORE.iterdir()), ids=lambda file: file.stem)
+def test_episodes_recorded_before_the_published_tasks_play_as_what_their_names_stood_for(file: Path) -> None:
+    """Recorded with NLE 1.3.0 by the onibus before: NLE's own tasks, 23 actions, no such fields."""
+    record = codec.decode(EpisodeFinished, file.read_bytes())
+    assert (record.task, record.task_version, record.action_set) == (file.stem, 0, "")
+    assert (record.character, record.success, record.scout, record.kills) == ("", None, None, None)
+    played = [moment.extrinsic for moment in episodes.play_again(record)]
+    assert sum(played) == pytest.approx(record.extrinsic_return)
+    assert len(played) == record.steps + 1
+
+
+def test_an_episode_of_a_newer_task_version_is_refused_with_the_reason() -> None:
+    record = replace(recorded("score", games=1)[0], task_version=99)
+    with pytest.raises(OnibusError, match="task score is of version 99, this onibus has 1; upgrade onibus"):
+        episodes.verify(record)
 
 
 def test_an_episode_with_another_caption_is_not_the_same() -> None:
@@ -110,6 +131,7 @@ def test_the_record_holds_what_happened() -> None:
     assert record.intrinsic_return is None
     assert record.score == moment.info["episode_extra_stats"]["score"]
     assert before <= record.started_at <= record.finished_at <= time.time_ns() // 1000
+    assert (record.task_version, record.action_set, record.character) == (1, "oni", "mon-hum-neu-mal")
     assert record.seed_level == 0, "NLE's own tasks have no level generator to seed"
     assert episodes.episode_key(record) == b"some-run/7/8/0"
     env.close()

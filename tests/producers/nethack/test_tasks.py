@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,14 +14,20 @@ from nle import nethack
 from nle.env import tasks as nle_tasks
 
 from onibus.infra.errors import OnibusError
-from onibus.producers.nethack.tasks import StaircaseToLevel, check_task, is_minihack, make_task, task_names
+from onibus.producers.nethack.staircase_by_depth import StaircaseByDepth
+from onibus.producers.nethack.tasks import check_task, is_minihack, make_task, task_names
 from tests.producers.nethack.playing import environment, play
 
-NLE_TASKS = ["score", "oracle", "staircase", "staircase-level-3", "staircase-level-4", "gold", "scout"]
+SPARSE_TASKS = ["staircase", "staircase-level-3", "staircase-level-4", "oracle", "oracle-sober"]
+NETHACK_TASKS = ["score", *SPARSE_TASKS, *[f"{name}-continual" for name in SPARSE_TASKS], "gold", "scout"]
+NLE_TASKS = [
+    f"nle-{name}"
+    for name in ("score", "oracle", "staircase", "staircase-level-3", "staircase-level-4", "gold", "scout")
+]
 MINIHACK_TASKS = ["keyroom-s5", "keyroom-fixed-s5", "room-random-5x5", "river-narrow", "lockeddoor"]
 
 
-@pytest.mark.parametrize("name", NLE_TASKS + MINIHACK_TASKS)
+@pytest.mark.parametrize("name", NETHACK_TASKS + NLE_TASKS + MINIHACK_TASKS)
 def test_every_task_plays_to_its_end(name: str) -> None:
     env = environment(name, max_episode_steps=30)
     last = play(env)
@@ -31,18 +38,41 @@ def test_every_task_plays_to_its_end(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "published"),
     [
-        ("score", nle_tasks.NetHackScore),
-        ("oracle", nle_tasks.NetHackOracle),
-        ("staircase", nle_tasks.NetHackStaircase),
-        ("gold", nle_tasks.NetHackGold),
-        ("scout", nle_tasks.NetHackScout),
+        ("nle-score", nle_tasks.NetHackScore),
+        ("nle-oracle", nle_tasks.NetHackOracle),
+        ("nle-staircase", nle_tasks.NetHackStaircase),
+        ("nle-gold", nle_tasks.NetHackGold),
+        ("nle-scout", nle_tasks.NetHackScout),
     ],
 )
-def test_nle_tasks_are_the_published_classes(name: str, published: type) -> None:
+def test_nle_tasks_are_nles_own_classes(name: str, published: type) -> None:
     task = make_task(name)
     assert type(task.unwrapped) is published
     assert task.unwrapped._max_episode_steps == 5000  # type: ignore[attr-defined]
+    assert task.unwrapped.actions == nle_tasks.TASK_ACTIONS  # type: ignore[attr-defined]
     task.close()
+
+
+@pytest.mark.parametrize("name", NETHACK_TASKS)
+def test_published_tasks_have_28_actions_a_monk_and_5000_steps(name: str) -> None:
+    game: Any = make_task(name).unwrapped
+    assert (game.action_space.n, game.character) == (28, "mon-hum-neu-mal")
+    assert game._max_episode_steps == 5000
+    game.close()
+
+
+@pytest.mark.parametrize("flag", ["actions", "character"])
+def test_minihacks_tasks_have_actions_and_characters_of_their_own(flag: str) -> None:
+    given: Any = {"actions": "nle", "character": "val-dwa-law-fem"}
+    with pytest.raises(
+        OnibusError, match=f"^--{flag}: keyroom-s5 is a task of MiniHack's.*leave --{flag} out"
+    ):
+        make_task("keyroom-s5", **{flag: given[flag]})
+
+
+def test_an_unknown_set_of_actions_is_refused() -> None:
+    with pytest.raises(OnibusError, match="there are no actions 'all'; give oni or nle"):
+        make_task("score", actions="all")  # type: ignore[arg-type]
 
 
 def test_minihack_tasks_keep_their_published_settings() -> None:
@@ -134,16 +164,18 @@ def test_loading_minihack_leaves_the_warning_filters_as_they_were() -> None:
         pytest.param([(3, True), (2, False)], False, id="up"),
     ],
 )
-def test_level_three_is_reached_by_stairs_alone(path: list[tuple[int, bool]], ends: bool) -> None:
-    task = make_task("staircase-level-3").unwrapped
-    assert isinstance(task, StaircaseToLevel)
+def test_nle_staircases_to_a_level_count_depth_and_stairs_alone(
+    path: list[tuple[int, bool]], ends: bool
+) -> None:
+    task = make_task("nle-staircase-level-3").unwrapped
+    assert isinstance(task, StaircaseByDepth)
     statuses = [task._is_episode_end(_observation(task, *place)).name for place in path]
     assert statuses[:-1] == ["RUNNING"] * (len(path) - 1)
     assert (statuses[-1] == "TASK_SUCCESSFUL") is ends
     task.close()
 
 
-def _observation(task: StaircaseToLevel, depth: int, on_stairs_down: bool) -> list[np.ndarray]:
+def _observation(task: StaircaseByDepth, depth: int, on_stairs_down: bool) -> list[np.ndarray]:
     observation = [np.zeros(30, np.int64) for _ in task._observation_keys]
     observation[task._blstats_index][nethack.NLE_BL_DEPTH] = depth
     observation[task._internal_index][4] = on_stairs_down
