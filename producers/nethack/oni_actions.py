@@ -31,7 +31,8 @@ FIRST = ord("a")
 """Chooses the first entry of a menu: the first spell, the first skill that can be enhanced."""
 
 _ITEM_QUESTIONS = (b"What do you want to eat", b"What do you want to drink")
-_TAKES_THE_FIRST = ord("y")
+_TAKES_THE_FIRST = ONI_ACTIONS.index(ord("y"))
+_CAST = ONI_ACTIONS.index(nethack.Command.CAST)
 _OFFERED = re.compile(rb"\[([^\]]*?)(?: or [^\]]*)?\]")
 _LETTER = re.compile(rb"[a-zA-Z]")
 _CONFIDENT = b"You feel more confident in"
@@ -66,10 +67,10 @@ class OniActions(HearingGame):
 
     def step(self, action: int) -> Any:
         """One action, 0 … 27."""
-        if self.last_observation[self._internal_index][IN_QUESTION]:
+        if self.last_observation[self._internal_index].item(IN_QUESTION):
             action = self._answer(action)
         else:
-            self._casts = ONI_ACTIONS[action] == nethack.Command.CAST
+            self._casts = action == _CAST
         return super().step(action)
 
     def _answer(self, action: int) -> int:
@@ -77,11 +78,11 @@ class OniActions(HearingGame):
         question = self.last_observation[self._message_index].tobytes()
         if not any(words in question for words in _ITEM_QUESTIONS):
             return action
-        letter = first_letter_offered(question) if ONI_ACTIONS[action] == _TAKES_THE_FIRST else None
+        letter = first_letter_offered(question) if action == _TAKES_THE_FIRST else None
         return _INDEX_OF_ANSWER[ESCAPE if letter is None else letter]
 
     def _hear(self, message: bytes) -> None:
-        self._confident |= _CONFIDENT in message
+        self._confident = self._confident or _CONFIDENT in message
         super()._hear(message)
 
     def _perform_known_steps(
