@@ -14,6 +14,8 @@ from onibus.infra.files import PART_SUFFIX, reason_of, write_whole
 from onibus.learner.options import LearnOptions
 
 CHECKPOINT_FOLDER = "checkpoint_p0"
+MILESTONES = "milestones"
+"""The folder in it for checkpoints that are kept forever."""
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -19,8 +19,6 @@ BLSTATS = 27
 MESSAGE_BYTES = 128
 """The full network reads this many bytes of the 256 of a message; few are longer."""
 
-RNN_SIZE = 512
-
 
 def make_encoder(cfg: Any, _observation_space: Any) -> Encoder:
     """The encoder that ``cfg.network`` names; Sample Factory calls this in each process with a policy."""

@@ -5,9 +5,9 @@ The default of a field is what a run did that began before the field existed.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.flags import Flag
@@ -51,6 +51,11 @@ DEFAULT_REWARD: Reward = "retrieval"
 class RunOptions(BaseModel):
     """What is played, and where."""
 
+    preset: Literal["oni", "motif"] | None = Field(
+        None,
+        description="The published options of ONI or of Motif; other flags go over them.",
+    )
+
     task: str = Field(
         DEFAULT_TASK,
         description="score, oracle, staircase, gold, scout, keyroom-s5 or any other MiniHack environment.",
@@ -66,8 +71,8 @@ class RunOptions(BaseModel):
 class RewardOptions(BaseModel):
     """What is rewarded.
 
-    The reward of a step is ``c_ext * r_ext + sum over specs of c_spec * r_int(caption) / N ** beta``,
-    N being how often the caption has come up in the episode so far.
+    The reward of a step is ``c_ext * clip(scale * r_ext)`` and, of each specification,
+    ``c_spec * r_int(caption) / N ** beta``, N being how often the caption has come up in the episode so far.
     """
 
     model_config = ConfigDict(title="Reward")
@@ -95,7 +100,18 @@ class RewardOptions(BaseModel):
     extrinsic_coefficient: Annotated[float, Flag(default=BY_TASK)] = Field(
         description="Coefficient of the task's own reward; 0 for reward-free."
     )
+    extrinsic_scale: float = Field(1.0, description="Factor of the task's own reward, before it is clipped.")
+    extrinsic_clip: Annotated[float | None, Flag(default=BY_TASK)] = Field(
+        None,
+        ge=0,
+        description="Largest size of the task's own reward, before its coefficient; 0 for no limit.",
+    )
     count_beta: float = Field(3.0, description="Exponent of a caption's count in its episode.")
+
+    @field_validator("extrinsic_clip")
+    @classmethod
+    def _zero_is_no_clip(cls, given: float | None) -> float | None:
+        return given or None
 
 
 class PolicyOptions(BaseModel):
@@ -106,6 +122,10 @@ class PolicyOptions(BaseModel):
     network: Literal["small", "full"] = Field(
         "small", description="small (for CPUs) or full (sees map and message, with a GRU)."
     )
+    rnn: Literal["none", "gru", "lstm"] | None = Field(
+        None, description="Recurrent layer of the policy. (default: gru for full, none for small)"
+    )
+    rnn_size: int = Field(512, ge=1, description="Units of the recurrent layer.")
     learning_rate: Annotated[float, Flag(default=BY_TASK)] = Field(
         gt=0, description="Learning rate of the policy."
     )
@@ -113,9 +133,30 @@ class PolicyOptions(BaseModel):
     entropy: Annotated[float, Flag(default=BY_TASK)] = Field(
         ge=0, description="Coefficient of the entropy bonus."
     )
-    vtrace: bool = Field(False, description="Use V-trace instead of GAE.")
+    vtrace: bool = Field(False, description="Use V-trace instead of GAE; returns are not normalised then.")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="Lambda of GAE; V-trace has none.")
+    ppo_clip: float = Field(0.1, gt=0, description="Clip of PPO's ratio: to 1 + X and 1 / (1 + X).")
+    value_clip: float = Field(1.0, gt=0, description="Largest change of a value that is learned from.")
+    value_coefficient: float = Field(0.5, ge=0, description="Coefficient of the value loss.")
     epochs: int = Field(1, ge=1, description="Times that each batch is learned from.")
-    gradient_norm: float = Field(4.0, description="Largest norm of a gradient; a larger one is scaled down.")
+    gradient_norm: float = Field(
+        4.0, ge=0, description="Largest norm of a gradient, to which a larger one is scaled; 0 for no limit."
+    )
+    adam_epsilon: float = Field(1e-6, gt=0, description="Epsilon of Adam.")
+    sample_factory: Annotated[dict[str, str], Flag(repeated=True)] = Field(
+        {}, description="Any other argument of Sample Factory, NAME=VALUE; can be repeated."
+    )
+
+    @field_validator("sample_factory", mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        """``NAME=VALUE`` from the command line."""
+        if not isinstance(given, list):
+            return given
+        for text in given:
+            if "=" not in text:
+                raise ValueError(f"{text!r} is not NAME=VALUE")
+        return dict(text.split("=", 1) for text in given)
 
 
 class SizeOptions(BaseModel):
@@ -130,9 +171,19 @@ class SizeOptions(BaseModel):
     max_episode_steps: int | None = Field(
         None, ge=1, description="Step limit of an episode. (default: the task's own)"
     )
-    steps: int | None = Field(None, ge=1, description="Stop after this many steps in all.")
+    steps: int | None = Field(None, ge=0, description="Stop after this many steps in all; 0 for no limit.")
     until_return: float | None = Field(
-        None, description="Stop once the mean return of 100 episodes reaches this."
+        None, description="Stop once the mean return reaches this: that of --episodes-averaged episodes."
     )
-    seconds: float | None = Field(None, gt=0, description="Stop after this many seconds.")
+    seconds: float | None = Field(None, ge=0, description="Stop after this many seconds; 0 for no limit.")
+    episodes_averaged: int = Field(100, ge=1, description="Episodes behind each mean that is reported.")
     checkpoint_seconds: int = Field(60, ge=1, description="Seconds between two checkpoints.")
+    checkpoints_kept: int = Field(2, ge=1, description="Number of checkpoints to keep, the newest ones.")
+    milestone_seconds: int | None = Field(
+        None, ge=0, description="Seconds between two checkpoints that are kept forever; 0 for none."
+    )
+
+    @field_validator("steps", "seconds", "milestone_seconds")
+    @classmethod
+    def _zero_is_no_limit(cls, given: float | None) -> float | None:
+        return given or None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from onibus.learner.option_groups import (
     SpecShare,
     parse_spec_share,
 )
+from onibus.learner.presets import PRESETS
 
 OPTIONS_FILE = "options.json"
 
@@ -61,9 +62,9 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         return self.kind.threshold if self.reward_threshold is None else self.reward_threshold
 
     @property
-    def recurrent(self) -> bool:
-        """Whether the policy remembers: it has a GRU."""
-        return self.network == "full"
+    def core(self) -> str:
+        """The recurrent layer of the policy: gru, lstm or none."""
+        return self.rnn or ("gru" if self.network == "full" else "none")
 
 
 SPARSE_TASKS = ("oracle", "staircase", "staircase-level-3", "staircase-level-4")
@@ -93,20 +94,27 @@ _NETHACK: dict[str, Any] = {
     "learning_rate": 1e-4,
     "discount": 0.99,
     "entropy": 0.003,
+    "extrinsic_clip": 10.0,
 }
 
 
-def default_specs(task: str, reward: str) -> tuple[SpecShare, ...]:
-    """The specification that a task's reward comes from, with its coefficient.
+def default_specs(task: str, reward: str, preset: str | None = None) -> tuple[SpecShare, ...]:
+    """The specification that a task's reward comes from, with its coefficient, or that of a preset.
 
     Raises:
         OnibusError: there is no such reward.
     """
     shares = tuple(SpecShare(**share) for share in defaults_for(task)["specs"])
-    if not reward_kind(reward).compares:
-        return shares
+    compares = reward_kind(reward).compares
+    published = PRESETS.get(preset or "")
+
+    def coefficient(usual: float) -> float:
+        if published is not None:
+            return published.intrinsic_coefficient
+        return round(usual * COMPARED_SHARE, 6) if compares else usual
+
     return tuple(
-        SpecShare(name=f"{s.name}{PAIRS}", coefficient=round(s.coefficient * COMPARED_SHARE, 6))
+        SpecShare(name=f"{s.name}{PAIRS}" if compares else s.name, coefficient=coefficient(s.coefficient))
         for s in shares
     )
 
@@ -121,15 +129,22 @@ def make_options(task: str, **given: Any) -> LearnOptions:
     Raises:
         OnibusError: a value is out of range.
     """
-    given = {k: v for k, v in given.items() if v is not None}
-    chosen = defaults_for(task) | given
+    given = _over_preset(given)
+    chosen = {"task": task} | defaults_for(task) | given
     reward = chosen.get("reward", DEFAULT_REWARD)
-    usual = default_specs(task, reward)
+    usual = default_specs(task, reward, given.get("preset"))
     if reward == "none":
         chosen["specs"] = ()
     else:
         chosen["specs"] = _shares(given["specs"], usual) if "specs" in given else usual
-    return made(LearnOptions, {"task": task} | chosen)
+    return made(LearnOptions, chosen)
+
+
+def _over_preset(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given (not None), over the options of the preset that is named among it."""
+    there = {k: v for k, v in given.items() if v is not None}
+    preset = PRESETS.get(there.get("preset", ""))
+    return there if preset is None else dict(preset.options) | there
 
 
 def _shares(given: Sequence[str | SpecShare], usual: Sequence[SpecShare]) -> tuple[SpecShare, ...]:

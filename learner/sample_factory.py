@@ -13,7 +13,8 @@ What is worked around here, and why:
 * On a full disk the writers of summaries died, and the main process waited for them: see
   :mod:`onibus.learner.scalar_log`. Checkpoints that cannot be written ended the run.
 * ``train_for_seconds`` is ignored upstream; a timer here keeps it.
-* ``with_vtrace`` crashed at the first summary, which reads advantages that V-trace does not set.
+* ``with_vtrace`` crashed at the first summary, which reads advantages that V-trace does not set, and its
+  targets began at a guess: see :mod:`onibus.learner.vtrace`.
 * The environment's shapes were asked of a child process; if that failed, the parent waited for ever.
 """
 
@@ -49,14 +50,16 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.files import SideFile
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.settings import load_settings
-from onibus.learner.checkpoints import newest_checkpoint, read_checkpoint, write_checkpoint
+from onibus.learner.checkpoints import MILESTONES, newest_checkpoint, read_checkpoint, write_checkpoint
 from onibus.learner.child_processes import QuietAboutExceptions, WatchedProcess, explain, is_expected
-from onibus.learner.configuration import configuration
+from onibus.learner.configuration import configuration, is_worth_saying
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import LearnOptions
+from onibus.learner.rewards.functions import weigh_extrinsic
 from onibus.learner.rewards.source import RewardSource
 from onibus.learner.scalar_log import ScalarLog
 from onibus.learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, Supervisor
+from onibus.learner.vtrace import bootstrap_from
 from onibus.producers.nethack.environment import NetHackEnvironment
 from onibus.producers.publishing.caption_publisher import process_bus
 
@@ -64,6 +67,7 @@ log = logging.getLogger(__name__)
 # In each process, since children import this module when they start: what a user cannot act on stays away.
 sample_factory_log.setLevel(logging.WARNING)
 sample_factory_log.addFilter(QuietAboutExceptions())
+sample_factory_log.addFilter(is_worth_saying)
 gymnasium.logger.min_level = gymnasium.logger.ERROR  # Sample Factory asks wrappers for attributes of others
 warnings.filterwarnings("ignore", category=UserWarning, module=r"sample_factory\.")
 
@@ -124,13 +128,19 @@ class RewardingLearner(Learner):  # type: ignore[misc]
         return model
 
     def _prepare_batch(self, batch: Any) -> Any:
-        if self.source is not None:
-            with torch.no_grad(), self.timing.add_time("intrinsic_reward"):
+        with torch.no_grad(), self.timing.add_time("intrinsic_reward"):
+            options = self._options
+            clip, scale = options.extrinsic_clip, options.extrinsic_scale
+            weigh_extrinsic(batch["rewards"], options.extrinsic_coefficient, scale=scale, clip=clip)
+            if self.source is not None:
                 self._add_intrinsic_reward(batch)
-        return super()._prepare_batch(batch)
+        prepared = super()._prepare_batch(batch)
+        if self.cfg.with_vtrace:
+            bootstrap_from(prepared[0], batch["values"][:, -1], self.cfg.rollout, self.cfg.gamma)
+        return prepared
 
     def _add_intrinsic_reward(self, batch: Any) -> None:
-        """Replace extrinsic rewards (E, T) by the mixed ones, in place.
+        """Add intrinsic rewards to the extrinsic ones (E, T), in place.
 
         Observations have T + 1 steps: what action t brought about stands in observation t + 1.
         """
@@ -140,9 +150,7 @@ class RewardingLearner(Learner):  # type: ignore[misc]
         dones = float(batch["dones"].sum())
         ids, counts = caption[..., 0].copy(), caption[..., 1].copy()  # the batch's memory is used again
         intrinsic = self.source.intrinsic(ids, counts, dones)
-        extrinsic.mul_(self._options.extrinsic_coefficient).add_(
-            torch.from_numpy(intrinsic).to(extrinsic.device)
-        )
+        extrinsic.add_(torch.from_numpy(intrinsic).to(extrinsic.device))
 
     def train(self, batch: Any) -> dict[str, Any] | None:
         """One training iteration; once a second its report carries our statistics too."""
@@ -188,10 +196,20 @@ class RewardingLearner(Learner):  # type: ignore[misc]
             self.checkpoints.attempt(old.unlink)
         return True
 
+    def save_milestone(self) -> None:
+        """Upstream's, but whole or not at all, and learning goes on when it fails."""
+        if not self.is_initialized:
+            return
+        folder = Path(self.cfg.train_dir) / self.cfg.experiment / f"checkpoint_p{self.policy_id}" / MILESTONES
+        path = folder / f"checkpoint_{self.train_step:09d}_{self.env_steps}.pth"
+        content = self._get_checkpoint_dict()
+        self.checkpoints.attempt(lambda: write_checkpoint(path, content))
+
     def _load_state(self, checkpoint_dict: dict[str, Any], load_progress: bool = True) -> None:
         """Upstream goes on with the checkpoint's learning rate whatever was asked; here the flag counts."""
         super()._load_state(checkpoint_dict, load_progress)
-        self.curr_lr = self.cfg.learning_rate
+        if self.cfg.lr_schedule == "constant":
+            self.curr_lr = self.cfg.learning_rate
         self._kept = checkpoint_dict.get("onibus", {})
 
     def _get_checkpoint_dict(self) -> dict[str, Any]:

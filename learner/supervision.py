@@ -18,9 +18,6 @@ log = logging.getLogger(__name__)
 
 STATISTICS_KEY = "onibus"
 STATISTICS_SECONDS = 1.0
-EPISODES_AVERAGED = 100
-"""Episodes behind every mean that is reported."""
-
 STOP_SECONDS = 7.0
 """Grace before what has not stopped is killed: a clean stop must be over within 10 s."""
 
@@ -150,4 +147,5 @@ class Supervisor:
 
     def _return_is_reached(self) -> bool:
         goal, returns = self._options.until_return, self._runner.policy_avg_stats.get("reward", [()])[0]
-        return goal is not None and len(returns) >= EPISODES_AVERAGED and sum(returns) / len(returns) >= goal
+        enough = len(returns) >= self._options.episodes_averaged
+        return goal is not None and enough and sum(returns) / len(returns) >= goal

@@ -14,6 +14,7 @@ from onibus.infra.observability.metrics import expose
 from onibus.infra.process.shutdown import stop_event
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.checkpoints import newest_checkpoint, options_in, read_checkpoint, remove_parts
+from onibus.learner.configuration import configuration
 from onibus.learner.options import OPTIONS_FILE, LearnOptions, load_options, save_options
 from onibus.learner.progress import Progress
 from onibus.learner.rewards.frozen import check_judges
@@ -56,6 +57,7 @@ def run(
             f"there is no run {options.run} in {settings.runs_dir} to resume; "
             "give the --run of one that is there, or leave --resume out to start it"
         )
+    configuration(options, settings.runs_dir, 0)  # refuses what does not fit before anything is written
     make_task(options.task, max_episode_steps=options.max_episode_steps).close()  # type: ignore[no-untyped-call]
     if options.captions:
         require_topics(settings, role="learner")

@@ -166,10 +166,18 @@ def test_the_defaults_of_a_run_are_those_of_the_options() -> None:
         ("`--learning-rate`", [str(run.learning_rate) for run in runs]),
         ("`--discount`", [str(run.discount) for run in runs]),
         ("`--entropy`", [str(run.entropy) for run in runs]),
+        (
+            "`--extrinsic-clip`",
+            ["none" if run.extrinsic_clip is None else str(run.extrinsic_clip) for run in runs],
+        ),
         ("`--reward`", [f"`{runs[0].reward}`"]),
         ("`--embedding`", [f"`{runs[0].embedding}`"]),
         ("`--count-beta`", [str(runs[0].count_beta)]),
         ("`--network`", [f"`{runs[0].network}`"]),
+        ("`--extrinsic-scale`", [str(runs[0].extrinsic_scale)]),
+        ("`--ppo-clip`, `--value-clip`", [f"{runs[0].ppo_clip}, {runs[0].value_clip}"]),
+        ("`--epochs`, `--adam-epsilon`", [f"{runs[0].epochs}, {runs[0].adam_epsilon}"]),
+        ("`--episodes-averaged`", [f"{runs[0].episodes_averaged}"]),
         ("`--workers`, `--environments`", [f"{runs[0].workers}, {runs[0].environments}"]),
         ("`--rollout`, `--batch-size`", [f"{runs[0].rollout}, {runs[0].batch_size}"]),
         ("`--seed`", [str(runs[0].seed)]),
@@ -177,6 +185,18 @@ def test_the_defaults_of_a_run_are_those_of_the_options() -> None:
     ]
     missing = [row for name, values in shown if (row := f"| {' | '.join([name, *values])} |") not in page]
     assert not missing
+
+
+def test_the_presets_of_the_settings_page_are_those_of_the_code() -> None:
+    page = (DOCS / "settings.md").read_text().partition("### Presets")[2]
+    rows = re.findall(r"^\| (`--.+?) \| (.+?) \| (.+?) \|$", page, re.MULTILINE)
+    for flags, oni, motif in rows:
+        names = [name.replace("-", "_") for name in re.findall(r"`--([\w-]+)`", flags)]
+        for preset, shown in (("oni", oni), ("motif", oni if motif == "the same" else motif)):
+            run = make_options("score", run="x", preset=preset, motif_model="m")
+            values = ["yes" if getattr(run, name) is True else str(getattr(run, name)) for name in names]
+            assert re.sub("`|, unless given", "", shown) == ", ".join(values), (preset, flags)
+    assert len(rows) >= 10
 
 
 def test_the_readme_says_which_rewards_need_annotators_and_a_trainer() -> None:

@@ -41,7 +41,7 @@ def with_flags(
     @wraps(command)
     def wrapper(**given: Any) -> T:
         typed = {flag.name: given.pop(flag.name, None) for flag in flags}
-        return command(**{argument: {k: v for k, v in typed.items() if v not in (None, [])}}, **given)
+        return command(**{argument: {k: v for k, v in typed.items() if v not in (None, [], ())}}, **given)
 
     parameters = [*own, *flags] if last else [*flags, *own]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

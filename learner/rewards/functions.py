@@ -8,10 +8,26 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from onibus.consumers.labels.table import HELPFUL
 from onibus.learner.rewards.normalisation import RunningNormalisation
 from onibus.schemas.ids import NO_CAPTION
+
+
+def weigh_extrinsic(
+    rewards: Tensor, coefficient: float, *, scale: float = 1.0, clip: float | None = None
+) -> Tensor:
+    """``c_ext * clip(scale * r_ext)``, in place: the task's own part of the reward.
+
+    As in Sample Factory, from which ONI and Motif have it, the scale comes first, and the clip stands before
+    the coefficient.
+    """
+    if scale != 1.0:
+        rewards.mul_(scale)
+    if clip is not None:
+        rewards.clamp_(-clip, clip)
+    return rewards.mul_(coefficient)
 
 
 class Verdicts(Protocol):

@@ -52,15 +52,9 @@ def test_settings_show_their_defaults_too() -> None:
 
 
 def test_every_flag_of_a_run_is_taken_and_can_be_switched_off_again() -> None:
-    context = (
-        onibus_command()
-        .commands["learn"]
-        .make_context(
-            "learn",
-            ["--vtrace", "--no-captions", "--spec", "goals", "--spec", "combat=0.1", "--workers", "3"],
-        )
-    )
-    given = {name: value for name, value in context.params.items() if value not in (None, [])}
+    words = ["--vtrace", "--no-captions", "--spec", "goals", "--spec", "combat=0.1", "--workers", "3"]
+    context = onibus_command().commands["learn"].make_context("learn", words)
+    given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
     specs = ["goals", "combat=0.1"]
     wanted = {"vtrace": True, "captions": False, "specs": specs, "workers": 3}
     assert given == wanted | {"resume": False, "resume_or_start": False, "verbose": False}

@@ -6,13 +6,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from onibus.consumers.labels.table import HELPFUL, LabelTable
-from onibus.learner.rewards.functions import NoReward, RetrievalReward, SpecReward
+from onibus.learner.options import make_options
+from onibus.learner.rewards.functions import NoReward, RetrievalReward, SpecReward, weigh_extrinsic
 from onibus.schemas.codec import encode
 from onibus.schemas.ids import caption_id, label_key, lookup_id
 from onibus.schemas.records import Label, Verdict
@@ -104,3 +106,17 @@ def test_vectorised_rewards_equal_the_formula_step_by_step(choice: NDArray[np.in
     for place, which in np.ndenumerate(choice):
         expected = 0.3 / counts[place] ** beta if texts[which] in ("a", "c") else 0.0
         assert rewarded.intrinsic[place] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_extrinsic_reward_is_scaled_then_clipped_then_weighed() -> None:
+    rewards = torch.tensor([[-500.0, -1.0, 0.0], [4.0, 50.0, 500.0]])
+    same = weigh_extrinsic(rewards, 0.5, scale=0.1, clip=10.0)
+    assert same is rewards, "in place: the learner's batch"
+    torch.testing.assert_close(rewards, torch.tensor([[-5.0, -0.05, 0.0], [0.2, 2.5, 5.0]]))
+    unlimited = torch.tensor([1000.0, -1000.0])
+    torch.testing.assert_close(weigh_extrinsic(unlimited, 2.0), torch.tensor([2000.0, -2000.0]))
+
+
+@pytest.mark.parametrize(("task", "clip"), [("score", 10.0), ("oracle", 10.0), ("keyroom-s5", None)])
+def test_nethack_s_own_reward_is_clipped_and_minihack_s_is_not(task: str, clip: float | None) -> None:
+    assert make_options(task, run="r").extrinsic_clip == clip
