@@ -51,6 +51,19 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
             raise ValueError("motif needs --motif-model: a file of onibus replay train, or a model's name")
         return self
 
+    @model_validator(mode="after")
+    def _local_inference_is_on_the_cpu(self) -> LearnOptions:
+        if self.inference == "local" and self.device != "cpu":
+            raise ValueError("local inference acts on the CPU; use --device cpu, or --inference central")
+        return self
+
+    @property
+    def acts_locally(self) -> bool:
+        """Whether rollout processes act with their own copy of the policy."""
+        if self.inference is None:
+            return self.network == "small" and self.device == "cpu"
+        return self.inference == "local"
+
     @property
     def kind(self) -> RewardKind:
         """What the reward needs, and what its scores mean."""
