@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,16 @@ _INSTEAD: Mapping[str, str] = {
 _NOT_HERE = ("help", "algo", "num_policies", "with_pbt", "with_wandb", "batched_sampling")
 """What onibus does not work with: it trains one policy, and samples environments one by one."""
 
+GROUP = 16
+"""Games that step together where rollout processes act for themselves: enough for one pass of the network,
+few enough for the caches, since each game has its own copy of NetHack."""
+
+
+def groups_of(games: int) -> int:
+    """Into how many equal groups a process divides its games, so that a group's size is near ``GROUP``."""
+    sizes = [size for size in range(1, games + 1) if games % size == 0]
+    return games // min(sizes, key=lambda size: abs(math.log(size / GROUP)))
+
 
 def configuration(options: LearnOptions, runs_dir: Path, session: int) -> Any:
     """Sample Factory's configuration for our options, straight from its own parser's defaults.
@@ -85,13 +96,16 @@ def _ours(options: LearnOptions) -> dict[str, Any]:
     """What onibus sets, by Sample Factory's names."""
     same = {theirs: getattr(options, ours) for theirs, ours in _FROM_OPTION.items()}
     recurrent = options.core != "none"
-    splits = options.environments % 2 == 0 and not options.serial
+    games = options.environments * (options.workers if options.serial else 1)
+    two_halves = games % 2 == 0 and not options.serial
+    local = options.acts_locally
     computed = {
         "restart_behavior": "resume",
         "async_rl": not options.serial,
         "num_workers": 1 if options.serial else options.workers,
-        "num_envs_per_worker": options.environments * (options.workers if options.serial else 1),
-        "worker_num_splits": 2 if splits else 1,
+        "num_envs_per_worker": games,
+        "worker_num_splits": groups_of(games) if local else 2 if two_halves else 1,
+        "policy_workers_per_policy": 0 if local else 1,
         "num_batches_per_epoch": 1,
         "normalize_returns": not options.vtrace,
         "normalize_input": False,

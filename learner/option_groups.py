@@ -64,8 +64,8 @@ class RunOptions(BaseModel):
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the network is trained.")
     inference: Literal["local", "central"] | None = Field(
         None,
-        description="local: rollout workers act with their own copy of the policy; central: one process acts for "
-        "all of them. (default: local for the small network on a CPU, otherwise central)",
+        description="local: rollout workers act with their own copy of the policy; central: one process acts "
+        "for all of them. (default: local for the small network on a CPU, otherwise central)",
     )
     serial: bool = Field(False, description="Run everything in one process, for debugging.")
     captions: bool = Field(

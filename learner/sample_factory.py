@@ -57,6 +57,7 @@ from onibus.learner.networks import make_encoder
 from onibus.learner.options import LearnOptions
 from onibus.learner.rewards.functions import weigh_extrinsic
 from onibus.learner.rewards.source import RewardSource
+from onibus.learner.sampling.worker import LocalParallelSampler, LocalSerialSampler
 from onibus.learner.scalar_log import ScalarLog
 from onibus.learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, Supervisor
 from onibus.learner.vtrace import bootstrap_from
@@ -278,6 +279,11 @@ class _OurClasses:
         return RewardingLearnerWorker(
             event_loop, self.cfg, self.env_info, self.buffer_mgr, batcher, policy_id=policy_id
         )
+
+    def _make_sampler(self: Any, sampler_cls: type, event_loop: Any) -> Any:
+        if LearnOptions.model_validate(self.cfg.onibus).acts_locally:
+            sampler_cls = LocalSerialSampler if self.cfg.serial_mode else LocalParallelSampler
+        return super()._make_sampler(sampler_cls, event_loop)  # type: ignore[misc]
 
     def _propagate_training_info(self: Any) -> None:
         if self.buffer_mgr is None:

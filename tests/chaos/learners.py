@@ -62,8 +62,8 @@ class Learner:
         me = psutil.Process(self.process.pid)
         return [me, *me.children(recursive=True)]
 
-    def wait_for_children(self, count: int = 4) -> None:
-        """Wait until more than ``count`` processes run: itself, a tracker of resources, its three workers."""
+    def wait_for_children(self, count: int = 3) -> None:
+        """Wait until more than ``count`` processes run: itself, a tracker of resources, its two workers."""
         wait_until(lambda: len(self.tree()) > count, READY_SECONDS, "child processes")
 
     def let_no_file_grow(self) -> None:

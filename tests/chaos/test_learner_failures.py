@@ -41,7 +41,8 @@ def test_an_exception_in_any_process_ends_the_run_at_once(
 ) -> None:
     variables = {"FAILS_IN": place, "FAILS_WHEN": str(tmp_path / "now")}
     program = ("-m", "tests.chaos.failing_learner")
-    with learner(settings, "a-run", program=program, variables=variables) as run:
+    flags = ("--inference", "central") if place == "inference worker" else ()
+    with learner(settings, "a-run", *flags, program=program, variables=variables) as run:
         run.wait_for_line("ready: ")
         processes = run.tree()
         (tmp_path / "now").touch()

@@ -27,14 +27,19 @@ from tests.waiting import wait_until
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "inference"),
+    [(signal.SIGTERM, "local"), (signal.SIGINT, "local"), (signal.SIGTERM, "central")],
+)
 def test_a_signal_ends_a_run_with_a_checkpoint_and_no_orphan(
-    settings: Settings, number: signal.Signals
+    settings: Settings, number: signal.Signals, inference: str
 ) -> None:
-    learner = start_learner(settings, "stopped")
+    learner = start_learner(settings, "stopped", "--inference", inference)
     wait_ready(learner)
     processes = descendants(learner)
-    assert len(processes) >= 4, "runner, learner, policy worker and rollout worker"
+    workers = [p for p in processes[1:] if "spawn_main" in " ".join(p.cmdline())]
+    expected = {"local": 2, "central": 3}  # learner and rollout worker, and an inference worker
+    assert len(workers) == expected[inference]
     assert stop(learner, number) == 0
     wait_until(all_gone(processes), 5)
     saved = checkpoint_of(settings.runs_dir / "stopped")
@@ -70,14 +75,15 @@ def test_a_resumed_run_goes_on_with_its_steps_and_weights(settings: Settings) ->
 
 
 @pytest.mark.slow
-def test_a_killed_rollout_worker_ends_the_run_and_is_named(settings: Settings) -> None:
-    learner = start_learner(settings, "bereft")
+@pytest.mark.parametrize("inference", ["local", "central"])
+def test_a_killed_rollout_worker_ends_the_run_and_is_named(settings: Settings, inference: str) -> None:
+    learner = start_learner(settings, "bereft", "--inference", inference)
     wait_ready(learner)
     processes = descendants(learner)
     workers = [p for p in processes[1:] if "spawn_main" in " ".join(p.cmdline())]
     workers[-1].kill()
     assert finish(learner, 30) == 2
-    assert "died unexpectedly" in learner.last_lines()
+    assert "rollout_proc0 died unexpectedly" in learner.last_lines()
     wait_until(all_gone(processes), 5)
 
 

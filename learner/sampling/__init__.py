@@ -1,0 +1,1 @@
+"""Sampling where the games are: rollout processes that act with their own copy of the policy."""
