@@ -21,7 +21,7 @@ class RewardKind:
         scores: whether judges' scores of captions reward; else their labels, or nothing.
         compares: whether the judge learns from comparisons of two captions.
         threshold: score above which it rewards, unless another is given. A ranking rewards what is better
-            than the average of what the policy sees. ONI's -0.5 was one of raw scores, whose zero means
+            than the average of the captions compared. ONI's -0.5 was one of raw scores, whose zero means
             nothing.
         judge: who judges, in words; empty: whoever annotates.
     """

@@ -25,7 +25,7 @@ import multiprocessing
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,6 @@ class RewardingLearner(Learner):  # type: ignore[misc]
 
     source: RewardSource | None = None
     _next_statistics = 0.0
-    _kept: Mapping[str, Any] = {}  # of the checkpoint that is resumed
 
     def init(self) -> Any:
         """Load model and labels; runs in the learner's own process."""
@@ -124,7 +123,6 @@ class RewardingLearner(Learner):  # type: ignore[misc]
             self.source = RewardSource(
                 load_settings(), self._options, Path(self.cfg.train_dir) / self.cfg.experiment
             )
-            self.source.resume_normalisation(self._kept.get("normalisation", {}))
             self.source.start()
         return model
 
@@ -211,7 +209,6 @@ class RewardingLearner(Learner):  # type: ignore[misc]
         super()._load_state(checkpoint_dict, load_progress)
         if self.cfg.lr_schedule == "constant":
             self.curr_lr = self.cfg.learning_rate
-        self._kept = checkpoint_dict.get("onibus", {})
 
     def _get_checkpoint_dict(self) -> dict[str, Any]:
         checkpoint: dict[str, Any] = super()._get_checkpoint_dict()
@@ -219,7 +216,6 @@ class RewardingLearner(Learner):  # type: ignore[misc]
         checkpoint["onibus"] = {
             "options": self._options.model_dump_json(),
             "provenance": {} if self.source is None else self.source.provenance(),
-            "normalisation": {} if self.source is None else self.source.normalisation(),
         }
         return checkpoint
 

@@ -87,5 +87,9 @@ class Classification:
             told["held_out_brier"] = float(np.mean((probability - held_out.helpful) ** 2))
         return told
 
+    def normalisation(self, network: CharacterCNN) -> dict[str, float]:
+        del network
+        return {}  # a probability needs none
+
     def counted(self, figures: Mapping[str, float]) -> str:
         return f"{figures['helpful']:.0f} helpful and {figures['unhelpful']:.0f} unhelpful captions"

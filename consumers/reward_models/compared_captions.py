@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
+from heapq import heappush, heappushpop
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,9 @@ from onibus.consumers.reward_models.objective import is_held_out
 from onibus.consumers.reward_models.verdict_fold import Judged, VerdictFold
 from onibus.schemas.ids import caption_id
 from onibus.schemas.records import Annotation, Verdict
+
+MOST_SAMPLED = 2_048
+"""Captions over which the scale of scores is measured; a mean of as many errs by 2 % of a deviation."""
 
 _PREFERRED = {Verdict.FIRST: 1.0, Verdict.SECOND: 0.0, Verdict.TIE: 0.5}
 
@@ -49,6 +54,15 @@ class ComparedCaptions(VerdictFold[_Entry]):
     def __init__(self) -> None:
         super().__init__()
         self._shared: dict[bytes, bytes] = {}
+        self._sample: list[tuple[int, bytes]] = []
+
+    def sample(self) -> NDArray[np.uint8]:
+        """The different captions that were ever compared, or a sample of them: uint8 (n, 256).
+
+        Of more than :data:`MOST_SAMPLED`, those whose hash is least: every caption has the same chance,
+        however often it comes up, and the sample follows from the log alone and hardly changes as it grows.
+        """
+        return to_rows(sorted(caption for _, caption in self._sample))
 
     @property
     def can_teach(self) -> bool:
@@ -80,4 +94,14 @@ class ComparedCaptions(VerdictFold[_Entry]):
 
     def _bytes(self, text: str) -> bytes:
         data = to_bytes(text)
-        return self._shared.setdefault(data, data)
+        if data not in self._shared:
+            self._shared[data] = data
+            self._add_to_sample(data)
+        return self._shared[data]
+
+    def _add_to_sample(self, caption: bytes) -> None:
+        entry = (-int.from_bytes(blake2b(caption, digest_size=8).digest()), caption)
+        if len(self._sample) < MOST_SAMPLED:
+            heappush(self._sample, entry)
+        else:
+            heappushpop(self._sample, entry)  # a heap of negative numbers: the largest hash goes

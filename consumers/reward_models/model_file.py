@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -39,6 +39,8 @@ class Provenance:
         gradient_steps: taken in all.
         labels: captions with a verdict in the data it was trained on.
         torch_version: used for training; the bits depend on it.
+        normalisation: scale of a ranking's scores (:class:`~.score_scale.ScoreScale`); empty for other
+            models, and in files of onibus 0.1.0.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Provenance:
     gradient_steps: int
     labels: int
     torch_version: str
+    normalisation: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class ModelFile:
         """The file; equal contents give equal bytes."""
         tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in self.weights.items()}
         tensors |= {f"optimizer/{name}": tensor.contiguous() for name, tensor in self.optimizer.items()}
-        metadata = json.dumps(asdict(self.provenance), sort_keys=True)
+        metadata = json.dumps(_written(self.provenance), sort_keys=True)
         data: bytes = save(tensors, {_METADATA: metadata})
         return data
 
@@ -79,7 +82,7 @@ def read_model_file(data: bytes) -> ModelFile:
         tensors = load(data)
         (length,) = _LENGTH.unpack_from(data)
         header = json.loads(data[_LENGTH.size : _LENGTH.size + length])
-        provenance = Provenance(**json.loads(header["__metadata__"][_METADATA]))
+        provenance = _read(json.loads(header["__metadata__"][_METADATA]))
     except (SafetensorError, struct.error, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"no reward model file: {error}") from error
     parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}}
@@ -89,3 +92,18 @@ def read_model_file(data: bytes) -> ModelFile:
             raise ModelFileError(f"a tensor {full_name!r} is neither of the weights nor of the optimizer")
         parts[part][name] = tensor
     return ModelFile(provenance, parts["weights"], parts["optimizer"])
+
+
+def _written(provenance: Provenance) -> dict[str, object]:
+    """By name; without what an older onibus did not write either, so that its files keep their bytes."""
+    told = asdict(provenance)
+    return {name: value for name, value in told.items() if value or name not in _LATER}
+
+
+def _read(written: dict[str, object]) -> Provenance:
+    """What a newer onibus adds is passed over."""
+    return Provenance(**{name: value for name, value in written.items() if name in _NAMES})  # type: ignore[arg-type]
+
+
+_NAMES = frozenset(field.name for field in fields(Provenance))
+_LATER = frozenset({"normalisation"})

@@ -61,5 +61,8 @@ class Objective(Protocol):
     def figures(self, network: CharacterCNN) -> dict[str, float]:
         """Counts of each verdict, and ``held_out_accuracy`` and ``held_out_brier`` where they can be told."""
 
+    def normalisation(self, network: CharacterCNN) -> dict[str, float]:
+        """Scale of the network's scores over the captions of the data; empty where scores have a zero."""
+
     def counted(self, figures: Mapping[str, float]) -> str:
         """The counts among :meth:`figures` in a few words."""

@@ -199,7 +199,7 @@ def _update(version: TrainedVersion, sha256: bytes) -> RewardUpdate:
         threads=THREADS,
         torch_version=made.torch_version,
         metrics=version.metrics,
-        normalisation={},
+        normalisation=made.normalisation,
         weights_sha256=sha256,
         trained_at=time.time_ns() // 1000,
         processor=processor(),

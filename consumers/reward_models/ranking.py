@@ -22,6 +22,7 @@ from onibus.consumers.reward_models.character_cnn import (
 )
 from onibus.consumers.reward_models.compared_captions import ComparedCaptions
 from onibus.consumers.reward_models.sampling import mini_batches
+from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.schemas.records import Annotation, Verdict
 
 TIE = 0.5
@@ -91,6 +92,10 @@ class Ranking:
             told["held_out_accuracy"] = float(np.mean((margin > 0)[decided] == held_out.preferred[decided]))
             told["held_out_brier"] = float(np.mean((1 / (1 + np.exp(-margin)) - held_out.preferred) ** 2))
         return told
+
+    def normalisation(self, network: CharacterCNN) -> dict[str, float]:
+        sample = self._pairs.sample()
+        return ScoreScale.of(caption_scores(network, sample)).figures() if len(sample) else {}
 
     def counted(self, figures: Mapping[str, float]) -> str:
         decided = figures["first"] + figures["second"]

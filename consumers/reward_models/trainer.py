@@ -166,6 +166,7 @@ class RewardTrainer:
             gradient_steps=self.gradient_steps,
             labels=len(self.objective),
             torch_version=torch.__version__,
+            normalisation=self.objective.normalisation(self.network),
         )
         weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         optimizer = {

@@ -25,8 +25,9 @@ from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.benchmarks.result import Figure
-from onibus.learner.rewards.functions import AboveThreshold, ModelReward, NormalisedAboveThreshold, SpecReward
+from onibus.learner.rewards.functions import ModelReward, SpecReward
 from onibus.learner.rewards.scores import ModelScores
+from onibus.learner.rewards.shapes import AboveThreshold, NormalisedAboveThreshold
 from onibus.producers.nethack.random_play import random_captions
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation, AnnotationSpec, Origin, Verdict
@@ -110,12 +111,12 @@ def measure_swap(captions: int, versions: int) -> list[Figure]:
     """
     figures = []
     for ranks in (False, True):
-        scores, files = ModelScores(ranks=ranks), _two_versions(ranks)
+        shape = NormalisedAboveThreshold(0.0) if ranks else AboveThreshold(0.5)
+        scores, files = ModelScores(shape, ranks=ranks), _two_versions(ranks)
         known = {ids.lookup_id(ids.caption_id(f"caption {n}")): f"caption {n}" for n in range(captions)}
         scores.add(known)
         scores.take(_SPEC_ID, files[0], 0.0)
-        shape = NormalisedAboveThreshold(0.0) if ranks else AboveThreshold(0.5)
-        reward = ModelReward(scores, shape, count_beta=3.0)
+        reward = ModelReward(scores, count_beta=3.0)
         reward.specs = (SpecReward(_SPEC_ID, 0.5),)
         name = "ranking" if ranks else "classification"
         swaps = [

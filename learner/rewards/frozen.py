@@ -16,6 +16,7 @@ from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
 from onibus.learner.rewards.functions import SpecReward
 from onibus.learner.rewards.scores import ModelInUse, ModelScores
+from onibus.learner.rewards.shapes import shape_of
 from onibus.learner.rewards.similarity import SimilarityToGoal, embedding
 from onibus.schemas import ids
 
@@ -41,7 +42,7 @@ def check_judges(settings: Settings, options: LearnOptions) -> None:
         OnibusError: it will not.
     """
     if options.kind.is_frozen:
-        fix_judges(settings, ModelScores(ranks=options.kind.compares), options)
+        fix_judges(settings, ModelScores(shape_of(options), ranks=options.kind.compares), options)
 
 
 def use_frozen_model(settings: Settings, scores: ModelScores, model: str) -> bytes:

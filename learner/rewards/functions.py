@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onibus.consumers.labels.table import HELPFUL
-from onibus.learner.rewards.normalisation import RunningNormalisation
 from onibus.schemas.ids import NO_CAPTION
 
 
@@ -38,11 +37,11 @@ class Verdicts(Protocol):
         ...
 
 
-class Scores(Protocol):
+class Rewards(Protocol):
     """The one thing a model's reward needs of its scores."""
 
-    def scores(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scores of the ids, NaN where there is none."""
+    def rewards(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What captions are worth under a specification, NaN where there is no score."""
         ...
 
 
@@ -93,25 +92,16 @@ class RetrievalReward:
         return _faded(total, labelled, ids, counts, self._beta)
 
 
-class Shape(Protocol):
-    """Makes rewards of one specification's scores."""
-
-    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Rewards (n,) of scores (n,); both float32."""
-        ...
-
-
 class ModelReward:
     """``sum of c_spec * shape(score) / N ** beta``, from scores alone; what has no score is worth 0.
 
     Args:
-        scores: of captions, by specification.
-        shape: what a score is worth.
+        scores: what each caption is worth, by specification: :mod:`onibus.learner.rewards.shapes` made it.
         count_beta: as for :class:`RetrievalReward`.
     """
 
-    def __init__(self, scores: Scores, shape: Shape, count_beta: float) -> None:
-        self._scores, self._shape = scores, shape
+    def __init__(self, scores: Rewards, count_beta: float) -> None:
+        self._scores = scores
         self._beta = count_beta
         self.specs: Sequence[SpecReward] = ()
 
@@ -120,54 +110,11 @@ class ModelReward:
         total = np.zeros(ids.shape, dtype=np.float32)
         scored = np.zeros(ids.shape, dtype=bool)
         for spec in self.specs:
-            scores = self._scores.scores(spec.spec_id, ids)
-            there = ~np.isnan(scores)
+            rewards = self._scores.rewards(spec.spec_id, ids)
+            there = ~np.isnan(rewards)
             scored |= there
-            total[there] += np.float32(spec.coefficient) * self._shape(spec.spec_id, scores[there])
+            total[there] += np.float32(spec.coefficient) * rewards[there]
         return _faded(total, scored, ids, counts, self._beta)
-
-
-class AboveThreshold:
-    """1 above the threshold, else 0: for ``classification``, whose scores are p(helpful)."""
-
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
-
-    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        del spec_id
-        return (scores > self._threshold).astype(np.float32)
-
-
-class ScoreAboveThreshold:
-    """The score itself above the threshold, else 0: for ``similarity``."""
-
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
-
-    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        del spec_id
-        return np.where(scores > self._threshold, scores, np.float32(0))
-
-
-class NormalisedAboveThreshold:
-    """The score in running standard deviations from the running mean, where that is above the threshold.
-
-    For ``ranking`` and ``motif``. The threshold acts on the normalised value. Statistics are kept by
-    specification, over the captions that the run's steps brought about.
-
-    Attributes:
-        running: by spec id; a resumed run puts its checkpoint's here.
-    """
-
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
-        self.running: dict[bytes, RunningNormalisation] = {}
-
-    def __call__(self, spec_id: bytes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        running = self.running.setdefault(spec_id, RunningNormalisation())
-        running.update(scores)
-        normalised = running(scores)
-        return np.where(normalised > self._threshold, normalised, np.float32(0))
 
 
 def _faded(

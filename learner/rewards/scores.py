@@ -1,4 +1,4 @@
-"""Scores of judges on every caption at hand, ready for the learner to look up.
+"""Scores of judges on every caption at hand, and what they are worth, ready for the learner to look up.
 
 A judge is one version of a reward model, or the similarity to a goal.
 """
@@ -25,9 +25,11 @@ from onibus.consumers.reward_models.character_cnn import (
     to_bytes,
     to_rows,
 )
-from onibus.consumers.reward_models.model_file import ModelFileError, read_model_file
+from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
+from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.consumers.reward_models.transfer import WholeFile
 from onibus.infra.observability import metrics
+from onibus.learner.rewards.shapes import Shape
 
 log = logging.getLogger(__name__)
 
@@ -60,41 +62,60 @@ class ModelInUse:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A judge with its scores: ``ids`` int64 (n,) ascending, ``scores`` float32 (n,). Never changed."""
+    """A judge with its scores and what they are worth. Never changed.
+
+    Attributes:
+        scale: that the version brought with it; None if it brought none.
+        ids: int64 (n,), ascending.
+        scores: float32 (n,).
+        rewards: float32 (n,).
+    """
 
     model: ModelInUse
     judge: Judge
+    scale: ScoreScale | None
     ids: NDArray[np.int64]
     scores: NDArray[np.float32]
+    rewards: NDArray[np.float32]
 
 
 class ModelScores:
-    """The score of each caption under each judge.
+    """The score of each caption under each judge, and what it is worth.
 
     Each caption is scored once by each version, in the thread that brings captions and versions. A new
-    version scores all captions at hand first and then takes the old one's place by one assignment: the
-    learner's thread only ever looks up arrays and never waits. What is not scored yet has no score, and
-    rewards nothing.
+    version scores all captions at hand first and then takes the old one's place by one assignment, together
+    with its own scale: the learner's thread only ever looks up arrays and never waits, and never measures one
+    version's scores on another's scale. What is not scored yet has no score, and rewards nothing.
 
     Args:
+        shape: what a score is worth.
         ranks: whether models are rankings (Bradley-Terry scores) instead of classifiers (p(helpful)).
         device: torch device that the networks run on.
     """
 
-    def __init__(self, *, ranks: bool, device: str = "cpu") -> None:
-        self._ranks, self._device = ranks, device
+    def __init__(self, shape: Shape, *, ranks: bool, device: str = "cpu") -> None:
+        self._shape, self._ranks, self._device = shape, ranks, device
         self._outputs = SCORE if ranks else CLASSES
         self._captions: OrderedDict[int, bytes] = OrderedDict()
         self._judged: dict[bytes, _Judged] = {}
+        self._said_unscaled = False
+
+    def rewards(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What captions are worth, float32 in the shape of their look-up ids, NaN for not scored.
+
+        Safe in any thread.
+        """
+        judged = self._judged.get(spec_id)
+        return _unscored(ids) if judged is None else _looked_up(judged.ids, judged.rewards, ids)
 
     def scores(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scores of look-up ids, float32 in their shape, NaN for not scored. Safe in any thread."""
+        """Scores, as :meth:`rewards`; those of a ranking in deviations from the mean."""
         judged = self._judged.get(spec_id)
-        if judged is None or not judged.ids.size:
-            return np.full(ids.shape, np.nan, np.float32)
-        places = np.searchsorted(judged.ids, ids)
-        places[places == judged.ids.size] = 0
-        return np.where(judged.ids[places] == ids, judged.scores[places], np.float32(np.nan))
+        if judged is None:
+            return _unscored(ids)
+        found = _looked_up(judged.ids, judged.scores, ids)
+        scale = self._scale_of(judged)
+        return found if scale is None else scale.normalised(found)
 
     def known(self) -> dict[int, str]:
         """The captions at hand by their look-up ids, as far as judges see them. Not while any are added."""
@@ -127,16 +148,17 @@ class ModelScores:
         for spec_id, judged in list(self._judged.items()):
             kept = ~np.isin(judged.ids, [*forgotten, *new])
             ids, scores = _scored(judged.judge, new)
-            self._judged[spec_id] = _sorted(
+            self._judged[spec_id] = self._made(
                 judged.model,
                 judged.judge,
+                judged.scale,
                 np.concatenate([judged.ids[kept], ids]),
                 np.concatenate([judged.scores[kept], scores]),
             )
 
-    def use(self, spec_id: bytes, judge: Judge, model: ModelInUse) -> None:
-        """Have ``judge`` score from now on."""
-        self._judged[spec_id] = _sorted(model, judge, *_scored(judge, self._captions))
+    def use(self, spec_id: bytes, judge: Judge, model: ModelInUse, scale: ScoreScale | None = None) -> None:
+        """Have ``judge`` score from now on, on its scale; a ranking without one is given one here."""
+        self._judged[spec_id] = self._made(model, judge, scale, *_scored(judge, self._captions))
 
     def take(self, spec_id: bytes, file: WholeFile, written_at: float) -> bool:
         """Use a version from now on; False if it is refused, and the one before stays.
@@ -145,26 +167,63 @@ class ModelScores:
         """
         try:
             contents = read_model_file(file.data)
+            network = self._network_of(contents)
         except ModelFileError as error:
             return self._refuse("unreadable", file, str(error))
+        except ValueError as error:
+            return self._refuse("architecture", file, str(error))
         made = contents.provenance
-        known = network_of(made.architecture, self._outputs)
-        if known is None:
-            why = f"it is {made.architecture}, not {architecture(self._outputs)} or another that is known"
-            return self._refuse("architecture", file, why)
+        scale = ScoreScale.from_figures(made.normalisation)
+        if self._ranks and scale is None and not self._said_unscaled:
+            self._said_unscaled = True
+            log.warning(
+                "reward model %s was made by an older onibus, without the scale of its scores: this run "
+                "measures it on its own captions",
+                file.model,
+            )
+        model = ModelInUse(file.model, file.version, file.sha256.hex(), made.labels, written_at)
+        self.use(spec_id, self._judge_by(network), model, scale)
+        return True
+
+    def _network_of(self, contents: ModelFile) -> CharacterCNN:
+        """The network of a file, ready to judge.
+
+        Raises:
+            ValueError: it is of another architecture.
+        """
+        told = contents.provenance.architecture
+        if (known := network_of(told, self._outputs)) is None:
+            raise ValueError(f"it is {told}, not {architecture(self._outputs)} or another that is known")
         network = CharacterCNN(self._outputs, known)
         try:
             network.load_state_dict(dict(contents.weights))
         except RuntimeError as error:
-            return self._refuse("architecture", file, " ".join(str(error).split()))
-        network.to(torch.device(self._device)).eval()
-        model = ModelInUse(file.model, file.version, file.sha256.hex(), made.labels, written_at)
-        self.use(spec_id, self._judge_by(network), model)
-        return True
+            raise ValueError(" ".join(str(error).split())) from error
+        return network.to(torch.device(self._device)).eval()
 
     def _judge_by(self, network: CharacterCNN) -> Judge:
         score = caption_scores if self._ranks else helpful_probability
         return lambda captions: score(network, to_rows(captions))
+
+    def _made(
+        self,
+        model: ModelInUse,
+        judge: Judge,
+        scale: ScoreScale | None,
+        ids: NDArray[np.int64],
+        scores: NDArray[np.float32],
+    ) -> _Judged:
+        order = np.argsort(ids)
+        ids, scores = ids[order], scores[order]
+        on_scale = scale
+        if scale is None and self._ranks and scores.size:
+            on_scale = ScoreScale.of(scores)
+        return _Judged(model, judge, scale, ids, scores, self._shape(scores, on_scale))
+
+    def _scale_of(self, judged: _Judged) -> ScoreScale | None:
+        if judged.scale is not None or not self._ranks or not judged.scores.size:
+            return judged.scale
+        return ScoreScale.of(judged.scores)
 
     def _refuse(self, reason: str, file: WholeFile, why: str) -> bool:
         metrics.MODELS_REFUSED.labels(reason=reason).inc()
@@ -177,12 +236,22 @@ class ModelScores:
         return False
 
 
+def _unscored(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.full(ids.shape, np.nan, np.float32)
+
+
+def _looked_up(
+    known: NDArray[np.int64], values: NDArray[np.float32], ids: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Values of ids, NaN where one is not known; ``known`` is ascending."""
+    if not known.size:
+        return _unscored(ids)
+    places = np.searchsorted(known, ids)
+    places[places == known.size] = 0
+    return np.where(known[places] == ids, values[places], np.float32(np.nan))
+
+
 def _scored(judge: Judge, captions: Mapping[int, bytes]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     if not captions:
         return np.zeros(0, np.int64), np.zeros(0, np.float32)
     return np.fromiter(captions, np.int64, len(captions)), judge(list(captions.values()))
-
-
-def _sorted(model: ModelInUse, judge: Judge, ids: NDArray[np.int64], scores: NDArray[np.float32]) -> _Judged:
-    order = np.argsort(ids)
-    return _Judged(model, judge, ids[order], scores[order])

@@ -26,17 +26,14 @@ from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
 from onibus.learner.rewards.frozen import fix_judges
 from onibus.learner.rewards.functions import (
-    AboveThreshold,
     ModelReward,
     NoReward,
-    NormalisedAboveThreshold,
     RetrievalReward,
-    ScoreAboveThreshold,
     SpecReward,
 )
 from onibus.learner.rewards.latency import RewardLatency
-from onibus.learner.rewards.normalisation import RunningNormalisation
 from onibus.learner.rewards.scores import ModelScores
+from onibus.learner.rewards.shapes import shape_of
 from onibus.learner.rewards.subscriber import ModelSubscriber
 from onibus.learner.run_files.caption_tally import TALLY_FILE, CaptionTally
 from onibus.learner.run_files.scored_captions import SCORES_FILE, keep_scores
@@ -68,9 +65,8 @@ class RewardSource:
         self._table = LabelTable(self._codec)
         self._reader: LabelReader | None = None
         device = "cuda" if options.device == "gpu" else "cpu"
-        self._models = ModelScores(ranks=options.kind.compares, device=device)
+        self._models = ModelScores(shape_of(options), ranks=options.kind.compares, device=device)
         self._latency = RewardLatency()
-        self._normalised = NormalisedAboveThreshold(options.threshold)
         self._subscriber: ModelSubscriber | None = None
         self._reward = self._chosen_reward()
         self._stopping = threading.Event()
@@ -173,28 +169,15 @@ class RewardSource:
         """What the reward stands on, for checkpoints: by spec id the coefficient, and labels or model."""
         return {s.spec_id.hex(): f"{s.coefficient} x {self._judge_of(s.spec_id)}" for s in self._reward.specs}
 
-    def normalisation(self) -> dict[str, dict[str, float]]:
-        """Running statistics of ranking scores, for checkpoints: by spec id in hex digits."""
-        return {spec_id.hex(): running.state() for spec_id, running in self._normalised.running.items()}
-
-    def resume_normalisation(self, kept: Mapping[str, Mapping[str, float]]) -> None:
-        """Go on with what :meth:`normalisation` gave."""
-        for spec_id, state in kept.items():
-            self._normalised.running[bytes.fromhex(spec_id)] = RunningNormalisation(**state)
-
     def _chosen_reward(self) -> RetrievalReward | ModelReward | NoReward:
-        threshold, beta = self._options.threshold, self._options.count_beta
+        beta = self._options.count_beta
         match self._options.reward:
             case "none":
                 return NoReward()
             case "retrieval":
                 return RetrievalReward(self._table, beta)
-            case "classification":
-                return ModelReward(self._models, AboveThreshold(threshold), beta)
-            case "ranking" | "motif":
-                return ModelReward(self._models, self._normalised, beta)
-            case "similarity":
-                return ModelReward(self._models, ScoreAboveThreshold(threshold), beta)
+            case _:
+                return ModelReward(self._models, beta)
 
     def _expect(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
         """Wait for the first reward of captions whose new label is "helpful"."""

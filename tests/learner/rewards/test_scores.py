@@ -14,6 +14,7 @@ from onibus.consumers.reward_models.model_file import ModelFile, Provenance
 from onibus.consumers.reward_models.transfer import WholeFile
 from onibus.learner.rewards import scores as model_scores
 from onibus.learner.rewards.scores import ModelInUse, ModelScores
+from onibus.learner.rewards.shapes import AboveThreshold
 from onibus.schemas.ids import caption_id, lookup_id
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID
 
@@ -49,7 +50,7 @@ def rewarding(scores: ModelScores, ids: np.ndarray, spec_id: bytes = SPEC_ID) ->
 
 
 def judging() -> ModelScores:
-    return ModelScores(ranks=False)
+    return ModelScores(AboveThreshold(0.5), ranks=False)
 
 
 def test_before_the_first_version_nothing_has_a_score() -> None:

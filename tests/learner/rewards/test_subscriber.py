@@ -15,6 +15,7 @@ from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.rewards.scores import ModelScores
+from onibus.learner.rewards.shapes import AboveThreshold
 from onibus.learner.rewards.subscriber import ModelSubscriber
 from onibus.schemas import codec
 from onibus.schemas.ids import caption_id, lookup_id
@@ -31,7 +32,7 @@ ID = np.array([lookup_id(caption_id(TEXT))], np.int64)
 
 @contextmanager
 def subscriber(settings: Settings) -> Iterator[ModelScores]:
-    scores = ModelScores(ranks=False)
+    scores = ModelScores(AboveThreshold(0.5), ranks=False)
     following = ModelSubscriber(settings, scores, [SPEC_NAME])
     following.start()
     try:

@@ -13,6 +13,7 @@ from onibus.infra.kafka.clients import read_all
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.rewards.scores import ModelInUse, ModelScores
+from onibus.learner.rewards.shapes import ScoreAboveThreshold
 from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.learner.run_files.judged_captions import judge_captions, kept_captions
 from onibus.learner.run_files.scored_captions import keep_scores
@@ -42,7 +43,7 @@ def test_labels_count_where_there_are_some_and_scores_where_there_are_none(setti
     tally = CaptionTally()
     tally.add(np.array([*known, *known]), np.array([1.0, 0.25, 1.0, 0.25], np.float32))
     tally.save(folder)
-    scores = ModelScores(ranks=True)
+    scores = ModelScores(ScoreAboveThreshold(0.0), ranks=False)
     scores.use(
         SPEC_ID, lambda captions: np.full(len(captions), 2.5, np.float32), ModelInUse("m", 1, "", 0, 0.0)
     )
