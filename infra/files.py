@@ -1,4 +1,4 @@
-"""Files that hold state: written whole or not at all, and read without trust in what is there."""
+"""Files that hold state: written whole or not at all, and read without trusting their content."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PART_SUFFIX = ".part"
-"""Ends the name of a temporary file; one that is left over belongs to a writer that was killed."""
+"""Suffix of temporary files; one that is left over belongs to a writer that was killed."""
 
 
 def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int = 0o666) -> None:
-    """Replace ``path`` by ``content`` (text as UTF-8): after a crash the old content is there or the new.
+    """Replace ``path`` by ``content`` (text as UTF-8): after a crash it has the old content or the new.
 
     Args:
-        mode: permissions of the file, less the umask.
+        mode: permissions of the file, minus the umask.
 
     Raises:
-        OSError: it cannot be written; ``path`` is as it was.
+        OSError: it cannot be written; ``path`` is unchanged.
     """
     temporary = path.with_name(f".{path.name[:100]}.{os.urandom(4).hex()}{PART_SUFFIX}")
     data = content.encode() if isinstance(content, str) else content
@@ -44,7 +44,7 @@ def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int = 0o
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last; file systems that cannot are left alone."""
+    """Make a rename durable, where the file system can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -76,21 +76,21 @@ def write_or_refuse(path: Path, content: str | bytes) -> None:
 
 
 def read_state(path: Path, parse: Callable[[Any], T], otherwise: T) -> T:
-    """``parse`` of the JSON in ``path``; ``otherwise`` where there is no such file, or a broken one.
+    """``parse`` of the JSON in ``path``; ``otherwise`` if there is no such file, or a broken one.
 
-    A broken file is passed over with a warning: what it held can be had again, or is lost anyway.
+    A broken file is ignored with a warning: its content can be obtained again, or is lost anyway.
     """
     try:
         return parse(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return otherwise
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        log.warning("%s cannot be read (%s); going on without it", path, reason_of(error))
+        log.warning("%s cannot be read (%s); continuing without it", path, reason_of(error))
         return otherwise
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong, in one line: a failed call's reason without its file, else kind and message."""
+    """What went wrong, in one line: a system call's reason without the file, else type and message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
@@ -100,10 +100,10 @@ def reason_of(error: BaseException) -> str:
 
 
 class SideFile:
-    """A file beside the work, which goes on when the file cannot be written: that is said once.
+    """An optional file: if it cannot be written, that is logged once and work continues.
 
     Args:
-        what: how messages name it.
+        what: its name in messages.
     """
 
     def __init__(self, what: str) -> None:
@@ -114,13 +114,13 @@ class SideFile:
         """Call ``write``; False if it raised OSError. The first failure and the next success are logged.
 
         Args:
-            buffered: a success proves nothing yet.
+            buffered: whether ``write`` buffers, so that its success proves nothing yet.
         """
         try:
             write()
         except OSError as error:
             if self.failure is None:
-                log.warning("cannot write %s (%s); going on without it", self._what, reason_of(error))
+                log.warning("cannot write %s (%s); continuing without it", self._what, reason_of(error))
             self.failure = reason_of(error)
             return False
         if self.failure is not None and not buffered:
@@ -130,7 +130,7 @@ class SideFile:
 
 
 class RowFile:
-    """JSON objects, one per line, at the end of a file; a row never joins one that was cut short."""
+    """JSON objects, one per line, appended to a file; a row is never joined to a truncated one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -141,7 +141,7 @@ class RowFile:
         """Write one row; the file is opened the first time.
 
         Raises:
-            OSError: it cannot be written, or not whole.
+            OSError: it cannot be written, or only in part.
         """
         descriptor = self._opened()
         data = b"\n" * self._cut + json.dumps(row).encode() + b"\n"
@@ -165,10 +165,10 @@ class RowFile:
 
 
 def read_rows(path: Path, needed: str) -> list[dict[str, Any]]:
-    """Rows of a :class:`RowFile` that have a number ``needed``, in their order; none without a file.
+    """Rows of a :class:`RowFile` that have a number under the name ``needed``, in order; none without a file.
 
-    Rows that cannot be read, wherever they stand, are passed over with one warning. The last line may be
-    cut short without one: it is being written.
+    Unreadable rows are skipped with one warning. The last line may be truncated without one, since it may
+    be being written.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -184,7 +184,7 @@ def read_rows(path: Path, needed: str) -> list[dict[str, Any]]:
         elif line.strip() and number < len(lines) - 1:
             broken += 1
     if broken:
-        log.warning("%s: %d broken rows passed over", path, broken)
+        log.warning("%s: skipped %d broken rows", path, broken)
     return rows
 
 

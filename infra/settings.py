@@ -24,7 +24,7 @@ DEFAULT_PORT = 19092
 
 
 class _Environment(EnvSettingsSource):
-    """An empty variable is one that is not set, unless the setting may be empty."""
+    """Treats an empty variable as not set, unless the setting may be empty."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         found = super()._load_env_vars()
@@ -32,7 +32,7 @@ class _Environment(EnvSettingsSource):
 
 
 class _TomlFile(TomlConfigSettingsSource):
-    """Passes over a byte order mark, which some editors put at the beginning."""
+    """Ignores a byte order mark, which some editors put at the beginning."""
 
     def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
         return tomllib.loads(file_path.read_text(encoding="utf-8-sig"))
@@ -41,8 +41,8 @@ class _TomlFile(TomlConfigSettingsSource):
 class Settings(BaseSettings):
     """What every component needs to reach the bus, and where it keeps its files.
 
-    The Kafka fields go to kafka-python as they are. Secrets come from the environment or a file,
-    never from a flag, and never reach a log.
+    The Kafka fields are passed to kafka-python as they are. Secrets come from the environment or a file,
+    never from a flag, and are never logged.
     """
 
     model_config = SettingsConfigDict(
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """``settings`` as environment variables: a child process that loads its own gets the same ones."""
+    """``settings`` as environment variables, from which a child process loads the same settings."""
     variables = {}
     for name, value in settings:
         if value is not None:
@@ -131,7 +131,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Settings with ``flags`` on top; a flag that is None was not given.
+    """The settings, with ``flags`` before all other sources; a flag that is None was not given.
 
     Raises:
         OnibusError: a value is not allowed, or ``onibus.toml`` cannot be read.

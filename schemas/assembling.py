@@ -1,4 +1,4 @@
-"""Frozen records made quickly from their fields: after Avro itself, what decoding takes longest for."""
+"""Creates frozen records quickly from their fields: after Avro itself, the slowest part of decoding."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ R = TypeVar("R")
 
 
 def assembler(record_type: type[R]) -> Callable[[Mapping[str, Any]], R]:
-    """A function that makes a record from all of its fields by name, six times as fast as its ``__init__``.
+    """A function that creates a record from all of its fields by name, six times as fast as its ``__init__``.
 
-    A frozen dataclass's own ``__init__`` sets each field by ``object.__setattr__``. Here a class with the
-    same slots, which is not frozen, takes them in plain assignments; then the object is given the record's
-    class, which Python allows between classes of equal ``__slots__`` (Language Reference, 3.3.2.4.1).
+    The ``__init__`` of a frozen dataclass sets each field with ``object.__setattr__``. Here they are assigned
+    to an object of a class with the same slots that is not frozen; then the object is given the record's
+    class, which Python allows between classes with equal ``__slots__`` (Language Reference, 3.3.2.4.1).
 
     Args:
-        record_type: a dataclass with slots, of two fields at least, and without ``__post_init__``.
+        record_type: a dataclass with slots, at least two fields, and no ``__post_init__``.
     """
     assert "__slots__" in vars(record_type), "it has no slots"
     assert not hasattr(record_type, "__post_init__"), "it would not be called"

@@ -1,9 +1,9 @@
-"""Records to values on a topic and back.
+"""Encodes records as values on a topic, and decodes them.
 
-The usual form is Avro's single-object encoding (Avro specification 1.12, "Single-object encoding"): two
+The default format is Avro's single-object encoding (Avro specification 1.12, "Single-object encoding"): two
 marker bytes (C3 01), the 8-byte CRC-64-AVRO fingerprint of the schema the value was written with, and
 the Avro body. A reader therefore always knows the writer's schema: the current one, or another one kept
-in ``schemas/avro/archive``, resolved to the current by Avro's rules. The other form, with a schema
+in ``schemas/avro/archive``, resolved to the current one by Avro's rules. The other format, with a schema
 registry, is ``onibus.infra.kafka.schema_registry``; ``onibus.infra.kafka.codecs`` chooses by the settings.
 """
 
@@ -47,27 +47,27 @@ R = TypeVar("R", bound=Record)
 
 
 class Codec(Protocol):
-    """What producers and consumers need of a wire format; safe to share between threads."""
+    """What producers and consumers need from a wire format; safe to share between threads."""
 
     def encode(self, topic: str, record: Record) -> bytes:
         """The value of ``record`` on ``topic``.
 
         Raises:
-            RegistryError: a schema registry is used and does not answer (never in single-object form).
+            RegistryError: a schema registry is used and does not respond.
         """
 
     def decode(self, record_type: type[R], data: bytes | None) -> R:
         """The record in ``data``.
 
         Raises:
-            DecodeError: the bytes are no such record.
+            DecodeError: the bytes are not such a record.
             RegistryError: as for :meth:`encode`.
         """
 
     def current_header(self, record_type: type[Record], value: bytes) -> bytes | None:
-        """What stands before the Avro body of ``value`` if the current schema wrote it; else None.
+        """The bytes before the Avro body of ``value`` if it was written with the current schema; else None.
 
-        Other values that start with it were written likewise: for a bulk reader that looks at fixed places.
+        Values that start with these bytes were all written with it, so bulk readers can use fixed positions.
 
         Raises:
             RegistryError: as for :meth:`encode`; nothing is registered.
@@ -79,7 +79,7 @@ class SingleObjectCodec:
 
     Args:
         documents: other versions of the schemas (parsed ``.avsc``) whose values are to be readable;
-            by default those in ``schemas/avro/archive``. One for another record is no error.
+            by default those in ``schemas/avro/archive``. Schemas of other records are ignored.
     """
 
     def __init__(self, documents: Iterable[Document] | None = None) -> None:
@@ -113,8 +113,8 @@ def decode(record_type: type[R], data: bytes | None) -> R:
     """The record in ``data``, which is in single-object encoding.
 
     Raises:
-        DecodeError: no bytes at all, no single-object marker, an unknown fingerprint, a body cut
-            short, bytes left over, or a value its schema does not allow.
+        DecodeError: no value, no single-object marker, an unknown fingerprint, a truncated body,
+            trailing bytes, or a value that its schema does not allow.
     """
     return _DEFAULT.decode(record_type, data)
 

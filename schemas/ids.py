@@ -1,7 +1,7 @@
-"""Ids: which bytes name a caption, a subject, a specification, a label.
+"""Ids: the bytes that identify a caption, a subject, a specification, a label.
 
 All are BLAKE2b digests of exactly defined bytes, so every process on every machine computes the same
-ones without asking anybody.
+ones independently.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def caption_id(text: str) -> bytes:
 
 
 def caption_partition(caption_id: bytes, partitions: int) -> int:
-    """Partition of a caption (and of its labels): the same whatever client a producer is written with."""
+    """Partition of a caption (and of its labels): the same for producers with any client library."""
     return int.from_bytes(caption_id[8:16], "little") % partitions
 
 
@@ -36,7 +36,7 @@ def pair_id(first: bytes, second: bytes) -> bytes:
     """16-byte subject id of an ordered pair of caption ids.
 
     Raises:
-        ValueError: an id has not 16 bytes.
+        ValueError: an id does not have 16 bytes.
     """
     if len(first) != CAPTION_ID_BYTES or len(second) != CAPTION_ID_BYTES:
         raise ValueError("a pair is made of two caption ids of 16 bytes each")
@@ -46,14 +46,14 @@ def pair_id(first: bytes, second: bytes) -> bytes:
 def lookup_id(subject_id: bytes) -> int:
     """The int64 under which arrays hold a subject: its first 8 bytes, little endian, signed.
 
-    With a million captions two share these 8 bytes with probability 3e-8. The one value that is
-    taken, :data:`NO_CAPTION`, is replaced.
+    Among a million captions, two share these 8 bytes with probability 3e-8. The one reserved value,
+    :data:`NO_CAPTION`, is replaced.
     """
     return int.from_bytes(subject_id[:8], "little", signed=True) or INSTEAD_OF_NO_CAPTION
 
 
 def spec_id(spec: AnnotationSpec) -> bytes:
-    """8-byte id over everything in ``spec`` that can change an answer (not name, not created_at)."""
+    """8-byte id of everything in ``spec`` that can change an answer (all but ``name`` and ``created_at``)."""
     parts = {
         "goal": spec.goal,
         "kind": spec.kind.value,
@@ -71,7 +71,7 @@ def label_key(spec: bytes, subject: bytes) -> bytes:
     """24-byte key of a label: spec id, then subject id.
 
     Raises:
-        ValueError: one of the two has another size.
+        ValueError: one of the two has a different size.
     """
     if len(spec) != SPEC_ID_BYTES or len(subject) != SUBJECT_ID_BYTES:
         raise ValueError("a label key is a spec id of 8 bytes and a subject id of 16")
@@ -82,7 +82,7 @@ def split_label_key(key: bytes) -> tuple[bytes, bytes]:
     """Spec id and subject id of a label key.
 
     Raises:
-        ValueError: ``key`` has not 24 bytes.
+        ValueError: ``key`` does not have 24 bytes.
     """
     if len(key) != LABEL_KEY_BYTES:
         raise ValueError(f"a label key has {LABEL_KEY_BYTES} bytes, this one {len(key)}")

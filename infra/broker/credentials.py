@@ -1,4 +1,4 @@
-"""Certificates and passwords of a secure local broker: made once, kept in files of mode 0600."""
+"""Certificates and passwords of a secure local broker: created once, kept in files of mode 0600."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Credentials:
 
     @property
     def super_users(self) -> tuple[str, ...]:
-        """May do everything: the first user; the brokers among each other, by login and by certificate."""
+        """Users that may do everything: the first user, and the brokers, by login and by certificate."""
         return self.client_user, self.broker_user, f"CN={_BROKER_NAME}"
 
     @property
@@ -59,19 +59,19 @@ class Credentials:
 
 
 def credentials_in(folder: Path, host: str) -> Credentials:
-    """The credentials kept in ``folder``, made now if there are none. The certificate names ``host``."""
+    """The credentials kept in ``folder``, created if there are none. The certificate is for ``host``."""
     credentials = Credentials(folder)
     if not credentials.client_password_file.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_certificates(credentials, host)
         write_private(folder / "broker-password", secrets.token_urlsafe(24))
-        # Written last: its presence says that everything else is complete.
+        # Written last: its presence shows that everything else is complete.
         write_private(credentials.client_password_file, secrets.token_urlsafe(24))
     return credentials
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, from its first byte on."""
+    """Write a file that no one but its owner can ever read."""
     write_whole(path, f"{text}\n", mode=0o600)
 
 
@@ -95,7 +95,7 @@ def _make_certificates(credentials: Credentials, host: str) -> None:
 
 
 def _certificate_authority(key: EllipticCurvePrivateKey) -> x509.Certificate:
-    """Self-signed. Its key is thrown away after signing one certificate: nobody can sign another."""
+    """Self-signed. Its key is discarded after signing one certificate, so no one can sign another."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
@@ -117,7 +117,7 @@ def _certificate_authority(key: EllipticCurvePrivateKey) -> x509.Certificate:
 def _broker_certificate(
     key: EllipticCurvePrivateKey, host: str, ca: x509.Certificate, ca_key: EllipticCurvePrivateKey
 ) -> x509.Certificate:
-    """For the brokers as servers (clients' port) and as clients of each other's controller port."""
+    """For the brokers as servers (port for clients) and as clients of each other's controller port."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import ExtendedKeyUsageOID

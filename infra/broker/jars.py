@@ -35,10 +35,10 @@ class PinnedJar:
 def class_path(cache: Path | None = None) -> str:
     """Kafka's jars as a Java class path; those that are missing from ``cache`` are downloaded (44 MB).
 
-    Every jar's hash is checked every time (0.1 s), so a damaged cache mends itself.
+    Every jar's hash is checked every time (0.1 s), so a damaged cache repairs itself.
 
     Raises:
-        OnibusError: a jar cannot be fetched, or has another hash than the pinned one.
+        OnibusError: a jar cannot be downloaded, or does not have the pinned hash.
     """
     cache = cache or cache_folder()
     with _only_one_process(cache):
@@ -68,7 +68,7 @@ def _pinned_jar(line: str) -> PinnedJar:
 
 
 def fetch(jar: PinnedJar, context: Any) -> Path:
-    """Path of ``jar`` with the right hash. A file with another one (cut short, say) is fetched again."""
+    """Path of ``jar`` with the right hash. A file with another one (if truncated, say) is fetched again."""
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     problem = ""
     for _ in range(_ATTEMPTS):
@@ -83,12 +83,12 @@ def fetch(jar: PinnedJar, context: Any) -> Path:
         problem = "it does not have the pinned SHA-256"
     raise OnibusError(
         f"cannot fetch Kafka's {jar} from Maven Central: {problem}; "
-        "check the network, or name other repositories in jgo's configuration file"
+        "check the network, or set other repositories in jgo's configuration file"
     )
 
 
 def _maven(repository: Path) -> Any:
-    """jgo's Maven client, with the repositories (a company's mirror, say) of the user's jgo configuration."""
+    """jgo's Maven client, with the repositories of the user's jgo configuration, such as a mirror."""
     try:
         from jgo.config import GlobalSettings
         from jgo.maven import MavenContext

@@ -39,7 +39,7 @@ def java() -> Path:
 def format_storage(class_path: str, arguments: Sequence[str], arguments_file: Path) -> None:
     """Run Kafka's ``StorageTool format``, which writes a node's cluster id and first users.
 
-    The arguments go through a file of mode 0600: passwords must not be seen in the list of processes.
+    The arguments are passed in a file of mode 0600: passwords must not appear in the list of processes.
     """
     arguments_file.touch(mode=0o600)
     arguments_file.write_text("\n".join(arguments) + "\n")
@@ -57,12 +57,12 @@ def format_storage(class_path: str, arguments: Sequence[str], arguments_file: Pa
         raise OnibusError(
             f"Kafka could not prepare {arguments_file.parent}: "
             f"{error_in(done.stderr + done.stdout) or 'it gives no reason'}; "
-            "if its data can go, delete the folder and start again"
+            "if its data are not needed, delete the folder and start again"
         )
 
 
 def launch_broker(class_path: str, properties: Path, log: Path, heap: str) -> subprocess.Popen[bytes]:
-    """Start a broker in a session of its own: it outlives this process and the terminal's Ctrl-C."""
+    """Start a broker in a session of its own, so that it survives this process and the terminal's Ctrl-C."""
     with log.open("wb") as output:
         return subprocess.Popen(
             [*_command(class_path, heap), "kafka.Kafka", str(properties)],
@@ -76,12 +76,12 @@ def launch_broker(class_path: str, properties: Path, log: Path, heap: str) -> su
 
 
 def error_in(log: str) -> str | None:
-    """What went wrong by a Java program's output: of its errors the first fatal one, or the last; in a line.
+    """The error in a Java program's output, in one line: the first fatal one, else the last one.
 
     Exceptions below a warning are part of the warning.
     """
     entries: list[list[str]] = []
-    is_error = True  # what comes before the first line with a level is not from the logger: from Java itself
+    is_error = True  # what comes before the first line with a level is from Java itself, not from the logger
     for line in log.splitlines():
         if (entry := _LOG_ENTRY.match(line)) is not None:
             is_error = entry["level"] in ("ERROR", "FATAL")
@@ -105,5 +105,5 @@ def _command(class_path: str, heap: str) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without options for other Java programs."""
+    """Our environment without options meant for other Java programs."""
     return {name: value for name, value in os.environ.items() if name not in _JAVA_OPTIONS}

@@ -1,4 +1,4 @@
-"""Start, stop and look at the local cluster of a data folder."""
+"""Start, stop and inspect the local cluster of a data folder."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _OTHER_COMMAND_TIMEOUT = 90.0
 
 @dataclass(frozen=True, slots=True)
 class RunningBroker:
-    """A cluster as it was last started, and which of its processes live."""
+    """A cluster as it was last started, and which of its processes are alive."""
 
     data_dir: Path
     cluster_id: str
     secure: bool
     nodes: tuple[Node, ...]
     pids: tuple[int | None, ...]
-    """Process id of each node; None where it does not run."""
+    """Process id of each node; None if it is not running."""
 
     @property
     def running(self) -> bool:
-        """Whether every broker lives."""
+        """Whether every broker is alive."""
         return all(pid is not None for pid in self.pids)
 
     @property
@@ -73,7 +73,7 @@ class RunningBroker:
 def start_broker(options: BrokerOptions) -> RunningBroker:
     """Start the cluster of ``options.data_dir`` and wait until it serves clients; data are kept.
 
-    Brokers of the cluster that still live are left alone: a lost one is brought back this way.
+    Brokers of the cluster that are still alive are left alone, so this also brings back a lost one.
 
     Raises:
         OnibusError: already running, a port in use, too little disk space, data of a cluster with another
@@ -105,7 +105,7 @@ def stop_broker(data_dir: Path, timeout: float = 30.0) -> bool:
     """Stop the cluster of ``data_dir`` cleanly; after ``timeout`` seconds it is killed. Data are kept.
 
     Returns:
-        Whether anything ran.
+        Whether anything was running.
     """
     if broker_status(data_dir) is None:
         return False
@@ -134,7 +134,7 @@ def broker_status(data_dir: Path) -> RunningBroker | None:
     except (ValueError, KeyError, TypeError) as error:
         raise OnibusError(
             f"{_state_file(data_dir)} cannot be read: {error}; "
-            "it is not a broker's data, choose another --data-dir"
+            "it does not belong to a broker's data; choose another --data-dir"
         ) from error
 
 
@@ -143,13 +143,13 @@ def _make_folder(folder: Path, flag: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OnibusError(
-            f"the folder {folder} for the broker's data cannot be made: {error.strerror}; "
+            f"the folder {folder} for the broker's data cannot be created: {error.strerror}; "
             f"choose another {flag}"
         ) from error
 
 
 def require_disk_space(folder: Path, minimum: int, flag: str) -> None:
-    """Refuse to go on with less than ``minimum`` bytes free where ``folder`` lies.
+    """Refuse to continue with less than ``minimum`` bytes free where ``folder`` is.
 
     Raises:
         OnibusError: the disk is (almost) full.
@@ -190,7 +190,7 @@ def _check_startable(previous: RunningBroker, options: BrokerOptions) -> None:
 
 
 def _plan_nodes(options: BrokerOptions) -> list[Node]:
-    """Clients' ports in a row from ``options.port``; controllers take the next free ones after them."""
+    """Consecutive client ports from ``options.port``; controllers take the next free ones after them."""
     ports = [options.port + k for k in range(options.brokers)]
     for port in ports:
         if not _is_free(options.host, port, options.port_flag):
@@ -285,7 +285,7 @@ def _state_file(data_dir: Path) -> Path:
 
 @contextmanager
 def _exclusive(data_dir: Path) -> Iterator[None]:
-    """One start or stop at a time in a data folder; the lock goes with the process that holds it."""
+    """One start or stop at a time per data folder; the lock is released when its process ends."""
     deadline = time.monotonic() + _OTHER_COMMAND_TIMEOUT
     with (data_dir / ".lock").open("w") as lock:
         while True:
@@ -295,8 +295,8 @@ def _exclusive(data_dir: Path) -> Iterator[None]:
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     raise OnibusError(
-                        f"another onibus broker command has been busy in {data_dir} for long; "
-                        "wait for it or stop it, then try again"
+                        f"another onibus broker command has been busy in {data_dir} for "
+                        f"{_OTHER_COMMAND_TIMEOUT:g} s; wait for it or stop it, then retry"
                     ) from error
                 time.sleep(0.1)
         yield

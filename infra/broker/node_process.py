@@ -1,4 +1,4 @@
-"""The processes of a cluster's nodes: alive or not, up or dead, stopped cleanly."""
+"""The processes of a cluster's nodes: start them, stop them cleanly, find out which are alive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.05
 
 
 def start(nodes: Sequence[Node], class_path: str, options: BrokerOptions) -> None:
-    """Launch ``nodes`` together and wait until each serves; if one fails, none is left running.
+    """Launch ``nodes`` together and wait until each is ready; if one fails, none is left running.
 
     Raises:
         OnibusError: a broker died or was not ready in time.
@@ -28,11 +28,11 @@ def start(nodes: Sequence[Node], class_path: str, options: BrokerOptions) -> Non
     processes = []
     try:
         for node in nodes:
-            if node.log_file.exists():  # the log is as long as one run: nothing grows from start to start
+            if node.log_file.exists():  # one log per run, so that it does not grow from start to start
                 node.log_file.replace(node.log_file.with_suffix(".previous.log"))
             process = launch_broker(class_path, node.properties_file, node.log_file, options.heap)
             processes.append(process)
-            stop_with_this_process(process.pid)  # at least until it is up: no half-started cluster stays
+            stop_with_this_process(process.pid)  # at least until it is ready: no half-started cluster stays
             _write_pid(node, process.pid)
         deadline = time.monotonic() + options.start_timeout
         for node, process in zip(nodes, processes, strict=True):
@@ -51,7 +51,7 @@ def start(nodes: Sequence[Node], class_path: str, options: BrokerOptions) -> Non
 
 
 def stop(nodes: Sequence[Node], timeout: float) -> bool:
-    """SIGTERM to all ``nodes``, SIGKILL to what still lives after ``timeout`` seconds. Whether any lived."""
+    """Send SIGTERM, and after ``timeout`` seconds SIGKILL; returns whether any of ``nodes`` was alive."""
     living = [process for node in nodes if (process := _living(node)) is not None]
     for process in living:
         process.terminate()
@@ -67,7 +67,7 @@ def stop(nodes: Sequence[Node], timeout: float) -> bool:
 
 
 def living_pid(node: Node) -> int | None:
-    """Process id of ``node``; None if it does not run."""
+    """Process id of ``node``; None if it is not running."""
     process = _living(node)
     return None if process is None else process.pid
 
@@ -78,7 +78,7 @@ def why_dead(node: Node) -> str | None:
 
 
 def _living(node: Node) -> psutil.Process | None:
-    """The node's process, if the one that we started still lives (a pid may belong to another by now)."""
+    """The node's process, if the one that we started is still alive (its pid may have been reused)."""
     try:
         record = json.loads(node.pid_file.read_text())
         process = psutil.Process(record["pid"])

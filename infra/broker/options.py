@@ -1,4 +1,4 @@
-"""What a local broker is asked to be."""
+"""Options of a local broker."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class BrokerOptions:
-    """A local cluster: where its data lie, where it listens, how many brokers, with TLS or without."""
+    """A local cluster: where its data are, where it listens, how many brokers, with or without TLS."""
 
     data_dir: Path
     """Data, logs, certificates and process ids; kept between starts."""
     port: int = DEFAULT_PORT
-    """Clients' port of the first broker; the next brokers take the ports that follow."""
+    """Port for clients of the first broker; further brokers take the next ones."""
     brokers: int = 1
     """1, or 3 for a cluster that survives the loss of one."""
     secure: bool = False
-    """Clients use TLS and SCRAM-SHA-512; the controllers talk mutual TLS."""
+    """Clients use TLS and SCRAM-SHA-512; the controllers use mutual TLS."""
     host: str = "127.0.0.1"
-    """Address to listen on and to tell clients."""
+    """Address to listen on and to advertise to clients."""
     heap: str = "512m"
     """Largest Java heap of each broker (``-Xmx``)."""
     start_timeout: float = 60.0
-    """Seconds until a start counts as failed; about two is usual."""
+    """Seconds until a start counts as failed; usually it takes about two."""
     minimum_free_bytes: int = 512 * MIB
     """Free disk space below which no broker is started: Kafka dies when a write fails."""
     port_flag: str = "--port"
-    """With which flag of the command the port is chosen; errors advise it."""
+    """Flag of the command that chooses the port, for errors."""
     folder_flag: str = "--data-dir"
     """The same for the folder."""
     stays: bool = True
-    """Whether the brokers outlive the process that starts them; if not, kill -9 of it ends them, too."""
+    """Whether the brokers outlive the process that starts them; if not, they end with it, even by kill -9."""
     properties: Mapping[str, str] = field(default_factory=dict)
-    """Kafka server properties on top of ours."""
+    """Kafka server properties that override ours."""
 
     def __post_init__(self) -> None:
         if self.brokers not in (1, 3):

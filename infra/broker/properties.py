@@ -1,4 +1,4 @@
-"""``server.properties`` of a node: one process is broker and KRaft controller."""
+"""``server.properties`` of a node, which is both broker and KRaft controller."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _small(brokers: int) -> dict[str, str]:
         "group.initial.rebalance.delay.ms": "0",  # the first consumer need not wait for others
         # A crashed writer's open transaction hides what follows from read_committed readers.
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-        # A broker that was killed may register again when its old session has ended (default 9 s).
+        # A killed broker cannot register again before its old session has ended (default 9 s).
         "broker.session.timeout.ms": "5000",
         "broker.heartbeat.interval.ms": "1000",
         "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),  # the default takes 128 MiB of heap

@@ -1,4 +1,4 @@
-"""The Grafana dashboard, made from the metrics' own table so that no name or meaning can drift.
+"""The Grafana dashboard, generated from the table of metrics so that names and meanings stay the same.
 
 ``python -m onibus.infra.deploy.dashboard`` writes ``infra/deploy/grafana/onibus.json``.
 """
@@ -30,7 +30,7 @@ Metric = Counter | Gauge | Histogram
 class Panel:
     """One graph: counters as rates over all processes, gauges one by one, histograms as quantiles.
 
-    ``by`` names the labels of counters that get a line of their own.
+    ``by`` names the labels of counters whose values each get a line.
     """
 
     title: str
@@ -42,21 +42,21 @@ class Panel:
 ROWS: dict[str, Sequence[Panel]] = {
     "Learning": (
         Panel("Extrinsic and intrinsic return", [metrics.EXTRINSIC_RETURN, metrics.INTRINSIC_RETURN]),
-        Panel("Steps a second", [metrics.STEPS_PER_SECOND], "ops"),
+        Panel("Steps per second", [metrics.STEPS_PER_SECOND], "ops"),
         Panel("Environment steps", [metrics.ENVIRONMENT_STEPS]),
-        Panel("Intrinsic reward a step", [metrics.INTRINSIC_REWARD]),
-        Panel("Captions of a batch with a label", [metrics.LABEL_COVERAGE], "percentunit"),
+        Panel("Intrinsic reward per step", [metrics.INTRINSIC_REWARD]),
+        Panel("Share of captions with a label", [metrics.LABEL_COVERAGE], "percentunit"),
         Panel("Age of the newest label", [metrics.LABEL_AGE_SECONDS], "s"),
         Panel("Labels known", [metrics.LABELS_KNOWN]),
         Panel("Version of the reward model", [metrics.MODEL_VERSION]),
         Panel("Age of the reward model", [metrics.MODEL_AGE_SECONDS], "s"),
         Panel("Labels the reward model has not seen", [metrics.MODEL_AGE_LABELS]),
         Panel("Seconds from a caption to its first reward", [metrics.LABEL_TO_REWARD], "s"),
-        Panel("Versions refused", [metrics.MODELS_REFUSED], "ops", by=("reason",)),
+        Panel("Versions rejected", [metrics.MODELS_REFUSED], "ops", by=("reason",)),
         Panel("Score", [metrics.EPISODE_SCORE]),
         Panel("Depth and experience level", [metrics.EPISODE_DEPTH, metrics.EPISODE_EXPERIENCE_LEVEL]),
         Panel("Gold", [metrics.EPISODE_GOLD]),
-        Panel("Game turns an episode", [metrics.EPISODE_TURNS]),
+        Panel("Game turns per episode", [metrics.EPISODE_TURNS]),
     ),
     "Reward trainer": (
         Panel("Versions", [metrics.REWARD_VERSIONS], "ops", by=("model",)),
@@ -74,15 +74,15 @@ ROWS: dict[str, Sequence[Panel]] = {
     "Annotators": (
         Panel("Labels written", [metrics.LABELS_WRITTEN], "ops", by=("spec", "verdict")),
         Panel("Seconds from caption to label", [metrics.LABEL_LATENCY], "s"),
-        Panel("Captions read and known already", [metrics.CAPTIONS_CONSUMED, metrics.CAPTIONS_KNOWN], "ops"),
-        Panel("Comparisons that went to the caption shown first, less a half", [metrics.POSITION_BIAS]),
+        Panel("Captions read, and already known", [metrics.CAPTIONS_CONSUMED, metrics.CAPTIONS_KNOWN], "ops"),
+        Panel("Comparisons won by the caption shown first, minus a half", [metrics.POSITION_BIAS]),
         Panel("Waiting", [metrics.PENDING, metrics.OWED_ON_LOG]),
         Panel("Requests to the model", [metrics.MODEL_CALLS], "ops", by=("outcome",)),
-        Panel("Seconds of a request", [metrics.MODEL_SECONDS], "s"),
-        Panel("Requests to be sent again", [metrics.MODEL_FAILURES], "ops", by=("reason",)),
+        Panel("Seconds per request", [metrics.MODEL_SECONDS], "s"),
+        Panel("Requests to be retried", [metrics.MODEL_FAILURES], "ops", by=("reason",)),
         Panel("Model does not answer", [metrics.MODEL_CIRCUIT_OPEN, metrics.MODEL_CIRCUIT_OPENED]),
         Panel("Tokens", [metrics.TOKENS], "ops", by=("direction",)),
-        Panel("Dollars a second", [metrics.COST], by=("spec",)),
+        Panel("Dollars per second", [metrics.COST], by=("spec",)),
         Panel("Transactions", [metrics.TRANSACTIONS], "ops", by=("outcome",)),
         Panel("Dead letters", [metrics.DEAD_LETTERS], "ops", by=("component",)),
         Panel("Unreadable records", [metrics.UNREADABLE], "ops", by=("topic",)),
@@ -113,7 +113,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The dashboard's file."""
+    """The content of the dashboard's file."""
     return json.dumps(dashboard(), indent=2) + "\n"
 
 

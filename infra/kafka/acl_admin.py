@@ -1,4 +1,4 @@
-"""Roles against a cluster: grant, look, take back; and users with passwords (SCRAM)."""
+"""Grants, lists and revokes roles on a cluster, and creates users with passwords (SCRAM)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _ITERATIONS = 8_192
 
 
 def grant(settings: Settings, user: str, role: Role) -> list[Right]:
-    """Give a user a role's rights; those it has already are no harm.
+    """Grant a role's rights to a user; returns them all, including those that the user had before.
 
     Raises:
-        OnibusError: the cluster cannot be reached, checks no rights, or refuses.
+        OnibusError: the cluster cannot be reached, has no authorizer, or refuses.
     """
     rights = rights_of(role, settings)
     with _asking(settings) as client:
@@ -45,7 +45,7 @@ def grant(settings: Settings, user: str, role: Role) -> list[Right]:
 
 
 def revoke(settings: Settings, user: str) -> int:
-    """Take every right under the topic prefix from a user; how many there were.
+    """Revoke every right of a user under the topic prefix; returns how many there were.
 
     Raises:
         OnibusError: as for :func:`grant`.
@@ -60,7 +60,7 @@ def revoke(settings: Settings, user: str) -> int:
 
 
 def granted(settings: Settings) -> dict[str, list[Right]]:
-    """By user the rights under the topic prefix, as far as they are of a kind that roles have.
+    """The rights under the topic prefix by user; rights of a kind that no role has are left out.
 
     Raises:
         OnibusError: as for :func:`grant`.
@@ -74,14 +74,14 @@ def granted(settings: Settings) -> dict[str, list[Right]]:
 
 
 def roles_held(rights: Sequence[Right], settings: Settings) -> list[str]:
-    """Names of the roles of which all rights are there, but not of those that another one includes."""
+    """Names of the roles whose rights are all in ``rights``, without those that another of them includes."""
     held = {name: set(rights_of(role, settings)) for name, role in ROLES.items()}
     held = {name: own for name, own in held.items() if own <= set(rights)}
     return [name for name, own in held.items() if not any(own < other for other in held.values())]
 
 
 def add_user(settings: Settings, user: str, password: str) -> None:
-    """Make a user who logs in with SCRAM-SHA-512, or give one another password.
+    """Create a user who logs in with SCRAM-SHA-512, or change the password of an existing one.
 
     Raises:
         OnibusError: the cluster cannot be reached, or refuses.
@@ -92,7 +92,7 @@ def add_user(settings: Settings, user: str, password: str) -> None:
     with _asking(settings) as client:
         problem = client.alter_user_scram_credentials([wanted])[user]
     if problem is not None:
-        raise OnibusError(f"the cluster does not make the user {user}: {problem}; ask as one who may")
+        raise OnibusError(f"the cluster refused to create user {user}: {problem}; retry as a super user")
 
 
 @contextmanager
@@ -107,14 +107,14 @@ def _asking(settings: Settings) -> Iterator[KafkaAdminClient]:
 def _refused(error: KafkaError) -> OnibusError:
     if isinstance(error, SecurityDisabledError):
         return OnibusError(
-            "the cluster checks no rights (it has no authorizer), so everybody may do everything; "
-            "start one with: onibus broker start --secure, or set authorizer.class.name on its brokers"
+            "the cluster has no authorizer, so every user may do everything; start one that has with: "
+            "onibus broker start --secure, or set authorizer.class.name on its brokers"
         )
     if isinstance(error, ClusterAuthorizationFailedError):
         return OnibusError(
             "this user may not change rights; set --sasl-username to a super user of the cluster"
         )
-    return OnibusError(f"the cluster does not change or tell rights: {error}; try again as a super user")
+    return OnibusError(f"the cluster refused to list or change rights: {error}; retry as a super user")
 
 
 def _acls(client: KafkaAdminClient, user: str | None) -> list[ACL]:

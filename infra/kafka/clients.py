@@ -32,17 +32,17 @@ from onibus.infra.settings import Settings
 Client = TypeVar("Client")
 
 BOOTSTRAP_TIMEOUT_MS = 6_000
-"""How long a client tries to reach the cluster: a restarting broker is waited for, a wrong port is told
-within ten seconds (kafka-python's default is 30 s). A wrong name, certificate or password is told sooner."""
+"""How long a client tries to reach the cluster: long enough for a broker to restart; a wrong port is reported
+within ten seconds (kafka-python's default is 30 s), a wrong name, certificate or password sooner."""
 _FIRST_TRY_MS = 700
-"""Then the reason of the failure is looked for, and the rest of the patience spent if it may pass."""
+"""After the first attempt the reason for its failure is determined; a second one follows if it may pass."""
 
 _METADATA_MAX_AGE_MS = 60_000
-"""How soon a consumer learns of partitions that were added to its topics."""
+"""How soon a consumer learns about partitions that were added to its topics."""
 
 _PATIENCE = {
     "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
-    # kafka-python backs off up to 30 s; after a broker's return work must go on at once.
+    # kafka-python backs off for up to 30 s; work must resume as soon as a broker is back.
     "reconnect_backoff_max_ms": 1_000,
 }
 _NO_SURPRISES = {"allow_auto_create_topics": False, "metrics_enabled": False}
@@ -51,8 +51,8 @@ _NO_SURPRISES = {"allow_auto_create_topics": False, "metrics_enabled": False}
 def producer(settings: Settings, **overrides: Any) -> KafkaProducer:
     """An idempotent producer, ``acks=all``.
 
-    kafka-python has no bound of its own on the memory of what is in flight: the caller must count
-    unfinished sends and stop at a limit.
+    kafka-python does not bound the memory of records in flight: the caller must count unfinished sends
+    and stop at a limit.
 
     Raises:
         OnibusError: the cluster cannot be reached.
@@ -69,11 +69,11 @@ def producer(settings: Settings, **overrides: Any) -> KafkaProducer:
 
 
 def transactional_producer(settings: Settings, transactional_id: str, **overrides: Any) -> KafkaProducer:
-    """A producer for transactions under ``transactional_id`` (used as given, so put the prefix before it).
+    """A producer for transactions under ``transactional_id`` (used as given, so include the prefix).
 
     The caller calls ``init_transactions()``, which fences an earlier producer of the same id. A writer
-    that dies leaves its transaction open for ten seconds at most, during which read_committed readers
-    do not get past it.
+    that dies leaves its transaction open for at most ten seconds, during which read_committed readers
+    cannot read past it.
 
     Raises:
         OnibusError: the cluster cannot be reached.
@@ -85,9 +85,9 @@ def transactional_producer(settings: Settings, transactional_id: str, **override
 def consumer(
     settings: Settings, *topics: str, group_id: str | None = None, **overrides: Any
 ) -> KafkaConsumer:
-    """A read_committed consumer that commits only when told to and begins at the beginning.
+    """A read_committed consumer that starts at the beginning and commits only on request.
 
-    ``topics`` are subscribed to; without any the caller assigns partitions. ``group_id`` is used as given.
+    ``topics`` are subscribed to; without any, the caller assigns partitions. ``group_id`` is used as given.
 
     Raises:
         OnibusError: the cluster cannot be reached.
@@ -120,11 +120,11 @@ def read_all(
     stall_timeout: float = STALL_SECONDS,
     **overrides: Any,
 ) -> Iterator[list[ConsumerRecord]]:
-    """All that is committed on ``topic`` now, in batches of at least one record; see :func:`until_end`.
+    """Everything committed on ``topic`` so far, in batches of at least one record; see :func:`until_end`.
 
     Raises:
-        OnibusError: the cluster cannot be reached, has no such topic, or gave nothing for ``stall_timeout``
-            seconds before the end.
+        OnibusError: the cluster cannot be reached, has no such topic, or returned nothing for
+            ``stall_timeout`` seconds before the end.
     """
     reader = consumer(settings, max_poll_records=5_000, **overrides)
     try:
@@ -135,13 +135,13 @@ def read_all(
 
 
 def seek_back(consumer: KafkaConsumer, polled: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
-    """Have ``consumer`` give out again what it gave in this poll and nothing was done with."""
+    """Make ``consumer`` return these records of a poll again, since they were not processed."""
     for partition, records in polled.items():
         consumer.seek(partition, records[0].offset)
 
 
 def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
-    """All partitions of a topic, ascending, for those who read it without a group.
+    """All partitions of a topic, ascending, for readers without a group.
 
     Raises:
         OnibusError: there is no such topic.
@@ -151,8 +151,8 @@ def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
     ]
     if not partitions:
         raise OnibusError(
-            f"topic {topic} does not exist, or this user may not look at it; create it with: onibus topics "
-            "create, or have a role granted: onibus access grant"
+            f"topic {topic} does not exist, or this user may not describe it; create it with: onibus topics "
+            "create, or have a super user grant a role with: onibus access grant"
         )
     return partitions
 
@@ -203,7 +203,7 @@ def _sasl(settings: Settings) -> dict[str, Any]:
 def _connect(
     kind: Callable[..., Client], settings: Settings, arguments: dict[str, Any], *topics: str
 ) -> Client:
-    """Build a client. What will not pass by itself is told at once, for the rest there is some patience."""
+    """Build a client. Errors that will not pass are raised at once; after others it is tried once more."""
     arguments = {"client_id": "onibus"} | security(settings) | _PATIENCE | arguments
     patience_ms = arguments.pop("bootstrap_timeout_ms")
     deadline = time.monotonic() + patience_ms / 1000
@@ -225,11 +225,12 @@ def _connect(
 
 
 def explained(settings: Settings, error: Exception) -> OnibusError:
-    """What a person can do about an error of Kafka or of the network that a command ended with."""
+    """What a user can do about an error of Kafka or of the network that ended a command."""
     if isinstance(error, AuthorizationError):
         user = settings.sasl_username or "this client"
         return OnibusError(
-            f"the cluster refuses it to {user} ({error}); have a super user grant a role: onibus access grant"
+            f"the cluster denies {user} access ({error}); have a super user grant a role with: "
+            "onibus access grant"
         )
     addresses: list[tuple[str, int]] = []
     try:
@@ -243,22 +244,22 @@ def explained(settings: Settings, error: Exception) -> OnibusError:
         return unreachable
     if not isinstance(error, KafkaError):
         return OnibusError(
-            f"a connection failed ({type(error).__name__}: {error}); check that the servers which settings "
-            "and flags name are up, then try again"
+            f"a connection failed ({type(error).__name__}: {error}); check that the servers named by "
+            "settings and flags are up, then retry"
         )
     return OnibusError(
         f"the cluster at {settings.bootstrap_servers} did not answer as expected "
-        f"({type(error).__name__}: {error}); check that every broker is up, then try again"
+        f"({type(error).__name__}: {error}); check that every broker is up, then retry"
     )
 
 
 def _advertised(client: KafkaNetClient) -> list[tuple[str, int]]:
-    """Where brokers say that they are; nothing before the first answer."""
+    """Addresses that the brokers advertise; empty before their first response."""
     return [(broker.host, broker.port) for broker in client.cluster.brokers()]
 
 
 def _build(kind: Callable[..., Client], topics: Sequence[str], arguments: dict[str, Any]) -> Client:
-    """A client; if it fails, what it opened is closed (kafka-python leaves threads and sockets behind)."""
+    """A client; on failure what it opened is closed (kafka-python leaves threads and sockets behind)."""
     opened: list[KafkaNetClient] = []
 
     def remembered(**configuration: Any) -> KafkaNetClient:

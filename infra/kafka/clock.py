@@ -1,4 +1,4 @@
-"""What a wrong clock on this machine does to records, named when the broker's answers show it."""
+"""Detects from the broker's responses that the clock of this machine is wrong."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ _log = logging.getLogger(__name__)
 
 _REFUSED_TIME = "InvalidRecordError: Timestamp "
 MOST_SECONDS_APART = 300.0
-"""A record may wait two minutes for a broker that is away; a difference beyond this is the clock's."""
+"""A record may wait two minutes for an unavailable broker; a larger difference comes from the clock."""
 
 
 def explained(error: BaseException) -> str:
-    """What to print of an error of a Kafka client: the clock, if the broker refuses its time."""
+    """The message for an error of a Kafka client; if the broker rejected a time, it is about the clock."""
     if any(_is_about_time(one) for one in (error, *error.args)):
         return (
-            "the broker refuses the time of this machine's clock, which is far from its own: set the clock, "
-            "or give the topic the broker's time (see: onibus topics check)"
+            "the broker rejects the time of this machine's clock, which is far from its own: set the clock, "
+            "or let the broker set the topic's times (see: onibus topics check)"
         )
     return str(error) or type(error).__name__
 
 
 def _is_about_time(error: object) -> bool:
-    """Of several records in a batch, kafka-python says only in words that it was their time."""
+    """For several records in a batch, kafka-python says only in the message that their time is the reason."""
     if isinstance(error, InvalidRecordError):
         return str(error).partition("] ")[2].startswith(_REFUSED_TIME)
     return isinstance(error, InvalidTimestampError)
 
 
 class ClockWatch:
-    """Compares this machine's clock with the times that the broker gives to records; warns once a change."""
+    """Compares this machine's clock with the times that the broker gives records; warns once per change."""
 
     def __init__(self) -> None:
         self._is_apart = False
 
     def see(self, written_ms: int) -> None:
-        """A record has just been written, at this time by the broker's clock (milliseconds since the epoch).
+        """A record was just written, at this time by the broker's clock (milliseconds since the epoch).
 
-        On a topic whose records keep the producer's time, that says nothing, and is not far off.
+        On a topic whose records keep the producer's time, the two agree, so nothing is detected.
         """
         ahead = time.time() - written_ms / 1000
         is_apart = abs(ahead) > MOST_SECONDS_APART

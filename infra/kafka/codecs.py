@@ -1,4 +1,4 @@
-"""Which wire format is used: the one place that turns settings into a codec."""
+"""Chooses the wire format: the one place that turns settings into a codec."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from onibus.schemas.codec import Codec, RegistryError, SingleObjectCodec
 
 
 def codec_for(settings: Settings) -> Codec:
-    """The codec that these settings ask for; share one between the threads of a process.
+    """The codec for these settings; share one between the threads of a process.
 
     Raises:
-        OnibusError: the confluent format without a registry address, or no registry answers there.
+        OnibusError: the confluent format without a registry address, or no registry responds there.
     """
     if settings.wire_format == "single-object":
         return SingleObjectCodec()
@@ -26,7 +26,7 @@ def codec_for(settings: Settings) -> Codec:
 
 
 def _confluent(settings: Settings, url: str) -> Codec:
-    import httpx  # not needed in the usual format, and slow to import
+    import httpx  # slow to import, and not needed for the default format
 
     from onibus.infra.kafka.schema_registry import ConfluentCodec, SchemaRegistry
 
@@ -39,9 +39,7 @@ def _confluent(settings: Settings, url: str) -> Codec:
     except RegistryError as error:
         raise OnibusError(str(error)) from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise OnibusError(
-            f"--schema-registry-url is no address: {error}; give http(s)://host:port"
-        ) from error
+        raise OnibusError(f"--schema-registry-url is not a URL: {error}; give http(s)://host:port") from error
     except OSError as error:
         raise OnibusError(f"cannot read the CA file {settings.ssl_cafile}: {error}") from error
     return ConfluentCodec(registry)

@@ -21,7 +21,7 @@ CLOSE_SECONDS = 2.0
 class ConsumerLag:
     """Watches the lag of ``group`` on ``topic`` without joining the group.
 
-    A thread of its own asks the cluster: whoever shows the figure must not wait for a broker that is away.
+    Its own thread asks the cluster, so that callers never wait for an unavailable broker.
     """
 
     def __init__(self, settings: Settings, group: str, topic: str) -> None:
@@ -32,7 +32,7 @@ class ConsumerLag:
         self._thread.start()
 
     def total(self) -> int | None:
-        """Records behind in all, transaction markers included; None while the cluster does not answer."""
+        """Number of records behind, transaction markers included; None if the cluster does not respond."""
         return self._newest
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class ConsumerLag:
                     self._newest = None
                     reader.close()
             except (KafkaError, OnibusError) as error:
-                log.debug("the lag of %s is not known just now: %s", self._group, error)
+                log.debug("the lag of %s is currently unknown: %s", self._group, error)
             self._stopping.wait(EVERY_SECONDS)
 
     def _follow(self, reader: KafkaConsumer) -> None:
@@ -61,7 +61,7 @@ class ConsumerLag:
 
 
 def lag_of(committed: int | None, start: int, end: int) -> int:
-    """Records of a partition that a group has before it; an offset beyond the end is of another log."""
+    """Records that a group has yet to read; an offset that is not on the log comes from an earlier log."""
     if committed is None or not start <= committed <= end:
         return end - start
     return end - committed

@@ -1,4 +1,4 @@
-"""Reading a log from its beginning to its end: the loop under everything that loads a topic."""
+"""Reading a log from its beginning to its end: the loop behind everything that loads a topic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from onibus.infra.errors import OnibusError
 
 STALL_SECONDS = 60.0
-"""A log that gives nothing for so long before its end is not read any further."""
+"""Reading is given up after this long without progress."""
 _REPORT_SECONDS = 5.0
 _POSITION_MS = 1_000
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Progress(NamedTuple):
-    """Offsets passed so far, of all that were there at the start."""
+    """Offsets passed so far, out of all that were there at the start."""
 
     passed: int
     total: int
@@ -33,14 +33,14 @@ def until_end(
     stopping: threading.Event | None = None,
     stall_seconds: float = STALL_SECONDS,
 ) -> Iterator[Progress]:
-    """Go to the beginning of ``partitions``, then yield before each poll of the caller, up to the end.
+    """Seek to the beginning of ``partitions``, then yield before each poll of the caller, up to the end.
 
     The end is where the log ended at the start. It is reached when ``position >= end offset`` holds on every
-    partition: positions, unlike records' offsets, get past compacted gaps and transaction markers. What takes
-    longer than five seconds is logged as it goes.
+    partition: positions, unlike records' offsets, advance past compacted gaps and transaction markers.
+    Progress is logged every five seconds.
 
     Args:
-        consumer: without a group.
+        consumer: one without a group.
         stopping: ends it early.
 
     Raises:
@@ -61,8 +61,8 @@ def until_end(
             moved_at = now
         elif now - moved_at > stall_seconds:
             raise OnibusError(
-                f"topic {topics} could not be read to its end, {behind:,} offsets away: nothing came for "
-                f"{stall_seconds:g} s; check that every broker runs and that no transaction is still open"
+                f"topic {topics} could not be read to its end: no progress for {stall_seconds:g} s with "
+                f"{behind:,} offsets left; check that every broker is up and no transaction is still open"
             )
         if now - reported_at > _REPORT_SECONDS:
             reported_at = now

@@ -1,8 +1,8 @@
-"""How many partitions captions and labels were written for, and whether that is what the settings say.
+"""How many partitions captions and labels were written for, to be compared with the setting.
 
-A caption's partition is its id modulo the setting ``partitions``, not the number that the topic has: so an
-operator who adds partitions moves nothing. Another setting would move captions away from their labels, and
-they would be asked about and paid for again.
+A caption's partition is its id modulo the setting ``partitions``, not modulo the number that the topic has,
+so an operator who adds partitions moves nothing. A different setting would separate captions from their
+labels, and they would be asked about and paid for again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SAMPLE_PER_POLL = 500
 _FEWEST_KEYS = 10
 _MOST = 1_000
 _FEWEST_LABELS = 100
-"""For each partition: with so many labels, none is empty by chance."""
+"""Per partition: with this many labels, no partition is empty by chance."""
 
 
 def wide_topics(settings: Settings) -> list[str]:
@@ -35,11 +35,11 @@ def wide_topics(settings: Settings) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the data say of the number of partitions.
+    """What the data show about the number of partitions.
 
     Attributes:
-        used: so many of the first ones hold data; 0: there are none.
-        written_for: the number by which captions were placed; None: there are too few to tell.
+        used: number of partitions up to the last one that holds data; 0 without data.
+        written_for: the number that captions were assigned by; None if there are too few to determine it.
     """
 
     used: int
@@ -47,10 +47,10 @@ class Evidence:
 
 
 def partition_evidence(settings: Settings, counts: Mapping[str, int]) -> Evidence:
-    """Look at what is on the topics.
+    """Examine what is on the topics.
 
     Args:
-        counts: how many partitions each of :func:`wide_topics` has that this user may look at.
+        counts: number of partitions of each of :func:`wide_topics` that this user may describe.
 
     Raises:
         OnibusError: the cluster cannot be reached.
@@ -68,14 +68,14 @@ def partition_evidence(settings: Settings, counts: Mapping[str, int]) -> Evidenc
     if len(keys) >= _FEWEST_KEYS:
         fitting = (n for n in range(used, _MOST + 1) if all(caption_partition(k, n) == p for p, k in keys))
         written_for = next(fitting, None)
-    elif not keys:  # all deleted by retention, or not for us to read
+    elif not keys:  # all deleted by retention, or not readable by this user
         labels = sum(end for tp, end in ends.items() if tp.topic == names.labels)
         written_for = used if labels >= _FEWEST_LABELS * settings.partitions else None
     return Evidence(used, written_for)
 
 
 def _ends(reader: KafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-    """End offsets; none of a topic that is just being deleted or created."""
+    """End offsets; empty while one of the topics is being deleted or created."""
     try:
         ends: dict[TopicPartition, int] = reader.end_offsets(partitions)
     except (KafkaError, KeyError):
@@ -84,7 +84,7 @@ def _ends(reader: KafkaConsumer, partitions: list[TopicPartition]) -> dict[Topic
 
 
 def _oldest_keys(reader: KafkaConsumer, captions: list[TopicPartition]) -> set[tuple[int, bytes]]:
-    """Partition and id of some of the oldest captions; none, if this user may not read them."""
+    """Partition and id of some of the oldest captions; empty if this user may not read them."""
     keys: set[tuple[int, bytes]] = set()
     if not captions:
         return keys

@@ -1,7 +1,7 @@
-"""kafka-python's consumer with what version 3.0.12 lacks.
+"""What version 3.0.12 of kafka-python's consumer lacks.
 
-A partition that is resumed is read on, a member that was thrown out of its group claims nothing there, and
-a position that is no longer on the log is reported, as are partitions that were added to a topic.
+Reading continues on a resumed partition, a member that was removed from its group claims no partitions, and
+positions that are no longer on the log are reported, as are partitions that were added to a topic.
 """
 
 from __future__ import annotations
@@ -20,24 +20,22 @@ from onibus.infra.observability import metrics
 _log = logging.getLogger(__name__)
 
 LOOK_AT_PARTITIONS_SECONDS = 10.0
-"""How often a consumer looks whether its topics have more partitions, as far as its metadata tell."""
+"""How often a consumer checks, by its metadata, whether its topics have more partitions."""
 
 _NO_GENERATION = -1
 
 
 class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is not typed
-    """Reports lost positions, and takes parked records of a resumed partition up again.
+    """Reports lost positions, and returns the parked records of a resumed partition.
 
-    A position is lost when the log does not reach it any more (it was truncated, restored or created anew),
-    or begins after it (retention deletes faster than this consumer reads). kafka-python says nothing then.
-    Here reading goes on from the beginning, always. See :meth:`take_lost`.
+    A position is lost when the log no longer reaches it (it was truncated, restored or created anew), or
+    begins after it (retention deletes faster than this consumer reads). kafka-python does not report that.
+    Here reading always continues from the beginning. See :meth:`take_lost`.
 
-    Records may stay parked in kafka-python for ever.
-
-    Its fetcher parks what it has unpacked of a paused partition, and fetches nothing of a partition with
-    parked records. It takes them up when no others are being given out, of which ``None`` is its sign; but
-    what was given out to its end keeps that place until another fetch takes it. If the partition with parked
-    records is the only one that anything comes for, that is never.
+    In kafka-python records may stay parked forever. Its fetcher parks what it has unpacked of a paused
+    partition, and fetches nothing for a partition with parked records. It returns them when no other fetch
+    is current, that is, ``None``; but an exhausted fetch stays current until another one replaces it. If
+    nothing arrives for any partition but the one with parked records, that never happens.
     """
 
     def __init__(self, *topics: str, **configuration: Any) -> None:
@@ -51,25 +49,25 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
         self._subscription.seek = self._seek
 
     def take_lost(self) -> set[TopicPartition]:
-        """The partitions whose position was lost since the last call; they are read from an earlier one."""
+        """Partitions whose position was lost since the last call; reading continues from an earlier one."""
         lost, self._lost = self._lost, set()
         return lost
 
     def _request_offset_reset(self, partition: TopicPartition, strategy: Any = None) -> None:
-        if strategy is None:  # not one that a caller asked for
+        if strategy is None:  # not requested by a caller
             self._report_lost(partition, "the beginning")
         self._reset_offset(partition, strategy)
 
     def _seek(self, partition: TopicPartition, offset: Any) -> None:
-        # From the fetcher, to where it thinks that the logs part; callers seek to plain numbers. Of a topic
-        # that was created anew that is the end, and everything before would be skipped.
+        # Called by the fetcher, with the offset where it believes that the logs diverge; callers seek to
+        # plain numbers. If the topic was created anew that is the end, and everything before is skipped.
         if isinstance(offset, OffsetAndMetadata) and self._report_lost(partition, "the beginning"):
             self._reset_offset(partition)
         else:
             self._seek_offset(partition, offset)
 
     def _report_lost(self, partition: TopicPartition, go_on_from: str) -> bool:
-        """Whether there was a position, which is lost now."""
+        """Whether there was a position, which is now lost."""
         state = self._subscription.assignment.get(partition)
         if state is None or state.position is None:
             return False
@@ -78,8 +76,8 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
         return True
 
     def poll(self, *arguments: Any, **named: Any) -> Any:
-        """As KafkaConsumer's."""
-        if not self._fetcher._next_partition_records:  # given out to its end, or None
+        """See KafkaConsumer."""
+        if not self._fetcher._next_partition_records:  # exhausted, or None
             self._fetcher._next_partition_records = None
         if time.monotonic() > self._look_at_partitions_at:
             self._look_at_partitions_at = time.monotonic() + LOOK_AT_PARTITIONS_SECONDS
@@ -93,26 +91,26 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
             if count > before:
                 self._partition_counts[topic] = count
                 _log.warning(
-                    "%s has %d partitions now, it had %d before: the added ones stay unused; leave the "
-                    "setting partitions as it is, or captions with labels are asked about and paid for again",
+                    "%s now has %d partitions instead of %d: the added ones stay unused; do not change the "
+                    "setting partitions, or captions with labels will be asked about and paid for again",
                     topic, count, before,
                 )  # fmt: skip
 
 
 class MendedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]  # kafka-python is not typed
-    """Says that a member owns what it owns; kafka-python's says what it was last given.
+    """Reports the partitions that a member owns; kafka-python reports those it was last assigned.
 
-    The two differ when the group has thrown the member out. Its leader then withholds from the others what
-    this member seems to own and is to hand over; but this member has nothing to hand over, so it does not
-    join again, and nobody ever gets these partitions. Who learns only from the answer to its JoinGroup that
-    it was thrown out joins again at once, with partitions in hand that are others' by now: it claims none.
+    The two differ when the group has removed the member. Its leader then withholds from the others what this
+    member seems to own and should revoke; but the member has nothing to revoke, so it does not rejoin, and
+    no one ever gets these partitions. A member that learns only from the response to JoinGroup that it was
+    removed rejoins at once, still holding partitions that belong to others by now: it claims none.
     """
 
     consumer: KafkaConsumer | None = None
     """Whose partitions are claimed; set before it subscribes."""
 
     def metadata(self, topics: Iterable[str]) -> Any:
-        """As CooperativeStickyAssignor's."""
+        """See CooperativeStickyAssignor."""
         assert self.consumer is not None
         is_member = self.consumer.group_metadata().generation_id != _NO_GENERATION
         self.member_assignment = sorted(self.consumer.assignment()) if is_member else []
@@ -120,10 +118,10 @@ class MendedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]  # kafka-
 
 
 def report_lost(partition: TopicPartition, position: int, go_on_from: str) -> None:
-    """Log and count that a remembered position is no longer on the log."""
+    """Log and count that a position is no longer on the log."""
     metrics.POSITIONS_LOST.labels(topic=partition.topic).inc()
     _log.warning(
-        "offset %d of %s, partition %d, is not on the log any more (was it truncated, restored, created "
-        "anew, or cut by retention?): going on from %s",
+        "offset %d of %s, partition %d, is no longer on the log (was it truncated, restored, created anew, "
+        "or cut by retention?): continuing from %s",
         position, partition.topic, partition.partition, go_on_from,
     )  # fmt: skip

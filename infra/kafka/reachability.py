@@ -22,14 +22,14 @@ class UnreachableError(OnibusError):
     def __init__(self, message: str, may_pass: bool) -> None:
         super().__init__(message)
         self.may_pass = may_pass
-        """Whether waiting can help: nobody listens yet. A wrong password stays wrong."""
+        """Whether waiting can help, as when no server listens yet; a wrong password stays wrong."""
 
 
 def why_unreachable(settings: Settings, error: BaseException) -> UnreachableError:
-    """What a person can do about ``error``, which a Kafka client gave while it connected.
+    """What a user can do about ``error``, which a Kafka client raised while it connected.
 
-    Kafka clients report most of these as a time-out, so each layer is tried again by itself: name,
-    port, TLS, login. The first server that has an explanation gives it.
+    Kafka clients report most causes as a time-out, so each layer is tried again separately: name, port,
+    TLS, login. The first server for which a layer fails gives the explanation.
     """
     for server in settings.bootstrap_servers.split(","):
         try:
@@ -37,16 +37,16 @@ def why_unreachable(settings: Settings, error: BaseException) -> UnreachableErro
         except UnreachableError as reason:
             return reason
     return UnreachableError(
-        f"{settings.bootstrap_servers} can be connected to but does not answer as a Kafka broker ({error}); "
+        f"{settings.bootstrap_servers} accepts connections but does not answer as a Kafka broker ({error}); "
         "check --bootstrap-servers and --security-protocol",
         may_pass=True,
     )
 
 
 def why_not_advertised_well(addresses: Iterable[tuple[str, int]]) -> UnreachableError | None:
-    """What is wrong if none of the brokers' advertised names resolves here; None if one does.
+    """The error if none of the brokers' advertised names resolves here; None if one does.
 
-    A client connects to a bootstrap server once, and from then on to the addresses that brokers advertise.
+    A client connects to a bootstrap server only once, then to the addresses that the brokers advertise.
     """
     reason = None
     for host, port in addresses:
@@ -54,9 +54,8 @@ def why_not_advertised_well(addresses: Iterable[tuple[str, int]]) -> Unreachable
             socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
             reason = reason or UnreachableError(
-                f"the cluster's brokers tell clients to connect to {host}:{port}, a name that is not known "
-                f"here ({error.strerror}); correct advertised.listeners of the brokers, or make {host} "
-                "resolve on this machine",
+                f"the brokers advertise {host}:{port}, a name that does not resolve here ({error.strerror}); "
+                f"correct advertised.listeners of the brokers, or make {host} resolve on this machine",
                 may_pass=error.errno == socket.EAI_AGAIN,
             )
         else:
@@ -67,16 +66,16 @@ def why_not_advertised_well(addresses: Iterable[tuple[str, int]]) -> Unreachable
 def why_advertised_unreachable(
     settings: Settings, addresses: Iterable[tuple[str, int]]
 ) -> OnibusError | None:
-    """The first advertised address, other than the bootstrap servers, that cannot be connected to."""
+    """The error for the first advertised address that cannot be connected to; None if there is none."""
     for host, port in addresses:
         try:
             with socket.create_connection((host, port), timeout=_TIMEOUT_SECONDS):
                 continue
         except OSError as error:
             return OnibusError(
-                f"the cluster at {settings.bootstrap_servers} tells clients to connect to {host}:{port}, "
-                f"which cannot be done from here ({error.strerror or 'no answer in time'}); check that this "
-                "broker is up, or correct its advertised.listeners"
+                f"the cluster at {settings.bootstrap_servers} advertises a broker at {host}:{port}, which "
+                f"cannot be connected to from here ({error.strerror or 'no answer in time'}); check that "
+                "this broker is up, or correct its advertised.listeners"
             )
     return None
 
@@ -85,7 +84,7 @@ def server_address(server: str) -> tuple[str, int]:
     """Host and port of one bootstrap server, ``host:port`` or ``[IPv6]:port``.
 
     Raises:
-        UnreachableError: it is written otherwise.
+        UnreachableError: it has another form.
     """
     host, colon, port = server.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -116,7 +115,7 @@ def _connection(server: str, host: str, port: int) -> Iterator[socket.socket]:
         connection = socket.create_connection((host, port), timeout=_TIMEOUT_SECONDS)
     except socket.gaierror as error:
         raise UnreachableError(
-            f"host {host} of --bootstrap-servers is not known ({error.strerror}); correct the name",
+            f"host {host} of --bootstrap-servers does not resolve ({error.strerror}); correct the name",
             may_pass=error.errno == socket.EAI_AGAIN,
         ) from error
     except OSError as error:
@@ -152,9 +151,9 @@ def _tls(connection: socket.socket, server: str, host: str, settings: Settings) 
         ) from error
     except OSError as error:
         raise UnreachableError(
-            f"no TLS with {server} ({_reason(error)}); if the broker speaks no TLS, "
+            f"no TLS connection to {server} ({_reason(error)}); if the broker does not use TLS, "
             "set --security-protocol PLAINTEXT or SASL_PLAINTEXT",
-            may_pass=True,  # a broker that is just stopping or starting hangs up, too
+            may_pass=True,  # a broker that is stopping or starting closes the connection, too
         ) from error
     with encrypted:
         yield encrypted
@@ -166,17 +165,17 @@ def _try_login(connection: socket.socket, server: str, settings: Settings) -> No
     except (OSError, KafkaError) as error:
         if not settings.security_protocol.endswith("SSL") and _speaks_tls(server):
             raise UnreachableError(
-                f"the broker at {server} wants TLS, the client's security protocol is "
+                f"the broker at {server} requires TLS, the client's security protocol is "
                 f"{settings.security_protocol}; set --security-protocol SASL_SSL (or SSL)",
                 may_pass=False,
             ) from error
-        return  # not a broker, or a busy one: no explanation from here
+        return  # not a broker, or a busy one: the caller explains it
     if reason is not None:
         raise UnreachableError(reason, may_pass=False)
 
 
 def _speaks_tls(server: str) -> bool:
-    """Whether ``host:port`` answers a TLS greeting; whose certificate it shows does not matter here."""
+    """Whether ``host:port`` completes a TLS handshake; its certificate does not matter here."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""How large a record a topic takes: its ``max.message.bytes``, which is the broker's unless it was set."""
+"""The largest record that a topic accepts: its ``max.message.bytes``, by default the broker's setting."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from onibus.infra.kafka import clients
 from onibus.infra.settings import Settings
 
 CLIENTS_LARGEST = 1_048_576
-"""What our clients send at most."""
+"""The largest record that our clients send."""
 OVERHEAD_BYTES = 1_024
-"""More than a record takes in its batch besides key, value and headers."""
+"""More than a record takes up in its batch besides key, value and headers."""
 _NAME = "max.message.bytes"
 
 
 def largest_values(settings: Settings, topics: Collection[str]) -> dict[str, int]:
-    """By topic, bytes that key, value and headers of a record may have; the clients' limit if nobody tells.
+    """By topic, the bytes that a record's key, value and headers may have; if unknown, the clients' limit.
 
     Raises:
         OnibusError: the cluster cannot be reached.
@@ -31,6 +31,6 @@ def largest_values(settings: Settings, topics: Collection[str]) -> dict[str, int
                 answer = client.describe_configs(wanted, config_filter="all")["topic"]
                 limit = int(answer[topic][_NAME]["value"])
             except (KafkaError, KeyError, TypeError, ValueError):
-                continue  # this user may not look, and need not
+                continue  # this user may not describe it, and need not
             found[topic] = min(CLIENTS_LARGEST, limit) - OVERHEAD_BYTES
     return found

@@ -1,7 +1,7 @@
-"""Who may do what on a cluster that checks rights: one role for each kind of component, and no more.
+"""Who may do what on a cluster with an authorizer: one role per kind of component, with what it needs only.
 
-A role is granted to a user as Kafka ACLs (KIP-11, prefixed ones KIP-290). What a component needs stands
-in :data:`ROLES` and nowhere else; a test runs every component under its role alone.
+A role is granted to a user as Kafka ACLs (KIP-11, prefixed ones KIP-290). :data:`ROLES` is the only place
+that lists what a component needs; a test runs every component under its role alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from onibus.infra.settings import Settings
 
 
 class Resource(StrEnum):
-    """What rights are on; the values are Kafka's names."""
+    """What a right applies to; the values are Kafka's names."""
 
     TOPIC = "TOPIC"
     GROUP = "GROUP"
@@ -24,7 +24,7 @@ class Resource(StrEnum):
 
 
 class Operation(StrEnum):
-    """What may be done; the values are Kafka's names. Reading and writing include describing."""
+    """What a right allows; the values are Kafka's names. Reading and writing include describing."""
 
     READ = "READ"
     WRITE = "WRITE"
@@ -35,7 +35,7 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One operation on one resource, or on all whose names begin so."""
+    """One operation on one resource, or with ``prefixed`` on all whose names begin with ``name``."""
 
     resource: Resource
     name: str
@@ -50,9 +50,9 @@ class Role:
     Attributes:
         purpose: who has it.
         reads, writes: topics, by their names in :class:`~onibus.infra.kafka.topics.TopicNames`.
-        joins: consumer groups whose names begin with the topic prefix; otherwise it may only look at them.
-        transacts: writes in transactions.
-        creates: makes the topics.
+        joins: whether it joins consumer groups whose names begin with the topic prefix; all describe them.
+        transacts: whether it writes in transactions.
+        creates: whether it creates the topics.
     """
 
     purpose: str
@@ -69,7 +69,7 @@ _EVERYTHING = (
 )  # fmt: skip
 
 ROLES: dict[str, Role] = {
-    "operator": Role("onibus topics create: makes the topics", creates=True),
+    "operator": Role("onibus topics create: creates the topics", creates=True),
     "rollout": Role("onibus rollout: plays and publishes", writes=("captions", "episodes")),
     "annotator": Role(
         "onibus annotate",
@@ -85,7 +85,7 @@ ROLES: dict[str, Role] = {
         transacts=True,
     ),
     "learner": Role(
-        "onibus learn, its rollout workers included",
+        "onibus learn, including its rollout workers",
         reads=("captions", "labels", "annotations", "annotation_specs", "reward_models", "reward_updates"),
         writes=("captions", "episodes"),
     ),
@@ -95,7 +95,7 @@ ROLES: dict[str, Role] = {
         writes=("captions", "labels", "annotations", "annotation_specs", "dead_letters"),
         transacts=True,
     ),
-    "reader": Role("onibus status, report and replay: looks, and changes nothing", reads=_EVERYTHING),
+    "reader": Role("onibus status, report and replay: reads everything, writes nothing", reads=_EVERYTHING),
 }
 
 
@@ -103,10 +103,10 @@ def role_of(name: str) -> Role:
     """The role of this name.
 
     Raises:
-        OnibusError: there is none.
+        OnibusError: there is no such role.
     """
     if name not in ROLES:
-        raise OnibusError(f"there is no role {name}; there are: {', '.join(ROLES)}")
+        raise OnibusError(f"there is no role {name}; choose one of: {', '.join(ROLES)}")
     return ROLES[name]
 
 
@@ -117,7 +117,7 @@ def rights_of(role: Role, settings: Settings) -> list[Right]:
 
 def _rights(role: Role, prefix: str) -> Iterator[Right]:
     names = TopicNames(prefix)
-    # Every component looks at its topics' settings when it starts, and says what is wrong with them.
+    # Every component checks the settings of its topics when it starts, and reports what is wrong with them.
     yield _on_all(Resource.TOPIC, prefix, Operation.DESCRIBE)
     yield _on_all(Resource.TOPIC, prefix, Operation.DESCRIBE_CONFIGS)
     yield _on_all(Resource.GROUP, prefix, Operation.DESCRIBE)
@@ -134,5 +134,5 @@ def _rights(role: Role, prefix: str) -> Iterator[Right]:
 
 
 def _on_all(resource: Resource, prefix: str, operation: Operation) -> Right:
-    """On all whose names begin so; without a prefix on all that there are, as Kafka writes it."""
+    """On all whose names begin with the prefix; without a prefix on all, which Kafka writes ``*``."""
     return Right(resource, prefix, operation, prefixed=True) if prefix else Right(resource, "*", operation)

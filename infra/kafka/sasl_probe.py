@@ -1,8 +1,9 @@
-"""What a broker says to a login, asked directly.
+"""Asks a broker directly why it refuses a login.
 
-kafka-python loses the answer: the broker closes the connection right after it refused a login, and an
-answer that arrives together with the end of the stream is thrown away. So the first requests of a
-connection are repeated here over a blocking socket, with kafka-python's own messages and mechanisms.
+kafka-python (3.0.12) loses the response: a broker closes the connection right after it refused a login, and a
+response that arrives together with the end of the stream is discarded; the client only ever reports "socket
+disconnected". So the first requests of a connection are repeated here over a blocking socket, with
+kafka-python's own messages and mechanisms.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ _CHUNK = 4096
 def why_login_fails(connection: socket.socket, server: str, settings: Settings) -> str | None:
     """Why the broker at the other end of ``connection`` (after TLS, if any) refuses us; None if it does not.
 
-    With a protocol that has no login, whether the broker wants one.
+    With a protocol that has no login, this is that the broker requires one.
 
     Raises:
-        OSError: the other end does not answer within the socket's time-out, or hangs up.
-        KafkaError: the other end does not answer as Kafka.
+        OSError: the other end does not answer within the socket's time-out, or closes the connection.
+        KafkaError: the other end does not answer as Kafka does.
     """
     protocol = KafkaProtocol(client_id="onibus")
     wants_login = settings.security_protocol.startswith("SASL")
@@ -41,7 +42,7 @@ def why_login_fails(connection: socket.socket, server: str, settings: Settings) 
     answer = _ask(connection, protocol, SaslHandshakeRequest(mechanism=mechanism, version=1))
     error = for_code(answer.error_code)
     if not wants_login:
-        return _login_is_wanted(server, settings) if error is not IllegalSaslStateError else None
+        return _login_is_required(server, settings) if error is not IllegalSaslStateError else None
     if error is UnsupportedSaslMechanismError:
         offered = ", ".join(answer.mechanisms) or "none"
         return (
@@ -50,15 +51,15 @@ def why_login_fails(connection: socket.socket, server: str, settings: Settings) 
         )
     if error is IllegalSaslStateError:
         without = settings.security_protocol.removeprefix("SASL_")
-        return f"the broker at {server} knows no logins; set --security-protocol {without}"
+        return f"the broker at {server} does not use logins; set --security-protocol {without}"
     if error is not NoError:
-        return f"the broker at {server} refuses the login: {error.__name__}; ask who runs it"
+        return f"the broker at {server} refuses the login: {error.__name__}; ask its operator"
     return _why_refused(connection, protocol, server, settings)
 
 
-def _login_is_wanted(server: str, settings: Settings) -> str:
+def _login_is_required(server: str, settings: Settings) -> str:
     return (
-        f"the broker at {server} wants a login (SASL); set --security-protocol "
+        f"the broker at {server} requires a login (SASL); set --security-protocol "
         f"SASL_{settings.security_protocol}, --sasl-mechanism, --sasl-username and a password"
     )
 
@@ -91,6 +92,6 @@ def _ask(connection: socket.socket, protocol: KafkaProtocol, request: Any) -> An
     while True:
         data = connection.recv(_CHUNK)
         if not data:
-            raise ConnectionResetError("the other end hung up")
+            raise ConnectionResetError("the other end closed the connection")
         for _, answer in protocol.receive_bytes(data):
             return answer

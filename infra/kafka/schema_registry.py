@@ -1,7 +1,7 @@
 """The Confluent wire format: values that name their schema by an id in a schema registry.
 
-A value is a zero byte, the schema's id (4 bytes, big endian) and the Avro body, as laid down in
-Confluent's "Wire format" and spoken by every registry that offers its REST interface (Confluent,
+A value is a zero byte, the schema's id (4 bytes, big endian) and the Avro body, as specified in
+Confluent's "Wire format" and used with every registry that offers its REST interface (Confluent,
 Karapace, Apicurio under /apis/ccompat/v7). Subjects are named by topic: ``<topic>-value``.
 """
 
@@ -26,11 +26,11 @@ HEADER_BYTES = 5
 """Bytes before the Avro body: the magic byte and the schema id."""
 
 KNOWN_IDS = 1024
-"""Schema ids remembered a record type, unknown ones included; the oldest goes first."""
+"""Schema ids remembered per record type, unknown ones included; the oldest is dropped first."""
 
 UNKNOWN_SECONDS = 30.0
-"""How long an id that the registry did not know is not asked for again: garbage must not become a
-storm of requests, and a registry's follower may lag a little."""
+"""How long an id that the registry did not have is not requested again: garbage must not cause a storm of
+requests, and a registry's follower may lag a little."""
 
 TRIES = 4
 FIRST_PAUSE_SECONDS = 0.2
@@ -45,8 +45,8 @@ R = TypeVar("R", bound=Record)
 class ConfluentCodec:
     """Records to values and back with schema ids from ``registry``; see :class:`onibus.schemas.codec.Codec`.
 
-    A topic's schema is registered when the first record is written to it (registering a schema again
-    is no change); ids and schemas are kept, so the registry is asked once for each.
+    A topic's schema is registered when the first record is written to it (registering it again changes
+    nothing); ids and schemas are cached, so each is requested from the registry once.
     """
 
     def __init__(self, registry: SchemaRegistry) -> None:
@@ -85,7 +85,7 @@ class ConfluentCodec:
         return value[:HEADER_BYTES] if writer.is_current else None
 
     def _header(self, topic: str, record_type: type[Record]) -> bytes:
-        """What starts every value of this type on ``topic``; registers the schema the first time."""
+        """The header of every value of this type on ``topic``; registers the schema the first time."""
         key = (topic, record_type)
         if key not in self._headers:
             schema_id = self._registry.register(f"{topic}-value", self._bodies[record_type].document)
@@ -99,20 +99,20 @@ class ConfluentCodec:
             writer = _UNKNOWN if document is None else body.writer(document)
             known.put(schema_id, writer)
         if writer is _UNKNOWN:
-            raise body.error(f"the schema registry knows no schema {schema_id}")
+            raise body.error(f"the schema registry has no schema {schema_id}")
         assert isinstance(writer, Writer)
         return writer
 
 
 class SchemaRegistry:
-    """The few calls of a schema registry that a codec needs.
+    """The few requests to a schema registry that a codec needs.
 
-    Failures that may pass (no connection, 5xx, 429) are tried again three times within 1.4 s.
+    Failures that may pass (no connection, 5xx, 429) are retried three times within 1.4 s.
 
     Args:
-        url: where it is, path included; user and password in it are sent and never shown.
-        client: connections; its time-out bounds each try.
-        pause: waits so many seconds.
+        url: its address, path included; user and password in it are sent and never shown.
+        client: makes the requests; its time-out bounds each attempt.
+        pause: waits for a number of seconds.
     """
 
     def __init__(
@@ -126,20 +126,20 @@ class SchemaRegistry:
         self._pause = pause
 
     def check(self) -> None:
-        """Make sure that a registry for Avro answers at the address.
+        """Check that a registry for Avro responds at the address.
 
         Raises:
-            RegistryError: it does not.
+            RegistryError: none does.
         """
         answer = self._ask("GET", "/schemas/types")
         if answer.status_code != HTTPStatus.OK or "AVRO" not in _json(answer, list):
-            raise self._refused("is no schema registry for Avro", answer)
+            raise self._refused("is not a schema registry for Avro", answer)
 
     def register(self, subject: str, document: Document) -> int:
-        """The id of a schema under ``subject``, which has it afterwards.
+        """Register a schema under ``subject`` and return its id.
 
         Raises:
-            RegistryError: the registry does not answer, or refuses the schema.
+            RegistryError: the registry does not respond, or refuses the schema.
         """
         path = f"/subjects/{quote(subject, safe='')}/versions"
         answer = self._ask("POST", path, json.dumps({"schema": json.dumps(document)}))
@@ -149,22 +149,22 @@ class SchemaRegistry:
         return schema_id
 
     def schema(self, schema_id: int) -> Document | None:
-        """The schema of an id; None where the registry knows none.
+        """The schema with an id; None if the registry has none.
 
-        A schema of another language comes back as a document whose name is its beginning.
+        For a schema in another language, a document whose name is the beginning of the schema.
 
         Raises:
-            RegistryError: the registry does not answer, or with something else.
+            RegistryError: the registry does not respond, or not as expected.
         """
         answer = self._ask("GET", f"/schemas/ids/{schema_id}")
         found = _json(answer, dict)
         if answer.status_code == HTTPStatus.NOT_FOUND and found.get("error_code") == _SCHEMA_NOT_FOUND:
             return None
         if answer.status_code != HTTPStatus.OK or not isinstance(found.get("schema"), str):
-            raise self._refused(f"does not give schema {schema_id}", answer)
+            raise self._refused(f"does not return schema {schema_id}", answer)
         try:
             document = json.loads(found["schema"])
-        except ValueError:  # of another schema language
+        except ValueError:  # in another schema language
             document = None
         return document if isinstance(document, Mapping) else {"name": found["schema"][:40]}
 
@@ -192,7 +192,7 @@ class SchemaRegistry:
         said = _json(answer, dict).get("message") or answer.text
         return RegistryError(
             f"the schema registry at {self.shown} {what}: status {answer.status_code}, "
-            f"{' '.join(str(said).split())[:200]}; see its compatibility setting, rights and address"
+            f"{' '.join(str(said).split())[:200]}; check its compatibility setting, rights and address"
         )
 
 
@@ -202,7 +202,7 @@ J = TypeVar("J", list[Any], dict[str, Any])
 
 
 def _json(answer: httpx.Response, kind: type[J]) -> J:
-    """The answer's JSON if it is of this kind, else an empty one: error pages are often HTML."""
+    """The response's JSON if it is of this type, else an empty one: error pages are often HTML."""
     try:
         value = answer.json()
     except ValueError:
@@ -211,7 +211,7 @@ def _json(answer: httpx.Response, kind: type[J]) -> J:
 
 
 class _Known:
-    """What is known of schema ids: at most :data:`KNOWN_IDS`, unknown ones for a while only."""
+    """A cache by schema id of at most :data:`KNOWN_IDS` entries; unknown ids expire."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, tuple[Any, float]] = {}

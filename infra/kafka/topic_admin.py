@@ -1,4 +1,4 @@
-"""The topic table against a cluster: create what is missing, name each difference, change nothing."""
+"""Compares the topic table with a cluster: creates missing topics, reports differences, changes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clients import admin
 from onibus.infra.kafka.partitioning import partition_evidence, wide_topics
 from onibus.infra.kafka.roles import Operation, Resource, Right, rights_of, role_of
-from onibus.infra.kafka.topics import FOR_EVER_MS, Topic, TopicNames, topic_table
+from onibus.infra.kafka.topics import FOREVER_MS, Topic, TopicNames, topic_table
 from onibus.infra.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class TopicState:
     """A topic as it is on the cluster.
 
     Attributes:
-        operations: what this user may do with it, in Kafka's words; empty if the cluster does not tell.
+        operations: Kafka's names of what this user may do with it; empty if the cluster does not report them.
     """
 
     partitions: int
@@ -45,7 +45,7 @@ class TopicState:
 
 
 def create_topics(settings: Settings) -> list[str]:
-    """Create the topics of the table that are missing; others are left as they are.
+    """Create the topics of the table that are missing; existing ones are left as they are.
 
     Returns:
         Full names of the topics created now, in the table's order.
@@ -77,10 +77,10 @@ def check_topics(settings: Settings) -> list[str]:
 
 
 def crowded_groups(settings: Settings) -> list[str]:
-    """Groups with more members than ``captions`` has partitions, one line each: some of them have no work.
+    """Groups with more members than ``captions`` has partitions, one line each: some members are idle.
 
     Raises:
-        OnibusError: the cluster cannot be reached, or does not tell of its groups.
+        OnibusError: the cluster cannot be reached, or does not list its groups.
     """
     try:
         with admin(settings) as client:
@@ -88,26 +88,26 @@ def crowded_groups(settings: Settings) -> list[str]:
             ours = sorted(group for group in listed if group.startswith(settings.topic_prefix))
             described = client.describe_groups(ours) if ours else {}
     except KafkaError as error:
-        raise OnibusError(f"the cluster does not tell of its groups: {error}; check its ACLs") from error
+        raise OnibusError(f"the cluster does not list its groups: {error}; check its ACLs") from error
     return [
         f"group {name} has {members} members for {settings.partitions} partitions: "
-        f"{members - settings.partitions} have nothing to do; start fewer, or plan for more partitions"
+        f"{members - settings.partitions} are idle; start fewer, or plan for more partitions"
         for name in ours
         if (members := len(described[name]["members"])) > settings.partitions
     ]
 
 
 def require_topics(settings: Settings, role: str | None = None) -> None:
-    """Refuse to go on if topics are missing or unfit, or this user may not do its work with them.
+    """Refuse to continue if topics are missing or unusable, or this user lacks rights to them.
 
-    Unfit is a topic with another clean-up policy, or with partitions that the setting ``partitions`` does not
-    fit. Every other difference is logged: an operator may have reasons for it.
+    A topic is unusable if its clean-up policy differs, or its number of partitions does not fit the setting
+    ``partitions``. Every other difference is logged: an operator may have reasons for it.
 
     Args:
-        role: of :mod:`onibus.infra.kafka.roles`: its topics and rights are checked; None: the whole table.
+        role: one of :mod:`onibus.infra.kafka.roles`, whose topics and rights are checked; None: every topic.
 
     Raises:
-        OnibusError: naming everything that is unfit or every missing right, or the cluster cannot be reached.
+        OnibusError: listing every unusable topic or missing right, or the cluster cannot be reached.
     """
     table = topic_table(settings)
     rights: list[Right] = []
@@ -126,7 +126,7 @@ def require_topics(settings: Settings, role: str | None = None) -> None:
         _log.warning("%s", line)
     if harmful:
         raise OnibusError(
-            f"topics are not as they must be: {'; '.join(dict.fromkeys(harmful))}; create missing ones "
+            f"topics are not as they should be: {'; '.join(dict.fromkeys(harmful))}; create missing ones "
             "with: onibus topics create, and for others change the setting or the topic"
         )
     denied = [r for r in rights if r.name in states and not states[r.name].allows(r.operation)]
@@ -135,7 +135,7 @@ def require_topics(settings: Settings, role: str | None = None) -> None:
 
 
 def describe_topics(settings: Settings, table: Iterable[Topic]) -> dict[str, TopicState]:
-    """The topics of ``table`` that exist, by full name, with those configurations that the table sets.
+    """The topics of ``table`` that exist, by full name, with the configurations that the table sets.
 
     Raises:
         OnibusError: the cluster cannot be reached.
@@ -156,7 +156,7 @@ def describe_topics(settings: Settings, table: Iterable[Topic]) -> dict[str, Top
 
 
 def differences(topic: Topic, state: TopicState | None) -> list[str]:
-    """What is different on the cluster, one line each."""
+    """How a topic on the cluster differs from the table, one line per difference."""
     if state is None:
         return [f"{topic.name} is missing"]
     pairs = [
@@ -170,7 +170,7 @@ def differences(topic: Topic, state: TopicState | None) -> list[str]:
 
 
 def _stops(topic: Topic, line: str) -> bool:
-    """Whether with this difference the system would not work as it must."""
+    """Whether the system cannot work correctly with this difference."""
     return line == f"{topic.name} is missing" or line.startswith(f"{topic.name} has cleanup.policy ")
 
 
@@ -179,25 +179,25 @@ def _is_about_partitions(topic: Topic, line: str) -> bool:
 
 
 def _meaning(topic: Topic, line: str) -> str:
-    """What a difference that does not stop anything brings about, and what to do."""
+    """The effect of a difference that stops nothing, and what to do about it."""
     if " has message.timestamp.type " in line:
         return (
-            "the clocks of producers decide over retention, and a wrong one is refused; change it: "
-            f"kafka-configs --alter --entity-type topics --entity-name {topic.name} "
+            "the producers' clocks determine retention, and records with a wrong time are rejected; "
+            f"change it: kafka-configs --alter --entity-type topics --entity-name {topic.name} "
             "--add-config message.timestamp.type=LogAppendTime"
         )
     if " has retention.ms " in line:
-        if topic.config["retention.ms"] == str(FOR_EVER_MS):
+        if topic.config["retention.ms"] == str(FOREVER_MS):
             return "what is deleted cannot be replayed; set retention.ms to -1 to keep everything"
         return "records are kept for that long"
-    return "going on with it"
+    return "continuing with it"
 
 
 def _partition_lines(settings: Settings, states: Mapping[str, TopicState]) -> tuple[list[str], list[str]]:
-    """What stops us of the partitions of captions, labels and annotations, and what is only to be told."""
+    """Differences in the partitions of captions, labels and annotations: those that stop us, and others."""
     counts = {name: states[name].partitions for name in wide_topics(settings) if name in states}
     if TopicNames(settings.topic_prefix).captions not in counts:
-        return [], []  # who places no captions can work with any number
+        return [], []  # a component that publishes no captions works with any number
     setting = settings.partitions
     few = [f"{name} has partitions {n}, not {setting}" for name, n in counts.items() if n < setting]
     if few:
@@ -205,22 +205,22 @@ def _partition_lines(settings: Settings, states: Mapping[str, TopicState]) -> tu
     many = {name: n for name, n in counts.items() if n > setting}
     evidence = partition_evidence(settings, counts)
     if many and (evidence.used > setting or not evidence.used):
-        wanted = f"set the setting: --partitions {max(many.values())}"
+        wanted = f"change the setting: --partitions {max(many.values())}"
         return [f"{name} has partitions {n}, not {setting}; {wanted}" for name, n in many.items()], []
     if evidence.written_for is not None and evidence.written_for < setting:
         return [_other_setting(setting, evidence.written_for)], []
     return [], [
         f"{name} has {n} partitions, of which the first {setting} are used, as the setting partitions says; "
-        "leave the setting as it is, or captions that have labels are asked about and paid for again"
+        "do not change the setting, or captions that have labels will be asked about and paid for again"
         for name, n in many.items()
     ]
 
 
 def _other_setting(setting: int, used: int) -> str:
     return (
-        f"captions and labels were written for {used} partitions, the setting partitions is {setting}: "
+        f"captions and labels were written for {used} partitions, but the setting partitions is {setting}: "
         "captions that have labels would be asked about and paid for again; set it back (--partitions "
-        f"{used} or ONIBUS_PARTITIONS={used}): partitions that were added since stay unused"
+        f"{used} or ONIBUS_PARTITIONS={used}); partitions that were added since stay unused"
     )
 
 
@@ -239,7 +239,7 @@ def _create(client: KafkaAdminClient, missing: list[Topic]) -> list[str]:
         error = for_code(result["error_code"])
         if error is NoError:
             created.append(result["name"])
-        elif error is not TopicAlreadyExistsError:  # another process was quicker: as good
+        elif error is not TopicAlreadyExistsError:  # created concurrently, which is fine
             raise OnibusError(
                 f"topic {result['name']} cannot be created: {result.get('error_message') or error.__name__}; "
                 "change --replication or --partitions, or ask for the right to create it"
@@ -253,17 +253,17 @@ def _existing(client: KafkaAdminClient, settings: Settings, names: list[str]) ->
     try:
         described = client.describe_topics(names)
     except KafkaError as error:
-        raise OnibusError(f"the cluster does not describe its topics: {error}; try again") from error
+        raise OnibusError(f"the cluster does not describe its topics: {error}; retry") from error
     hidden = sorted(t["name"] for t in described if t["error_code"] == TopicAuthorizationFailedError.errno)
     if hidden:
-        raise _denied(settings, [f"look at {', '.join(hidden)}"], "ROLE")
+        raise _denied(settings, [f"describe {', '.join(hidden)}"], "ROLE")
     return {topic["name"]: topic for topic in described if topic["error_code"] == 0}
 
 
 def _denied(settings: Settings, what: Iterable[str], role: str) -> OnibusError:
     user = settings.sasl_username or "this client"
     return OnibusError(
-        f"{user} may not {', '.join(what)}; have a super user grant it: "
+        f"{user} may not {', '.join(what)}; have a super user grant a role with: "
         f"onibus access grant {role} --user {settings.sasl_username or 'NAME'}"
     )
 

@@ -1,4 +1,4 @@
-"""The topic table: every topic's settings stand here and nowhere else."""
+"""The topic table: the only place that defines the settings of every topic."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from onibus.infra.settings import Settings
 
 DAY_MS = 24 * 60 * 60 * 1000
-FOR_EVER_MS = -1
+FOREVER_MS = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic as it must be on the cluster. ``name`` is the full one, prefix included."""
+    """One topic as it should be on the cluster. ``name`` is the full name, prefix included."""
 
     name: str
     partitions: int
@@ -64,11 +64,11 @@ def topic_table(settings: Settings) -> list[Topic]:
     """Every topic of the system under these settings.
 
     ``captions``, ``labels`` and ``annotations`` have the same number of partitions because a label
-    goes to its caption's partition: an annotator restores just its share and a caption belongs to
+    goes to its caption's partition: an annotator restores only its share and a caption belongs to
     one annotator at a time. The other topics are small or read whole; one partition keeps order.
 
-    Records get the broker's time: a producer's clock decides neither over retention nor whether a record is
-    taken. Our own times stand in the values.
+    Records get the broker's time, so that a producer's clock affects neither retention nor whether a record
+    is accepted. Our own times are in the values.
     """
     names = TopicNames(settings.topic_prefix)
     wide, copies = settings.partitions, settings.replication
@@ -83,11 +83,11 @@ def topic_table(settings: Settings) -> list[Topic]:
     compact = durable | {"cleanup.policy": "compact"}
     return [
         Topic(names.captions, wide, copies, delete(7 * DAY_MS), "captions as workers see them"),
-        Topic(names.labels, wide, copies, compact, "the hash table: one verdict a spec and subject"),
-        Topic(names.annotations, wide, copies, delete(FOR_EVER_MS), "every answer, kept for ever"),
+        Topic(names.labels, wide, copies, compact, "the hash table: one verdict per spec and subject"),
+        Topic(names.annotations, wide, copies, delete(FOREVER_MS), "every answer, kept forever"),
         Topic(names.annotation_specs, 1, copies, compact, "what was asked, by spec id"),
         Topic(names.reward_models, 1, copies, compact, "newest weights of each reward model"),
-        Topic(names.reward_updates, 1, copies, delete(FOR_EVER_MS), "what each model version is"),
-        Topic(names.dead_letters, 1, copies, delete(30 * DAY_MS), "records nobody could work on"),
+        Topic(names.reward_updates, 1, copies, delete(FOREVER_MS), "how each model version was made"),
+        Topic(names.dead_letters, 1, copies, delete(30 * DAY_MS), "records that were given up"),
         Topic(names.episodes, 1, copies, delete(30 * DAY_MS), "whole episodes: seeds and actions"),
     ]

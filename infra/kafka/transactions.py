@@ -1,9 +1,9 @@
 """Writes batches of records and consumed offsets, all of a batch or nothing (KIP-98, KIP-447).
 
-A transaction that fails in whatever way is followed by a new producer, never by an abort and another try.
-kafka-python 3.0 keeps the offsets of an aborted transaction and would send them with the next one, for
-partitions that may belong to somebody else by then; and after a time-out nobody knows how it ended.
-``init_transactions`` of the new producer ends what the old one left open, one way or the other.
+After a transaction fails, for whatever reason, a new producer is opened; it is never aborted and retried with
+the old one. kafka-python 3.0 keeps the offsets of an aborted transaction and would send them with the next
+one, for partitions that may belong to another member by then; and after a time-out the outcome is unknown.
+``init_transactions`` of the new producer commits or aborts what the old one left open.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class OutgoingRecord(NamedTuple):
 
 
 class TransactionFailedError(Exception):
-    """A transaction was not committed, or nobody knows; ``cause`` is Kafka's error."""
+    """A transaction was not committed, or its outcome is unknown; ``cause`` is Kafka's error."""
 
     def __init__(self, cause: KafkaError) -> None:
         super().__init__(f"{type(cause).__name__}: {explained(cause)}")
@@ -60,7 +60,7 @@ class TransactionFailedError(Exception):
 
     @property
     def was_fenced(self) -> bool:
-        """Whether a later producer of the same transactional id took over: then nothing was committed."""
+        """Whether a later producer of the same transactional id took over; then nothing was committed."""
         return any(isinstance(error, _FENCED) for error in (self.cause, *self.cause.args))
 
 
@@ -68,9 +68,9 @@ class TransactionWriter:
     """The transactional producer of one group member.
 
     Args:
-        transactional_id: full; a second producer with the same one fences the first.
+        transactional_id: prefix included; a second producer with the same one fences the first.
         on_step: called in every transaction: with "beginning" before anything is sent, with "records
-            sent" when they are on the log, and with "offsets sent" when only the commit is left.
+            sent" when they are on the log, and with "offsets sent" when only the commit remains.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class TransactionWriter:
         self._producer: KafkaProducer | None = None
 
     def open(self, topics: Sequence[str], stopping: threading.Event) -> None:
-        """Connect, and end what an earlier producer of this id left open. ``topics`` are those to write to.
+        """Connect, and end what an earlier producer of this id left open. ``topics`` will be written to.
 
         Raises:
             OnibusError: the cluster cannot be reached.
@@ -93,12 +93,12 @@ class TransactionWriter:
         self._producer = within_patience(lambda: self._opened(topics), stopping)
 
     def _opened(self, topics: Sequence[str]) -> KafkaProducer:
-        # Each transaction runs into the end of the one before for some milliseconds; kafka-python's
+        # Each transaction has to wait some milliseconds for the end of the one before; kafka-python's
         # back-off of 100 ms would be most of a label's latency.
         producer = clients.transactional_producer(self._settings, self._id, retry_backoff_ms=10)
         producer.init_transactions()
         for topic in topics:
-            producer.partitions_for(topic)  # else the first transaction waits for it
+            producer.partitions_for(topic)  # otherwise the first transaction waits for it
         return producer
 
     def write(
@@ -110,19 +110,19 @@ class TransactionWriter:
     ) -> InThread[None]:
         """Begin to write records and offsets in one transaction as this member of the group.
 
-        One at a time. Its result raises TransactionFailedError if it was not committed, or nobody knows;
-        then :meth:`close`, :meth:`open`.
+        One at a time. Its result raises TransactionFailedError if it was not committed, or the outcome is
+        unknown; call :meth:`close` and :meth:`open` then.
 
         Args:
-            member: from before the batch was put together, of a consumer in a stable group.
-            on_end: called in another thread when it has ended, in whatever way.
+            member: taken before the batch was put together, from a consumer in a stable group.
+            on_end: called in another thread when the transaction has ended, however it ended.
         """
         producer = self._producer
         assert producer is not None
         return InThread(lambda: self._transact(producer, records, offsets, member), on_end)
 
     def close(self) -> None:
-        """Give up the connection; an open transaction is left to time out, or to the next :meth:`open`."""
+        """Close the connection; an open transaction ends by its time-out, or with the next :meth:`open`."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
             give_up(producer)
@@ -135,12 +135,12 @@ class TransactionWriter:
         member: ConsumerGroupMetadata,
     ) -> None:
         if member.generation_id == _GENERATION_UNKNOWN or not member.member_id:
-            # The broker takes offsets without these from anybody: nothing would fence us.
-            raise KafkaError("no member of the group any more")
+            # The broker accepts offsets without these from anyone: nothing would fence us.
+            raise KafkaError("no longer a member of the group")
         self._on_step("beginning")
         producer.begin_transaction()
-        # The labels must be on the log before the broker looks whether we are still of the group: then
-        # whoever owns the partition next finds them below the high watermark.
+        # The labels must be on the log before the broker checks that we are still in the group: then the
+        # next owner of the partition finds them below the high watermark.
         _send_all(producer, records)
         self._on_step("records sent")
         producer.send_offsets_to_transaction(offsets, member)
@@ -152,7 +152,7 @@ def send_transaction(producer: KafkaProducer, records: Sequence[OutgoingRecord])
     """Write records in one transaction, and wait until it is committed.
 
     Raises:
-        KafkaError: it was not committed, or nobody knows.
+        KafkaError: it was not committed, or the outcome is unknown.
     """
     producer.begin_transaction()
     _send_all(producer, records)
@@ -163,12 +163,12 @@ def _send_all(producer: KafkaProducer, records: Sequence[OutgoingRecord]) -> Non
     sent: list[Any] = []
     try:
         for r in records:
-            sent.append(  # noqa: PERF401 - those sent before an error are looked at
+            sent.append(  # noqa: PERF401 - what was sent before an error is examined
                 producer.send(r.topic, key=r.key, value=r.value, partition=r.partition)
             )
     except IllegalStateError:
-        # kafka-python ends a fenced transaction in its own thread: the next send then only says that there
-        # is none. Why is known from the records before it.
+        # kafka-python ends a fenced transaction in its own thread: the next send then only says that no
+        # transaction is open. The records before it have the reason.
         for future in sent:
             future.get(timeout=_LAST_SECONDS)
         raise
@@ -180,12 +180,12 @@ def _send_all(producer: KafkaProducer, records: Sequence[OutgoingRecord]) -> Non
 
 
 def give_up(producer: KafkaProducer) -> None:
-    """Close a producer without waiting for what it has not sent."""
+    """Close a producer without waiting for records that it has not sent."""
     with contextlib.suppress(KafkaTimeoutError):
         producer.close(timeout=0)
         return
-    # There are records that it could not send. kafka-python's close() then fails before it ends the
-    # producer's thread, which would go on with the transaction whenever the broker comes back.
+    # There are unsent records. kafka-python's close() then fails before it ends the producer's thread,
+    # which would continue the transaction when the broker comes back.
     sender = producer._sender
     sender.force_close()
     sender.join(_LAST_SECONDS)
@@ -194,10 +194,10 @@ def give_up(producer: KafkaProducer) -> None:
 
 
 class InThread(Generic[T]):
-    """Work with a Kafka client in a thread of its own: kafka-python waits for a lost broker without end.
+    """Work with a Kafka client in a thread of its own, since kafka-python waits for a lost broker forever.
 
     Args:
-        work: what to do; it has :data:`PATIENCE_SECONDS`, after which nobody waits for it any more.
+        work: what to do; after :data:`PATIENCE_SECONDS` its result is no longer waited for.
         on_end: called in that thread when the work has ended.
     """
 
@@ -216,16 +216,16 @@ class InThread(Generic[T]):
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, or nobody waits any more: :meth:`result` returns at once."""
+        """Whether it has ended or timed out, so that :meth:`result` returns at once."""
         return bool(self._results or self._errors) or self.seconds > PATIENCE_SECONDS
 
     def succeeds_within(self, seconds: float) -> bool:
-        """Whether the work ends well in that time."""
+        """Whether the work succeeds within that time."""
         self._thread.join(seconds)
         return bool(self._results)
 
     def result(self, stopping: threading.Event) -> T:
-        """Wait for its end; not long, once ``stopping`` is set.
+        """Wait for the result; only briefly once ``stopping`` is set.
 
         Raises:
             TransactionFailedError: Kafka's error, or it took too long.

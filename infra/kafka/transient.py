@@ -1,4 +1,4 @@
-"""The one rule for which errors pass by themselves, and what becomes of those that do not."""
+"""The one rule for which errors are transient, and what happens after the others."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _REFUSALS = (
     SaslAuthenticationFailedError,
     UnsupportedVersionError,
 )
-"""What a new producer is refused as the old one was; of anything else it starts free."""
+"""Errors that a new producer would get as well; after any other, a new one can start over."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same may work later, without anyone's doing.
+    """Whether the same operation may succeed later, without intervention.
 
-    A failed transaction may be tried again by a new producer. What is not known here does not pass.
+    A failed transaction may be retried by a new producer. Errors that are not known here are not transient.
     """
     if isinstance(error, UnreachableError):
         return error.may_pass
@@ -39,10 +39,10 @@ def is_transient(error: BaseException) -> bool:
 
 
 def raise_unless_transient(error: Exception, doing: str) -> None:
-    """Let an error pass that :func:`is_transient`, so that the caller tries again.
+    """Return if the error :func:`is_transient`, so that the caller retries.
 
     Raises:
-        OnibusError: it is not; ``doing`` says what failed.
+        OnibusError: it is not transient; ``doing`` says what failed.
     """
     if is_transient(error):
         return

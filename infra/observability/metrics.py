@@ -31,7 +31,9 @@ CAPTIONS_DROPPED = Counter(
     "onibus_captions_dropped", "Captions not published because the bounded queue was full or delivery failed."
 )
 EPISODES_PUBLISHED = Counter("onibus_episodes_published", "Finished episodes handed to Kafka.")
-EPISODES_DROPPED = Counter("onibus_episodes_dropped", "Finished episodes not published, as for captions.")
+EPISODES_DROPPED = Counter(
+    "onibus_episodes_dropped", "Finished episodes not published, for the same reasons as captions."
+)
 
 # Annotators
 CAPTIONS_CONSUMED = Counter("onibus_captions_consumed", "Caption records read by this annotator.")
@@ -49,14 +51,14 @@ MODEL_FAILURES = Counter(
     "onibus_model_failures", "Requests without an answer that will be sent again, by reason.", ["reason"]
 )
 MODEL_CIRCUIT_OPEN = Gauge(
-    "onibus_model_circuit_open", "Whether the language model does not answer and is only probed: 1, else 0."
+    "onibus_model_circuit_open", "1 while the language model does not answer and is only probed, else 0."
 )
 MODEL_CIRCUIT_OPENED = Counter(
-    "onibus_model_circuit_opened", "How often asking stopped because nothing was answered."
+    "onibus_model_circuit_opened", "How often requests were suspended because none was answered."
 )
-COST = Counter("onibus_cost_usd", "What answers cost, if prices were given, in US dollars.", ["spec"])
+COST = Counter("onibus_cost_usd", "Cost of answers in US dollars, if prices were given.", ["spec"])
 TOKENS = Counter(
-    "onibus_tokens", "Tokens that the server counted, or estimates where it did not.", ["spec", "direction"]
+    "onibus_tokens", "Tokens as counted by the server, or estimated if it does not.", ["spec", "direction"]
 )
 LABEL_LATENCY = Histogram(
     "onibus_label_latency_seconds",
@@ -66,11 +68,11 @@ LABEL_LATENCY = Histogram(
 )
 POSITION_BIAS = Gauge(
     "onibus_position_bias",
-    "Share of decided comparisons that went to the caption shown first, less 0.5; 0 for a fair judge.",
+    "Share of decided comparisons that went to the caption shown first, minus 0.5; 0 for a fair judge.",
 )
 TRANSACTIONS = Counter("onibus_transactions", "Transactions of this annotator, by outcome.", ["outcome"])
 PENDING = Gauge("onibus_pending_captions", "Captions waiting in the pending stack.")
-OWED_ON_LOG = Gauge("onibus_owed_on_log_captions", "Captions pushed off the stack, to be read back.")
+OWED_ON_LOG = Gauge("onibus_owed_on_log_captions", "Captions pushed off the stack, to be read again.")
 DEAD_LETTERS = Counter("onibus_dead_letters", "Records given up, by component.", ["component"])
 
 # Reward trainer
@@ -80,7 +82,7 @@ REWARD_GRADIENT_STEPS = Counter(
 )
 REWARD_LOSS = Gauge("onibus_reward_loss", "Mean training loss of the newest version.", ["model"])
 REWARD_ACCURACY = Gauge(
-    "onibus_reward_held_out_accuracy", "Share of held-out captions judged right.", ["model"]
+    "onibus_reward_held_out_accuracy", "Share of held-out captions judged correctly.", ["model"]
 )
 REWARD_BRIER = Gauge("onibus_reward_held_out_brier", "Brier score on the held-out captions.", ["model"])
 REWARD_LABEL_AGE_SECONDS = Gauge(
@@ -107,13 +109,13 @@ LABEL_TO_REWARD = Histogram(
     buckets=_LATENCY_SECONDS,
 )
 MODELS_REFUSED = Counter(
-    "onibus_models_refused", "Versions of reward models that the learner did not take.", ["reason"]
+    "onibus_models_refused", "Versions of reward models that the learner rejected.", ["reason"]
 )
 ENVIRONMENT_STEPS = Gauge(
-    "onibus_environment_steps", "Environment steps, resumed ones included.", multiprocess_mode="max"
+    "onibus_environment_steps", "Environment steps, those before a resume included.", multiprocess_mode="max"
 )
 STEPS_PER_SECOND = Gauge(
-    "onibus_environment_steps_per_second", "Environment steps a second.", multiprocess_mode="max"
+    "onibus_environment_steps_per_second", "Environment steps per second.", multiprocess_mode="max"
 )
 EXTRINSIC_RETURN = Gauge(
     "onibus_extrinsic_return", "Mean extrinsic return of recent episodes.", multiprocess_mode="mostrecent"
@@ -122,7 +124,9 @@ INTRINSIC_RETURN = Gauge(
     "onibus_intrinsic_return", "Mean intrinsic return of recent episodes.", multiprocess_mode="mostrecent"
 )
 INTRINSIC_REWARD = Gauge(
-    "onibus_intrinsic_reward", "Mean intrinsic reward a step, last batch.", multiprocess_mode="mostrecent"
+    "onibus_intrinsic_reward",
+    "Mean intrinsic reward per step in the last batch.",
+    multiprocess_mode="mostrecent",
 )
 LABEL_COVERAGE = Gauge(
     "onibus_label_coverage",
@@ -154,14 +158,14 @@ EPISODE_TURNS = Gauge(
 # Everyone
 POSITIONS_LOST = Counter(
     "onibus_positions_lost",
-    "Remembered positions that the log did not reach any more, or began after; reading goes on before them.",
+    "Positions that were no longer on the log; reading continues from an earlier one.",
     ["topic"],
 )
 UNREADABLE = Counter("onibus_unreadable_records", "Records that could not be decoded.", ["topic"])
 
 
 def registry() -> CollectorRegistry:
-    """The registry to expose: this process's own, or the sum over the process tree."""
+    """The registry to expose: that of this process, or the sum over the process tree."""
     if SHARED_FOLDER not in os.environ:
         return REGISTRY
     shared = CollectorRegistry()
@@ -170,7 +174,7 @@ def registry() -> CollectorRegistry:
 
 
 def expose(port: int | None, host: str = "127.0.0.1") -> None:
-    """Serve the metrics over HTTP in a daemon thread; no port, no server.
+    """Serve the metrics over HTTP in a daemon thread; without a port, do nothing.
 
     Raises:
         OnibusError: the port is in use or may not be opened.

@@ -1,4 +1,4 @@
-"""Metrics of a process tree: must be switched on before prometheus_client is imported."""
+"""Metrics of a process tree; must be switched on before prometheus_client is imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def share_between_processes() -> None:
-    """Keep the metrics of this process and its children as memory-mapped files, removed at its end."""
+    """Keep the metrics of this process and its children in memory-mapped files, removed when it ends."""
     folder = tempfile.mkdtemp(prefix="onibus-metrics-")
     os.environ[SHARED_FOLDER] = folder
     owner = os.getpid()

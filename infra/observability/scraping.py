@@ -41,7 +41,7 @@ def scrape(ports: Iterable[int]) -> Scrape:
             try:
                 text = client.get(f"http://127.0.0.1:{port}/metrics").text
             except httpx.TransportError:
-                continue  # starting or stopping; whether it lives is the supervisor's business
+                continue  # starting or stopping; the supervisor watches whether it is alive
             for family in text_string_to_metric_families(text):
                 for sample in family.samples:
                     key = (sample.name, tuple(sorted(sample.labels.items())))

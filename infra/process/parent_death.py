@@ -1,8 +1,8 @@
-"""No orphans: child processes end when their parent is gone, however it went, kill -9 included.
+"""No orphans: child processes end when their parent has ended, however it ended, kill -9 included.
 
-Two kinds of children need two ways. Any program that is started as the leader of a process group (Java and
-vLLM among them) is named with :func:`stop_with_this_process`; a keeper process, which the parent cannot take
-along, then stops the whole group. Workers of :mod:`multiprocessing` share their parent's group and call
+Two kinds of children need two mechanisms. A program that is started as the leader of a process group (such as
+Java or vLLM) is registered with :func:`stop_with_this_process`; a keeper process, which outlives the parent,
+then stops the whole group. Workers of :mod:`multiprocessing` share their parent's group and call
 :func:`end_with_parent` themselves.
 
 The keeper runs this file as a script, without the rest of the package: standard library only.
@@ -26,28 +26,28 @@ _LOOK_SECONDS = 0.05
 
 
 def stop_with_this_process(group: int) -> None:
-    """Have the process group ``group`` stopped when this process ends in any way.
+    """Have the process group ``group`` stopped when this process ends, however it ends.
 
     Its leader gets SIGTERM and :data:`GRACE_SECONDS`, then what is left of the group is killed. Groups are
-    stopped one after the other, the last one named first. Name a group once it has been started; take the
-    name back with :func:`release` once it has ended, before its number may belong to others.
+    stopped one after the other, the last one registered first. Register a group once it has been started, and
+    :func:`release` it once it has ended, before its number is reused.
     """
     _keeper.keep(group)
 
 
 def release(group: int) -> None:
-    """Take back :func:`stop_with_this_process`; unknown groups are ignored."""
+    """Undo :func:`stop_with_this_process`; unknown groups are ignored."""
     _keeper.release(group)
 
 
 def end_with_parent(grace_seconds: float = GRACE_SECONDS) -> bool:
-    """In a worker of :mod:`multiprocessing`: end when the parent is gone.
+    """In a worker of :mod:`multiprocessing`: end when the parent has ended.
 
-    The worker gets SIGTERM, and SIGKILL if it still runs ``grace_seconds`` later; with 0 at once. Further
-    calls do nothing.
+    The worker gets SIGTERM, and SIGKILL if it is still running ``grace_seconds`` later; with 0 at once.
+    Further calls do nothing.
 
     Returns:
-        Whether this is a worker at all.
+        Whether this process is such a worker.
     """
     import multiprocessing
     import multiprocessing.connection
@@ -74,9 +74,9 @@ _watched_parent: int | None = None
 
 
 class _Keeper:
-    """Tells the keeper process, started for the first group, what to stop.
+    """Tells the keeper process, which is started for the first group, what to stop.
 
-    The keeper learns of this process's end from its standard input, whose other end this process alone holds.
+    The keeper detects the end of this process by its standard input, whose other end only this process holds.
     """
 
     def __init__(self) -> None:
@@ -104,12 +104,12 @@ class _Keeper:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            start_new_session=True,  # neither the terminal's signals nor a killed group reach it
+            start_new_session=True,  # neither the terminal's signals nor those to our group reach it
         )
         self._send("".join(f"keep {group}\n" for group in self._groups))
 
     def _send(self, lines: str) -> bool:
-        """Whether the keeper lives and got them."""
+        """Whether the keeper is alive and received them."""
         assert self._process is not None
         assert self._process.stdin is not None
         try:
@@ -120,7 +120,7 @@ class _Keeper:
         return True
 
     def _forget(self) -> None:
-        """In a forked child: the parent's keeper is not its own, and must not wait for its end."""
+        """In a forked child: the parent's keeper is not the child's, and must not wait for its end."""
         self._lock = threading.Lock()
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
@@ -133,8 +133,8 @@ _keeper = _Keeper()
 
 
 def _keep(lines: Iterable[str]) -> None:
-    """The keeper's whole life: take names until the parent is gone, then stop what was named."""
-    leaders: dict[int, int | None] = {}  # a descriptor of each group's leader, so that no other is signalled
+    """The keeper's main loop: read registrations until the parent has ended, then stop the groups."""
+    leaders: dict[int, int | None] = {}  # by descriptors, no other process can be signalled by mistake
     for line in lines:
         word, number = line.split()
         if word == "keep":
@@ -146,7 +146,7 @@ def _keep(lines: Iterable[str]) -> None:
 
 
 def _descriptor(process: int) -> int | None:
-    """None if it has ended, or where the system has no such descriptors."""
+    """A pidfd; None if the process has ended, or where the system has no pidfds."""
     try:
         return os.pidfd_open(process)
     except (AttributeError, OSError):

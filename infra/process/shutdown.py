@@ -1,4 +1,4 @@
-"""Clean stops: SIGTERM, SIGINT and the end of the terminal become an event that loops look at."""
+"""Clean stops: SIGTERM, SIGINT and the end of the terminal set an event that loops check."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from types import FrameType
 def stop_event() -> threading.Event:
     """An event that is set by the first SIGTERM, SIGINT or SIGHUP to this process (main thread only).
 
-    SIGHUP, which comes when the terminal is closed, is left alone where it is ignored (``nohup``). Child
-    processes have it blocked: a terminal sends it to the whole process group, and parents stop their
+    SIGHUP, which is sent when the terminal is closed, is left alone where it is ignored (``nohup``). It is
+    blocked in child processes: a terminal sends it to the whole process group, but parents stop their
     children in order.
     """
     global _newest
     stopping = _newest = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        # Not from here: the main thread may hold the event's lock at this moment, and would wait for itself.
+        # Not set here: the main thread may be holding the event's lock, and would wait for itself.
         _thread.start_new_thread(stopping.set, ())
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -31,9 +31,9 @@ def stop_event() -> threading.Event:
 
 
 def keep_hang_ups() -> None:
-    """Undo what NetHack does at a game's end: it has the whole process ignore SIGHUP, behind Python's back.
+    """Undo what NetHack does when a game ends: it makes the process ignore SIGHUP, unknown to Python.
 
-    Does nothing outside the main thread, where Python sets no handlers.
+    Does nothing outside the main thread, where Python cannot set handlers.
     """
     handler = signal.getsignal(signal.SIGHUP)
     if handler is not None and threading.current_thread() is threading.main_thread():
@@ -45,7 +45,7 @@ _HANG_UP_THREAD = "hang-up"
 
 
 def _take_hang_ups() -> None:
-    """Take SIGHUP in a thread while it is blocked in all others: children inherit that, and no handler."""
+    """Receive SIGHUP in one thread and block it in all others: children inherit the mask, but no handler."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     if not any(thread.name == _HANG_UP_THREAD for thread in threading.enumerate()):
         threading.Thread(target=_wait_for_hang_ups, daemon=True, name=_HANG_UP_THREAD).start()
@@ -58,7 +58,7 @@ def _wait_for_hang_ups() -> None:
 
 
 def request_stop() -> bool:
-    """Set the event that :func:`stop_event` made last; False if there is none."""
+    """Set the event that :func:`stop_event` created last; False if there is none."""
     if _newest is not None:
         _newest.set()
     return _newest is not None

@@ -1,6 +1,6 @@
-"""Child processes of the demo: started in order when the one before is ready, stopped in reverse.
+"""Child processes of the demo: started, watched and stopped together.
 
-No restart policy: a component that dies stops everything, and its last lines are shown.
+There is no restart policy: a component that dies stops everything, and its last lines are shown.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.process.parent_death import release, stop_with_this_process
 
 READY_MARK = "ready: "
-"""Every component logs one line with this when it is up."""
+"""Every component logs a line with this text when it is ready."""
 
 STOP_SECONDS = 10.0
 _KILLED_SECONDS = 5.0
-"""How long a killed process may take to go: it has gigabytes to give back, and the machine may be busy."""
+"""How long a killed process may take to disappear: it may have gigabytes to free, on a busy machine."""
 SHOWN_LINES = 6
 
 
 class ComponentDiedError(OnibusError):
-    """A component ended although nobody stopped it; the message has its last lines."""
+    """A component ended although no one stopped it; the message has its last lines."""
 
 
 @dataclass(slots=True)
 class Component:
-    """One process, its log file, and what is known of its state.
+    """One process, its log file, and its state.
 
-    It runs in a session of its own: Ctrl-C and the end of the terminal reach the supervisor alone, which then
-    stops it in order. If the supervisor is killed, its components are stopped nevertheless.
+    It runs in a session of its own: Ctrl-C and the end of the terminal reach only the supervisor, which then
+    stops it in order. If the supervisor is killed, its components are stopped all the same.
 
     Attributes:
-        program: what gets the arguments; ``onibus`` unless it is another's program.
-        variables: environment variables for it alone; None takes one away.
-        is_up: tells whether another's program is ready; ``onibus`` says so in its log.
+        program: what gets the arguments; by default ``onibus``.
+        variables: environment variables for this process only; None removes one.
+        is_up: whether a program other than ``onibus`` is ready; ``onibus`` reports it in its log.
         serves_others: whether others need it until they have stopped, as annotators need their model.
     """
 
@@ -59,7 +59,7 @@ class Component:
     ready: bool = field(default=False, init=False)
 
     def start(self, environment: Mapping[str, str]) -> None:
-        """Start it; its output goes to the log file, from scratch."""
+        """Start it; its output replaces the content of the log file."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         variables = {**os.environ, **environment, "PYTHONUNBUFFERED": "1", **self.variables}
         with self.log_path.open("wb") as log:
@@ -74,7 +74,7 @@ class Component:
         stop_with_this_process(self.process.pid)
 
     def wait_ready(self, seconds: float, stopping: threading.Event) -> None:
-        """Wait until it is ready; returns early when ``stopping`` is set.
+        """Wait until it is ready; returns early if ``stopping`` is set.
 
         Raises:
             ComponentDiedError: it ended instead.
@@ -99,7 +99,7 @@ class Component:
         return READY_MARK in self.log_path.read_text(errors="replace")
 
     def check(self) -> None:
-        """Raises ComponentDiedError when it has ended."""
+        """Raise ComponentDiedError if it has ended."""
         if self.process is not None and (code := self.process.poll()) is not None:
             raise ComponentDiedError(
                 f"{self.name} ended with exit code {code}; the rest was stopped. "
@@ -111,14 +111,14 @@ class Component:
         return self.process is not None and self.process.poll() == 0
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM, if it runs."""
+        """Send SIGTERM if it is running."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
 
     def wait_stopped(self, seconds: float = STOP_SECONDS) -> bool:
-        """Wait for its end and kill what is left of its session; False if it had to be killed.
+        """Wait for its end, then kill what is left of its session; False if it had to be killed.
 
-        When this returns, nothing of it runs any more.
+        When this returns, none of its processes is running.
         """
         if self.process is None:
             return True
@@ -143,7 +143,7 @@ class Component:
 
 
 def _is_any_left(group: int) -> bool:
-    """Whether a process of this group runs; a zombie, which its parent has yet to look at, does not."""
+    """Whether a process of this group is running; zombies, which their parent has yet to reap, are not."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
@@ -152,7 +152,7 @@ def _is_any_left(group: int) -> bool:
 
 
 class Supervisor:
-    """The components of one demo, in the order of their start."""
+    """The components of one demo, in the order in which they were started."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -171,14 +171,14 @@ class Supervisor:
                 component.wait_ready(seconds, stopping)
 
     def check(self) -> None:
-        """Raises ComponentDiedError for the first that has ended."""
+        """Raise ComponentDiedError for the first that has ended."""
         for component in self.components:
             component.check()
 
     def stop(self, components: Sequence[Component] | None = None) -> list[str]:
-        """Stop these (default: all) at the same time, and after them those that serve others.
+        """Stop these (by default all) at the same time, and after them those that serve others.
 
-        Takes at most ``STOP_SECONDS`` for either.
+        Takes at most ``STOP_SECONDS`` for each of the two groups.
 
         Returns:
             The names of those that had to be killed.
@@ -187,13 +187,13 @@ class Supervisor:
         killed = []
         for serving in (False, True):
             stopped = [c for c in chosen if c.serves_others == serving]
-            killed += _stop_at_once(stopped)
+            killed += _stop_together(stopped)
             self.components = [c for c in self.components if c not in stopped]
         return killed
 
 
-def _stop_at_once(components: Sequence[Component]) -> list[str]:
-    """Ask all, then wait for all; returns the names of those that had to be killed."""
+def _stop_together(components: Sequence[Component]) -> list[str]:
+    """Ask all to stop, then wait for all; returns the names of those that had to be killed."""
     for component in components:
         component.ask_to_stop()
     deadline = time.monotonic() + STOP_SECONDS

@@ -1,7 +1,7 @@
-"""What goes to the terminal: only printable text, and no failure when the terminal is gone.
+"""Output to the terminal: only printable text, and no failure when the terminal is gone.
 
-Captions are typed by players and answers come from models: escape sequences in them could clear the screen,
-change the window's title or hide lines. All output of commands goes through :func:`echo` or a
+Captions may contain what players typed, and answers come from models: escape sequences in them could clear
+the screen, change the window's title or hide lines. All output of commands goes through :func:`echo` or a
 :func:`console`, and log lines through :class:`onibus.infra.process.logs.LineFormatter`.
 """
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories: controls, formats (they can turn the direction of writing), surrogates, line ends."""
+"""Unicode categories: controls, formats (which can reverse the direction of text), surrogates, line ends."""
 _HARMLESS = "\t\u200c\u200d"
-"""Tabs, and formats that scripts and emoji are written with."""
+"""Tabs, and format characters that scripts and emoji need."""
 _LOST = (errno.EIO, errno.EPIPE)
-"""A write to a terminal that was closed; to a pipe that no one reads."""
+"""Errors of writing to a terminal that was closed, and to a pipe that no one reads."""
 
 
 def printable(text: str) -> str:
@@ -35,7 +35,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """As :func:`printable`, line for line: line feeds stay."""
+    """As :func:`printable`, but line feeds are kept."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -46,18 +46,18 @@ def _shown(character: str) -> str:
 
 
 def echo(text: str = "", err: bool = False) -> None:
-    """Print text, of one or more lines, without its control characters.
+    """Print text of one or more lines without control characters.
 
-    Line feeds stay: text from outside (captions, answers) goes through :func:`printable` first.
+    Line feeds are kept, so text from outside (captions, answers) must go through :func:`printable` first.
     """
     print(printable_lines(text), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def console(*, stderr: bool = False, markup: bool = False, **options: Any) -> Console:
-    """A rich console that prints no control characters but its own, and takes ``[red]`` for text.
+    """A rich console that prints no control characters but its own, and prints ``[red]`` as it is.
 
     Args:
-        stderr: print there instead of stdout.
+        stderr: print there instead of to stdout.
         markup: interpret markup in strings; only for a console that prints no text from outside.
         options: further arguments of :class:`rich.console.Console`.
     """
@@ -65,13 +65,13 @@ def console(*, stderr: bool = False, markup: bool = False, **options: Any) -> Co
 
 
 def _console_class() -> type[Console]:
-    """Made when asked for: rich takes long to import."""
+    """Defined on demand, since rich is slow to import."""
     from rich.console import Console
     from rich.segment import Segment
 
     class PrintableConsole(Console):
         def render(self, *arguments: Any, **named: Any) -> Iterable[Segment]:
-            """As Console's; every text that is shown comes by here."""
+            """See Console; all text that is shown passes through here."""
             for segment in super().render(*arguments, **named):
                 if segment.control is None and not segment.text.isprintable():
                     yield Segment(printable_lines(segment.text), segment.style)
@@ -79,19 +79,19 @@ def _console_class() -> type[Console]:
                     yield segment
 
         def render_str(self, text: str, *arguments: Any, **named: Any) -> Any:
-            """As Console's; before texts are measured, so that columns fit."""
+            """See Console; called before texts are measured, so that columns fit."""
             return super().render_str(printable_lines(text), *arguments, **named)
 
     return PrintableConsole
 
 
 def survive_lost_output(on_broken_pipe: Callable[[], bool]) -> None:
-    """Let writes to stdout and stderr succeed, unseen, once the terminal or the reader is gone.
+    """Discard writes to stdout and stderr, instead of failing, once the terminal or the reader is gone.
 
     Characters that the encoding lacks are escaped.
 
     Args:
-        on_broken_pipe: called once when no one reads stdout any more; whether to go on all the same,
+        on_broken_pipe: called once when no one reads stdout any more; returns whether to continue,
             otherwise the write raises :class:`ReaderGoneError`.
     """
     for name, callback in (("stdout", on_broken_pipe), ("stderr", lambda: True)):
@@ -111,11 +111,11 @@ def survive_lost_output(on_broken_pipe: Callable[[], bool]) -> None:
 
 
 class ReaderGoneError(Exception):
-    """No one reads the standard output any more: a quiet end for a command that only prints."""
+    """No one reads the standard output any more; a command that only prints ends quietly."""
 
 
 class _Output(io.FileIO):
-    """A standard stream that goes nowhere once it is lost."""
+    """A standard stream that discards what is written once it is lost."""
 
     def __init__(self, descriptor: int, on_broken_pipe: Callable[[], bool]) -> None:
         super().__init__(descriptor, "w", closefd=False)
@@ -128,7 +128,7 @@ class _Output(io.FileIO):
             if error.errno not in _LOST:
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())  # for everything that writes past Python, too
+            os.dup2(nowhere, self.fileno())  # also for code that does not write through Python
             os.close(nowhere)
             if error.errno == errno.EPIPE and not self._on_broken_pipe():
                 raise ReaderGoneError from error

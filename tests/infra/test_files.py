@@ -58,7 +58,7 @@ def test_a_new_row_never_joins_a_cut_one(tmp_path: Path, caplog: pytest.LogCaptu
     rows.append({"n": 4})
     rows.close()
     assert [row["n"] for row in read_rows(path, "n")] == [0, 1, 3, 4]
-    assert "1 broken rows passed over" in caplog.text
+    assert "skipped 1 broken rows" in caplog.text
 
 
 def test_a_row_that_was_cut_by_a_full_disk_is_left_behind(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_rows_are_read_around_whatever_is_broken(tmp_path: Path, caplog: pytest.
     broken = [b"\0" * 30, b'{"n": 1, "te', b"[1]", b'{"m": 1}', b'{"n": "1"}', b"\xff\xfe", b""]
     path.write_bytes(b"\n".join([b'{"n": 0}', *broken, b'{"n": 2}', b'{"n"']))
     assert [row["n"] for row in read_rows(path, "n")] == [0, 2]
-    assert "6 broken rows passed over" in caplog.text, "neither empty lines nor one that is being written"
+    assert "skipped 6 broken rows" in caplog.text, "neither empty lines nor one that is being written"
     assert read_rows(tmp_path / "missing", "n") == []
 
 
@@ -94,6 +94,6 @@ def test_a_failed_write_of_a_side_file_is_said_once_and_so_is_that_it_works_agai
     assert file.failure == "File too large", "a buffered write proves nothing"
     assert [file.attempt(lambda: write_whole(path, "[1, 2]")) for _ in range(3)] == [True] * 3
     assert [record.getMessage() for record in caplog.records] == [
-        "cannot write the tally (File too large); going on without it",
+        "cannot write the tally (File too large); continuing without it",
         "the tally can be written again",
     ]

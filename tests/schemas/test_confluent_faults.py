@@ -121,7 +121,7 @@ def test_an_unknown_id_is_asked_for_once_however_often_it_comes() -> None:
     with scripted(UNKNOWN) as (url, script):
         codec = ConfluentCodec(registry(url))
         for _ in range(5):
-            with pytest.raises(DecodeError, match="knows no schema 258"):
+            with pytest.raises(DecodeError, match="has no schema 258"):
                 codec.decode(Label, b"\x00\x00\x00\x01\x02garbage")
     assert script.asked == ["GET /schemas/ids/258"]
 

@@ -201,6 +201,6 @@ def test_more_members_than_partitions_are_told(settings: Settings, tmp_path: Pat
     with annotator(settings, "a1"), annotator(settings, "a2") as two:
         wait_until(lambda: two.partitions, 30, "partitions")
         (line,) = crowded_groups(narrow)
-        assert "2 members for 1 partitions: 1 have nothing to do" in line
+        assert "2 members for 1 partitions: 1 are idle" in line
         done = run_onibus("topics", "check", "--json", folder=tmp_path, environment=environment_of(settings))
         assert json.loads(done.stdout) == {"differences": [], "warnings": []}

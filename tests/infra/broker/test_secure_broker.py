@@ -43,10 +43,10 @@ WRONG = {
     "no certificate in CA file": ({"ssl_cafile": __file__}, "TLS files cannot be used"),
     "plaintext": (
         {"security_protocol": "PLAINTEXT"},
-        "wants TLS, the client's security protocol is PLAINTEXT",
+        "requires TLS, the client's security protocol is PLAINTEXT",
     ),
-    "SASL without TLS": ({"security_protocol": "SASL_PLAINTEXT"}, "wants TLS"),
-    "TLS without login": ({"security_protocol": "SSL"}, r"wants a login \(SASL\); set .* SASL_SSL"),
+    "SASL without TLS": ({"security_protocol": "SASL_PLAINTEXT"}, "requires TLS"),
+    "TLS without login": ({"security_protocol": "SSL"}, r"requires a login \(SASL\); set .* SASL_SSL"),
     "no password": ({"sasl_password_file": None}, "needs the setting sasl_password"),
 }
 
@@ -75,14 +75,14 @@ def test_a_certificate_of_another_authority_is_not_trusted(secure: RunningBroker
         admin(settings)
 
 
-def test_a_client_with_tls_at_a_plaintext_broker_is_told_so(
+def test_a_client_with_tls_at_a_plaintext_broker_gets_a_clear_error(
     broker: RunningBroker, secure: RunningBroker
 ) -> None:
     theirs = {"bootstrap_servers": broker.bootstrap_servers}
-    with pytest.raises(OnibusError, match=r"no TLS with .* set --security-protocol PLAINTEXT"):
+    with pytest.raises(OnibusError, match=r"no TLS connection to .* set --security-protocol PLAINTEXT"):
         admin(load_settings(**secure.client_settings() | theirs), bootstrap_timeout_ms=1_000)
     no_tls = {"security_protocol": "SASL_PLAINTEXT"}
-    with pytest.raises(OnibusError, match="knows no logins; set --security-protocol PLAINTEXT"):
+    with pytest.raises(OnibusError, match="does not use logins; set --security-protocol PLAINTEXT"):
         admin(load_settings(**secure.client_settings() | theirs | no_tls))
 
 

@@ -26,7 +26,7 @@ CLIENTS = {
 }
 ADDRESSES = {
     "127.0.0.1:{free}": "no Kafka broker at 127.0.0.1:.*onibus broker start",
-    "no-such-host.invalid:9092": "host no-such-host.invalid of --bootstrap-servers is not known",
+    "no-such-host.invalid:9092": "host no-such-host.invalid of --bootstrap-servers does not resolve",
     "127.0.0.1": "'127.0.0.1' is not host:port",
     "127.0.0.1:port": "'127.0.0.1:port' is not host:port",
 }

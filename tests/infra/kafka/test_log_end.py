@@ -48,7 +48,7 @@ def test_a_log_that_gives_nothing_before_its_end_is_named_with_what_to_check(
     captions: tuple[KafkaConsumer, list[TopicPartition]],
 ) -> None:
     with pytest.raises(
-        OnibusError, match=r"captions could not be read to its end, 40 offsets away: .* check that"
+        OnibusError, match=r"captions could not be read to its end: .* 40 offsets left; check that"
     ):
         for _ in until_end(*captions, stall_seconds=0.5):
             pass  # nothing is polled

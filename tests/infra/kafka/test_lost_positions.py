@@ -113,7 +113,7 @@ def test_an_annotator_passes_over_nothing_and_pays_for_nothing_twice(
     assert summary.labels == 60, "what has a label is not asked about again"
     assert_each_exactly_once(restored, rules_specs()[0], texts(0, 100))
     assert lost(topic) - before == len(caption_ends(restored))
-    assert "is not on the log any more" in caplog.text
+    assert "is no longer on the log" in caplog.text
 
 
 def test_an_annotator_that_restarts_on_the_same_log_goes_on_where_it_was(settings: Settings) -> None:

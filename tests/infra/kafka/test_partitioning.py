@@ -57,7 +57,7 @@ def test_an_annotator_and_rollout_workers_go_on_and_pay_for_nothing_twice(
     with annotator(two) as running:
         wait_for_labels(two, len(TEXTS))
         add_partitions(two, 8, *[captions] * only_captions)
-        notice = f"{captions} has 8 partitions now, it had 2 before: the added ones stay unused"
+        notice = f"{captions} now has 8 partitions instead of 2: the added ones stay unused"
         wait_until(lambda: notice in caplog.text, 30, "a notice of the added partitions")
         publish_captions(two, TEXTS + MORE)
         wait_for_labels(two, len(TEXTS + MORE))
@@ -88,7 +88,7 @@ def test_another_setting_than_captions_were_placed_by_is_refused(two: Settings) 
     add_partitions(two, 8)
     eight = two.model_copy(update={"partitions": 8})
     for role in ("annotator", "rollout", "learner"):
-        with pytest.raises(OnibusError, match="written for 2 partitions, the setting partitions is 8"):
+        with pytest.raises(OnibusError, match="written for 2 partitions, but the setting partitions is 8"):
             require_topics(eight, role=role)
     assert any("set it back (--partitions 2 or ONIBUS_PARTITIONS=2)" in line for line in check_topics(eight))
     require_topics(two, role="annotator")
@@ -96,10 +96,10 @@ def test_another_setting_than_captions_were_placed_by_is_refused(two: Settings) 
 
 def test_a_setting_below_the_partitions_that_have_captions_is_refused(settings: Settings) -> None:
     publish(settings, TEXTS)
-    with pytest.raises(OnibusError, match="has partitions 4, not 2; set the setting: --partitions 4"):
+    with pytest.raises(OnibusError, match="has partitions 4, not 2; change the setting: --partitions 4"):
         require_topics(settings.model_copy(update={"partitions": 2}), role="rollout")
 
 
 def test_topics_without_data_must_have_as_many_partitions_as_the_setting_says(settings: Settings) -> None:
-    with pytest.raises(OnibusError, match="has partitions 4, not 2; set the setting: --partitions 4"):
+    with pytest.raises(OnibusError, match="has partitions 4, not 2; change the setting: --partitions 4"):
         require_topics(settings.model_copy(update={"partitions": 2}), role="annotator")

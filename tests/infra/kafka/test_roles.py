@@ -58,7 +58,7 @@ def test_without_a_prefix_rights_are_on_all_names_as_kafka_writes_it() -> None:
 
 
 def test_an_unknown_role_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(OnibusError, match="no role janitor; there are: operator, rollout, annotator"):
+    with pytest.raises(OnibusError, match="no role janitor; choose one of: operator, rollout, annotator"):
         role_of("janitor")
 
 
@@ -103,8 +103,8 @@ REFUSED = {
     ),
     "rollout": ("trainer", ["rollout", "--steps", "9"], r"may not write .*captions, .*episodes; .*rollout"),
     "redrive": ("reader", ["dead-letters", "redrive", "--yes"], r"refuses transactions: .*ACLs"),
-    "status": (None, ["status"], r"may not look at it; .*onibus access grant"),
-    "topics": (None, ["topics", "check"], r"may not look at .*captions, .*labels, .*ROLE"),
+    "status": (None, ["status"], r"may not describe it; .*onibus access grant"),
+    "topics": (None, ["topics", "check"], r"may not describe .*captions, .*labels, .*ROLE"),
 }
 
 
@@ -130,7 +130,7 @@ def test_another_prefix_is_another_world(administrator: Settings) -> None:
 
 
 def test_a_cluster_that_checks_nothing_says_so(settings: Settings) -> None:
-    with pytest.raises(OnibusError, match="checks no rights") as told:
+    with pytest.raises(OnibusError, match="has no authorizer") as told:
         grant(settings, "ann", ROLES["annotator"])
     assert "onibus broker start --secure" in str(told.value)
 
@@ -142,7 +142,7 @@ def test_who_is_no_super_user_may_grant_nothing(administrator: Settings) -> None
         granted,
         lambda s: add_user(s, "mallory", "x"),
     ):
-        with pytest.raises(OnibusError, match=r"super user|as one who may"):
+        with pytest.raises(OnibusError, match=r"super user"):
             attempt(as_user(administrator, "mallory"))
 
 

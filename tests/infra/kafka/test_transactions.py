@@ -80,7 +80,7 @@ def test_who_is_no_member_any_more_writes_nothing(
         member.group_metadata()._replace(member_id=""),
     ]
     for stranger in strangers:
-        with pytest.raises(TransactionFailedError, match="no member"):
+        with pytest.raises(TransactionFailedError, match="no longer a member"):
             writer.write(batch(settings, b"k", 0), at(settings, 0, 7), stranger).result(NEVER)
     assert not records(settings, "labels")
     assert committed_offsets(settings) == {}

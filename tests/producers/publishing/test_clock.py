@@ -21,7 +21,7 @@ from tests.consumers.annotating import records
 from tests.topic_time import keep_producers_time
 
 HOUR, DAY = 3_600, 86_400
-NAMED = "the broker refuses the time of this machine's clock"
+NAMED = "the broker rejects the time of this machine's clock"
 
 
 def publish_under_another_clock(settings: Settings, seconds: int) -> subprocess.CompletedProcess[str]:
