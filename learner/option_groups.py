@@ -20,28 +20,43 @@ BY_TASK = "by task"
 
 
 class SpecShare(BaseModel):
-    """One annotation specification of the reward, and its coefficient c_spec."""
+    """One annotation specification of the reward, and its coefficient c_spec.
+
+    Attributes:
+        name: of the specification.
+        which: of those with this name: the beginning of an id, or a model; None for the one in use.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     coefficient: float
+    which: str | None = None
+
+    @property
+    def choice(self) -> str:
+        """``NAME`` or ``NAME@WHICH``, as it is typed."""
+        return self.name if self.which is None else f"{self.name}@{self.which}"
+
+    def __str__(self) -> str:
+        return f"{self.choice}={self.coefficient}"
 
 
 def parse_spec_share(text: str, default_coefficient: float) -> SpecShare:
-    """``NAME`` or ``NAME=COEFFICIENT`` from the command line.
+    """``NAME`` or ``NAME@WHICH``, each also with ``=COEFFICIENT``, from the command line.
 
     Raises:
         OnibusError: the coefficient is not a number.
     """
-    name, _, coefficient = text.partition("=")
+    choice, equals, coefficient = text.rpartition("=") if "=" in text else (text, "", "")
     try:
-        value = float(coefficient) if coefficient else default_coefficient
+        value = float(coefficient) if equals else default_coefficient
     except ValueError as error:
         raise OnibusError(
             f"--spec {text}: {coefficient!r} is not a number; write --spec NAME or --spec NAME=0.4"
         ) from error
-    return SpecShare(name=name, coefficient=value)
+    name, at, which = choice.partition("@")
+    return SpecShare(name=name, coefficient=value, which=which if at else None)
 
 
 DEFAULT_TASK = "keyroom-s5"
@@ -100,7 +115,9 @@ class RewardOptions(BaseModel):
         description="For similarity: hashed, a file of word vectors, or sentence-transformers:MODEL.",
     )
     specs: Annotated[tuple[SpecShare, ...], Flag("--spec", repeated=True, default=BY_TASK)] = Field(
-        (), description="Annotation spec, NAME or NAME=COEFFICIENT; can be repeated to mix specs."
+        (),
+        description="Annotation spec: NAME, NAME@ID or NAME@MODEL, each also with =COEFFICIENT; can be "
+        "repeated to mix specs.",
     )
     extrinsic_coefficient: Annotated[float, Flag(default=BY_TASK)] = Field(
         description="Coefficient of the task's own reward; 0 for reward-free."

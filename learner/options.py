@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of, write_whole
-from onibus.infra.flags import made
+from onibus.infra.flags import flag_name, made
 from onibus.infra.reward_kinds import RewardKind, reward_kind
 from onibus.learner.option_groups import (
     DEFAULT_REWARD,
@@ -52,6 +52,14 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         return self
 
     @model_validator(mode="after")
+    def _only_announced_specs_are_chosen(self) -> LearnOptions:
+        if self.kind.is_frozen and any(share.which is not None for share in self.specs):
+            raise ValueError(
+                f"--reward {self.reward} takes --spec NAME alone: no annotator's spec is followed"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _local_inference_is_on_the_cpu(self) -> LearnOptions:
         if self.inference == "local" and self.device != "cpu":
             raise ValueError("local inference acts on the CPU; use --device cpu, or --inference central")
@@ -78,6 +86,11 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
     def core(self) -> str:
         """The recurrent layer of the policy: gru, lstm or none."""
         return self.rnn or ("gru" if self.network == "full" else "none")
+
+    @property
+    def core_size(self) -> int:
+        """Units of the recurrent layer; 0 without one."""
+        return 0 if self.core == "none" else self.rnn_size
 
 
 SPARSE_TASKS = ("oracle", "staircase", "staircase-level-3", "staircase-level-4")
@@ -158,6 +171,53 @@ def _over_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     there = {k: v for k, v in given.items() if v is not None}
     preset = PRESETS.get(there.get("preset", ""))
     return there if preset is None else dict(preset.options) | there
+
+
+def resumed_options(before: LearnOptions, **given: Any) -> LearnOptions:
+    """Options of a run that goes on: its own ones, and over them what was given (not None).
+
+    Args:
+        before: the options of the run's last session.
+        given: as for :func:`make_options`; arguments of Sample Factory are added to those of the run.
+
+    Raises:
+        OnibusError: a value is out of range.
+    """
+    given = _over_preset(given)
+    chosen = before.model_dump() | given
+    if "sample_factory" in given:
+        new = made(LearnOptions, before.model_dump() | {"sample_factory": given["sample_factory"]})
+        chosen["sample_factory"] = before.sample_factory | new.sample_factory
+    reward = chosen["reward"]
+    usual = default_specs(before.task, reward, chosen["preset"])
+    if reward == "none":
+        chosen["specs"] = ()
+    elif "specs" in given:
+        chosen["specs"] = _shares(given["specs"], usual)
+    elif not before.specs or reward_kind(reward).compares != before.kind.compares:
+        chosen["specs"] = usual
+    return made(LearnOptions, chosen)
+
+
+def difference(before: LearnOptions, options: LearnOptions) -> list[str]:
+    """The flags whose values differ, each with both values; the run's name is left out."""
+    return [
+        f"{flag_name(name, field.metadata)} {_shown(now)} (was {_shown(was)})"
+        for name, field in LearnOptions.model_fields.items()
+        if name != "run" and (was := getattr(before, name)) != (now := getattr(options, name))
+    ]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(_shown(part) for part in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={text}" for name, text in value.items()) or "none"
+    return str(value)
 
 
 def _shares(given: Sequence[str | SpecShare], usual: Sequence[SpecShare]) -> tuple[SpecShare, ...]:

@@ -5,45 +5,70 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.files import read_state, reason_of, write_whole
+from onibus.infra.files import reason_of
 from onibus.infra.kafka.topic_admin import require_topics
 from onibus.infra.observability.metrics import expose
 from onibus.infra.process.shutdown import stop_event
+from onibus.infra.run_names import check_run_name
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.checkpoints import newest_checkpoint, options_in, read_checkpoint, remove_parts
 from onibus.learner.configuration import configuration
-from onibus.learner.options import OPTIONS_FILE, LearnOptions, load_options, save_options
+from onibus.learner.option_groups import DEFAULT_TASK
+from onibus.learner.options import (
+    OPTIONS_FILE,
+    LearnOptions,
+    difference,
+    load_options,
+    make_options,
+    resumed_options,
+    save_options,
+)
 from onibus.learner.progress import Progress
 from onibus.learner.rewards.frozen import check_judges
 from onibus.learner.run_files.parts import record_parts
 from onibus.learner.run_files.run_lock import only_learner_of
+from onibus.learner.run_files.sessions import begin_session, sessions_before
+from onibus.learner.run_files.specs import SPECS_FILE
 from onibus.learner.sample_factory import run_experiment
 from onibus.producers.nethack.tasks import make_task
 
 log = logging.getLogger(__name__)
 
-SESSIONS_FILE = "sessions"
-
-_FIXED_BY_CHECKPOINT = ("task", "network", "max_episode_steps")
+_FIXED_BY_CHECKPOINT = {
+    "task": "--task",
+    "network": "--network",
+    "core": "--rnn",
+    "core_size": "--rnn-size",
+    "max_episode_steps": "--max-episode-steps",
+}
+"""What the weights of a run depend on, or its episodes, and the flags."""
 
 
 def run(
     settings: Settings,
-    options: LearnOptions,
+    given: Mapping[str, Any],
     *,
-    resume: bool,
-    metrics_port: int | None,
+    name: str | None,
+    resume: bool = False,
     or_start: bool = False,
+    metrics_port: int | None = None,
 ) -> None:
     """Learn until the options' end, SIGTERM or SIGINT; then save a checkpoint and say what was reached.
 
     Args:
+        settings: where the bus and the folder of runs are.
+        given: the options that were given, as for :func:`~onibus.learner.options.make_options`. The others
+            are the defaults of the task or, of a resumed run, its own.
+        name: of the run; None for task, reward and time.
         resume: go on with a run that exists.
+        or_start: the same, but begin the run if it does not exist.
         metrics_port: where metrics are served, if anywhere.
-        or_start: with ``resume``: begin the run if it does not exist.
 
     Raises:
         OnibusError: an unknown task, a missing broker or topic, a run that exists (without ``resume``), does
@@ -51,19 +76,15 @@ def run(
             that failed.
     """
     stopping = stop_event()
+    options, before = chosen_options(settings.runs_dir, given, name, resume=resume, or_start=or_start)
     folder = settings.runs_dir / options.run
-    if resume and not or_start and not _exists(folder):
-        raise OnibusError(
-            f"there is no run {options.run} in {settings.runs_dir} to resume; "
-            "give the --run of one that is there, or leave --resume out to start it"
-        )
     configuration(options, settings.runs_dir, 0)  # refuses what does not fit before anything is written
     make_task(options.task, max_episode_steps=options.max_episode_steps).close()  # type: ignore[no-untyped-call]
     if options.captions:
         require_topics(settings, role="learner")
         check_judges(settings, options)
     with only_learner_of(folder):
-        session = _open_run(options, folder, resume)
+        session = _open_run(options, folder, before, given)
         os.environ.update(environment_of(settings))
         expose(metrics_port, settings.metrics_host)
         with Progress(options, folder) as progress:
@@ -79,45 +100,92 @@ def run(
     )
 
 
+def chosen_options(
+    runs_dir: Path, given: Mapping[str, Any], name: str | None, *, resume: bool, or_start: bool
+) -> tuple[LearnOptions, LearnOptions | None]:
+    """The options of a session, and those of the session before if the run goes on.
+
+    Raises:
+        OnibusError: the run to resume does not exist, or does not fit; a value is out of range.
+    """
+    if resume and name is None:
+        raise OnibusError("--resume needs the --run to go on with")
+    folder = None if name is None else runs_dir / check_run_name(name)
+    if folder is None or not ((resume or or_start) and _exists(folder)):
+        if resume and not or_start:
+            raise OnibusError(
+                f"there is no run {name} in {runs_dir} to resume; "
+                "give the --run of one that is there, or leave --resume out to start it"
+            )
+        options = make_options(**{"task": DEFAULT_TASK, "run": name or ""} | dict(given))
+        default_name = f"{options.task}-{options.reward}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return options if name else options.model_copy(update={"run": check_run_name(default_name)}), None
+    before = _options_of(folder)
+    options = resumed_options(before, **given).model_copy(update={"run": name})
+    changed = difference(before, options)
+    log.info("run %s goes on with %s", name, ", ".join(changed) if changed else "its own options")
+    return options, before
+
+
 def _exists(folder: Path) -> bool:
     return (folder / OPTIONS_FILE).exists() or newest_checkpoint(folder) is not None
 
 
-def _open_run(options: LearnOptions, folder: Path, resume: bool) -> int:
-    """Begin a session in the run's folder; returns how many there were before."""
+def _options_of(folder: Path) -> LearnOptions:
+    """The options of the run's last session; those in its checkpoint where the file is lost or broken."""
+    try:
+        return load_options(folder)
+    except OnibusError as error:
+        checkpoint = newest_checkpoint(folder)
+        kept = None if checkpoint is None else options_in(read_checkpoint(checkpoint))
+        if kept is None:
+            raise
+        log.warning("%s; going on with the options in %s", error, checkpoint)
+        return kept
+
+
+def _open_run(
+    options: LearnOptions,
+    folder: Path,
+    before: LearnOptions | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> int:
+    """Begin a session in the run's folder; returns how many there were before.
+
+    Args:
+        options: of this session.
+        folder: of the run.
+        before: options of the session before, if the run goes on.
+        given: what was given by flags.
+    """
     checkpoint = newest_checkpoint(folder)
-    if checkpoint is not None and not resume:
+    if checkpoint is not None and before is None:
         raise OnibusError(
             f"run {options.run} exists in {folder} with a checkpoint; "
             "use --resume to go on with it, or another --run name"
         )
-    if checkpoint is not None:
-        _check_fits(options, checkpoint)
+    if checkpoint is not None and before is not None:
+        _check_fits(options, options_in(read_checkpoint(checkpoint)) or before)
     remove_parts(folder)
-    before = read_state(folder / SESSIONS_FILE, int, _sessions_that_left_files(folder))
+    if before is None:
+        (folder / SPECS_FILE).unlink(missing_ok=True)  # of a run that was never saved
+    session = sessions_before(folder)
     try:
         save_options(options, folder)
-        write_whole(folder / SESSIONS_FILE, f"{before + 1}\n")
+        begin_session(folder, session, options, given or {}, before)
         record_parts(folder)
     except OSError as error:
         raise OnibusError(
             f"cannot write the run's folder {folder}: {reason_of(error)}; choose another --runs-dir"
         ) from error
-    return before
+    return session
 
 
-def _sessions_that_left_files(folder: Path) -> int:
-    """Where the count is lost: each session wrote a file for TensorBoard. Games must not come up again."""
-    return len(list((folder / "tensorboard").glob("events*")))
-
-
-def _check_fits(options: LearnOptions, checkpoint: Path) -> None:
-    before = options_in(read_checkpoint(checkpoint)) or load_options(checkpoint.parent.parent)
-    for name in _FIXED_BY_CHECKPOINT:
+def _check_fits(options: LearnOptions, before: LearnOptions) -> None:
+    for name, flag in _FIXED_BY_CHECKPOINT.items():
         was, now = getattr(before, name), getattr(options, name)
         if was != now:
-            flag = name.replace("_", "-")
             raise OnibusError(
-                f"run {options.run} was started with --{flag} {was}, not {now}; "
-                f"resume it with --{flag} {was}, or start another --run"
+                f"run {options.run} was started with {flag} {was}, not {now}; "
+                f"leave {flag} out to resume it, or start another --run"
             )

@@ -10,7 +10,7 @@ class TrainOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    spec: str = Field("goals", description="Name of the annotation spec to learn from.")
+    spec: str = Field("goals", description="Annotation spec to learn from: NAME, NAME@ID or NAME@MODEL.")
     seed: int = Field(0, ge=0, description="Seed of initial weights and mini-batches.")
     network: str = Field(
         "max-over-time", description="max-over-time, published (ONI's sizes), small or large."

@@ -8,7 +8,8 @@ import threading
 from onibus.consumers.reward_models.character_cnn import network_named
 from onibus.consumers.reward_models.loop import TrainerProcess
 from onibus.consumers.reward_models.options import TrainOptions
-from onibus.consumers.specs.spec_file import choice_line, read_specs, spec_in_use
+from onibus.consumers.specs.choice import log_choice, missing_line, spec_in_use
+from onibus.consumers.specs.spec_file import read_specs
 from onibus.infra.kafka.topic_admin import require_topics
 from onibus.infra.observability import metrics
 from onibus.infra.process.shutdown import stop_event
@@ -33,22 +34,22 @@ def run(settings: Settings, options: TrainOptions, metrics_port: int | None = No
     found = _announced(settings, options.spec, stopping)
     if found is not None:
         spec_id, spec = found
-        process = TrainerProcess(settings, options.spec, spec_id, options.seed, spec.kind, network)
+        process = TrainerProcess(settings, spec.name, spec_id, options.seed, spec.kind, network)
         _log.info("%s", process.run(stopping).line())
 
 
 def _announced(
     settings: Settings, name: str, stopping: threading.Event
 ) -> tuple[bytes, AnnotationSpec] | None:
-    """The specification of this name that was announced last, once one was; None if stopped."""
+    """The specification that ``name`` stands for, once it was announced; None if stopped."""
     warned = False
     while not stopping.is_set():
         specs = read_specs(settings)
         if (spec_id := spec_in_use(specs, name)) is not None:
-            _log.info("%s", choice_line(specs, spec_id))
+            log_choice(_log, specs, name, spec_id)
             return spec_id, specs[spec_id]
         if not warned:
             warned = True
-            _log.warning("no annotator has announced %s yet; waiting (onibus annotate --spec NAME)", name)
+            _log.warning("%s; waiting (onibus annotate --spec NAME)", missing_line(specs, name))
         stopping.wait(_SPEC_RETRY_SECONDS)
     return None

@@ -1,18 +1,17 @@
-"""Annotation specs by what a person types: a name, or the beginning of an id."""
+"""Annotation specs by what a person types: NAME, NAME@ID, NAME@MODEL, or the beginning of an id."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 
-from onibus.consumers.specs.spec_file import choice_line, read_specs
+from onibus.consumers.specs.choice import begins, log_choice, specs_meant
+from onibus.consumers.specs.spec_file import read_specs
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
 from onibus.schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)
-
-_SHORTEST_ID = 4
 
 
 class KnownSpecs:
@@ -53,14 +52,12 @@ class KnownSpecs:
         return spec_id.hex() if spec is None else spec.name
 
     def matching(self, text: str) -> list[bytes]:
-        """Ids of all specs of this name, or of the one whose id begins so; the last one announced last.
+        """Ids of all specs that ``text`` can stand for; the last one announced last.
 
         Raises:
             OnibusError: there is none.
         """
-        found = [spec_id for spec_id, spec in self._specs.items() if spec.name == text]
-        if not found and len(text) >= _SHORTEST_ID:
-            found = [spec_id for spec_id in self._specs if spec_id.hex().startswith(text.lower())]
+        found = specs_meant(self._specs, text) or [one for one in self._specs if begins(one, text)]
         if not found:
             raise OnibusError(f"there is no spec {text}; {self._there_are()}")
         return found
@@ -70,7 +67,7 @@ class KnownSpecs:
         found = self.matching(text)
         if len(found) > 1 and text not in self._choices_reported:
             self._choices_reported.add(text)
-            _log.warning("%s", choice_line(self._specs, found[-1]))
+            log_choice(_log, self._specs, text, found[-1])
         return found[-1]
 
     def chosen(self, texts: list[str] | None) -> list[bytes] | None:

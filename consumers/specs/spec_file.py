@@ -13,6 +13,7 @@ import difflib
 import json
 import logging
 import re
+import socket
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,8 @@ RULES_MODEL = "rules"
 _SEND_SECONDS = 10
 _IMPORTED = "onibus-imported"
 """Header of a spec that came with a file of annotations."""
+_ANNOUNCED_BY = "onibus-announced-by"
+"""Header with the host of the program that announced a spec."""
 _PARTITION = 0
 """Where all announcements go: only within a partition is one later than another."""
 
@@ -210,10 +213,14 @@ class Announced(NamedTuple):
 
     Attributes:
         was_imported: it came with a file of annotations, and no annotator has announced it here since.
+        announced_at: seconds since the epoch, by the broker's clock.
+        announced_by: host of the program that announced it; None where an older one did.
     """
 
     spec: AnnotationSpec
     was_imported: bool
+    announced_at: float
+    announced_by: str | None
 
 
 def read_specs(settings: Settings) -> dict[bytes, AnnotationSpec]:
@@ -250,25 +257,12 @@ def announced_specs(settings: Settings) -> dict[bytes, Announced]:
             metrics.UNREADABLE.labels(topic=topic).inc()
             _log.warning("unreadable record on %s at offset %d: %s", topic, record.offset, error)
             continue
-        was_imported = any(name == _IMPORTED for name, _ in record.headers)
+        headers = dict(record.headers)
+        was_imported = _IMPORTED in headers
+        by = headers[_ANNOUNCED_BY].decode(errors="replace") if _ANNOUNCED_BY in headers else None
         place = (not was_imported, -record.partition, record.offset)
-        found[record.key] = place, Announced(spec, was_imported)
+        found[record.key] = place, Announced(spec, was_imported, record.timestamp / 1000, by)
     return {spec_id: announced for spec_id, (_, announced) in sorted(found.items(), key=lambda i: i[1][0])}
-
-
-def spec_in_use(specs: Mapping[bytes, AnnotationSpec], name: str) -> bytes | None:
-    """Id of the last spec of this name in ``specs``, given in the order of announcement; None without one."""
-    return next((spec_id for spec_id in reversed(list(specs)) if specs[spec_id].name == name), None)
-
-
-def choice_line(specs: Mapping[bytes, AnnotationSpec], chosen: bytes) -> str:
-    """One line that says which spec a name stands for, and which others have that name."""
-    name = specs[chosen].name
-    others = [i for i, spec in specs.items() if spec.name == name and i != chosen]
-    line = f"spec {name} is {_spec_text(chosen, specs[chosen])}"
-    if others:
-        line += ", announced last; of the same name: " + ", ".join(_spec_text(i, specs[i]) for i in others)
-    return line
 
 
 def publish_specs(settings: Settings, specs: list[AnnotationSpec]) -> list[bytes]:
@@ -304,10 +298,6 @@ def import_specs(settings: Settings, specs: list[AnnotationSpec]) -> None:
     _announce(settings, new, headers=[(_IMPORTED, b"")])
 
 
-def _spec_text(spec_id: bytes, spec: AnnotationSpec) -> str:
-    return f"{spec_id.hex()} (model {spec.model})"
-
-
 def _announce(
     settings: Settings, specs: Mapping[bytes, AnnotationSpec], headers: Sequence[tuple[str, bytes]] = ()
 ) -> None:
@@ -328,13 +318,14 @@ def _send_all(
 ) -> None:
     topic, codec = TopicNames(settings.topic_prefix).annotation_specs, codec_for(settings)
     now = time.time_ns() // 1000
+    signed = [*headers, (_ANNOUNCED_BY, socket.gethostname().encode())]
     try:
         sent = [
             producer.send(
                 topic,
                 key=spec_id,
                 value=codec.encode(topic, replace(spec, created_at=spec.created_at or now)),
-                headers=list(headers),
+                headers=signed,
                 partition=_PARTITION,
             )
             for spec_id, spec in specs.items()

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Specs = Annotated[
     list[str] | None,
-    typer.Option("--spec", help="Name of a spec, or the first digits of its id; can be repeated."),
+    typer.Option(
+        "--spec", help="Spec: NAME, NAME@MODEL, NAME@ID or the first digits of an id; can be repeated."
+    ),
 ]
 if TYPE_CHECKING:
     VerdictName = str

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Annotated, Any
 
 import typer
 
 from onibus.infra.cli.flags import with_options
 from onibus.infra.cli.options import MetricsPort, Verbose, with_settings
-from onibus.infra.errors import OnibusError
 from onibus.infra.observability.multiprocess import share_between_processes
 from onibus.infra.process.logs import set_up_logging
-from onibus.infra.run_names import check_run_name
 from onibus.infra.settings import Settings
-from onibus.learner.option_groups import DEFAULT_TASK
-from onibus.learner.options import LearnOptions, make_options
+from onibus.learner.options import LearnOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +31,13 @@ def learn(
             help="Name of the run; its files are in RUNS_DIR/NAME. (default: task, reward and time)"
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the run's newest checkpoint, with its own options; flags override them.",
+        ),
+    ] = False,
     resume_or_start: Annotated[
         bool, typer.Option("--resume-or-start", help="The same, but start the run if it does not exist.")
     ] = False,
@@ -44,20 +46,9 @@ def learn(
 ) -> None:
     """Train a policy with Sample Factory and intrinsic rewards from the bus."""
     set_up_logging(verbose)
-    if resume and run is None:
-        raise OnibusError("--resume needs the --run to go on with")
-    options = make_options(given.pop("task", DEFAULT_TASK), run="", **given)
-    default_name = f"{options.task}-{options.reward}-{time.strftime('%Y%m%d-%H%M%S')}"
-    name = check_run_name(default_name if run is None else run)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads only get in the workers' way
     share_between_processes()
 
     from onibus.learner.training import run as run_learner
 
-    run_learner(
-        settings,
-        options.model_copy(update={"run": name}),
-        resume=resume or resume_or_start,
-        or_start=resume_or_start,
-        metrics_port=metrics_port,
-    )
+    run_learner(settings, given, name=run, resume=resume, or_start=resume_or_start, metrics_port=metrics_port)

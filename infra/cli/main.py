@@ -29,6 +29,7 @@ _COMMANDS: tuple[str, ...] = (
     "train_reward",
     "dead_letters",
     "status",
+    "spec",
     "labels",
     "replay",
     "report",

@@ -63,7 +63,8 @@ def train(
         Path, typer.Argument(help="File to write, in safetensors format; its cards are written beside it.")
     ],
     spec: Annotated[
-        str, typer.Option(help="Name of the spec (the newest of that name), or the first digits of its id.")
+        str,
+        typer.Option(help="Spec: NAME (in use now), NAME@MODEL, NAME@ID or the first digits of an id."),
     ],
     until: Annotated[
         str | None,

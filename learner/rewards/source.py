@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from onibus.consumers.labels.reader import LabelReader
 from onibus.consumers.labels.table import LabelTable
-from onibus.consumers.specs.spec_file import choice_line, read_specs, spec_in_use
+from onibus.consumers.specs.choice import choice_line, log_choice, missing_line, spec_in_use
+from onibus.consumers.specs.spec_file import read_specs
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import SideFile, reason_of
 from onibus.infra.kafka.codecs import codec_for
@@ -37,7 +38,7 @@ from onibus.learner.rewards.shapes import shape_of
 from onibus.learner.rewards.subscriber import ModelSubscriber
 from onibus.learner.run_files.caption_tally import TALLY_FILE, CaptionTally
 from onibus.learner.run_files.scored_captions import SCORES_FILE, keep_scores
-from onibus.learner.run_files.specs import SPECS_FILE, keep_specs
+from onibus.learner.run_files.specs import SPECS_FILE, found_specs, keep_specs
 from onibus.schemas.codec import DecodeError
 from onibus.schemas.ids import lookup_id, split_label_key
 from onibus.schemas.records import AnnotationSpec, Label, Verdict
@@ -71,6 +72,7 @@ class RewardSource:
         self._reward = self._chosen_reward()
         self._stopping = threading.Event()
         self._resolver: threading.Thread | None = None
+        self._before = found_specs(folder)
         self._tally = CaptionTally.load(folder)
         self._tally_file, self._specs_file, self._scores_file = (
             SideFile(f"{folder / name}") for name in (TALLY_FILE, SPECS_FILE, SCORES_FILE)
@@ -245,45 +247,58 @@ class RewardSource:
             self._tally.add(ids, np.concatenate([r.reshape(-1) for _, r in batches]))
 
     def _resolve_specs(self) -> None:
-        """Find the specification in use of each name asked for; wait for those not announced yet.
+        """Find the specification of each share of the reward; wait for those not announced yet.
 
-        Once all are found, the reward stays on them, and it is reported if others come into use.
+        Those that the run found before stay. Once all are found, the reward stays on them, and it is reported
+        if others come into use.
         """
-        wanted = {share.name: share.coefficient for share in self._options.specs}
+        shares = self._options.specs
+        found = {share.choice: self._before[share.choice] for share in shares if share.choice in self._before}
         missing: set[str] = set()
         while not self._stopping.is_set():
             specs = self._read_specs()
-            found = {name: i for name in wanted if (i := spec_in_use(specs, name)) is not None}
+            for share in shares:
+                if share.choice not in found and (now := spec_in_use(specs, share.choice)) is not None:
+                    found[share.choice] = now
             self._reward.specs = tuple(
-                SpecReward(found[name], coefficient) for name, coefficient in wanted.items() if name in found
+                SpecReward(found[one.choice], one.coefficient) for one in shares if one.choice in found
             )
-            if len(found) == len(wanted):
-                for spec_id in found.values():
-                    log.info("%s", choice_line(specs, spec_id))
+            now_missing = {share.choice for share in shares} - set(found)
+            if not now_missing:
+                self._report_choices(specs, found)
                 self._keep_specs(found)
                 self._watch_specs(found)
                 return
-            if (now_missing := set(wanted) - set(found)) != missing:
-                missing = now_missing
+            for choice in sorted(now_missing - missing):
                 log.warning(
-                    "no annotator has announced %s yet: it rewards nothing until one does "
-                    "(onibus annotate --spec NAME)",
-                    ", ".join(sorted(missing)),
+                    "%s: it rewards nothing until one does (onibus annotate --spec NAME)",
+                    missing_line(specs, choice),
                 )
+            missing = now_missing
             self._stopping.wait(SPEC_RETRY_SECONDS)
+
+    def _report_choices(self, specs: Mapping[bytes, AnnotationSpec], found: Mapping[str, bytes]) -> None:
+        for choice, spec_id in found.items():
+            if choice in self._before:
+                line = (
+                    choice_line(specs, spec_id) if spec_id in specs else f"spec {choice} is {spec_id.hex()}"
+                )
+                log.info("%s; the run was begun with it", line)
+            else:
+                log_choice(log, specs, choice, spec_id)
 
     def _watch_specs(self, followed: Mapping[str, bytes]) -> None:
         """Report once for each that a specification of a name we follow is announced after ours."""
         reported = set(followed.values())
         while not self._stopping.wait(SPEC_WATCH_SECONDS):
             specs = self._read_specs()
-            for name, spec_id in followed.items():
-                now = spec_in_use(specs, name)
+            for choice, spec_id in followed.items():
+                now = spec_in_use(specs, choice)
                 if now is not None and now not in reported:
                     reported.add(now)
                     log.warning(
-                        "%s; this run goes on with %s: stop it and resume it to follow the other",
-                        choice_line(specs, now), spec_id.hex(),
+                        "%s; this run goes on with %s: to follow the other, resume the run with --spec %s@%s",
+                        choice_line(specs, now), spec_id.hex(), specs[now].name, now.hex(),
                     )  # fmt: skip
 
     def _read_specs(self) -> dict[bytes, AnnotationSpec]:

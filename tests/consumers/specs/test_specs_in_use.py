@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from onibus.consumers.reward_models.run import _announced
+from onibus.consumers.specs.choice import spec_in_use
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.consumers.specs.spec_file import (
     announced_specs,
@@ -18,15 +20,14 @@ from onibus.consumers.specs.spec_file import (
     load_spec,
     publish_specs,
     read_specs,
-    spec_in_use,
 )
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
-from onibus.learner.option_groups import SpecShare
-from onibus.learner.options import LearnOptions
+from onibus.learner.options import LearnOptions, make_options
 from onibus.learner.rewards import source as reward_source
 from onibus.learner.rewards.source import RewardSource
+from onibus.learner.run_files.specs import found_specs, keep_specs
 from onibus.schemas import codec, ids
 from tests.waiting import wait_until
 
@@ -60,7 +61,8 @@ def test_an_annotator_that_starts_again_has_its_spec_in_use_again(
     assert found[0] == MODEL_ID
     line = (
         f"spec goals is {MODEL_ID.hex()} (model some-model), announced last; "
-        f"of the same name: {RULES_ID.hex()} (model rules)"
+        f"of the same name: {RULES_ID.hex()} (model rules); "
+        "choose one with --spec goals@ID or --spec goals@MODEL"
     )
     assert line in caplog.messages
     caplog.clear()
@@ -69,21 +71,22 @@ def test_an_annotator_that_starts_again_has_its_spec_in_use_again(
     assert caplog.messages.count(line) == 1, "replay says it, once"
 
 
+def options_with(choice: str) -> LearnOptions:
+    return make_options("score", run="r", specs=[f"{choice}=0.1"])
+
+
+def stands_on(source: RewardSource, folder: Path, found: dict[str, bytes]) -> bool:
+    """Whether the reward stands on exactly these specs, and the run has recorded them."""
+    return list(source.provenance()) == [i.hex() for i in found.values()] and found_specs(folder) == found
+
+
 def test_a_learner_follows_the_spec_in_use_and_reports_another(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reward_source, "SPEC_WATCH_SECONDS", 0.2)
     announce_in_turn(settings, monkeypatch)
     caplog.set_level(logging.INFO)
-    options = LearnOptions(
-        run="r",
-        task="score",
-        specs=(SpecShare(name="goals", coefficient=0.1),),
-        extrinsic_coefficient=1.0,
-        learning_rate=1e-4,
-        discount=0.99,
-        entropy=0.0,
-    )
+    options = options_with("goals")
     source = RewardSource(settings, options, tmp_path)
     source.start()
     try:
@@ -95,6 +98,40 @@ def test_a_learner_follows_the_spec_in_use_and_reports_another(
     finally:
         source.stop()
     assert sum(report in line for line in caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "followed"),
+    [("goals", MODEL_ID), ("goals@rules", RULES_ID), (f"goals@{RULES_ID.hex()[:6]}", RULES_ID)],
+)
+def test_a_learner_follows_the_spec_that_is_chosen(
+    settings: Settings, tmp_path: Path, choice: str, followed: bytes
+) -> None:
+    publish_specs(settings, [RULES])
+    publish_specs(settings, [MODEL])
+    source = RewardSource(settings, options_with(choice), tmp_path)
+    source.start()
+    try:
+        wait_until(partial(stands_on, source, tmp_path, {choice: followed}), what="the spec that is chosen")
+    finally:
+        source.stop()
+
+
+def test_a_resumed_run_stays_on_its_spec_until_it_is_given_another(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep_specs(tmp_path, {"goals": RULES_ID})  # by an earlier session, before a model judged
+    publish_specs(settings, [RULES])
+    publish_specs(settings, [MODEL])
+    caplog.set_level(logging.INFO)
+    for choice, followed in (("goals", RULES_ID), ("goals@some-model", MODEL_ID)):
+        source = RewardSource(settings, options_with(choice), tmp_path)
+        source.start()
+        try:
+            wait_until(partial(stands_on, source, tmp_path, {choice: followed}), what="the run's spec")
+        finally:
+            source.stop()
+    assert any("the run was begun with it" in line for line in caplog.messages)
 
 
 def test_a_spec_that_is_in_use_already_is_not_written_again(settings: Settings) -> None:

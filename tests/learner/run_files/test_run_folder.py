@@ -22,9 +22,10 @@ from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.learner.run_files.judged_captions import kept_captions
 from onibus.learner.run_files.run_lock import LOCK_FILE, only_learner_of
 from onibus.learner.run_files.scored_captions import kept_scores
+from onibus.learner.run_files.sessions import SESSIONS_FILE
 from onibus.learner.run_files.specs import found_specs
 from onibus.learner.run_files.versions import kept_versions
-from onibus.learner.training import SESSIONS_FILE, _open_run
+from onibus.learner.training import _open_run
 from tests.command import REPOSITORY, run_onibus, the_one_line
 from tests.learner.recorded_run import recorded_run
 from tests.learner.runs import SMALL, learn_to_the_end
@@ -118,7 +119,7 @@ def test_broken_state_files_are_passed_over(tmp_path: Path, content: str) -> Non
     assert not kept_versions(tmp_path)
     options = make_options("keyroom-s5", run="a-run")
     sessions = 7 if content == "7" else 0
-    assert _open_run(options, tmp_path, resume=False) == sessions
+    assert _open_run(options, tmp_path) == sessions
     assert (tmp_path / SESSIONS_FILE).read_text() == f"{sessions + 1}\n"
 
 
@@ -127,7 +128,7 @@ def test_a_lost_count_of_sessions_does_not_play_the_first_games_again(tmp_path: 
     for second in range(3):
         (tmp_path / "tensorboard" / f"events.out.tfevents.{second}.host").touch()
     (tmp_path / SESSIONS_FILE).write_text("")
-    assert _open_run(make_options("keyroom-s5", run="a-run"), tmp_path, resume=False) == 3
+    assert _open_run(make_options("keyroom-s5", run="a-run"), tmp_path) == 3
 
 
 def test_a_tally_outlives_a_broken_one(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""``onibus spec list``: the annotation specs on the bus, and which of them a name stands for."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.process.terminal import console, echo, printable
+from onibus.infra.settings import Settings
+
+if TYPE_CHECKING:
+    from onibus.consumers.labels.table import LabelTable
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to ``app``."""
+    group = typer.Typer(help="Show the annotation specs on the bus.", no_args_is_help=True)
+    group.command("list")(with_settings(list_specs))
+    app.add_typer(group, name="spec")
+
+
+def list_specs(
+    settings: Settings,
+    name: Annotated[str | None, typer.Argument(help="Only specs of this name. (default: all)")] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Count the labels of each; reads the whole label topic.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List specs by name, the one in use last: that is what the name stands for.
+
+    Choose another with --spec NAME@ID, with the first digits of the id, or with --spec NAME@MODEL.
+    """
+    rows = _rows(settings, name)
+    if labels:
+        table = _label_table(settings)
+        rows = [row | {"labels": table.count(bytes.fromhex(row["id"]))} for row in rows]
+    if as_json:
+        echo(json.dumps(rows, indent=2))
+        return
+    from rich.table import Table
+
+    view = Table("name", "id", "model", "announced last", "by", "in use", *(["labels"] if labels else []))
+    for row in rows:
+        model = f"{row['model']} {row['model_revision']}".strip()
+        shown = [row["name"], row["id"], model, row["announced_at"], row["announced_by"] or "–"]
+        counted = [f"{row['labels']:,}"] if labels else []
+        view.add_row(*map(printable, shown), "yes" if row["in_use"] else "", *counted)
+    console().print(view)
+
+
+def _rows(settings: Settings, name: str | None) -> list[dict[str, Any]]:
+    from onibus.consumers.specs.choice import spec_in_use
+    from onibus.consumers.specs.spec_file import announced_specs
+
+    announced = announced_specs(settings)
+    specs = {spec_id: one.spec for spec_id, one in announced.items()}
+    rows = [
+        {
+            "name": one.spec.name,
+            "id": spec_id.hex(),
+            "model": one.spec.model,
+            "model_revision": one.spec.model_revision,
+            "announced_at": datetime.fromtimestamp(one.announced_at, UTC).isoformat(timespec="seconds"),
+            "announced_by": one.announced_by,
+            "imported": one.was_imported,
+            "in_use": spec_in_use(specs, one.spec.name) == spec_id,
+        }
+        for spec_id, one in announced.items()
+        if name in (None, one.spec.name)
+    ]
+    return sorted(rows, key=lambda row: str(row["name"]))  # a stable sort: the last announced stays last
+
+
+def _label_table(settings: Settings) -> LabelTable:
+    from onibus.consumers.labels.table import LabelTable
+    from onibus.infra.kafka import clients
+    from onibus.infra.kafka.codecs import codec_for
+    from onibus.infra.kafka.topics import TopicNames
+
+    table = LabelTable(codec_for(settings))
+    for records in clients.read_all(settings, TopicNames(settings.topic_prefix).labels):
+        table.apply([r.key for r in records], [r.value for r in records])
+    return table
