@@ -32,6 +32,11 @@ _EPISODE_STATISTICS = {
     "experience_level": "experience_level",
     "gold": "gold",
     "turns": "turns",
+    "success": "success",
+    "died": "died",
+    "scout": "scout",
+    "kills": "kills",
+    "progression": "progression",
 }
 """Sample Factory's names of episode statistics, and ours."""
 
@@ -122,6 +127,11 @@ _GAUGES = {
     "experience_level": metrics.EPISODE_EXPERIENCE_LEVEL,
     "gold": metrics.EPISODE_GOLD,
     "turns": metrics.EPISODE_TURNS,
+    "success": metrics.EPISODE_SUCCESS,
+    "died": metrics.EPISODE_DEATHS,
+    "scout": metrics.EPISODE_SCOUT,
+    "kills": metrics.EPISODE_KILLS,
+    "progression": metrics.EPISODE_PROGRESSION,
 }
 
 _COUNTERS = {

@@ -32,6 +32,7 @@ _COMMANDS: tuple[str, ...] = (
     "spec",
     "labels",
     "replay",
+    "episodes",
     "report",
     "bench",
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ import typer
 
 from onibus.infra.cli.label_printing import progress
 from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.cli.recorded_episodes import reached, recorded_episodes
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
@@ -19,7 +19,6 @@ from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
     from onibus.consumers.replay.episode_rewards import CaptionReward
-    from onibus.schemas.records import EpisodeFinished
 
 _Spec = Annotated[
     str | None, typer.Option(help="Reward captions by the labels of this spec, as --reward retrieval does.")
@@ -69,9 +68,9 @@ def episode(
     from onibus.producers.nethack.playback import frames
     from onibus.schemas.ids import episode_key
 
-    found = list(_episodes(settings, name))
+    found = list(recorded_episodes(settings, name))
     if not found:
-        raise OnibusError(f"no recorded episode begins with {name!r}; see: onibus replay rewards")
+        raise OnibusError(f"no recorded episode begins with {name!r}; see: onibus episodes")
     record = found[-1]
     key = episode_key(record).decode()
     if notice := other_version(record):
@@ -88,6 +87,7 @@ def episode(
         f"{key}: {record.steps:,} steps, the same as recorded; {record.end}; return "
         f"{record.extrinsic_return:g}, intrinsic {view.intrinsic:.3f}" + (f"; written to {to}" if to else "")
     )
+    echo(reached(record))
 
 
 def rewards(
@@ -107,7 +107,7 @@ def rewards(
     from onibus.producers.nethack.playback import frames
     from onibus.schemas.ids import episode_key
 
-    records = list(_episodes(settings, name))[-limit:]
+    records = list(recorded_episodes(settings, name))[-limit:]
     for notice in sorted({notice for record in records if (notice := other_version(record))}):
         echo(notice, err=True)
     steps = []
@@ -136,24 +136,6 @@ def rewards(
             f"{row['episode']}  {row['steps']:,} steps  extrinsic {row['extrinsic_return']:g}  "
             f"intrinsic {row['intrinsic_return']:.3f} in {row['rewarded_steps']:,} steps"
         )
-
-
-def _episodes(settings: Settings, name: str) -> Iterator[EpisodeFinished]:
-    """Recorded episodes whose names begin so, oldest first."""
-    from onibus.infra.kafka.clients import read_all
-    from onibus.infra.kafka.codecs import codec_for
-    from onibus.infra.kafka.topics import TopicNames
-    from onibus.schemas.codec import DecodeError
-    from onibus.schemas.records import EpisodeFinished
-
-    codec = codec_for(settings)
-    for records in read_all(settings, TopicNames(settings.topic_prefix).episodes):
-        for record in records:
-            if (record.key or b"").startswith(name.encode()):
-                try:
-                    yield codec.decode(EpisodeFinished, record.value)
-                except DecodeError as error:
-                    echo(f"episode at offset {record.offset} cannot be read: {error}", err=True)
 
 
 def _reward(

@@ -36,16 +36,29 @@ def report(
         there = _runs(settings.runs_dir)
         raise OnibusError(f"no run {run[:MOST_BYTES]} in {settings.runs_dir}; give one of: {there}")
     captions: list[JudgedCaption] | None
+    deaths: list[tuple[str, int]] = []
     try:
         captions = judge_captions(settings, folder)
         keep_versions(settings, folder)
+        deaths = _deaths(settings, folder.name)
     except UnwritableFileError:
         raise
     except OnibusError as error:
         captions = kept_captions(folder)
         instead = "captions as the last report had them" if captions is not None else "no captions"
         echo(f"the annotation log cannot be read ({error}); {instead}", err=True)
-    echo(str(write_report(folder, captions)))
+    echo(str(write_report(folder, captions, deaths)))
+
+
+def _deaths(settings: Settings, run: str) -> list[tuple[str, int]]:
+    """Causes of death of the run's recorded episodes; none where they cannot be read."""
+    from onibus.infra.cli.recorded_episodes import causes_of_death
+
+    try:
+        return causes_of_death(settings, run)
+    except OnibusError as error:
+        echo(f"the episodes cannot be read ({error}); no causes of death", err=True)
+        return []
 
 
 def _folder(runs_dir: Path, run: str) -> Path | None:

@@ -57,6 +57,10 @@ ROWS: dict[str, Sequence[Panel]] = {
         Panel("Depth and experience level", [metrics.EPISODE_DEPTH, metrics.EPISODE_EXPERIENCE_LEVEL]),
         Panel("Gold", [metrics.EPISODE_GOLD]),
         Panel("Game turns per episode", [metrics.EPISODE_TURNS]),
+        Panel("Successes and deaths", [metrics.EPISODE_SUCCESS, metrics.EPISODE_DEATHS], "percentunit"),
+        Panel("Squares seen per episode", [metrics.EPISODE_SCOUT]),
+        Panel("Kills per episode", [metrics.EPISODE_KILLS]),
+        Panel("BALROG's progression", [metrics.EPISODE_PROGRESSION], "percentunit"),
     ),
     "Reward trainer": (
         Panel("Versions", [metrics.REWARD_VERSIONS], "ops", by=("model",)),

@@ -154,6 +154,29 @@ EPISODE_GOLD = Gauge(
 EPISODE_TURNS = Gauge(
     "onibus_episode_turns", "Mean game turns of recent episodes.", multiprocess_mode="mostrecent"
 )
+EPISODE_SUCCESS = Gauge(
+    "onibus_episode_success_ratio",
+    "Share of recent episodes in which the task's success came.",
+    multiprocess_mode="mostrecent",
+)
+EPISODE_DEATHS = Gauge(
+    "onibus_episode_death_ratio",
+    "Share of recent episodes that ended in death.",
+    multiprocess_mode="mostrecent",
+)
+EPISODE_SCOUT = Gauge(
+    "onibus_episode_scout",
+    "Mean number of squares seen in recent episodes, over all levels.",
+    multiprocess_mode="mostrecent",
+)
+EPISODE_KILLS = Gauge(
+    "onibus_episode_kills", "Mean number of kills in recent episodes.", multiprocess_mode="mostrecent"
+)
+EPISODE_PROGRESSION = Gauge(
+    "onibus_episode_progression",
+    "Mean of BALROG's NetHack progression of recent episodes.",
+    multiprocess_mode="mostrecent",
+)
 
 # Everyone
 POSITIONS_LOST = Counter(

@@ -39,6 +39,11 @@ _EPISODE_CHARTS = {
     "experience_level": "experience level",
     "gold": "gold",
     "turns": "game turns",
+    "success": "share of successes",
+    "died": "share of deaths",
+    "scout": "squares seen",
+    "kills": "kills",
+    "progression": "progression (BALROG)",
 }
 
 
@@ -53,12 +58,17 @@ class Chart:
     svg: str
 
 
-def write_report(folder: Path, captions: Sequence[JudgedCaption] | None) -> Path:
+def write_report(
+    folder: Path,
+    captions: Sequence[JudgedCaption] | None,
+    deaths: Sequence[tuple[str, int]] = (),
+) -> Path:
     """Write ``report.html`` into the run's folder and return its path.
 
     Args:
         folder: the run's folder.
         captions: its judged captions, best rewarded first; None when they could not be read.
+        deaths: causes of death and how often each came up, the most frequent first; none leaves them out.
 
     Raises:
         OnibusError: no run in ``folder``, nothing to show yet, or the page cannot be written.
@@ -78,6 +88,8 @@ def write_report(folder: Path, captions: Sequence[JudgedCaption] | None) -> Path
             headline=_headline(options, history, versions),
             charts=[c for c in drawn if c.svg],
             captions_known=captions is not None,
+            deaths=deaths[:LISTED],
+            deaths_in_all=sum(number for _, number in deaths),
             most=most,
             least=least,
             largest=max((abs(c.reward) for c in (*most, *least)), default=0) or 1,
@@ -104,6 +116,14 @@ def _headline(
         ("minutes of training", f"{last['seconds'] / 60:.1f}"),
         ("mean return", shown("return", ".3f")),
         ("mean intrinsic return", shown("intrinsic_return", ".3f")),
+        *(
+            (title, shown(name, form))
+            for name, title, form in (
+                ("success", "successful episodes", ".0%"),
+                ("progression", "mean progression (BALROG)", ".2%"),
+            )
+            if name in last
+        ),
         ("captions published", shown("captions_published", ",.0f")),
         ("labels in the learner's table", shown("labels_known", ",.0f")),
         ("captions with a label or score", shown("label_coverage", ".0%")),

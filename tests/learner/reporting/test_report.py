@@ -85,6 +85,29 @@ def test_statistics_that_never_change_have_no_chart(run: Path) -> None:
     assert "<figcaption>Gold" not in page
 
 
+def test_causes_of_death_are_listed_with_their_share(run: Path) -> None:
+    page = write_report(run, CAPTIONS, [("killed by a newt", 3), ("<b>starved</b>", 1)]).read_text()
+    _, table = page.split("Causes of death")
+    assert "of 4 recorded episodes" in table
+    shown = re.findall(r'class="caption">(.*?)</td><td class="n">(.*?)</td><td class="n">(.*?)</td>', table)
+    assert shown[:2] == [("killed by a newt", "3", "75%"), ("&lt;b&gt;starved&lt;/b&gt;", "1", "25%")]
+    assert "Causes of death" not in write_report(run, CAPTIONS).read_text()
+
+
+def test_success_and_progression_are_told_and_charted_where_there_are_any(run: Path) -> None:
+    plain = write_report(run, CAPTIONS).read_text()
+    assert not re.search("successful|progression", plain)
+    history = run / "history.jsonl"
+    rows = [json.loads(line) for line in history.read_text().splitlines()[:-1]]
+    more = [{"success": n / 40, "progression": n / 1000, "scout": 9.0 * n, "kills": n} for n in range(20)]
+    history.write_text("\n".join(json.dumps(row | new) for row, new in zip(rows, more, strict=True)))
+    page = write_report(run, CAPTIONS).read_text()
+    assert "<b>48%</b><span>successful episodes" in page
+    assert "<b>1.90%</b><span>mean progression" in page
+    for title in ("Share of successes", "Progression", "Squares seen", "Kills"):
+        assert f"<figcaption>{title}" in page
+
+
 def test_without_the_annotation_log_the_page_says_so(run: Path) -> None:
     assert "could not be read" in write_report(run, None).read_text()
 

@@ -72,13 +72,8 @@ def monk() -> Game:
 def test_the_actions_are_nles_23_and_five_commands() -> None:
     assert len(ONI_ACTIONS) == 28
     assert ONI_ACTIONS[:23] == nle_tasks.TASK_ACTIONS
-    assert [nethack.Command(key).name for key in ONI_ACTIONS[23:]] == [
-        "CAST",
-        "QUAFF",
-        "PRAY",
-        "PICKUP",
-        "PAY",
-    ]
+    names = [nethack.Command(key).name for key in ONI_ACTIONS[23:]]
+    assert names == ["CAST", "QUAFF", "PRAY", "PICKUP", "PAY"]
 
 
 def test_y_eats_the_first_that_is_offered(monk: Game) -> None:

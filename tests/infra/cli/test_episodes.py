@@ -1,0 +1,56 @@
+"""``onibus episodes``: what recorded episodes came to, of this onibus and of the one before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from onibus.infra.cli.recorded_episodes import causes_of_death
+from onibus.infra.kafka import clients
+from onibus.infra.settings import Settings
+from tests.consumers.replay.running import onibus, onibus_json
+
+GAMES = Path(__file__).parents[2] / "producers" / "nethack"
+BEFORE = ("score", "staircase")
+
+
+@pytest.fixture
+def on_the_bus(settings: Settings) -> Settings:
+    """Two episodes of the onibus before the published tasks, and a monk's."""
+    producer = clients.producer(settings)
+    games = {b"before/0/0/%d" % n: f"task_version_0_episodes/{task}.avro" for n, task in enumerate(BEFORE)}
+    for key, file in (games | {b"enhance/0/0/0": "played_games/confident-monk.avro"}).items():
+        value = (GAMES / file).read_bytes()
+        producer.send(f"{settings.topic_prefix}episodes", key=key, value=value, partition=0)
+    producer.flush()
+    producer.close()
+    return settings
+
+
+def test_episodes_are_listed_with_what_they_came_to(on_the_bus: Settings) -> None:
+    said = onibus(on_the_bus, "episodes").splitlines()
+    assert [line.split()[1] for line in said[::2]] == ["score", "staircase", "score"]
+    assert "killed by" in said[0]
+    assert "scout" not in said[1], "was not recorded then"
+    assert "task successful" in said[2]
+    assert "kills 50, progression 3.7%" in said[5]
+    assert onibus(on_the_bus, "episodes", "enh").splitlines() == said[4:]
+    assert onibus(on_the_bus, "episodes", "--limit", 2).splitlines() == said[2:]
+
+
+def test_json_has_every_field_but_seeds_and_actions(on_the_bus: Settings) -> None:
+    *before, now = onibus_json(on_the_bus, "episodes")
+    assert [row["task_version"] for row in (*before, now)] == [0, 0, 1]
+    assert (before[0]["success"], before[0]["kills"], before[0]["character"]) == (None, None, "")
+    assert (now["action_set"], now["character"], now["kills"]) == ("oni", "mon-hum-neu-mal", 50)
+    assert now["experience_level"] == 6
+    assert "actions" not in now
+
+
+def test_causes_of_death_are_counted_for_a_run(on_the_bus: Settings) -> None:
+    ((cause, number),) = causes_of_death(on_the_bus, "before")
+    assert cause.startswith("killed by")
+    assert number == 1
+    assert causes_of_death(on_the_bus, "enhance") == []
+    assert causes_of_death(on_the_bus, "befor") == []

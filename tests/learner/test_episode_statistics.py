@@ -1,0 +1,28 @@
+"""What an episode reports reaches the history and TensorBoard of a real run."""
+
+from __future__ import annotations
+
+import pytest
+
+from onibus.infra.settings import Settings
+from onibus.learner.progress import read_history
+from tests.learner.runs import learn_to_the_end
+
+SIZE = ("--serial", "--workers", "1", "--environments", "4", "--batch-size", "256", "--seconds", "14")
+
+
+@pytest.mark.slow
+def test_what_episodes_came_to_is_in_the_history_and_on_the_board(settings: Settings) -> None:
+    flags = ("--run", "stairs", "--task", "staircase", "--max-episode-steps", "40", *SIZE)
+    done = learn_to_the_end(settings, *flags)
+    assert done.returncode == 0, done.stderr
+    folder = settings.runs_dir / "stairs"
+    row = read_history(folder)[-1]
+    assert {"success", "score", "depth", "experience_level", "gold", "turns", "died"} <= set(row)
+    assert row["return"] == pytest.approx(50 * row["success"])
+    assert row["scout"] > 20
+    assert row["kills"] >= 0
+    assert 0 <= row["progression"] < 0.1
+    board = b"".join(file.read_bytes() for file in (folder / "tensorboard").glob("events*"))
+    for name in ("success", "scout", "kills", "progression", "died"):
+        assert f"onibus/{name}".encode() in board
