@@ -26,7 +26,8 @@ from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.infra.settings import Settings
 from onibus.producers.nethack.environment import NetHackEnvironment
-from onibus.producers.nethack.tasks import check_task
+from onibus.producers.nethack.task_names import Actions
+from onibus.producers.nethack.tasks import check_played
 from onibus.producers.publishing.caption_publisher import (
     CLOSE_SECONDS,
     FLUSH_SECONDS,
@@ -64,17 +65,18 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RolloutOptions:
-    """What to play, how much of it, and with whom. Limits are totals over all workers; None is no limit."""
+    """What to play, and with whom. Limits are totals over all workers, environments those of each."""
 
     task: str
     run: str
     workers: int = 1
     environments: int = 1
-    """Environments in each worker."""
-    steps: int | None = None
+    steps: int | None = None  # None is no limit
     seconds: float | None = None
     episodes: int | None = None
     max_episode_steps: int | None = None
+    actions: Actions | None = None
+    character: str | None = None
     seed: int | None = None
     checkpoint: Path | None = None
     """Whose policy plays; None plays random actions."""
@@ -122,9 +124,9 @@ def run(
         load_policy: makes a policy of ``options.checkpoint`` in each worker; a module-level function.
 
     Raises:
-        OnibusError: unknown task, cluster out of reach, topics missing, or a worker that died.
+        OnibusError: unknown task, actions or character, cluster out of reach, topics missing, a worker died.
     """
-    check_task(options.task)
+    check_played(options.task, options.actions, options.character)
     require_topics(settings, role="rollout")
     crew = _Crew(settings, options, load_policy)
     try:
@@ -349,6 +351,8 @@ class RolloutWorker:
             task=options.task,
             observation="small" if self._policy is None else self._policy.observation,
             max_episode_steps=options.max_episode_steps,
+            actions=options.actions,
+            character=options.character,
             run=options.run,
             worker=worker,
             environment=index,

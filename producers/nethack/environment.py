@@ -18,7 +18,8 @@ from onibus.producers.nethack.characters import DEFAULT_CHARACTER, character_of,
 from onibus.producers.nethack.endings import Ending, EndingReader
 from onibus.producers.nethack.episodes import EpisodeRecorder
 from onibus.producers.nethack.seeding import episode_seeds, random_base_seed, reset_with_seeds
-from onibus.producers.nethack.tasks import Actions, default_actions, is_minihack, make_task
+from onibus.producers.nethack.task_names import Actions, default_actions
+from onibus.producers.nethack.tasks import is_minihack, make_task
 from onibus.producers.publishing.caption_publisher import RolloutBus
 
 CROP = 9

@@ -14,13 +14,8 @@ from onibus.infra.process.shutdown import keep_hang_ups
 from onibus.producers.nethack.captions import CaptionTable, MessageListener
 from onibus.producers.nethack.endings import Ending
 from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
-from onibus.producers.nethack.tasks import (
-    OBSERVATION_KEYS,
-    TASK_VERSION,
-    Actions,
-    make_task,
-    name_of_version,
-)
+from onibus.producers.nethack.task_names import TASK_VERSION, Actions, name_of_version
+from onibus.producers.nethack.tasks import OBSERVATION_KEYS, make_task
 from onibus.producers.publishing.caption import Caption
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import EpisodeFinished

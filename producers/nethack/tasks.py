@@ -8,36 +8,30 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 from nle.env import tasks as nle_tasks
 
 from onibus.infra.errors import OnibusError
-from onibus.producers.nethack.characters import DEFAULT_CHARACTER
+from onibus.producers.nethack.characters import DEFAULT_CHARACTER, parse_characters
 from onibus.producers.nethack.oni_actions import with_oni_actions
 from onibus.producers.nethack.sparse_tasks import Oracle, Staircase
 from onibus.producers.nethack.staircase_by_depth import StaircaseByDepth
+from onibus.producers.nethack.task_names import (
+    ACTION_SETS,
+    CONTINUAL,
+    NLE_TASKS,
+    PUBLISHED_TASKS,
+    Actions,
+    default_actions,
+)
 
 OBSERVATION_KEYS = ("glyphs", "blstats", "message")
 """The raw observations that :class:`onibus.producers.nethack.environment.NetHackEnvironment` works on."""
 
-TASK_VERSION = 1
-"""Which definition a task's name stands for; recorded with each episode, so that old ones still play.
-
-* 0: ``score`` … ``scout`` were NLE's own tasks, and staircases to level 3 and 4 counted depth. They are
-  called ``nle-score`` and so on now.
-* 1: the published tasks.
-"""
-
-Actions = Literal["oni", "nle"]
-"""Sets of actions: the published 28, or NLE's 23 (:mod:`onibus.producers.nethack.oni_actions`)."""
-
-ACTION_SETS: tuple[Actions, ...] = ("oni", "nle")
-
 _MINIHACK = "MiniHack-"
-_NLE = "nle-"
 
 _Creation = tuple[Callable[..., gym.Env[Any, Any]], dict[str, Any]]
 
@@ -53,7 +47,7 @@ _PUBLISHED: dict[str, _Creation] = {
     "score": (nle_tasks.NetHackScore, {}),
     **_SPARSE,
     **{
-        f"{name}-continual": (create, {**arguments, "continual": True})
+        f"{name}{CONTINUAL}": (create, {**arguments, "continual": True})
         for name, (create, arguments) in _SPARSE.items()
     },
     "gold": (nle_tasks.NetHackGold, {}),
@@ -71,6 +65,9 @@ _OF_NLE: dict[str, _Creation] = {
 }
 
 _NETHACK = _PUBLISHED | _OF_NLE
+
+assert set(_PUBLISHED) == set(PUBLISHED_TASKS)
+assert set(_OF_NLE) == set(NLE_TASKS)
 
 
 def task_names() -> list[str]:
@@ -90,33 +87,13 @@ def check_task(name: str) -> None:
     if _short(name) in ids:
         return
     close = difflib.get_close_matches(name.lower(), [*_NETHACK, *ids], n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(_PUBLISHED)}"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(PUBLISHED_TASKS)}"
     raise OnibusError(f"unknown task {name!r}; {hint} (or any registered MiniHack environment)")
 
 
 def is_minihack(name: str) -> bool:
     """Whether a task name that passed :func:`check_task` is one of MiniHack's."""
     return name not in _NETHACK
-
-
-def name_of_version(name: str, version: int) -> str:
-    """What a task is called now that was called ``name`` under a :data:`TASK_VERSION`.
-
-    Raises:
-        OnibusError: the version is newer than this onibus.
-    """
-    if version > TASK_VERSION:
-        raise OnibusError(
-            f"task {name} is of version {version}, this onibus has {TASK_VERSION}; upgrade onibus"
-        )
-    return f"{_NLE}{name}" if version == 0 and f"{_NLE}{name}" in _OF_NLE else name
-
-
-def default_actions(name: str) -> Actions | None:
-    """The actions of a task unless others are asked for; None for MiniHack's, which have their own."""
-    if name in _PUBLISHED:
-        return "oni"
-    return "nle" if name in _OF_NLE else None
 
 
 def make_task(
@@ -140,10 +117,9 @@ def make_task(
         character: who plays, see :mod:`onibus.producers.nethack.characters`; None for NLE's.
 
     Raises:
-        OnibusError: no such task, a limit below 1, a set of actions or a character for a task of MiniHack's,
-            which have their own, or a package or file the task needs is missing.
+        OnibusError: as :func:`check_played`, a limit below 1, or a package or file the task needs is missing.
     """
-    check_task(name)
+    check_played(name, actions, character)
     if max_episode_steps is not None and max_episode_steps < 1:
         raise OnibusError(f"max episode steps is {max_episode_steps}; give 1 or more")
     create, arguments = _creation(name, actions, character)
@@ -161,21 +137,24 @@ def make_task(
     return task
 
 
-def check_actions(name: str, actions: str | None, character: str | None) -> None:
-    """Do nothing if a task can be played with a set of actions and a character.
+def check_played(name: str, actions: str | None, character: str | None) -> None:
+    """Do nothing if a task can be played with a set of actions and a character, or several.
 
     Raises:
-        OnibusError: there is no such set, or the task is one of MiniHack's, which have their own.
+        OnibusError: there is no such task, set or character; or the task is one of MiniHack's, which have
+            actions and a character of their own.
     """
+    check_task(name)
     if is_minihack(name) and (actions or character):
         flag = "--actions" if actions else "--character"
         raise OnibusError(f"{flag}: {name} is a task of MiniHack's, which has its own; leave {flag} out")
     if actions is not None and actions not in ACTION_SETS:
         raise OnibusError(f"--actions: there are no actions {actions!r}; give {' or '.join(ACTION_SETS)}")
+    if character is not None:
+        parse_characters(character)
 
 
 def _creation(name: str, actions: Actions | None, character: str | None) -> _Creation:
-    check_actions(name, actions, character)
     if is_minihack(name):
         spec = gym.spec(_minihack_ids()[_short(name)])
         assert isinstance(spec.entry_point, str)

@@ -297,3 +297,39 @@ def test_rollouts_work_over_tls_with_a_password(tmp_path: Path) -> None:
         assert summary.captions_published == len(captions_on(secure)) > 0
     finally:
         stop_broker(folder)
+
+
+def test_actions_and_characters_are_played_and_recorded(settings: Settings) -> None:
+    options = RolloutOptions(
+        "score",
+        "run",
+        environments=2,
+        episodes=2,
+        max_episode_steps=30,
+        actions="nle",
+        character="val-dwa-law-fem,sam-hum-law-mal",
+    )
+    worker = RolloutWorker(settings, options, 0)
+    worker.play(stopping=lambda: False, report=lambda _summary: None)
+    worker.deliver(lambda: False)
+    worker.close()
+    records = episodes_on(settings)
+    assert {r.character for r in records} == {"val-dwa-law-fem", "sam-hum-law-mal"}
+    assert {(r.action_set, max(r.actions) < 23) for r in records} == {("nle", True)}
+    for record in records:
+        verify(record)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"actions": "all"}, "there are no actions 'all'; give oni or nle"),
+        ({"character": "val-elf-cha-fem"}, "NetHack has no 'val-elf-cha-fem'; give one of val-dwa-law-fem"),
+        ({"task": "keyroom-s5", "actions": "oni"}, "has its own; leave --actions out"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_before_anything_starts(
+    settings: Settings, flags: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(OnibusError, match=reason):
+        run(settings, RolloutOptions(**{"task": "score", "run": "r"} | flags), threading.Event())  # type: ignore[arg-type]
