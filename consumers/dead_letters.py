@@ -1,11 +1,11 @@
-"""Dead letters: what stands there, and sending it to the annotators again.
+"""Dead letters: listing them, and sending them to the annotators again.
 
 A letter is sent again in one transaction: the record to where it came from, the withdrawal of the ``unsure``
 label that it got, and a mark on ``dead-letters`` that names the letter. All commands share one transactional
-id and look at the log only once they have it. So whoever redrives twice, or twice at once, or again after an
-error, sends nothing twice.
+id and read the log only once they own it. So nothing is sent twice, even if a redrive is repeated, runs twice
+at the same time, or runs again after an error.
 
-An annotator that reads such a record has to see the withdrawal first, though it stands on another topic: see
+An annotator that reads such a record has to see the withdrawal first, although it is on another topic: see
 :data:`onibus.consumers.annotator.partition_readers.SENT_AGAIN`.
 """
 
@@ -37,7 +37,7 @@ from onibus.schemas.codec import Codec, DecodeError
 from onibus.schemas.records import Annotation, CaptionObserved, CaptionOffset, DeadLetter, Origin, Verdict
 
 REDRIVE = "redrive"
-"""Component of the marks: a letter of this component says of another letter that it was sent again."""
+"""Component of the marks: a letter of this component marks another letter as sent again."""
 
 _LETTERS_PER_TRANSACTION = 500
 _NEVER = threading.Event()
@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which letters are meant; what is not given does not matter. Times in microseconds since the epoch."""
+    """Selects letters; parts that are not given match any. Times in microseconds since the epoch."""
 
     reason: str = ""
     since: int | None = None
@@ -63,7 +63,7 @@ class Selection:
     spec_ids: frozenset[bytes] | None = None
 
     def holds(self, letter: DeadLetter) -> bool:
-        """Whether this letter is meant; ``reason`` is looked for anywhere, upper or lower case."""
+        """Whether this letter is selected; ``reason`` may be anywhere in its reason, ignoring case."""
         return (
             self.reason.casefold() in letter.reason.casefold()
             and (self.since is None or letter.failed_at >= self.since)
@@ -76,10 +76,10 @@ class Fate(StrEnum):
     """What redriving does with a letter."""
 
     SEND = "sent again"
-    SENT = "sent again before"
+    SENT = "already sent again"
     LABELLED = "labelled since"
-    LEFT_OUT = "too large, its value is at its source only"
-    NO_CAPTION = "no caption, stays where it is"
+    LEFT_OUT = "too large, only its source has its value"
+    NO_CAPTION = "not a caption, left as it is"
 
 
 def entries(settings: Settings) -> list[Entry]:
@@ -101,7 +101,7 @@ def entries(settings: Settings) -> list[Entry]:
 
 
 def with_marks(found: Sequence[Entry], topic: str) -> list[Entry]:
-    """The letters among ``found``, oldest first, each with the time of its mark, on ``topic``."""
+    """The letters among ``found``, oldest first, each with the time of its mark; ``topic`` is theirs."""
     marks = {
         (e.letter.source_partition, e.letter.source_offset): e.letter.failed_at
         for e in found
@@ -140,7 +140,7 @@ def redrive(settings: Settings, selection: Selection, dry_run: bool = False) -> 
     """Send the letters of ``selection`` again; returns how many letters had which fate.
 
     Raises:
-        OnibusError: the cluster cannot be reached or does not take it, or another redrive has begun since.
+        OnibusError: the cluster cannot be reached or does not accept it, or another redrive has started.
     """
     redriver = _Redriver(settings)
     if dry_run:
@@ -161,7 +161,7 @@ def _is_mark(letter: DeadLetter, topic: str) -> bool:
 
 
 def _fencing_producer(settings: Settings) -> KafkaProducer:
-    """A producer of the one transactional id: whoever had it before writes no more."""
+    """A producer of the one transactional id: an earlier one with it cannot write any more."""
 
     def opened() -> KafkaProducer:
         producer = clients.transactional_producer(settings, f"{settings.topic_prefix}dead-letters.redrive")
@@ -175,7 +175,7 @@ def _fencing_producer(settings: Settings) -> KafkaProducer:
 
 
 class _Redriver:
-    """Decides and writes, for one command."""
+    """Plans and writes, for one command."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._names = settings, TopicNames(settings.topic_prefix)
@@ -191,7 +191,7 @@ class _Redriver:
         return [(entry, fate(entry, self._names.captions, self._in_force)) for entry in chosen]
 
     def send(self, producer: KafkaProducer, chosen: Sequence[Entry], sent_before: int) -> None:
-        """Send these again, all or none."""
+        """Send these again, all or nothing."""
 
         def transact() -> None:
             producer.begin_transaction()
@@ -205,9 +205,9 @@ class _Redriver:
             within_patience(transact, _NEVER)
         except TransactionFailedError as error:
             if isinstance(error.cause, ProducerFencedError):
-                why = "another redrive was started meanwhile"
+                why = "another redrive was started"
             else:
-                why = f"the cluster does not take it: {error}"
+                why = f"the cluster did not accept more: {error}"
             raise OnibusError(
                 f"{sent_before} letters were sent again, then {why}; run it again, nothing is sent twice"
             ) from error
@@ -223,7 +223,7 @@ class _Redriver:
             yield producer.send(self._names.labels, key=key, value=None, partition=place)
             yield producer.send(self._names.annotations, key=key, value=withdrawal, partition=place)
             self._labels.apply([key], [None])
-        if letter.original_key is None or letter.original_key not in self._sent:  # one asks for all specs
+        if letter.original_key is None or letter.original_key not in self._sent:  # once for all specs
             self._sent.add(letter.original_key)
             yield producer.send(
                 letter.source_topic,

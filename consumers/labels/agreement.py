@@ -1,4 +1,4 @@
-"""How good probabilities are against verdicts, and how far two judges agree: figures over plain arrays."""
+"""How well probabilities predict verdicts, and how far two judges agree: figures over plain arrays."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ class CalibrationBin:
 
 @dataclass(frozen=True, slots=True)
 class BinaryFigures:
-    """How good probabilities are of a yes.
+    """How well probabilities of a yes predict it.
 
     Attributes:
-        accuracy: share on the right side of the threshold, precision and recall as usual; None where there
-            is nothing to divide by.
-        roc_auc: probability that a yes is given more than a no, ties half; None with one class alone.
+        accuracy: share on the right side of the threshold; precision and recall as usual, None if undefined.
+        roc_auc: probability that a yes scores higher than a no, ties count half; None with a single class.
         brier: mean squared distance from what came true.
         calibration: bins of a tenth each, empty ones left out.
     """
@@ -48,13 +47,13 @@ def binary_figures(
     probability: NDArray[np.float64], true: NDArray[np.bool_], threshold: float
 ) -> BinaryFigures:
     """Figures of probabilities, float64 (n,), against what came true, bool (n,); n > 0."""
-    said = probability > threshold
-    hits = int(np.count_nonzero(said & true))
+    predicted = probability > threshold
+    hits = int(np.count_nonzero(predicted & true))
     return BinaryFigures(
         count=len(true),
         positive=int(np.count_nonzero(true)),
-        accuracy=float(np.mean(said == true)),
-        precision=hits / said.sum() if said.any() else None,
+        accuracy=float(np.mean(predicted == true)),
+        precision=hits / predicted.sum() if predicted.any() else None,
         recall=hits / true.sum() if true.any() else None,
         roc_auc=roc_auc(probability, true),
         brier=float(np.mean((probability - true) ** 2)),
@@ -63,7 +62,7 @@ def binary_figures(
 
 
 def roc_auc(score: NDArray[np.float64], true: NDArray[np.bool_]) -> float | None:
-    """Area under the ROC curve, by ranks (Mann-Whitney U); None with one class alone."""
+    """Area under the ROC curve, by ranks (Mann-Whitney U); None with a single class."""
     positive, negative = int(np.count_nonzero(true)), int(np.count_nonzero(~true))
     if not positive or not negative:
         return None
@@ -76,7 +75,7 @@ def roc_auc(score: NDArray[np.float64], true: NDArray[np.bool_]) -> float | None
 def cohens_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     """Agreement of two judges beyond chance (Cohen 1960, doi 10.1177/001316446002000104).
 
-    None where chance alone makes them agree: both say the same one thing always.
+    None if chance alone makes them agree, because both always give the same single answer.
     """
     one, other = np.array(first), np.array(second)
     agreed = float(np.mean(one == other))

@@ -1,4 +1,4 @@
-"""The annotation log from its beginning up to given offsets: whole, or one line says what is missing."""
+"""Reads the annotation log from its beginning up to given offsets; if part of it is missing, it fails."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LoggedAnnotation(NamedTuple):
         partition: of the log.
         offset: in its partition.
         written_at: the record's time, milliseconds since the epoch, UTC.
-        annotation: None if it is not wanted, or cannot be read.
+        annotation: None if it is not wanted or cannot be decoded.
     """
 
     partition: int
@@ -50,7 +50,7 @@ class AnnotationSource(Protocol):
 
     @property
     def ends(self) -> dict[int, int]:
-        """By partition the first offset that is not there."""
+        """By partition the first offset that does not exist yet."""
 
     def offsets_at(self, written_at: int) -> dict[int, int]:
         """By partition the first record of that time or later (milliseconds since the epoch), or the end."""
@@ -59,29 +59,29 @@ class AnnotationSource(Protocol):
         """The records below ``until``, in the order of each partition.
 
         Raises:
-            OnibusError: something of it is missing.
+            OnibusError: some of them are missing.
         """
 
 
 def of_specs(spec_ids: Container[bytes]) -> Callable[[bytes], bool]:
-    """Wants the annotations of these specifications."""
+    """Selects, by keys, the annotations of these specifications."""
     return lambda key: key[:SPEC_ID_BYTES] in spec_ids
 
 
 def offsets_text(offsets: Mapping[int, int]) -> str:
-    """Offsets as ``--as-of`` takes them."""
+    """Offsets in the form that ``--as-of`` accepts."""
     return ",".join(f"{number}:{offset}" for number, offset in sorted(offsets.items()))
 
 
 class AnnotationReader:
-    """Group-less read_committed reader of all partitions from offset 0; :meth:`read` goes on where it was.
+    """Reads all partitions from offset 0, without a group, read_committed; :meth:`read` continues.
 
-    Records of a partition come in order; how partitions interleave means nothing. Memory is bounded, however
-    long the log: what one answer of the broker brings (50 MiB at most), the batches of it that are being
-    unpacked, and polls of 5,000 records beyond the offsets asked for (``onibus bench replay``).
+    Records of a partition come in order; the order between partitions is arbitrary. Memory is bounded,
+    however long the log: one response of the broker (at most 50 MiB), the batches of it that are being
+    unpacked, and polls of 5,000 records beyond the requested offsets (``onibus bench replay``).
 
     Args:
-        wanted: whether a record of this key is decoded; None: all are.
+        wanted: whether a record with this key is decoded; None: all are.
 
     Raises:
         OnibusError: the cluster cannot be reached, has no such topic, or a partition does not begin at 0.
@@ -113,11 +113,11 @@ class AnnotationReader:
 
     @property
     def ends(self) -> dict[int, int]:
-        """By partition the end of the log as it was when the reader was made."""
+        """By partition the end of the log when the reader was created, or at the last :meth:`latest`."""
         return {p.partition: end for p, end in self._ends.items()}
 
     def latest(self) -> dict[int, int]:
-        """By partition the end of the log as it is now, which :attr:`ends` is from then on."""
+        """By partition the current end of the log; updates :attr:`ends`."""
         self._ends = self._consumer.end_offsets(self._partitions)
         return self.ends
 
@@ -129,10 +129,10 @@ class AnnotationReader:
     def read(self, until: Mapping[int, int]) -> Iterator[LoggedAnnotation]:
         """The records from where the last call ended up to ``until``, by partition the first offset not read.
 
-        A partition that is not named is not read on.
+        Partitions that are not named are not read.
 
         Raises:
-            OnibusError: the log does not reach so far, or nothing came for a minute.
+            OnibusError: the log does not reach that far, or nothing arrived for a minute.
         """
         self._refuse_beyond_the_end(until)
         targets = {p: until.get(p.partition, 0) for p in self._partitions}
@@ -201,8 +201,8 @@ class AnnotationReader:
         ends = self._consumer.end_offsets(further) if further else {}
         if missing := [p.partition for p in further if ends[p]]:
             raise OnibusError(
-                f"{self._topic} has no partition {', '.join(map(str, missing))}, {labels} has: its "
-                "offsets from 0 on are missing; give it as many partitions, or use the cluster that has them"
+                f"{self._topic} has no partition {', '.join(map(str, missing))}, unlike {labels}: its "
+                "offsets from 0 on are missing; add the partitions, or use the cluster that has them"
             )
         return partitions
 
@@ -212,7 +212,7 @@ class AnnotationReader:
         if cut:
             raise OnibusError(
                 f"the beginning of {self._topic} is gone ({'; '.join(sorted(cut))}), cut by retention "
-                "or deleted; set its retention.ms to -1, and read a file that was "
+                "or deleted; set its retention.ms to -1, and import a file that was "
                 "exported before: onibus labels import"
             )
 
@@ -222,17 +222,17 @@ class AnnotationReader:
             if offset and partition not in self._ends:
                 raise OnibusError(
                     f"{self._topic} has no partition {number}: its offsets 0 to {offset - 1} are missing; "
-                    "use the cluster that the offsets are from"
+                    "use the cluster that the offsets come from"
                 )
             if offset > self._ends.get(partition, 0):
                 raise OnibusError(
                     f"{self._topic}, partition {number} ends at {self._ends[partition]}: offsets "
                     f"{self._ends[partition]} to {offset - 1} are missing (truncated, or restored?); use the "
-                    f"cluster that they are from, or go up to what is left: {offsets_text(self._kept(until))}"
+                    f"cluster that they come from, or read what is left: {offsets_text(self._kept(until))}"
                 )
 
     def _kept(self, until: Mapping[int, int]) -> dict[int, int]:
-        """What is there of these offsets."""
+        """These offsets, limited to what exists."""
         return {number: min(end, until.get(number, 0)) for number, end in self.ends.items()}
 
     def _stalled(self, short: list[TopicPartition], targets: Mapping[TopicPartition, int]) -> OnibusError:
@@ -240,6 +240,6 @@ class AnnotationReader:
             f"partition {p.partition}: offsets {self._position(p)} to {targets[p] - 1}" for p in short
         )
         return OnibusError(
-            f"{self._topic} could not be read to its end, nothing came for {_STALL_SECONDS:g} s ({missing}); "
-            "check that every broker runs, and that no writer's transaction is open"
+            f"{self._topic} could not be read to its end: no progress for {_STALL_SECONDS:g} s ({missing}); "
+            "check that every broker is up and no transaction is still open"
         )

@@ -1,4 +1,4 @@
-"""Single annotations by their places on the log, for those who know the places."""
+"""Reads single annotations by their positions on the log."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _PATIENCE_SECONDS = 10.0
 _POLL_MS = 200
 _FETCH: dict[str, Any] = {
     "max_poll_records": 1,
-    "max_partition_fetch_bytes": 64 * 1024,  # the broker gives at least one batch, however large
+    "max_partition_fetch_bytes": 64 * 1024,  # the broker returns at least one batch, however large
     "fetch_max_wait_ms": 20,  # kafka-python fetches ahead; at the end of the log that must not take long
 }
 
 
 class AnnotationLookup:
-    """Reads records of the annotation log one by one. Any thread may ask; they take turns.
+    """Reads records of the annotation log one by one. Any thread may call it; calls take turns.
 
-    It connects when it is first asked, and anew after an error.
+    It connects at the first call, and again after an error.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -42,10 +42,10 @@ class AnnotationLookup:
         self._lock = threading.Lock()
 
     def read(self, places: Iterable[tuple[int, int]]) -> list[LoggedAnnotation]:
-        """The records at these (partition, offset), in this order; what is not there any more is left out.
+        """The records at these (partition, offset), in this order; those that no longer exist are left out.
 
         Raises:
-            OnibusError: the cluster cannot be reached, or gives nothing for ten seconds.
+            OnibusError: the cluster cannot be reached, or returns nothing for ten seconds.
         """
         with self._lock:
             try:
@@ -73,7 +73,7 @@ class AnnotationLookup:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while (consumer.position(tp, timeout_ms=1_000) or 0) <= offset:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"nothing came from partition {partition} at offset {offset}")
+                raise TimeoutError(f"nothing arrived from partition {partition} at offset {offset}")
             for record in consumer.poll(timeout_ms=_POLL_MS).get(tp, ()):
                 if record.offset == offset:
                     return record
@@ -82,6 +82,6 @@ class AnnotationLookup:
     def _decoded(self, record: ConsumerRecord) -> LoggedAnnotation:
         try:
             annotation = self._codec.decode(Annotation, record.value)
-        except DecodeError:  # whoever reads the whole log counts and reports it
+        except DecodeError:  # readers of the whole log count and report it
             annotation = None
         return LoggedAnnotation(record.partition, record.offset, record.timestamp, annotation)

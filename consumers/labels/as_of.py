@@ -1,4 +1,4 @@
-"""Up to where the log counts: a time, offsets, or a version of a reward model; the same in every command."""
+"""Up to where the log is read: a time, offsets, or a version of a reward model; the same in every command."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ from onibus.infra.times import parse_time
 from onibus.schemas.records import RewardUpdate
 
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
-_ELSE_ACCEPTED = ", offsets such as 0:120,1:98 or a version such as goals-453e128414aba53c@12"
+_ELSE_ACCEPTED = "; or offsets such as 0:120,1:98, or a version such as goals-453e128414aba53c@12"
 _VERSION = re.compile(r"(?P<model>.+)@(?P<version>\d+)")
 
 
 def resolve_as_of(
     settings: Settings, source: AnnotationSource, text: str | None, flag: str = "--as-of"
 ) -> dict[int, int]:
-    """By partition the first annotation offset that does not count; without a text, the end.
+    """By partition the first annotation offset that is left out; without a text, the end.
 
     Args:
-        flag: what the text was given to, for errors.
+        flag: the flag that the text was given to, for errors.
 
     Raises:
-        OnibusError: the text says nothing that is understood, a partition is not named, or no such version.
+        OnibusError: the text is not understood, does not name a partition, or there is no such version.
     """
     if text is None:
         return source.ends
     if _OFFSETS.fullmatch(text):
         given = {int(number): int(offset) for number, offset in (p.split(":") for p in text.split(","))}
         if missing := sorted(source.ends.keys() - given.keys()):
-            raise OnibusError(f"{flag} names no offset of partition {missing[0]}; name one of each partition")
+            raise OnibusError(f"{flag} has no offset for partition {missing[0]}; give one for each partition")
         return given
     if match := _VERSION.fullmatch(text):
         update = _update(settings, match["model"], int(match["version"]))
         return dict.fromkeys(source.ends, 0) | offsets_of(update)
     written_at = parse_time(text, flag, else_accepted=_ELSE_ACCEPTED)
     if written_at > datetime.now(UTC):
-        raise OnibusError(f"{flag} {text} is not over yet; leave it out for everything that there is")
+        raise OnibusError(f"{flag} {text} is in the future; leave it out to read everything")
     return source.offsets_at(int(written_at.timestamp() * 1000))
 
 
 def annotations_as_of(
     settings: Settings, as_of: str | None, wanted: Callable[[bytes], bool] | None = None
 ) -> Iterator[LoggedAnnotation]:
-    """The annotation log up to there; ``wanted`` chooses records by their keys.
+    """The annotation log up to that point; ``wanted`` selects records by their keys.
 
     Raises:
-        OnibusError: as for :func:`resolve_as_of`, or something of the log is missing.
+        OnibusError: as for :func:`resolve_as_of`, or part of the log is missing.
     """
     with AnnotationReader(settings, codec_for(settings), wanted) as reader:
         yield from reader.read(resolve_as_of(settings, reader, as_of))
 
 
 def labels_as_of(settings: Settings, as_of: str | None, spec_ids: Iterable[bytes] | None = None) -> LabelFold:
-    """Every label as it was then, of these specs (None: of all).
+    """Every label of these specs (None: of all) as it was at that point.
 
     Raises:
         OnibusError: as for :func:`annotations_as_of`.
@@ -82,7 +82,7 @@ def offsets_of(update: RewardUpdate) -> dict[int, int]:
 def _update(settings: Settings, model: str, version: int) -> RewardUpdate:
     updates = [u for u in read_updates(settings) if u.model == model]
     if not updates:
-        raise OnibusError(f"there is no reward model {model}; see: onibus replay verify")
+        raise OnibusError(f"there is no reward model {model}; list them with: onibus replay verify")
     found = [u for u in updates if u.version == version]
     if not found:
         raise OnibusError(

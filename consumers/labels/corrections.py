@@ -1,4 +1,4 @@
-"""What a person changes: a verdict by hand, a withdrawal, and captions that are to be asked about again."""
+"""Corrections by people: verdicts set by hand, withdrawals, and captions to be judged again."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ VERDICTS_OF: dict[Kind, tuple[Verdict, ...]] = {
     Kind.JUDGE_ONE: (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE),
     Kind.COMPARE_TWO: (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE),
 }
-"""The answers that each kind of specification has."""
+"""The verdicts that each kind of specification allows."""
 
 RUN_OF_REPEATS = "asked-again"
-"""What stands as the run in caption records that are published to be judged again."""
+"""The run in caption records that are published to be judged again."""
 
 FOLLOWED_SECONDS = 2.0
-"""Captions are published so long after their labels were withdrawn: annotators look for changed labels every
-quarter of a second, and pass a caption over that still has its label."""
+"""How long after the withdrawal of their labels captions are published: annotators check for changed labels
+every quarter of a second, and skip a caption that still has its label."""
 _PUBLISHED_AGAIN_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _SEND_SECONDS = 60.0
@@ -44,7 +44,7 @@ _NOWHERE = -1
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is judged: one caption, or two; ``partition`` is where its labels and annotations belong."""
+    """What is judged: one caption, or two; ``partition`` is that of its labels and annotations."""
 
     subject_id: bytes
     texts: tuple[str, ...]
@@ -53,7 +53,7 @@ class Subject:
 
 
 class SubjectName:
-    """How a person names a subject: the first digits of its id, or the whole caption."""
+    """How a person names a subject: by the first digits of its id, or by the whole caption."""
 
     def __init__(self, given: str) -> None:
         self.given = given
@@ -61,7 +61,7 @@ class SubjectName:
         self._prefix = given.lower() if len(given) >= _SHORTEST_PREFIX else None
 
     def may_be(self, key: bytes) -> bool:
-        """Whether the key of an annotation is about a subject of this name."""
+        """Whether an annotation with this key can be about a subject of this name."""
         subject = key[ids.SPEC_ID_BYTES :]
         return subject == self._exact or (self._prefix is not None and subject.hex().startswith(self._prefix))
 
@@ -81,7 +81,7 @@ class SubjectName:
         if not found:
             raise OnibusError(
                 f"no caption {self.given!r} was ever judged; give the first digits of an id from: "
-                "onibus labels list, or the whole caption as it was printed"
+                "onibus labels list, or the whole caption exactly as printed"
             )
         if len(found) > 1:
             several = ", ".join(sorted(subject.hex() for subject in found)[:3])
@@ -90,7 +90,7 @@ class SubjectName:
 
 
 def new_caption(settings: Settings, text: str, now: int) -> Subject:
-    """A caption that nobody judged yet, in the partition where rollout workers put it."""
+    """A caption that no one has judged yet, in the partition to which rollout workers publish it."""
     caption_id = ids.caption_id(text)
     return Subject(caption_id, (text,), ids.caption_partition(caption_id, settings.partitions), now)
 
@@ -104,13 +104,13 @@ def set_by_hand(
     note: str,
     now: int,
 ) -> Change:
-    """A person's verdict: it stands over every later answer of a model until somebody withdraws it.
+    """A person's verdict, which overrides every later answer of a model until it is withdrawn.
 
     Args:
         now: microseconds since the epoch.
 
     Raises:
-        OnibusError: the specification has no such answer.
+        OnibusError: the specification has no such verdict.
     """
     if verdict not in VERDICTS_OF[spec.kind] or (len(subject.texts) == 1) != (spec.kind is Kind.JUDGE_ONE):
         allowed = ", ".join(v.value for v in VERDICTS_OF[spec.kind])
@@ -122,7 +122,7 @@ def set_by_hand(
 
 
 def withdraw(labels: Iterable[FoldedLabel], person: str, note: str, now: int) -> Iterator[Change]:
-    """Withdrawals: no verdict is in force afterwards, a person's neither, and annotators may ask again."""
+    """Withdrawals: no verdict is in force afterwards, not even a person's, and annotators may ask again."""
     for label in labels:
         subject = Subject(label.subject_id, label.texts, label.partition, label.observed_at)
         annotation = _of_a_person(subject, label.spec_id, None, Origin.WITHDRAWAL, person, note, now)
@@ -164,9 +164,9 @@ def _of_a_person(
 class AskingAgain:
     """Has captions judged again: publishes them on ``captions``, and again while they have no label.
 
-    An annotator that starts later restores the withdrawals before it reads the captions. One that runs may
-    see a caption before the withdrawal of its label and pass it over: hence the pause before the first
-    publication, and :meth:`wait`, which publishes anew what has no label yet.
+    An annotator that starts later restores the withdrawals before it reads the captions. A running one may
+    see a caption before the withdrawal of its label and skip it: hence the pause before the first
+    publication, and :meth:`wait`, which publishes captions without a label again.
     """
 
     def __init__(self, settings: Settings, labels: Sequence[FoldedLabel], spec_id: bytes) -> None:
@@ -174,7 +174,7 @@ class AskingAgain:
         self._missing = [label for label in labels if len(label.texts) == 1]
 
     def publish(self) -> int:
-        """Put the captions that have no label yet on the bus; how many."""
+        """Publish the captions that have no label yet; returns how many."""
         topic, codec = TopicNames(self._settings.topic_prefix).captions, codec_for(self._settings)
         producer = clients.producer(self._settings)
         try:
@@ -193,7 +193,7 @@ class AskingAgain:
                     future.get(timeout=0)
         except KafkaError as error:
             raise OnibusError(
-                f"the cluster does not take captions: {explained(error)}; labels are withdrawn already, "
+                f"the cluster does not accept captions: {explained(error)}; labels are already withdrawn, so "
                 "the captions are judged when the game shows them again"
             ) from error
         finally:
@@ -201,7 +201,7 @@ class AskingAgain:
         return len(self._missing)
 
     def wait(self, seconds: float, progress: Callable[[int], None] = lambda _: None) -> int:
-        """Wait until all are judged, ``seconds`` at most; how many are not."""
+        """Wait until all are judged, for at most ``seconds``; returns how many are not."""
         table = LabelTable(codec_for(self._settings))
         reader = LabelReader(self._settings, table)
         reader.load()

@@ -1,4 +1,4 @@
-"""Annotations in a file with a data card beside it, which says what must be in there: whole, or refused."""
+"""Annotations in a file, with a data card that says what it contains; incomplete files are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from onibus.schemas.records import AnnotationSpec, Kind
 
 
 class SpecOfCard(BaseModel):
-    """An annotation specification, whole."""
+    """A complete annotation specification."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class SpecOfCard(BaseModel):
 
 
 class LabelCount(BaseModel):
-    """How many labels of a specification have this verdict and come from there."""
+    """Number of labels of a specification with this verdict and origin."""
 
     spec_id: str
     verdict: str
@@ -53,14 +53,14 @@ class LabelCount(BaseModel):
 
 
 class DataCard(BaseModel):
-    """What a file of annotations is.
+    """What a file of annotations contains.
 
     Attributes:
-        sha256: of the file, as ``size_bytes`` and ``rows`` say how large it is.
-        partitions: of the log that it was read from.
-        offsets: by partition (its number as text) the first annotation offset that is not in the file; of
-            these specifications everything before is.
-        first_annotated_at: ISO 8601, as the other times.
+        sha256: of the file, like ``size_bytes`` and ``rows``.
+        partitions: number of partitions of the log that it was read from.
+        offsets: by partition (its number as text) the first annotation offset that is not in the file; it has
+            every annotation of these specifications before.
+        first_annotated_at: ISO 8601, like the other times.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -95,9 +95,9 @@ class DataCard(BaseModel):
             f"`{offsets_text(_numbers(self.offsets))}`, exported {self.exported_at} by onibus. Made between "
             f"{self.first_annotated_at} and {self.last_annotated_at}; {self.tokens_in:,} tokens in, "
             f"{self.tokens_out:,} out. {self.size_bytes:,} bytes, SHA-256 `{self.sha256}`.\n\n"
-            "A row is one answer, with its place on the log and every field of the record; times "
+            "A row is one answer, with its position on the log and every field of the record; times "
             "are microseconds since the epoch (`written_at`: milliseconds). The newest answer about a "
-            "subject is in force, a person's over a model's until it is withdrawn.\n\n"
+            "subject is in force; a person's overrides a model's until it is withdrawn.\n\n"
             f"| spec | id | kind | model |\n|---|---|---|---|\n{specs}\n\n"
             f"| spec id | verdict in force | origin | labels |\n|---|---|---|---|\n{labels}\n"
         )
@@ -105,7 +105,7 @@ class DataCard(BaseModel):
 
 @dataclass(slots=True)
 class _Totals:
-    """What is counted of rows on their way into a file."""
+    """Totals of the rows that are written to a file."""
 
     rows: int = 0
     tokens_in: int = 0
@@ -126,7 +126,7 @@ class _Totals:
             if annotation.spec_id not in specs:
                 raise OnibusError(
                     f"the log has annotations of spec {annotation.spec_id.hex()}, which was never "
-                    "announced on annotation-specs; announce it (onibus annotate --spec FILE), or name "
+                    "announced on annotation-specs; announce it (onibus annotate --spec FILE), or choose "
                     "others with --spec"
                 )
             self.rows += 1
@@ -148,13 +148,13 @@ def export_annotations(
     until: Mapping[int, int],
     progress: Callable[[int], None] = lambda _: None,
 ) -> DataCard:
-    """Write annotations to ``path``, and its card to ``path`` with .card.json and .card.md after it.
+    """Write annotations to ``path``, and its card to ``path`` with .card.json and .card.md appended.
 
     Args:
-        logged: in the order of each partition; all below ``until`` of these specs.
+        logged: all annotations of these specs below ``until``, in the order of each partition.
 
     Raises:
-        OnibusError: the name's ending says no format, or the disk does not take it.
+        OnibusError: the name does not end in a known format, or the file cannot be written.
     """
     totals, part = _Totals(), path.with_name(f"{path.name}.part")
     written = _format(path)
@@ -190,10 +190,10 @@ def export_annotations(
 
 
 class AnnotationFile:
-    """A file that :func:`export_annotations` wrote, checked against its card; read as the log itself is.
+    """A file that :func:`export_annotations` wrote, checked against its card; it is read like the log itself.
 
     Raises:
-        OnibusError: there is no file or card, the file is not whole, or neither is of ours.
+        OnibusError: there is no file or card, the file is incomplete, or they are not an export of onibus.
     """
 
     def __init__(self, path: Path) -> None:
@@ -222,14 +222,14 @@ class AnnotationFile:
         """The annotations below ``until``, from the beginning, in the order of each partition.
 
         Raises:
-            OnibusError: the file ends before, or a row is none of ours.
+            OnibusError: the file ends earlier, or a row is not an annotation of the card.
         """
         ends = self.ends
         for number, offset in sorted(until.items()):
             if offset > ends.get(number, 0):
                 raise OnibusError(
                     f"{self.path} ends at offset {ends.get(number, 0)} of partition {number}: offsets "
-                    f"{ends.get(number, 0)} to {offset - 1} are missing; export again, or ask for less"
+                    f"{ends.get(number, 0)} to {offset - 1} are missing; export again, or read less"
                 )
         rows = 0
         try:
@@ -261,7 +261,7 @@ class AnnotationFile:
             how = (
                 f"has {size:,} of {self.card.size_bytes:,} bytes"
                 if size < self.card.size_bytes
-                else "is not the file that its card describes (its SHA-256 is another)"
+                else "is not the file that its card describes (its SHA-256 differs)"
             )
             raise OnibusError(
                 f"{self.path} {how}: annotations below "
@@ -270,7 +270,7 @@ class AnnotationFile:
         for spec_id, spec in self.specs.items():
             if ids.spec_id(spec) != spec_id:
                 raise OnibusError(
-                    f"{_beside(self.path, '.json')}: spec {spec.name} has not the id {spec_id.hex()}; "
+                    f"{_beside(self.path, '.json')}: spec {spec.name} does not have the id {spec_id.hex()}; "
                     "was the card edited? Copy it again"
                 )
 
@@ -291,17 +291,17 @@ def _read_card(path: Path) -> DataCard:
         return DataCard.model_validate_json(place.read_bytes())
     except FileNotFoundError as error:
         raise OnibusError(
-            f"{path} has no data card {place.name} beside it, so nobody knows whether it is whole; "
-            "copy it too, or export again with: onibus labels export"
+            f"{path} has no data card {place.name} beside it, so it may be incomplete; "
+            "copy the card too, or export again with: onibus labels export"
         ) from error
     except (ValidationError, OSError) as error:
-        raise OnibusError(f"{place} is no data card of onibus labels export; copy it again") from error
+        raise OnibusError(f"{place} is not a data card of onibus labels export; copy it again") from error
 
 
 def _format(path: Path) -> RowFormat:
     kind = FORMATS.get(path.suffix)
     if kind is None:
-        raise OnibusError(f"{path}: the name must end in {' or '.join(FORMATS)}, which says the format")
+        raise OnibusError(f"{path}: the name must end in {' or '.join(FORMATS)}, to choose the format")
     return kind()
 
 

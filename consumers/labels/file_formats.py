@@ -1,4 +1,4 @@
-"""Annotations as rows of a file, JSON Lines or Parquet, and back; a row has every field of its record."""
+"""Annotations as rows of a file in JSON Lines or Parquet; a row has every field of its record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 class RowFormat(Protocol):
-    """A way to keep rows in a file."""
+    """A file format for rows."""
 
     def write(self, path: Path, rows: Iterable[Row]) -> None:
         """Write all rows."""
@@ -33,7 +33,7 @@ class RowFormat(Protocol):
 
 
 def to_row(logged: LoggedAnnotation, annotation: Annotation) -> Row:
-    """Place on the log, then the record's fields; ids and hashes as hex digits, times as integers."""
+    """Position on the log, then the record's fields; ids and hashes as hex digits, times as integers."""
     row: Row = {name: getattr(logged, name) for name in _PLACE}
     row |= {f.name: getattr(annotation, f.name) for f in fields(Annotation)}
     row |= {name: row[name].hex() for name in _BYTES}
@@ -48,7 +48,7 @@ def from_row(row: Row) -> LoggedAnnotation:
     """The annotation in a row.
 
     Raises:
-        ValueError, TypeError, KeyError: it is no row of ours.
+        ValueError, TypeError, KeyError: the row was not made by :func:`to_row`.
     """
     since = {f.name: f.default for f in fields(Annotation) if f.default is not MISSING}
     values = {f.name: row[f.name] for f in fields(Annotation) if f.name not in since}
@@ -64,7 +64,7 @@ def from_row(row: Row) -> LoggedAnnotation:
 
 
 class JsonLines:
-    """One JSON object a line, UTF-8."""
+    """One JSON object per line, UTF-8."""
 
     def write(self, path: Path, rows: Iterable[Row]) -> None:
         """See :meth:`RowFormat.write`."""

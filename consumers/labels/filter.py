@@ -1,4 +1,4 @@
-"""Which labels a person means: by spec, verdict, words, time, who said so."""
+"""Selects labels by spec, verdict, text, time, and who judged."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from onibus.schemas.records import Origin
 
 @dataclass(frozen=True, slots=True)
 class LabelFilter:
-    """Every part that is given must hold.
+    """Labels must match every part that is given.
 
     Attributes:
         spec_ids: one of these; None: any.
         verdicts: one of these, "withdrawn" for none in force; empty: any that is in force.
-        text: stands in a caption, upper and lower case alike.
-        annotator: its name, or a person's.
-        origin: who answered.
-        since: annotated then or later.
-        before: annotated earlier.
+        text: contained in a caption; case is ignored.
+        annotator: name of the annotator or person.
+        origin: kind of answer.
+        since: annotated at this time or later.
+        before: annotated before this time.
     """
 
     spec_ids: frozenset[bytes] | None = None
@@ -35,7 +35,7 @@ class LabelFilter:
     before: datetime | None = None
 
     def matches(self, label: FoldedLabel) -> bool:
-        """Whether the label is meant."""
+        """Whether the label is selected."""
         return (
             (self.spec_ids is None or label.spec_id in self.spec_ids)
             and (verdict_name(label.verdict) in self.verdicts if self.verdicts else label.verdict is not None)
@@ -47,10 +47,10 @@ class LabelFilter:
         )
 
     def newest_first(self, labels: Iterable[FoldedLabel]) -> list[FoldedLabel]:
-        """The labels meant, by time of annotation, then by id."""
+        """The selected labels, by time of annotation, then by id."""
         return sorted(filter(self.matches, labels), key=lambda label: (-label.annotated_at, label.subject_id))
 
 
 def counts(labels: Iterable[FoldedLabel]) -> Counter[tuple[bytes, str, str]]:
-    """How many labels there are by spec id, verdict and origin: what a dry run shows."""
+    """Number of labels by spec id, verdict and origin, as a dry run shows it."""
     return Counter((label.spec_id, verdict_name(label.verdict), label.origin.value) for label in labels)

@@ -1,4 +1,4 @@
-"""The annotation log folded to labels: what is in force for each subject, who said so, and what it cost."""
+"""The annotation log folded to labels: what is in force for each subject, who decided it, and the cost."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from onibus.schemas.records import Annotation, Origin, Verdict
 
 @dataclass(slots=True)
 class FoldedLabel:
-    """One label with what its annotations add up to.
+    """One label, with the totals of its annotations.
 
     Attributes:
-        verdict: in force; None: withdrawn.
-        origin: of the annotation that decides; the fields from here to ``written_at`` are its.
-        annotated_at: microseconds since the epoch, UTC, as is ``observed_at``.
-        written_at: when it came on the log, milliseconds since the epoch, UTC.
-        partition: of the annotation log, so of ``captions`` and ``labels`` too.
-        by_annotators: what models or rules said last, whatever a person said; None after a withdrawal.
-        annotations: how many there are about this subject; tokens and latency (microseconds) are their sums.
+        verdict: the one in force; None: withdrawn.
+        origin: of the deciding annotation, like the fields from here to ``written_at``.
+        annotated_at: microseconds since the epoch, UTC, like ``observed_at``.
+        written_at: when it was appended to the log, milliseconds since the epoch, UTC.
+        partition: of the annotation log, and so of ``captions`` and ``labels``.
+        by_annotators: the last verdict of a model or the rules, whatever a person said; None if withdrawn.
+        annotations: number of annotations of this subject; tokens and latency (microseconds) are their sums.
     """
 
     spec_id: bytes
@@ -47,7 +47,7 @@ class FoldedLabel:
 
     @property
     def by_person(self) -> bool:
-        """Whether a person's word is in force."""
+        """Whether a person's verdict is in force."""
         return self.origin is Origin.HUMAN and self.verdict is not None
 
     @property
@@ -57,12 +57,12 @@ class FoldedLabel:
 
 
 class LabelFold:
-    """The newest verdict on each subject under each spec; a person's stands over a model's until withdrawn.
+    """The newest verdict on each subject under each spec; a person's overrides a model's until withdrawn.
 
     The rule is in :mod:`onibus.consumers.specs.verdict_in_force`; this keeps who, when and how much.
-    Annotations of a subject are applied in the order of their partition; that of different partitions makes
-    no difference. Memory grows with subjects, not annotations: 1.1 to 1.4 KB each, words and reasons of the
-    usual length included (``onibus bench replay``).
+    Annotations of a subject are applied in the order of their partition; the order between partitions makes
+    no difference. Memory grows with subjects, not with annotations: 1.1 to 1.4 KB each, captions and reasons
+    of usual length included (``onibus bench replay``).
     """
 
     def __init__(self, logged: Iterable[LoggedAnnotation] = ()) -> None:
@@ -79,11 +79,11 @@ class LabelFold:
         return iter(self._labels.values())
 
     def get(self, spec_id: bytes, subject_id: bytes) -> FoldedLabel | None:
-        """What is known of one subject."""
+        """The label of one subject; None if it was never judged."""
         return self._labels.get(spec_id + subject_id)
 
     def apply(self, logged: LoggedAnnotation) -> None:
-        """Take over the next record; one without an annotation changes nothing."""
+        """Apply the next record; one without an annotation changes nothing."""
         annotation = logged.annotation
         if annotation is None:
             return
@@ -93,7 +93,7 @@ class LabelFold:
         if before is None or overrides(annotation, before.by_person):
             self._labels[key] = _folded(logged, annotation, before)
             return
-        before.by_annotators = annotation.verdict  # a model's or a rule's: anything else overrides
+        before.by_annotators = annotation.verdict  # by a model or the rules: anything else overrides
         before.annotations += 1
         before.tokens_in += annotation.tokens_in
         before.tokens_out += annotation.tokens_out
@@ -101,7 +101,7 @@ class LabelFold:
 
 
 def _folded(logged: LoggedAnnotation, annotation: Annotation, before: FoldedLabel | None) -> FoldedLabel:
-    """The label that ``annotation`` decides; arguments by place are taken in twice as fast as by name."""
+    """The label that ``annotation`` decides. Positional arguments are twice as fast as named ones."""
     origin = annotation.origin
     verdict = verdict_of(annotation)
     if before is None:
@@ -133,7 +133,7 @@ def _folded(logged: LoggedAnnotation, annotation: Annotation, before: FoldedLabe
 
 
 def label_json(label: FoldedLabel, spec_name: str) -> dict[str, Any]:
-    """A label for a program to read."""
+    """A label as JSON."""
     return {
         "spec": spec_name,
         "spec_id": label.spec_id.hex(),

@@ -2,12 +2,12 @@
 
 A row is a cache line of 64 bytes: one word that packs the values of the row's seven slots, a byte
 each, and seven words of keys. Open addressing goes by whole rows, so one gather of rows resolves
-nearly every id, and a batch is looked up in a handful of array operations with one cache miss an id
-and no Python loop. A large table takes 18 to 37 bytes an id.
+nearly every id, and a batch is looked up in a handful of array operations with one cache miss per id
+and no Python loop. A large table takes 18 to 37 bytes per id.
 
-One thread writes, any number read, with no lock: a free slot's value is 0, a key is written before its
-value, a slot never changes its key, and a larger table is filled before one assignment puts it in the
-old one's place. So a reader finds an id's value or none, never another's.
+One thread writes and any number read, without a lock: a free slot's value is 0, a key is written before its
+value, a slot never changes its key, and a larger table is filled before a single assignment replaces the
+old one. So a reader finds an id's value or none, never that of another id.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 SLOTS = 7
 FULLEST = 0.5
-"""Share of slots in use above which the table grows; beyond it, too many rows overflow into the next."""
+"""Share of slots in use above which the table grows, before too many rows overflow into the next."""
 
 _WORDS = 8  # in a row: the packed values, then the keys (0 = free; a row fills from its first slot on)
 _ROW_BYTES = 8 * _WORDS
@@ -36,7 +36,7 @@ class LabelStore:
     """Map of int64 ids to values 1..127, in which 0 means absent; the id 0 is always absent.
 
     Ids are expected to be hashes: their low bits choose the row. Memory is bounded by the number of
-    distinct ids; ids set back to 0 leave at the next growth.
+    distinct ids; ids set back to 0 are removed when the table next grows.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class LabelStore:
         self._used = 0
 
     def __len__(self) -> int:
-        """Number of ids with a value (counted: about a millisecond for a million)."""
+        """Number of ids with a value (counts them: about a millisecond for a million)."""
         return int(np.count_nonzero(_values(self._rows)))
 
     @property
@@ -58,7 +58,7 @@ class LabelStore:
         flat = np.ascontiguousarray(ids, dtype=np.int64).reshape(-1)
         rows = _home(flat, table)
         values, full = _read(table, rows, flat)
-        onward = full[values[full] == 0]  # may stand in the next row
+        onward = full[values[full] == 0]  # may be in the next row
         while onward.size:
             rows[onward] = (rows[onward] + 1) & (len(table) - 1)
             values[onward], full = _read(table, rows[onward], flat[onward])
@@ -67,7 +67,7 @@ class LabelStore:
         return values.astype(np.int8).reshape(ids.shape)
 
     def set(self, ids: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Give each of ``ids`` (n,) its value (n,); of an id given twice the last counts. One thread only.
+        """Give each of ``ids`` (n,) its value (n,); the last one of a repeated id counts. One thread only.
 
         Raises:
             ValueError: an id is 0.
@@ -124,11 +124,11 @@ def _home(ids: NDArray[np.int64], table: NDArray[np.int64]) -> NDArray[np.int64]
 def _read(
     table: NDArray[np.int64], rows: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Value of each id in its row (0: not there), and the places in ``ids`` whose row is full."""
+    """Value of each id in its row (0: absent), and the indices in ``ids`` whose row is full."""
     lines = table.take(rows, axis=0, mode="clip")
     hit = (lines == ids[:, None]).view(np.uint64).reshape(-1)  # a byte of 1 for the word that matches
-    # Word 0, the values, may match by chance, but its own byte is 0. So at most one byte is left, and
-    # multiplying adds all bytes up in the top one.
+    # Word 0, the values, may match by chance, but its own byte is 0. So at most one byte remains, and
+    # the multiplication sums all bytes in the top one.
     values = (hit * _ALL_ONES & lines[:, 0].view(np.uint64)) * _SUM_OF_BYTES
     return values.view(np.uint8)[_WORDS - 1 :: _WORDS], np.flatnonzero(lines[:, _LAST_KEY])
 

@@ -1,4 +1,4 @@
-"""Everything that was ever said about one subject."""
+"""The whole history of one subject."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from onibus.schemas.records import Annotation
 
 
 def history_json(subject_id: bytes, logged: Sequence[LoggedAnnotation], specs: KnownSpecs) -> dict[str, Any]:
-    """Labels of a subject under each spec, and every annotation of it, oldest first, for a program to read.
+    """Labels of a subject under each spec, and all of its annotations, oldest first, as JSON.
 
-    An annotation's prompt is made again from its spec's template, and given only if it has the hash that was
-    recorded: then it is the very prompt that was sent.
+    An annotation's prompt is rendered again from its spec's template, and included only if it has the
+    recorded hash: then it is exactly the prompt that was sent.
     """
     own = [
         (one, one.annotation)

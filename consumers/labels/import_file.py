@@ -1,4 +1,4 @@
-"""Annotations of a file into the log of a cluster: what is there already is not written again."""
+"""Imports the annotations of a file into the log of a cluster; existing ones are not written again."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ImportPlan:
 
     Attributes:
         changes: what it writes.
-        there: annotations of the file that stand on the log already.
-        older: annotations left out: something newer was said about their subjects here.
-        labels: labels that become others, or are new.
+        there: annotations of the file that are already on the log.
+        older: annotations left out because the log has newer ones about their subjects.
+        labels: labels that change, or are new.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -46,12 +46,12 @@ class ImportPlan:
 def plan_import(settings: Settings, file: AnnotationFile) -> ImportPlan:
     """Compare a file with the log.
 
-    An annotation that the log has, equal in every field, counts as there, as often as it is there. About a
-    subject of which the log knows something newer, a file changes nothing, unless it brings a person's word
-    and no person spoke here. Memory: 16 bytes and a dictionary entry an annotation, and what is new.
+    An annotation counts as already there if the log has one that is equal in every field, each of them once.
+    For a subject about which the log has something newer, a file changes nothing, unless it has a person's
+    verdict and the log has none. Memory: 16 bytes and a dictionary entry per annotation, and what is new.
 
     Raises:
-        OnibusError: log or file is not complete, or the cluster is away.
+        OnibusError: the log or the file is incomplete, or the cluster cannot be reached.
     """
     fold, known = LabelFold(), Counter[bytes]()
     with AnnotationReader(settings, codec_for(settings), of_specs(file.specs)) as reader:
@@ -85,7 +85,7 @@ def carry_out(settings: Settings, file: AnnotationFile, plan: ImportPlan) -> Non
     """Announce the file's specifications, then write what was planned.
 
     Raises:
-        OnibusError: the cluster does not take it; given again, the import goes on where it ended.
+        OnibusError: the cluster does not accept it; repeating the import continues where it ended.
     """
     import_specs(settings, list(file.specs.values()))
     with LabelWriter(settings) as writer:
@@ -117,7 +117,7 @@ def _changes_label(decides: Annotation | None, before: FoldedLabel | None) -> bo
 
 
 def _partition(row: LoggedAnnotation, before: FoldedLabel | None, theirs: int, ours: int) -> int:
-    """Where the caption belongs: where it is, else where it was in as many partitions, else by its id."""
+    """The caption's partition: as on the log, else as in the file if their counts match, else by its id."""
     if before is not None:
         return before.partition
     assert row.annotation is not None

@@ -1,4 +1,4 @@
-"""All labels in memory, newest first, for many quick questions while the log goes on."""
+"""All labels in memory, newest first, for fast queries while the log grows."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _RECORDS_AT_A_TIME = 1_000
 
 @dataclass(frozen=True, slots=True)
 class LabelPage:
-    """Some labels of those that fit a filter, the newest first.
+    """Some of the labels that match a filter, newest first.
 
     Attributes:
-        total: the number of all that fit.
-        verdicts: how many of them have which verdict; what none has is left out.
+        total: number of all that match.
+        verdicts: their number by verdict, without zeros.
     """
 
     labels: list[FoldedLabel]
@@ -41,7 +41,7 @@ class LabelPage:
 
 @dataclass(frozen=True, slots=True)
 class PeopleAgreement:
-    """How far annotators agree with people on what both judged; None where nobody can tell."""
+    """How far annotators agree with people on what both judged; None if undefined."""
 
     count: int
     agreement: float | None
@@ -49,9 +49,9 @@ class PeopleAgreement:
 
 
 class LabelBoard:
-    """A fold of the annotation log that one thread feeds and any number ask.
+    """A fold of the annotation log that one thread feeds and any number query.
 
-    It also knows where each subject's annotations are on the log, 16 bytes each and 100 a subject.
+    It also has the positions of each subject's annotations on the log, 16 bytes each and 100 per subject.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class LabelBoard:
         self._lock = threading.Lock()
 
     def apply(self, logged: Iterable[LoggedAnnotation]) -> None:
-        """Take over records."""
+        """Apply records."""
         with self._lock:
             for one in logged:
                 self._fold.apply(one)
@@ -71,7 +71,7 @@ class LabelBoard:
             self._sorted = None
 
     def page(self, wanted: LabelFilter, start: int, most: int) -> LabelPage:
-        """Up to ``most`` labels that fit, from the ``start``-th on."""
+        """Up to ``most`` matching labels, from the ``start``-th on."""
         fitting = [label for label in self._newest_first() if wanted.matches(label)]
         found = Counter(verdict_name(label.verdict) for label in fitting)
         verdicts = {name: found[name] for name in verdict_names() if name in found}
@@ -83,13 +83,13 @@ class LabelBoard:
             return self._fold.get(spec_id, subject_id)
 
     def places(self, subject_id: bytes) -> list[tuple[int, int]]:
-        """Partition and offset of every annotation of a subject, under whichever spec; empty for none."""
+        """Partition and offset of every annotation of a subject, under any spec; empty if there is none."""
         with self._lock:
             flat = self._places.get(subject_id, array("q")).tolist()
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     def agreement(self) -> PeopleAgreement:
-        """Of annotators with people, over all specs."""
+        """Agreement of annotators with people, over all specs."""
         both = [
             (label.verdict.value, label.by_annotators.value)
             for label in self._newest_first()
@@ -122,10 +122,10 @@ class BoardFeed:
         self._thread = threading.Thread(target=self._follow, name="board-feed", daemon=True)
 
     def load(self) -> None:
-        """Read everything that is there.
+        """Read everything that is on the log.
 
         Raises:
-            OnibusError: the log is not whole, or the cluster is away.
+            OnibusError: the log is incomplete, or the cluster cannot be reached.
         """
         self._take(self._reader.ends)
 

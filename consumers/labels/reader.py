@@ -26,13 +26,13 @@ _RETRY_SECONDS = 1.0
 
 
 class LabelReader:
-    """Reader of every partition of ``labels``, in no consumer group, read_committed.
+    """Reads every partition of ``labels``, without a consumer group, read_committed.
 
-    ``load()`` first, then ``start()``; ``stop()`` at the end. While the broker is away the table stays
-    as it is, and reading goes on where it stopped.
+    ``load()`` first, then ``start()``; ``stop()`` at the end. While the broker is unavailable the table
+    stays as it is; afterwards reading continues where it stopped.
 
     Args:
-        on_new: called with keys and values of each batch that came after loading, once it is in the table.
+        on_new: called with keys and values of each batch after loading, once it is in the table.
 
     Attributes:
         loaded: whether the table held everything that was committed when ``load`` began.
@@ -59,14 +59,14 @@ class LabelReader:
         """Read until ``position >= end offset`` on every partition, with end offsets taken at the start.
 
         Args:
-            timeout: seconds without a single step forward after which it gives up.
+            timeout: seconds without progress after which it gives up.
             progress: called after each batch with (offsets passed, offsets to pass).
 
         Returns:
             Number of records read.
 
         Raises:
-            OnibusError: the cluster cannot be reached, has no such topic, or does not go on.
+            OnibusError: the cluster cannot be reached, has no such topic, or makes no progress.
         """
         self._consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
         read, partitions = 0, clients.partitions_of(self._consumer, self._topic)
@@ -110,7 +110,7 @@ class LabelReader:
                 self._on_new(keys, values)
             if unreadable:
                 metrics.UNREADABLE.labels(topic=self._topic).inc(unreadable)
-                _log.warning("%d unreadable records on %s passed over", unreadable, self._topic)
+                _log.warning("skipped %d unreadable records on %s", unreadable, self._topic)
             read += len(records)
         return read
 
@@ -121,7 +121,7 @@ class LabelReader:
                     self._take_batch()
                 except (KafkaError, RegistryError) as error:
                     raise_unless_transient(error, f"reading {self._topic}")
-                    _log.warning("reading %s: %s; trying again", self._topic, error)
+                    _log.warning("reading %s: %s; retrying", self._topic, error)
                     self._stopping.wait(_RETRY_SECONDS)
         except BaseException as error:
             self.failed = error

@@ -1,7 +1,7 @@
-"""The label table: the compacted topic ``labels`` as a hash table that arrays look things up in.
+"""The label table: the compacted topic ``labels`` as a hash table for look-ups of whole arrays.
 
 :class:`LabelTable` is a plain object that is fed keys and values. :mod:`onibus.consumers.labels.reader` feeds
-it from Kafka. Verdicts are found under the 64-bit look-up id of their subject
+it from Kafka. Verdicts are stored under the 64-bit look-up id of their subject
 (:func:`onibus.schemas.ids.lookup_id`).
 """
 
@@ -39,7 +39,7 @@ class LabelTable:
     """Every verdict in force, by spec and subject.
 
     One thread calls :meth:`apply`; any thread reads without a lock. Records must be applied in the
-    order of their partition; a later value for a key takes the earlier one's place, null removes it.
+    order of their partition; a later value for a key replaces the earlier one, null removes it.
 
     Args:
         codec: reads the values; by default single-object encoding.
@@ -52,10 +52,10 @@ class LabelTable:
         self._newest: dict[bytes, int] = {}
 
     def apply(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> int:
-        """Take over a batch of records of ``labels`` in the order of the log.
+        """Apply a batch of records of ``labels`` in the order of the log.
 
-        A value's verdict is read at its fixed place, without decoding the rest, if the value starts
-        as the current schema's do; others are decoded. ``keys`` and ``values`` have the same length.
+        A value's verdict is read at its fixed position, without decoding the rest, if the value starts
+        like those of the current schema; others are decoded. ``keys`` and ``values`` have the same length.
 
         Returns:
             Number of records that could not be read; they change nothing.
@@ -78,7 +78,7 @@ class LabelTable:
         return unreadable
 
     def unreadable(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> list[int]:
-        """Places of the records that :meth:`apply` passes over."""
+        """Indices of the records that :meth:`apply` skips."""
         bad = self._codes(values) == _BAD
         return [i for i, key in enumerate(keys) if bad[i] or _length(key) != ids.LABEL_KEY_BYTES]
 
@@ -102,9 +102,9 @@ class LabelTable:
         return 0 if store is None else len(store)
 
     def newest_annotated_at(self, spec_id: bytes) -> int:
-        """When the newest label was made, microseconds since the epoch, UTC; 0 with none.
+        """When the newest label was made, microseconds since the epoch, UTC; 0 without labels.
 
-        Exact to the batch: only the last record of each applied batch is looked at.
+        Exact to the batch: only the last record of each applied batch is examined.
         """
         return self._newest.get(spec_id, 0)
 
@@ -129,7 +129,7 @@ class LabelTable:
             return
         try:
             made = self._codec.decode(Label, value).annotated_at
-        except DecodeError:  # its verdict stood at its place and counts; its time is not known
+        except DecodeError:  # its verdict was readable and counts; its time is unknown
             return
         self._newest[spec_id] = max(made, self._newest.get(spec_id, 0))
 
@@ -152,7 +152,7 @@ class LabelTable:
         return codes
 
     def _current_start(self, values: Sequence[bytes | None]) -> bytes:
-        """The bytes that start values of the current schema; empty until one was seen."""
+        """The bytes at the start of values of the current schema; empty until one was seen."""
         if not self._start:
             headers = (self._codec.current_header(Label, value) for value in values if value is not None)
             self._start = next(filter(None, headers), b"")
@@ -187,7 +187,7 @@ def _length(value: bytes | None) -> int:
 
 
 def _code_by_first_byte() -> NDArray[np.uint8]:
-    """Verdict codes by the first byte of the Avro body, where the verdict stands as a zigzag integer."""
+    """Verdict codes by the first byte of the Avro body, which is the verdict as a zigzag integer."""
     codes = np.full(256, _BAD, np.uint8)
     for code in VERDICT_CODES.values():
         codes[2 * (code - 1)] = code

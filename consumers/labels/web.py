@@ -1,4 +1,4 @@
-"""A small site for people to look through labels, and to correct them with one key."""
+"""A small site where people browse labels, and correct them with a single key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,9 +45,9 @@ class PageOptions:
     """How the site is served.
 
     Attributes:
-        person: who corrects; None: nobody may.
-        token: that every visitor must know; None: none is asked for, on the loopback address.
-        score: p(helpful) of captions, float (n,) of n texts, to be shown; None: none.
+        person: who makes the corrections; None: they are not allowed.
+        token: required from every visitor; None: no token is required, on a loopback address.
+        score: p(helpful) of captions, float (n,) of n texts, to be shown; None: no scores.
     """
 
     host: str = "127.0.0.1"
@@ -57,7 +57,7 @@ class PageOptions:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
+    """Whether only this machine can connect to this address."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -65,10 +65,10 @@ def is_loopback(host: str) -> bool:
 
 
 def label_site(settings: Settings, board: LabelBoard, specs: KnownSpecs, options: PageOptions) -> Starlette:
-    """The site over a board; where nothing may be corrected, no address accepts a correction.
+    """The site over a board; if corrections are not allowed, no route accepts one.
 
-    On a loopback address requests must name one as their host, so that no other site's page reaches it by
-    a name of its own (DNS rebinding). Elsewhere every request must bring the token.
+    On a loopback address requests must name one as their host, so that no other site's page can reach it by
+    its own name (DNS rebinding). Elsewhere every request must present the token.
     """
     site = _Site(settings, board, specs, options)
     routes = [
@@ -84,7 +84,7 @@ def label_site(settings: Settings, board: LabelBoard, specs: KnownSpecs, options
     return Starlette(
         routes=routes,
         middleware=[guard],
-        exception_handlers={OnibusError: _told},
+        exception_handlers={OnibusError: _explained},
         lifespan=site.connections,
     )
 
@@ -102,7 +102,7 @@ class _Site:
 
     @asynccontextmanager
     async def connections(self, _: Starlette) -> AsyncIterator[None]:
-        """Closes them when the site ends."""
+        """Close the connections when the site ends."""
         try:
             yield
         finally:
@@ -155,18 +155,17 @@ class _Site:
         )
 
     def agreement(self, request: Request) -> Response:
-        told = self._board.agreement()
-        return JSONResponse({"count": told.count, "agreement": told.agreement, "kappa": told.kappa})
+        return JSONResponse(asdict(self._board.agreement()))
 
     def history(self, request: Request) -> Response:
         subject_id = _hex(request.path_params["subject_id"])
         logged = self._lookup.read(self._board.places(subject_id))
         if not any(one.annotation is not None for one in logged):
-            raise HTTPException(404, "nothing was ever said about it")
+            raise HTTPException(404, "it was never judged")
         return JSONResponse(history_json(subject_id, logged, self._specs))
 
     async def correct(self, request: Request) -> Response:
-        # A form of another site cannot send this content type without this site's consent (CORS).
+        # Another site's form cannot send this content type without this site's consent (CORS).
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             raise HTTPException(415, "send application/json")
         try:
@@ -190,13 +189,13 @@ class _Site:
             spec = self._specs[spec_id]
             change = set_by_hand(subject, spec_id, spec, Verdict(word), person, note, now)
         else:
-            raise HTTPException(400, f"{word} is no verdict")
+            raise HTTPException(400, f"{word} is not a verdict")
         with self._writing:
             self._writer.write([change])
         return JSONResponse(self._rows([self._shown(spec_id, subject_id, now)])[0])
 
     def _shown(self, spec_id: bytes, subject_id: bytes, now: int) -> FoldedLabel:
-        """The label once the board has the change, so that the page shows it."""
+        """The label, once the board has the change."""
         deadline = time.monotonic() + _SHOWN_SOON_SECONDS
         while True:
             label = self._board.get(spec_id, subject_id)
@@ -241,7 +240,7 @@ def _token_check(token: str) -> Callable[..., Awaitable[Response]]:
         given = request.query_params.get("token")
         if given is not None and secrets.compare_digest(given, token):
             answer: Response = RedirectResponse(str(request.url.remove_query_params("token")), 303)
-            # Not "strict": that is not sent after a click on the address in a mail. No GET changes anything.
+            # Not "strict": that is not sent after a click on a link in a mail. No GET changes anything.
             answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
             return answer
         if secrets.compare_digest(request.cookies.get(COOKIE, ""), token):
@@ -251,8 +250,8 @@ def _token_check(token: str) -> Callable[..., Awaitable[Response]]:
     return check
 
 
-def _told(request: Request, error: Exception) -> Response:
-    """What a person can put right, as on the terminal."""
+def _explained(request: Request, error: Exception) -> Response:
+    """The error with what the user can do about it, as on the terminal."""
     return JSONResponse({"error": str(error)}, 409)
 
 

@@ -1,4 +1,4 @@
-"""Labels that people and programs other than an annotator write: label and annotation in one transaction."""
+"""Writes labels of people and of programs other than annotators: label and annotation in one transaction."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _MOST_TRIES = 20
 _LONGEST_PAUSE_SECONDS = 0.5
 _KEPT_SECONDS = 60.0
 NO_SOURCE = -1
-"""Offset of the caption of a label that no caption record led to."""
+"""Caption offset of a label that was not caused by a caption record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is written about one subject: its annotations, and what they make of its label.
+    """What is written about one subject: annotations, and their effect on its label.
 
     Attributes:
         partition: of the subject's caption.
-        decides: of the annotations the one that is in force afterwards; None: the label stays as it is.
+        decides: the one of the annotations that is in force afterwards; None: the label does not change.
     """
 
     partition: int
@@ -54,19 +54,18 @@ class Change:
 
 
 def single_change(partition: int, annotation: Annotation) -> Change:
-    """The change that a person's word, or a withdrawal, makes: it is in force at once."""
+    """The change by a person's verdict or a withdrawal, which is in force at once."""
     return Change(partition, (annotation,), annotation)
 
 
 class LabelWriter:
-    """Writes changes, all of a transaction or nothing.
+    """Writes changes in transactions, all of each or nothing.
 
-    Usable as a context manager. One that is kept writes one change after another over the same connection,
-    which it opens anew after an error, or if it has not written for a minute; one thread at a time.
+    Usable as a context manager. An instance that is kept writes one change after another over the same
+    connection, which it opens again after an error, or after a minute without writing; one thread at a time.
 
-    Everybody writes under the same transactional id, so one transaction at a time is open: who comes later
-    fences who is at it, and that one tries again. So of two corrections of one label the later is the later
-    one on both topics.
+    All writers use the same transactional id, so one transaction at a time is open: a later writer fences the
+    current one, which then retries. So two corrections of one label have the same order on both topics.
 
     Raises:
         OnibusError: the cluster cannot be reached, or refuses.
@@ -93,13 +92,13 @@ class LabelWriter:
             give_up(producer)
 
     def write(self, changes: Iterable[Change], progress: Callable[[int], None] = lambda _: None) -> int:
-        """Write changes, 500 a transaction, and call ``progress`` with the number of each.
+        """Write changes, 500 per transaction, and call ``progress`` with the number of each.
 
         Returns:
             How many were written.
 
         Raises:
-            OnibusError: the cluster does not take one; those before are written.
+            OnibusError: the cluster does not accept one; those before are written.
         """
         if time.monotonic() > self._used_at + _KEPT_SECONDS:
             self.close()
@@ -121,12 +120,12 @@ class LabelWriter:
                 if not error.was_fenced:
                     raise OnibusError(
                         f"the cluster did not confirm the change after {before:,} others ({error}); "
-                        "look with: onibus labels show, and give the command again"
+                        "check with: onibus labels show, then repeat the command"
                     ) from error
-            _log.info("somebody else writes labels; trying again")
+            _log.info("another writer took over; retrying")
             time.sleep(random.uniform(0, _LONGEST_PAUSE_SECONDS))
         raise OnibusError(
-            "others write labels all the time, one transaction at a time is possible; try again"
+            "other writers kept taking over, and only one can write labels at a time; try again later"
         )
 
     def _records(self, change: Change) -> list[OutgoingRecord]:
@@ -159,7 +158,7 @@ class LabelWriter:
 
 
 def _label(annotation: Annotation, partition: int) -> Label | None:
-    """The label that an annotation makes; None for a withdrawal."""
+    """The label of an annotation; None for a withdrawal."""
     if (verdict := verdict_of(annotation)) is None:
         return None
     return Label(

@@ -1,1 +1,1 @@
-"""What the annotation log gives back: labels as of any time, corrections, exports, models trained again."""
+"""Uses of the annotation log: training models again, verification, evaluation, rewards of episodes."""

@@ -1,4 +1,4 @@
-"""The label topic against the labels that the annotation log makes: they must be the same."""
+"""Compares the label topic with the labels that follow from the annotation log: they must be the same."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from onibus.schemas.codec import DecodeError
 from onibus.schemas.records import Label, Verdict
 
 _CLOCKS_APART_MS = 1_000
-"""A label whose annotation was written since the reading began, or so shortly before, may be on its way."""
+"""A label whose annotation was written after reading began, or this shortly before, may not be there yet."""
 
 
 @dataclass(slots=True)
 class Difference:
-    """A label on which topic and log are not at one; None: no label."""
+    """A label on which topic and log differ; None: no label."""
 
     spec_id: bytes
     subject_id: bytes
@@ -34,13 +34,13 @@ class Difference:
 
 @dataclass(slots=True)
 class LabelCheck:
-    """What came of comparing the label topic, and the label table, with the annotation log.
+    """The result of comparing the label topic, and the label table, with the annotation log.
 
     Attributes:
-        labels: in force by the log.
-        annotations: read.
-        changing: labels that differed, but were written while this was read.
-        table_differs: look-ups in a label table that do not give what the topic says.
+        labels: number in force according to the log.
+        annotations: number read.
+        changing: labels that differed, but were written during the comparison.
+        table_differs: look-ups in a label table that differ from the topic.
         unreadable: records on the label topic that are not labels.
     """
 
@@ -58,21 +58,20 @@ class LabelCheck:
 
     @property
     def line(self) -> str:
-        """The outcome for a person."""
+        """The result in a line."""
         if self.is_well:
-            return f"labels: all {self.labels:,} as {self.annotations:,} annotations make them"
+            return f"labels: all {self.labels:,} agree with {self.annotations:,} annotations"
         return (
-            f"labels: {len(self.differences):,} of {self.labels:,} are not as {self.annotations:,} "
-            f"annotations make them, {self.table_differs:,} look-ups differ, {self.unreadable:,} records "
-            "cannot be read"
+            f"labels: {len(self.differences):,} of {self.labels:,} differ from {self.annotations:,} "
+            f"annotations, {self.table_differs:,} look-ups differ, {self.unreadable:,} records cannot be read"
         )
 
 
 def verify_labels(settings: Settings) -> LabelCheck:
-    """Read both topics whole and compare. Labels first: every label's annotation is then on the log.
+    """Read and compare both topics. Labels are read first, so that the annotation of each is on the log.
 
     Raises:
-        OnibusError: the annotation log is not whole, or the cluster is away.
+        OnibusError: the annotation log is incomplete, or the cluster cannot be reached.
     """
     began = time.time_ns() // 1_000_000
     check, table = LabelCheck(), LabelTable(codec_for(settings))
@@ -89,13 +88,13 @@ def verify_labels(settings: Settings) -> LabelCheck:
             check.changing += 1
         else:
             check.differences.append(Difference(label.spec_id, label.subject_id, found, label.verdict))
-    for key, verdict in on_topic.items():  # of these the log knows nothing
+    for key, verdict in on_topic.items():  # those that are not on the log
         check.differences.append(Difference(*ids.split_label_key(key), verdict, None))
     return check
 
 
 def _read_topic(settings: Settings, table: LabelTable, check: LabelCheck) -> dict[bytes, Verdict]:
-    """The verdict of each key; the table gets the same records."""
+    """The verdict of each key; the same records are applied to the table."""
     codec, verdicts = codec_for(settings), dict[bytes, Verdict]()
     for records in read_all(settings, TopicNames(settings.topic_prefix).labels):
         table.apply([r.key for r in records], [r.value for r in records])
@@ -113,7 +112,7 @@ def _read_topic(settings: Settings, table: LabelTable, check: LabelCheck) -> dic
 
 
 def _table_differs(table: LabelTable, on_topic: Mapping[bytes, Verdict]) -> int:
-    """Labels that a learner's look-up does not find as they stand on the topic."""
+    """Number of labels for which a learner's look-up differs from the topic."""
     by_spec: dict[bytes, list[tuple[int, Verdict]]] = {}
     for key, verdict in on_topic.items():
         spec_id, subject_id = ids.split_label_key(key)

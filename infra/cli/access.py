@@ -1,4 +1,4 @@
-"""``onibus access roles | grant | revoke | list``: who may do what on a cluster that checks rights."""
+"""``onibus access roles | grant | revoke | list``: who may do what on a cluster with an authorizer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _User = Annotated[str, typer.Option(help="User name, without the prefix User: of
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
     group = typer.Typer(
-        help="Grant each component the rights it needs, on a cluster that checks them.", no_args_is_help=True
+        help="Grant each component the rights it needs, on a cluster with an authorizer.",
+        no_args_is_help=True,
     )
     group.command()(with_settings(roles))
     group.command()(with_settings(grant))
@@ -39,21 +40,21 @@ def roles(settings: Settings, as_json: AsJson = False) -> None:
     from onibus.infra.kafka.roles import ROLES, rights_of
 
     if as_json:
-        told = {
+        shown = {
             name: {"purpose": role.purpose, "rights": [_json(right) for right in rights_of(role, settings)]}
             for name, role in ROLES.items()
         }
-        echo(json.dumps(told, indent=2))
+        echo(json.dumps(shown, indent=2))
         return
     view = Table("role")
-    for title in ("for", "reads", "writes", "besides"):
+    for title in ("for", "reads", "writes", "also"):
         view.add_column(title, overflow="fold")
     for name, role in ROLES.items():
         flags = {"joins groups": role.joins, "transactions": role.transacts, "creates topics": role.creates}
-        besides = ", ".join(flag for flag, there in flags.items() if there)
-        view.add_row(name, role.purpose, _topics(role.reads), _topics(role.writes), besides)
+        also = ", ".join(flag for flag, there in flags.items() if there)
+        view.add_row(name, role.purpose, _topics(role.reads), _topics(role.writes), also)
     console().print(view)
-    echo(f"Every role may look at settings of topics and at groups under {settings.topic_prefix!r}.")
+    echo(f"Every role may describe the topics and groups under {settings.topic_prefix!r}.")
 
 
 def grant(
@@ -85,7 +86,7 @@ def revoke(settings: Settings, user: _User) -> None:
     """Revoke all rights of a user under the topic prefix. The user is kept."""
     from onibus.infra.kafka.acl_admin import revoke as revoke_all
 
-    echo(f"{revoke_all(settings, user)} rights taken from {user}")
+    echo(f"{revoke_all(settings, user)} rights of {user} revoked")
 
 
 def list_users(settings: Settings, as_json: AsJson = False) -> None:
@@ -99,18 +100,18 @@ def list_users(settings: Settings, as_json: AsJson = False) -> None:
         covered = {right for name in roles[user] for right in rights_of(ROLES[name], settings)}
         others[user] = [right for right in rights if right not in covered]
     if as_json:
-        told = {u: {"roles": roles[u], "others": [_json(right) for right in others[u]]} for u in roles}
-        echo(json.dumps(told, indent=2))
+        shown = {u: {"roles": roles[u], "others": [_json(right) for right in others[u]]} for u in roles}
+        echo(json.dumps(shown, indent=2))
         return
     if not roles:
         echo(f"no one but super users has rights under {settings.topic_prefix!r}")
     for user, held in roles.items():
-        besides = f", and {len(others[user])} rights besides (see --json)" if others[user] else ""
-        echo(f"{user}: {', '.join(held) or 'no whole role'}{besides}")
+        further = f", and {len(others[user])} other rights (see --json)" if others[user] else ""
+        echo(f"{user}: {', '.join(held) or 'no complete role'}{further}")
 
 
 def _password_in(file: Path) -> str:
-    """The password in the file, made now if there is none.
+    """The password in the file, which is created if there is none.
 
     Raises:
         OnibusError: the file cannot be read or written, or is empty.
@@ -122,9 +123,9 @@ def _password_in(file: Path) -> str:
             write_private(file, secrets.token_urlsafe(24))
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise OnibusError(f"the password file {file}: {error}; name one that you may write") from error
+        raise OnibusError(f"the password file {file}: {error}; choose one that you may write") from error
     if not lines or not lines[0]:
-        raise OnibusError(f"the password file {file} is empty; write the password in its first line")
+        raise OnibusError(f"the password file {file} is empty; write the password on its first line")
     return lines[0]
 
 

@@ -45,7 +45,7 @@ def start(
     host: Annotated[str, typer.Option(help="Address of this machine to listen on.")] = "127.0.0.1",
     as_json: AsJson = False,
 ) -> None:
-    """Start it and wait until it is ready. The first start downloads Kafka (44 MB)."""
+    """Start a local broker and wait until it is ready. The first start downloads Kafka (44 MB)."""
     from onibus.infra.broker import BrokerOptions, start_broker
 
     folder = _data_dir(data_dir)
@@ -55,7 +55,7 @@ def start(
         _print_json(running, files)
         return
     pids = ", ".join(str(pid) for pid in running.pids)
-    echo(f"Kafka runs at {running.bootstrap_servers} (pid {pids}), data in {running.data_dir}")
+    echo(f"Kafka is running at {running.bootstrap_servers} (pid {pids}), data in {running.data_dir}")
     if files:
         private = " (the password is in a file that only you can read)" if secure else ""
         echo(f"Settings for clients{private}:")
@@ -65,29 +65,29 @@ def start(
 
 
 def stop(data_dir: DataDir = None) -> None:
-    """Stop it cleanly. Its data are kept."""
+    """Stop the local broker cleanly. Its data are kept."""
     from onibus.infra.broker import stop_broker
 
     folder = _data_dir(data_dir)
     if stop_broker(folder):
-        echo(f"stopped; data stay in {folder}")
+        echo(f"stopped; the data are kept in {folder}")
     else:
-        echo(f"no broker runs with data in {folder}")
+        echo(f"no broker is running with data in {folder}")
 
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Show whether it is running, and where."""
+    """Show whether the local broker is running, and where."""
     from onibus.infra.broker import broker_status
 
     folder = _data_dir(data_dir)
     found = broker_status(folder)
     if found is None:
-        raise OnibusError(f"there are no broker's data in {folder}; start one with: onibus broker start")
+        raise OnibusError(f"there is no broker's data in {folder}; start one with: onibus broker start")
     if as_json:
         _print_json(found, {})
         return
     for node, pid in zip(found.nodes, found.pids, strict=True):
-        echo(f"broker {node.id} at {node.address}: {f'runs (pid {pid})' if pid else 'stopped'}")
+        echo(f"broker {node.id} at {node.address}: {f'running (pid {pid})' if pid else 'stopped'}")
     for reason in found.why_dead():
         echo(reason)
     echo(f"cluster {found.cluster_id}, data in {found.data_dir}")
@@ -98,7 +98,7 @@ def _data_dir(given: Path | None) -> Path:
 
 
 def _write_client_files(running: RunningBroker) -> dict[str, Path]:
-    """``client.env`` and ``client.toml`` beside the data: what a client must set to reach the cluster."""
+    """Write ``client.env`` and ``client.toml`` beside the data: the settings with which clients reach it."""
     from onibus.infra.broker.credentials import write_private
 
     values = {name: str(value) for name, value in running.client_settings().items()}

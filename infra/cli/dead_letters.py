@@ -48,7 +48,7 @@ def list_letters(
     spec: _Spec = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what was given up, why, and whether it was sent again."""
+    """List the records that were given up, why, and whether they were sent again."""
     from onibus.consumers.dead_letters import entries
     from onibus.infra.kafka.codecs import codec_for
 
@@ -78,7 +78,7 @@ def redrive(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have captions that were given up judged again. Each is sent again only once."""
+    """Send captions that were given up to the annotators again. Each is sent again only once."""
     from onibus.consumers.dead_letters import Fate
     from onibus.consumers.dead_letters import redrive as send_again
 
@@ -88,7 +88,7 @@ def redrive(
         counts = {fate.name.lower(): fates[fate] for fate in Fate}
         echo(json.dumps({"dry_run": not yes} | counts, indent=2))
         return
-    echo(f"{fates[Fate.SEND]} letters {'sent again' if yes else 'would be sent again; do it with --yes'}")
+    echo(f"{fates[Fate.SEND]} letters {'sent again' if yes else 'would be sent again; use --yes to do it'}")
     for fate in Fate:
         if fate is not Fate.SEND and fates[fate]:
             echo(f"{fates[fate]} {fate.value}")
@@ -135,7 +135,7 @@ def _row(entry: Entry, names: dict[bytes, str], codec: Codec) -> dict[str, Any]:
 
 
 def _caption(value: bytes | None, codec: Codec) -> str | None:
-    """The text of a caption record, if it is one."""
+    """The text of a caption record; None if it is not one."""
     from onibus.schemas.errors import DecodeError
     from onibus.schemas.records import CaptionObserved
 

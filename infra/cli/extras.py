@@ -12,10 +12,10 @@ _EXTRAS_OF = {name: (name,) for name in ("annotate", "rollout", "learn", "broker
     "replay": ("replay",),
     "report": ("learn", "report"),
 }
-"""What each command needs; one that is not here needs ``demo``, which is everything."""
+"""What each command needs; commands that are not listed need ``demo``, which is everything."""
 
 _WITH_SAMPLE_FACTORY = frozenset({"learn", "demo"})
-"""Installed from the lock: it overrides what Sample Factory asks for, which pip alone would not."""
+"""Installed from the lock, which overrides Sample Factory's requirements; pip alone would not."""
 
 _REQUIREMENT = re.compile(r"""([\w.-]+) (?:\[([\w,-]+)\])? .*? extra \s*==\s* ["']([\w-]+)["']""", re.VERBOSE)
 
@@ -23,7 +23,7 @@ _REQUIREMENT = re.compile(r"""([\w.-]+) (?:\[([\w,-]+)\])? .*? extra \s*==\s* ["
 def advice(package: str, arguments: Sequence[str]) -> str:
     """The command that installs ``package``, imported by ``onibus`` with these arguments.
 
-    What the command needs as a rule; if that does not have the package, the extra that has.
+    It installs the extra of the command; if that does not include the package, also the extra that does.
     """
     chosen = next((_EXTRAS_OF[word] for word in arguments if word in _EXTRAS_OF), ("demo",))
     packages = _packages_by_extra()

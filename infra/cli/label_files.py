@@ -48,8 +48,8 @@ def export(
                 until,
                 advance,
             )
-    told = {"file": str(file), "rows": card.rows, "sha256": card.sha256, "offsets": card.offsets}
-    say(told, f"{card.rows:,} annotations in {file}; what they are: {file}.card.md", as_json)
+    result = {"file": str(file), "rows": card.rows, "sha256": card.sha256, "offsets": card.offsets}
+    say(result, f"{card.rows:,} annotations in {file}, described in {file}.card.md", as_json)
 
 
 def import_file(
@@ -64,7 +64,7 @@ def import_file(
 
     source = AnnotationFile(file)
     plan = plan_import(settings, source)
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "annotations": plan.annotations,
         "labels": plan.labels,
         "there_already": plan.there,
@@ -76,6 +76,6 @@ def import_file(
     verb = "imported" if yes else "would import"
     line = (
         f"{verb} {plan.annotations:,} annotations, which change {plan.labels:,} labels; {plan.there:,} are "
-        f"there already, {plan.older:,} left out: something newer is known about their captions"
+        f"already there, {plan.older:,} left out because there are newer ones about their captions"
     )
-    say(told, line if yes else f"{line}; --yes does it", as_json)
+    say(result, line if yes else f"{line}; use --yes to do it", as_json)

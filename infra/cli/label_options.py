@@ -47,7 +47,7 @@ AsOf = Annotated[
     ),
 ]
 Subject = Annotated[str, typer.Argument(help="First digits of a caption's id, or the whole caption.")]
-Person = Annotated[str | None, typer.Option(help="Person who says so. (default: your user name)")]
+Person = Annotated[str | None, typer.Option(help="Person who makes the change. (default: your user name)")]
 Note = Annotated[str, typer.Option(help="Reason, kept in the history.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this flag, only show what would be done.")]
 
@@ -62,7 +62,7 @@ def label_filter(
     since: str | None,
     before: str | None,
 ) -> LabelFilter:
-    """What the flags choose."""
+    """The filter that the flags describe."""
     from onibus.consumers.labels.filter import LabelFilter
     from onibus.infra.times import parse_time
 
@@ -79,7 +79,7 @@ def label_filter(
 
 
 def user_name() -> str:
-    """Name of the person who corrects, where none was given."""
+    """Name of the user, who makes the change if no person is given."""
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Labels for people to read, on a terminal."""
+"""Prints labels on a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ID_DIGITS = 12
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr while the block runs; call what it gives with each number that is done."""
+    """Show a progress bar on stderr while the block runs; call the result with each number done."""
     from rich.markup import escape
     from rich.progress import Progress
 
@@ -28,13 +28,13 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda n: bar.advance(task, n)
 
 
-def say(told: dict[str, Any], line: str, as_json: bool) -> None:
-    """What was done, as JSON or in a line."""
-    echo(json.dumps(told) if as_json else line)
+def say(result: dict[str, Any], line: str, as_json: bool) -> None:
+    """Print what was done, as JSON or as a line."""
+    echo(json.dumps(result) if as_json else line)
 
 
 def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
-    """A table, a label a row."""
+    """Print a table with a row per label."""
     from rich.table import Table
 
     from onibus.consumers.labels.fold import iso
@@ -54,16 +54,16 @@ def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
     console().print(table)
 
 
-def print_history(told: dict[str, Any]) -> None:
-    """What :func:`onibus.consumers.labels.history.history_json` tells."""
-    echo(f"{told['subject_id']}  " + " | ".join(map(printable, told["texts"])))
-    for label in told["labels"]:
+def print_history(found: dict[str, Any]) -> None:
+    """Print what :func:`onibus.consumers.labels.history.history_json` returns."""
+    echo(f"{found['subject_id']}  " + " | ".join(map(printable, found["texts"])))
+    for label in found["labels"]:
         spent = f"{label['tokens_in']} + {label['tokens_out']} tokens, {label['latency_us'] / 1e6:.2f} s"
         echo(
             f"\nunder {label['spec']} ({label['spec_id']}): {label['verdict'] or 'withdrawn'}; "
             f"{label['annotations']} answers, {spent}"
         )
-        for one in told["history"]:
+        for one in found["history"]:
             if one["spec_id"] == label["spec_id"]:
                 _print_annotation(one)
 

@@ -1,4 +1,4 @@
-"""``onibus labels serve``: a page to look through labels and correct them."""
+"""``onibus labels serve``: a web page to browse labels and correct them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.2
 _LAST_SECONDS = 5.0
-"""How long requests under way may take after a stop."""
+"""How long open requests may take after a stop."""
 
 
 def register(group: typer.Typer) -> None:
@@ -76,7 +76,7 @@ def serve(
 
 
 def _serve(server: uvicorn.Server, listening: socket.socket, stopping: threading.Event) -> None:
-    """Serve until ``stopping`` is set. In the main thread uvicorn would die of the signal that ends it."""
+    """Serve until ``stopping`` is set. In the main thread, uvicorn would be killed by the signal to stop."""
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while thread.is_alive() and not stopping.wait(_LOOK_SECONDS):
@@ -86,7 +86,7 @@ def _serve(server: uvicorn.Server, listening: socket.socket, stopping: threading
 
 
 def page_address(host: str, port: int) -> str:
-    """The page's address for a browser; where it listens on every address, with this machine's name."""
+    """The page's address for a browser; if it listens on every address, with this machine's name."""
     plain = host.strip("[]")
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(plain).is_unspecified:
@@ -100,8 +100,8 @@ def _listening(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM)
         family = min(family for family, *_ in found)  # IPv4 for a name that has both
         listening = socket.create_server((plain, port), family=family)
-        # Connections inherit it. Without it an answer's head and body, written one after the other, are 40 ms
-        # apart: asyncio asks for it only where a socket names its protocol, which create_server leaves at 0.
+        # Connections inherit it. Without it a response's head and body, written one after the other, are
+        # 40 ms apart: asyncio sets it only if a socket has a protocol, which create_server leaves at 0.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except OSError as error:
@@ -119,5 +119,5 @@ def _score(settings: Settings, name: str | None) -> Callable[[list[str]], list[f
 
     model = load_model(settings, name)
     if model.kind is not Kind.JUDGE_ONE:
-        raise OnibusError(f"model {name} ranks captions; the page shows what a classification model thinks")
+        raise OnibusError(f"model {name} ranks captions; give a classification model")
     return lambda texts: [float(p) for p in model.probability((text,) for text in texts)]

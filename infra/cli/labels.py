@@ -1,4 +1,4 @@
-"""``onibus labels …``: look at the labels, correct them, take them along."""
+"""``onibus labels …``: list, correct, export and import labels."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def list_labels(
     else:
         print_labels(shown, specs)
     if len(shown) < len(found):
-        echo(f"the newest {len(shown):,} of {len(found):,}; --limit 0 shows all", err=True)
+        echo(f"the newest {len(shown):,} of {len(found):,}; use --limit 0 to show all", err=True)
 
 
 def show(
@@ -109,11 +109,11 @@ def show(
         if one.annotation is not None
     ]
     found = name.find(LabelFold(logged))
-    told = history_json(found.subject_id, logged, specs)
+    history = history_json(found.subject_id, logged, specs)
     if as_json:
-        echo(json.dumps(told, indent=2))
+        echo(json.dumps(history, indent=2))
     else:
-        print_history(told)
+        print_history(history)
 
 
 def set_label(
@@ -148,16 +148,12 @@ def set_label(
     with LabelWriter(settings) as writer:
         writer.write([change])
     was = "no label" if before is None or before.verdict is None else before.verdict.value
-    if as_json:
-        told = {
-            "subject_id": found.subject_id.hex(),
-            "spec_id": spec_id.hex(),
-            "was": was,
-            "is": verdict,
-        }
-        echo(json.dumps(told | {"person": change.annotations[0].annotator}))
-    else:
-        echo(f"{found.subject_id.hex()}: {was} -> {verdict} under {spec}, by hand")
+    changed = {"subject_id": found.subject_id.hex(), "spec_id": spec_id.hex(), "was": was, "is": verdict}
+    say(
+        changed | {"person": change.annotations[0].annotator},
+        f"{found.subject_id.hex()}: {was} -> {verdict} under {spec}, by hand",
+        as_json,
+    )
 
 
 def withdraw_labels(
@@ -177,7 +173,7 @@ def withdraw_labels(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Withdraw labels, also those set by people. Annotators ask again when they see the captions."""
+    """Withdraw labels, including those set by people. Annotators judge the captions when they come again."""
     from onibus.consumers.labels.as_of import labels_as_of
     from onibus.consumers.labels.corrections import SubjectName, withdraw
     from onibus.consumers.specs.known_specs import KnownSpecs
@@ -214,7 +210,9 @@ def annotate_again(
     origin: OriginOption = None,
     since: Since = None,
     before: Before = None,
-    people_too: Annotated[bool, typer.Option("--people-too", help="Also withdraw what people said.")] = False,
+    people_too: Annotated[
+        bool, typer.Option("--people-too", help="Also withdraw people's verdicts.")
+    ] = False,
     note: Note = "asked again",
     person: Person = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for annotators to judge them.")] = 60.0,
@@ -236,8 +234,8 @@ def annotate_again(
     target = specs.newest(under or spec)
     if specs[target].kind is not Kind.JUDGE_ONE:
         raise OnibusError(
-            f"spec {specs.name(target)} compares captions; annotators choose the pairs; use onibus labels "
-            "withdraw, and they are asked about when their captions come again"
+            f"spec {specs.name(target)} compares captions, whose pairs annotators choose; use: onibus labels "
+            "withdraw, and pairs are judged again when their captions come again"
         )
     sources = set(specs.matching(spec)) - {target} if under else {target}
     wanted = replace(
@@ -267,8 +265,8 @@ def annotate_again(
             f"{specs.name(target)} runs",
             err=True,
         )
-    told = {"published": published, "judged": published - missing}
-    say(told, f"put {published:,} captions on the bus again, {published - missing:,} are judged", as_json)
+    result = {"published": published, "judged": published - missing}
+    say(result, f"published {published:,} captions again, {published - missing:,} are judged", as_json)
 
 
 def _has_label(labels: LabelFold, spec_id: bytes, subject_id: bytes) -> bool:
@@ -277,7 +275,7 @@ def _has_label(labels: LabelFold, spec_id: bytes, subject_id: bytes) -> bool:
 
 
 def _is_dry_run(what: str, chosen: list[FoldedLabel], specs: KnownSpecs, yes: bool, as_json: bool) -> bool:
-    """Say what would be done, unless ``yes``; whether that is all."""
+    """Print what would be done, unless ``yes``; returns whether nothing is to be done."""
     from onibus.consumers.labels.filter import counts
 
     if yes and chosen:
@@ -295,7 +293,7 @@ def _is_dry_run(what: str, chosen: list[FoldedLabel], specs: KnownSpecs, yes: bo
     if as_json:
         echo(json.dumps({"would": what, "labels": len(chosen), "counts": rows, "done": False}, indent=2))
         return True
-    echo(f"would {what}: {len(chosen):,} labels" + ("; --yes does it" if chosen else ""))
+    echo(f"would {what}: {len(chosen):,} labels" + ("; use --yes to do it" if chosen else ""))
     for row in rows:
         echo(f"  {row['labels']:,} {row['verdict']} ({row['origin']}) under {row['spec']}")
     for label in chosen[:_EXAMPLES]:

@@ -44,11 +44,11 @@ _FILE_ERRORS = {
     for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENAMETOOLONG", "EISDIR", "ENOTDIR", "EFBIG")
     if (number := getattr(errno, name, None)) is not None
 }
-"""What a user can put right about a file."""
+"""Errors about files that a user can fix."""
 
 
 def main() -> None:
-    """Entry point of the console script: one clear line and exit code 2 for what a user can put right."""
+    """Entry point of the console script: one clear line and exit code 2 for what a user can fix."""
     _use_utf8()
     survive_lost_output(request_stop)
     try:
@@ -62,9 +62,9 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         _refuse(f"{what}; see: {context.command_path if context else 'onibus'} --help")
     except typer.Abort:
-        sys.exit(130)  # Ctrl-C before anything ran that stops by itself
+        sys.exit(130)  # Ctrl-C before a component handled it
     except ReaderGoneError:
-        sys.exit(141)  # as the shell has it of a program that wrote on after its reader had enough
+        sys.exit(141)  # as the shell reports a program that was ended by SIGPIPE
     except OSError as error:
         if error.errno not in _FILE_ERRORS or error.filename is None:
             raise
@@ -79,13 +79,13 @@ def main() -> None:
 
 
 def _use_utf8() -> None:
-    """Start again in Python's UTF-8 mode where the locale has another encoding.
+    """Restart in Python's UTF-8 mode if the locale has another encoding.
 
-    Files of ours are UTF-8 on every machine; the terminal keeps its encoding, what that lacks is escaped.
+    Our files are UTF-8 on every machine; the terminal keeps its encoding, what that lacks is escaped.
     """
     encoding = locale.getpreferredencoding(do_setlocale=False)
     is_utf8 = sys.flags.utf8_mode or encoding.lower().replace("-", "") == "utf8"
-    if is_utf8 or sys.flags.ignore_environment:  # which would leave PYTHONUTF8 unheard
+    if is_utf8 or sys.flags.ignore_environment:  # which would ignore PYTHONUTF8
         return
     os.environ["PYTHONUTF8"] = "1"
     os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
@@ -94,7 +94,7 @@ def _use_utf8() -> None:
 
 
 def _refuse(reason: str) -> NoReturn:
-    echo("onibus: " + re.sub(r"\n(?! )", "\n    ", reason), err=True)  # what it quotes begins no line of ours
+    echo("onibus: " + re.sub(r"\n(?! )", "\n    ", reason), err=True)  # indent lines that it quotes
     sys.exit(2)
 
 

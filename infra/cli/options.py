@@ -31,7 +31,7 @@ _NO_FLAG = {"sasl_password"}  # a secret on the command line is readable by ever
 
 @contextmanager
 def _explained(settings: Settings) -> Iterator[None]:
-    """No error of Kafka or of the network reaches a user as a traceback."""
+    """Turn errors of Kafka or of the network into messages, so that no user sees a traceback."""
     try:
         yield
     except Exception as error:
@@ -45,7 +45,7 @@ def _explained(settings: Settings) -> Iterator[None]:
 
 
 def with_settings(command: Callable[..., T]) -> Callable[..., T]:
-    """Give ``command(settings, …)`` one flag for each setting; it gets the loaded :class:`Settings`."""
+    """Add a flag for each setting to ``command(settings, …)``, which gets the loaded :class:`Settings`."""
 
     @wraps(command)
     def loaded(settings: dict[str, Any], **given: Any) -> T:

@@ -1,4 +1,4 @@
-"""`onibus report`."""
+"""``onibus report``: an HTML page about a run."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def report(
         raise
     except OnibusError as error:
         captions = kept_captions(folder)
-        instead = "captions as the last report had them" if captions is not None else "no captions"
-        echo(f"the annotation log cannot be read ({error}); {instead}", err=True)
+        instead = "with the captions of the last report" if captions is not None else "without captions"
+        echo(f"the annotation log cannot be read ({error}); continuing {instead}", err=True)
     echo(str(write_report(folder, captions, deaths)))
 
 
@@ -69,4 +69,4 @@ def _folder(runs_dir: Path, run: str) -> Path | None:
 
 def _runs(runs_dir: Path) -> str:
     names = sorted(p.parent.name for p in runs_dir.glob("*/options.json"))
-    return ", ".join(names) or "none there yet"
+    return ", ".join(names) or "none yet"

@@ -1,4 +1,4 @@
-"""``onibus status``: what a running system does, from the cluster alone."""
+"""``onibus status``: the state of a running system, from the cluster alone."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _show(shown_on: Console, found: SystemStatus, metrics: dict[str, float], min
         groups.add_row(group.group, group.state, str(group.members), f"{sum(group.lag.values()):,}", most)
     shown_on.print(groups)
     title = f"specs (rates and latencies of the last {minutes:g} minutes)"
-    specs = Table("spec", "id", "labels", "answers a minute", "unreadable", "p50", "p99", title=title)
+    specs = Table("spec", "id", "labels", "answers per minute", "unreadable", "p50", "p99", title=title)
     for spec in found.specs:
         latencies = (spec.latency_p50, spec.latency_p99)
         shown = ("–" if seconds is None else f"{seconds:.3g} s" for seconds in latencies)

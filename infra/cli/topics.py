@@ -1,4 +1,4 @@
-"""``onibus topics create | check | list``: the topic table against a cluster."""
+"""``onibus topics create | check | list``: compares the topic table with a cluster."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check(settings: Settings, as_json: AsJson = False) -> None:
         for line in crowded:
             echo(f"warning: {line}", err=True)
         if not found:
-            echo("every topic is as it must be")
+            echo("every topic is as it should be")
     _refuse(found)
 
 
@@ -79,7 +79,7 @@ def list_topics(settings: Settings, as_json: AsJson = False) -> None:
         return
     view = Table("topic", "partitions", "copies", "clean-up", "purpose", "on the cluster")
     for topic in table:
-        state = "; ".join(found[topic.name]) or "as it must be"
+        state = "; ".join(found[topic.name]) or "as it should be"
         cleanup = topic.config["cleanup.policy"]
         view.add_row(topic.name, str(topic.partitions), str(topic.replication), cleanup, topic.purpose, state)
     console().print(view)
@@ -88,6 +88,6 @@ def list_topics(settings: Settings, as_json: AsJson = False) -> None:
 def _refuse(found: list[str]) -> None:
     if found:
         raise OnibusError(
-            f"topics are not as they must be: {'; '.join(found)}; "
+            f"topics are not as they should be: {'; '.join(found)}; "
             "create missing ones with: onibus topics create, and for others change the setting or the topic"
         )

@@ -1,4 +1,4 @@
-"""Dead letters: which are meant, what becomes of each, and that nothing is ever sent twice."""
+"""Dead letters: which are selected, what happens to each, and that nothing is ever sent twice."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_letters_are_chosen_by_reason_time_and_spec(selection: Selection, is_mea
     assert selection.holds(LETTER) is is_meant
 
 
-def test_a_mark_tells_when_its_letter_was_sent_again_and_is_no_letter_itself() -> None:
+def test_a_mark_says_when_its_letter_was_sent_again_and_is_not_a_letter() -> None:
     mark = DeadLetter(LETTERS, 0, 3, REDRIVE, "sent again", 1, SPEC, KEY, None, 5_000)
     found = [Entry(0, 3, LETTER), Entry(0, 4, replace(LETTER, failed_at=900)), Entry(0, 5, mark)]
     assert [(e.offset, e.redriven_at) for e in with_marks(found, LETTERS)] == [(4, None), (3, 5_000)]
@@ -73,7 +73,7 @@ def test_a_mark_tells_when_its_letter_was_sent_again_and_is_no_letter_itself() -
         ),
     ],
 )
-def test_what_becomes_of_a_letter(entry: Entry, verdict: Verdict | None, expected: Fate) -> None:
+def test_what_happens_to_a_letter(entry: Entry, verdict: Verdict | None, expected: Fate) -> None:
     assert fate(entry, CAPTIONS, lambda *_: verdict) is expected
 
 
@@ -83,7 +83,7 @@ TEXTS = [f"You kill {n} newts." for n in range(20)] + [f"You mumble {n} times." 
 
 
 class MoodyModel:
-    """Cannot judge mumbling, until it is well."""
+    """Cannot judge mumbling until it has recovered."""
 
     origin = Origin.LLM
 

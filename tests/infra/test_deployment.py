@@ -70,7 +70,7 @@ def test_kubernetes_runs_commands_that_exist() -> None:
         assert complaint(words) == "", words
 
 
-def test_a_wrong_command_would_be_seen() -> None:
+def test_a_wrong_command_would_be_detected() -> None:
     assert complaint(["anotate"]) == "there is no command 'anotate'"
     assert complaint(["topics", "destroy"]) == "there is no command 'destroy'"
     assert complaint(["annotate", "--lllm=rules", "--spec=x"]) == "annotate has no --lllm"
@@ -85,14 +85,14 @@ def test_only_settings_that_exist_are_set() -> None:
     Settings.model_validate(values)
 
 
-def test_no_secret_stands_in_a_manifest() -> None:
+def test_no_manifest_contains_a_secret() -> None:
     assert not [m for m in manifests() if m["kind"] == "Secret"]
     config = next(m for m in manifests() if m["kind"] == "ConfigMap")["data"]
     assert "ONIBUS_SASL_PASSWORD" not in config
     assert KEY_VARIABLE not in config
 
 
-def test_every_volume_that_is_mounted_exists_and_files_lie_where_settings_say() -> None:
+def test_every_volume_that_is_mounted_exists_and_files_are_where_settings_say() -> None:
     config = next(m for m in manifests() if m["kind"] == "ConfigMap")["data"]
     claims = {
         claim["metadata"]["name"]

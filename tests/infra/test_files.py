@@ -1,4 +1,4 @@
-"""State files: whole or as before; rows that stay apart; what is broken is passed over."""
+"""State files: written whole or unchanged; rows stay separate; broken content is skipped."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_new_file_has_the_usual_permissions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\0" * 40, b"\xff\xfe", b"null", b'{"a": 1}', b"[[1, 2"])
-def test_a_broken_state_file_is_passed_over_with_a_warning(
+def test_a_broken_state_file_is_ignored_with_a_warning(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "state.json"
@@ -46,7 +46,9 @@ def test_a_broken_state_file_is_passed_over_with_a_warning(
     assert "state.json cannot be read" in caplog.text
 
 
-def test_a_new_row_never_joins_a_cut_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_new_row_is_never_joined_to_a_truncated_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "history.jsonl"
     rows = RowFile(path)
     for n in range(3):
@@ -81,7 +83,7 @@ def test_rows_are_read_around_whatever_is_broken(tmp_path: Path, caplog: pytest.
     assert read_rows(tmp_path / "missing", "n") == []
 
 
-def test_a_failed_write_of_a_side_file_is_said_once_and_so_is_that_it_works_again(
+def test_a_failed_write_of_an_optional_file_is_logged_once_and_so_is_its_recovery(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)

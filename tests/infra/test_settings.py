@@ -1,4 +1,4 @@
-"""Settings: who wins, what is refused, and that secrets stay secret."""
+"""Settings: precedence, what is refused, and that secrets stay secret."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_bad_settings_file_is_one_line(content: str, expected: str, tmp_path: 
     assert expected in the_one_line(run_onibus("topics", "check", folder=tmp_path))
 
 
-def test_a_byte_order_mark_and_empty_variables_are_passed_over(
+def test_a_byte_order_mark_and_empty_variables_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

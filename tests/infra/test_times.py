@@ -1,4 +1,4 @@
-"""Every flag that takes a time takes the same: ISO 8601, or so long ago."""
+"""Every flag for a time accepts the same format: ISO 8601, or an age."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class NothingLogged:
         ("2026-11-23T12:00+02:00", datetime(2026, 11, 23, 10, tzinfo=UTC)),
     ],
 )
-def test_a_moment_is_utc_unless_it_names_its_zone(text: str, time: datetime) -> None:
+def test_a_time_is_utc_unless_it_names_its_zone(text: str, time: datetime) -> None:
     assert parse_time(text, "--since") == time
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1_800), ("2h", 7_200), ("1d", 86_400)])
-def test_a_duration_is_so_long_ago(text: str, seconds: int) -> None:
+def test_a_duration_is_an_age(text: str, seconds: int) -> None:
     expected = datetime.now(UTC) - timedelta(seconds=seconds)
     assert abs(parse_time(text, "--since") - expected) < timedelta(seconds=30)
 

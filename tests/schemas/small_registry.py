@@ -1,4 +1,4 @@
-"""The three calls of a schema registry that onibus makes, answered over HTTP on loopback from memory."""
+"""A schema registry in memory, on loopback, with the three requests that onibus makes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 class SmallRegistry:
     """Its address, the schemas in the order of their ids (from 1), and the subjects that were registered.
 
-    While ``is_away`` every question is answered with status 503; ``refused`` counts them.
+    While ``is_away`` every request is answered with status 503; ``refused`` counts them.
     """
 
     url: str = ""

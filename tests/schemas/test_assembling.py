@@ -1,4 +1,4 @@
-"""A record that was assembled is one that was constructed, and as frozen."""
+"""An assembled record equals a constructed one, and is as frozen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_field_that_is_missing_is_an_error() -> None:
         assembler(RECORD_TYPES[1])({"verdict": None, "caption_partition": 0, "caption_offset": 0})
 
 
-def test_a_type_that_checks_its_fields_is_refused_since_it_would_not_be_asked() -> None:
+def test_a_type_that_checks_its_fields_is_refused_since_its_check_would_not_run() -> None:
     @dataclass(frozen=True, slots=True)
     class Checked:
         first: int

@@ -24,7 +24,7 @@ REGISTERED = (200, json.dumps({"id": 7}))
 
 @dataclass
 class Script:
-    """Answers in order, the last one again and again; and what was asked."""
+    """Responses in order, of which the last one repeats, and the requests received."""
 
     answers: list[tuple[int, str]]
     asked: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ def registry(url: str, pauses: list[float] | None = None) -> SchemaRegistry:
     return SchemaRegistry(url, pause=(pauses if pauses is not None else []).append)
 
 
-def test_a_failure_that_passes_is_tried_again_with_growing_pauses() -> None:
+def test_a_transient_failure_is_retried_with_growing_pauses() -> None:
     pauses: list[float] = []
     with scripted((503, "<html>"), (500, ""), REGISTERED) as (url, script):
         assert registry(url, pauses).register("s", {"type": "record"}) == 7
@@ -75,7 +75,7 @@ def test_a_failure_that_passes_is_tried_again_with_growing_pauses() -> None:
     assert script.asked == ["POST /subjects/s/versions"] * 3
 
 
-def test_a_registry_that_stays_broken_is_no_fault_of_the_record() -> None:
+def test_a_registry_that_stays_broken_is_not_a_fault_of_the_record() -> None:
     value = b"\x00\x00\x00\x00\x07\x02\x00\x00\x00\x00\x04a1"
     with scripted((500, "boom")) as (url, script), pytest.raises(RegistryError, match="status 500"):
         ConfluentCodec(registry(url)).decode(Label, value)
@@ -89,7 +89,7 @@ def test_no_registry_at_the_address_is_one_line_that_says_what_to_do() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_after_an_outage_the_same_codec_goes_on() -> None:
+def test_after_an_outage_the_same_codec_continues() -> None:
     with scripted(*[(503, "")] * TRIES, REGISTERED) as (url, _):
         codec = ConfluentCodec(registry(url))
         with pytest.raises(RegistryError):
@@ -106,7 +106,7 @@ def test_an_answer_that_makes_no_sense_is_not_taken_for_an_unknown_schema(answer
 @pytest.mark.parametrize(
     "schema", ['"string"', "[]", "{", '{"type": "record", "name": "Label"}', '{"name": "Label"}']
 )
-def test_a_schema_that_is_no_such_record_is_a_decode_error(schema: str) -> None:
+def test_a_schema_of_another_record_is_a_decode_error(schema: str) -> None:
     with scripted((200, json.dumps({"schema": schema}))) as (url, _), pytest.raises(DecodeError):
         ConfluentCodec(registry(url)).decode(Label, b"\x00\x00\x00\x00\x07\x02")
 
@@ -117,7 +117,7 @@ def test_a_schema_of_another_language_is_a_decode_error() -> None:
         ConfluentCodec(registry(url)).decode(Label, b"\x00\x00\x00\x00\x07\x02")
 
 
-def test_an_unknown_id_is_asked_for_once_however_often_it_comes() -> None:
+def test_an_unknown_id_is_requested_once_however_often_it_comes() -> None:
     with scripted(UNKNOWN) as (url, script):
         codec = ConfluentCodec(registry(url))
         for _ in range(5):

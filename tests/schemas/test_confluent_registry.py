@@ -73,13 +73,13 @@ def test_the_registry_has_the_schema_under_the_topic_with_docs_and_times(
     assert json.loads(registered["schema"]) == schema_document(Label)
 
 
-def test_registering_again_is_no_new_version(registry_url: str, topic: str) -> None:
+def test_registering_again_makes_no_new_version(registry_url: str, topic: str) -> None:
     values = {ConfluentCodec(SchemaRegistry(registry_url)).encode(topic, LABEL) for _ in range(3)}
     assert len(values) == 1
     assert httpx.get(f"{registry_url}/subjects/{topic}-value/versions").json() == [1]
 
 
-def test_a_newer_writers_value_is_read_though_nobody_archived_its_schema(
+def test_a_newer_writers_value_is_read_although_its_schema_was_not_archived(
     registry_url: str, with_registry: ConfluentCodec, topic: str
 ) -> None:
     newer: dict[str, Any] = copy.deepcopy(dict(schema_document(Label)))
@@ -130,7 +130,7 @@ def test_settings_choose_the_wire_format_and_it_travels_over_kafka(
     assert chosen.decode(Label, received.value) == LABEL
 
 
-def test_rollout_workers_publish_in_the_chosen_form(settings: Settings, registry_url: str) -> None:
+def test_rollout_workers_publish_in_the_chosen_format(settings: Settings, registry_url: str) -> None:
     confluent = settings.model_copy(update=_confluent(registry_url))
     seen = CaptionObserved("You see here a key.", "score", "run", 0, 0, 0, 1, -1, 1_700_000_000_000_000)
     publisher = Publisher(confluent)

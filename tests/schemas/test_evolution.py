@@ -56,7 +56,7 @@ def test_todays_code_reads_what_an_older_self_wrote_that_had_one_field_more(
     assert SingleObjectCodec([older]).decode(record_type, value) == record
 
 
-def test_a_value_of_a_version_that_nobody_archived_is_refused_not_guessed() -> None:
+def test_a_value_of_a_version_that_was_not_archived_is_refused_not_guessed() -> None:
     newer = _with_new_field(Label)
     value = _written(newer, RecordBody(_newer_type(Label), newer).encode(_newer(LABEL)))
     with pytest.raises(DecodeError, match="unknown schema fingerprint"):
@@ -82,7 +82,7 @@ def test_bytes_broken_under_an_older_schema_are_refused_too() -> None:
             reader.decode(Label, _written(older, broken))
 
 
-def test_an_archived_schema_that_fits_no_record_of_today_is_refused_when_read() -> None:
+def test_an_archived_schema_that_fits_no_current_record_is_refused_when_read() -> None:
     other = copy.deepcopy(dict(schema_document(Label)))
     other["fields"] = other["fields"][:2]
     with pytest.raises(DecodeError, match=r"caption_offset|annotator"):

@@ -38,7 +38,7 @@ def test_known_pair_spec_and_lookup_ids() -> None:
     assert ids.lookup_id(b"\xff" * 16) == -1
 
 
-def test_a_pair_is_ordered_and_is_no_caption() -> None:
+def test_a_pair_is_ordered_and_is_not_a_caption() -> None:
     first, second = ids.caption_id("a"), ids.caption_id("b")
     assert ids.pair_id(first, second) != ids.pair_id(second, first)
     assert ids.pair_id(first, second) != blake2b(first + second, digest_size=16).digest()
@@ -56,7 +56,7 @@ def test_a_lookup_id_fits_an_int64(subject: bytes) -> None:
 
 
 @given(st.binary(min_size=8, max_size=8), st.binary(min_size=16, max_size=16))
-def test_a_label_key_comes_apart_into_its_ids(spec: bytes, subject: bytes) -> None:
+def test_a_label_key_splits_into_its_ids(spec: bytes, subject: bytes) -> None:
     assert ids.split_label_key(ids.label_key(spec, subject)) == (spec, subject)
 
 

@@ -110,7 +110,7 @@ def test_random_values_are_refused(record_type: type[Record], value: bytes | Non
 
 
 @pytest.mark.parametrize("index", [b"\x01", b"\x03", b"\x0b", b"\x0c", b"\x80\x01"])
-def test_an_enum_index_out_of_range_is_no_verdict(index: bytes) -> None:
+def test_an_enum_index_out_of_range_is_not_a_verdict(index: bytes) -> None:
     value = codec.encode(LABEL)
     with pytest.raises(DecodeError):
         codec.decode(Label, value[:10] + index + value[11:])

@@ -20,7 +20,7 @@ def test_figures_of_four_probabilities() -> None:
     ]  # fmt: skip
 
 
-def test_what_cannot_be_told_is_none() -> None:
+def test_undefined_figures_are_none() -> None:
     figures = binary_figures(np.array([0.1, 1.0]), np.array([False, False]), 2.0)
     assert (figures.precision, figures.recall, figures.roc_auc) == (None, None, None)
     assert figures.calibration[-1].high == 1.0

@@ -1,4 +1,4 @@
-"""Annotations in a file: nothing is lost on the way, and a file that is not whole is refused."""
+"""Annotations in a file: nothing is lost, and an incomplete file is refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def exported(path: Path, annotations: list[Annotation]) -> DataCard:
 @pytest.mark.parametrize("ending", ENDINGS)
 @hypothesis_settings(max_examples=20)
 @given(annotations=st.lists(made(Annotation), max_size=5))
-def test_a_row_has_everything_of_its_record(
+def test_a_row_has_every_field_of_its_record(
     ending: str, annotations: list[Annotation], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / f"rows{ending}"
@@ -77,16 +77,14 @@ def test_the_card_says_what_is_in_the_file(ending: str, tmp_path: Path) -> None:
     ("harm", "complaint"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "annotations below 0:3,1:2 may be missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-4] + b"abcd"), "its SHA-256 is another"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-4] + b"abcd"), "its SHA-256 differs"),
         (lambda path: path.with_name(path.name + ".card.json").unlink(), "has no data card"),
-        (lambda path: path.with_name(path.name + ".card.json").write_text('{"a": 1}'), "is no data card"),
+        (lambda path: path.with_name(path.name + ".card.json").write_text('{"a": 1}'), "is not a data card"),
         (lambda path: path.unlink(), "there is no file"),
     ],
     ids=["truncated", "changed", "no card", "foreign card", "gone"],
 )
-def test_a_file_that_is_not_whole_is_refused(
-    ending: str, harm: object, complaint: str, tmp_path: Path
-) -> None:
+def test_an_incomplete_file_is_refused(ending: str, harm: object, complaint: str, tmp_path: Path) -> None:
     path = tmp_path / f"labels{ending}"
     exported(path, [annotation(text) for text in TEXTS[:5]])
     assert callable(harm)
@@ -115,7 +113,7 @@ def test_rows_that_belong_to_no_spec_or_caption_are_refused(tmp_path: Path) -> N
             list(file.read(file.ends))
 
 
-def test_another_ending_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OnibusError, match=r"must end in \.jsonl or \.parquet"):
         exported(tmp_path / "labels.csv", [])
 
@@ -129,7 +127,9 @@ def histories(settings: Settings) -> dict[tuple[int, bytes], list[Annotation]]:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_round_trip_loses_nothing_and_twice_changes_nothing(settings: Settings, ending: str) -> None:
+def test_a_round_trip_loses_nothing_and_importing_twice_changes_nothing(
+    settings: Settings, ending: str
+) -> None:
     publish_annotations(settings, [annotation(text) for text in TEXTS] + [annotation(TEXTS[0])] * 2)
     onibus(settings, "labels", "set", TEXTS[1], "helpful", "--spec", SPEC_NAME, "--note", "Ünïcode\n✓")
     onibus(settings, "labels", "withdraw", TEXTS[2], "--yes")
@@ -158,7 +158,7 @@ def test_a_round_trip_loses_nothing_and_twice_changes_nothing(settings: Settings
     assert histories(elsewhere) == histories(settings)
 
 
-def test_what_is_older_than_what_is_known_is_left_out_unless_a_person_said_it(settings: Settings) -> None:
+def test_annotations_older_than_the_log_are_left_out_unless_a_person_made_them(settings: Settings) -> None:
     publish_annotations(settings, [annotation(text, at=9_000_000) for text in TEXTS[:3]])
     path = settings.runs_dir / "older.jsonl"
     exported(
@@ -169,8 +169,8 @@ def test_what_is_older_than_what_is_known_is_left_out_unless_a_person_said_it(se
             annotation(TEXTS[2], Verdict.UNSURE, at=10_000_000),
         ],
     )
-    told = onibus_json(settings, "labels", "import", path, "--yes")
-    assert (told["annotations"], told["labels"], told["left_out_as_older"]) == (2, 2, 1)
+    result = onibus_json(settings, "labels", "import", path, "--yes")
+    assert (result["annotations"], result["labels"], result["left_out_as_older"]) == (2, 2, 1)
     rows = onibus_json(settings, "labels", "list")
     unsure = {row["texts"][0] for row in rows if row["verdict"] == "unsure"}
     assert unsure == {TEXTS[1], TEXTS[2]}
@@ -181,8 +181,8 @@ def test_an_export_up_to_a_time_or_of_an_unknown_spec(settings: Settings) -> Non
     before = moment()
     onibus(settings, "labels", "set", TEXTS[1], "helpful", "--spec", SPEC_NAME)
     path = settings.runs_dir / "labels.jsonl"
-    told = onibus_json(settings, "labels", "export", path, "--as-of", before)
-    assert told["rows"] == 4
+    result = onibus_json(settings, "labels", "export", path, "--as-of", before)
+    assert result["rows"] == 4
     stranger = replace(annotation(TEXTS[0]), spec_id=bytes(8))
     publish_annotations(settings, [stranger])
     assert "never announced" in refusal(settings, "labels", "export", path)

@@ -36,7 +36,7 @@ def fold_of(annotations: list[Annotation]) -> LabelFold:
         ([(HELPFUL, HUMAN), (None, WITHDRAWAL), (UNHELPFUL, LLM)], UNHELPFUL, 2),
     ],
 )
-def test_the_newest_counts_a_persons_over_a_models_until_it_is_withdrawn(
+def test_the_newest_verdict_counts_but_a_persons_overrides_a_models_until_withdrawn(
     log: list[Answer], in_force: Verdict | None, decides: int
 ) -> None:
     fold = fold_of([annotation(TEXTS[0], verdict, origin) for verdict, origin in log])
@@ -62,7 +62,7 @@ def test_it_is_what_reward_models_learn_from(log: list[tuple[str, Answer]]) -> N
             assert len(counted) == captions.count(verdict, held_out=held_out)
 
 
-def test_costs_add_up_whoever_is_in_force() -> None:
+def test_costs_add_up_whichever_verdict_is_in_force() -> None:
     from dataclasses import replace
 
     dear = replace(annotation(TEXTS[0], HELPFUL, LLM), tokens_in=100, tokens_out=7, latency_us=5)

@@ -1,4 +1,4 @@
-"""The hash table: agrees with a dict whatever comes, also while another thread reads."""
+"""The hash table: agrees with a dict for any input, also while another thread reads."""
 
 import threading
 
@@ -29,7 +29,7 @@ def test_agrees_with_a_dict_after_any_changes(changes: list[list[tuple[int, int]
     assert len(store) == sum(value != 0 for value in expected.values())
 
 
-def test_keeps_every_label_through_growth_and_any_shape_of_question() -> None:
+def test_keeps_every_label_through_growth_and_any_shape_of_query() -> None:
     rng = np.random.default_rng(1)
     ids = np.unique(rng.integers(1, 2**62, 100_000))
     values = rng.integers(1, 7, ids.size).astype(np.uint8)
@@ -43,7 +43,7 @@ def test_keeps_every_label_through_growth_and_any_shape_of_question() -> None:
     assert len(store) == ids.size
 
 
-def test_of_an_id_given_twice_in_a_batch_the_last_counts() -> None:
+def test_the_last_value_of_a_repeated_id_in_a_batch_counts() -> None:
     store = LabelStore()
     store.set(np.array([5, 6, 5], np.int64), np.array([1, 2, 3], np.uint8))
     assert store.get(np.array([5, 6], np.int64)).tolist() == [3, 2]
@@ -51,7 +51,7 @@ def test_of_an_id_given_twice_in_a_batch_the_last_counts() -> None:
     assert store.get(np.array([5, 6], np.int64)).tolist() == [0, 2]
 
 
-def test_withdrawn_ids_leave_when_the_table_grows() -> None:
+def test_withdrawn_ids_are_removed_when_the_table_grows() -> None:
     store = LabelStore()
     for round_number in range(200):  # were they kept, the table would have to hold 200,000
         ids = np.arange(1, 1001, dtype=np.int64) + 1000 * round_number

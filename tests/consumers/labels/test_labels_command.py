@@ -1,4 +1,4 @@
-"""``onibus labels`` on a real broker: looked at, set by hand, withdrawn, asked again."""
+"""``onibus labels`` on a real broker: listed, set by hand, withdrawn, judged again."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_labels_are_listed_and_filtered(settings: Settings) -> None:
     assert TEXTS[1] in table
 
 
-def test_a_persons_word_stands_on_log_and_topic_and_its_withdrawal_too(settings: Settings) -> None:
+def test_a_persons_verdict_and_its_withdrawal_are_on_log_and_topic(settings: Settings) -> None:
     publish_annotations(settings, [annotation(text) for text in TEXTS])
     by_ada = ("--person", "ada", "--note", "a trap")
     done = onibus_json(settings, "labels", "set", KEY_FOUND, "unhelpful", "--spec", SPEC_NAME, *by_ada)
@@ -77,20 +77,20 @@ def test_a_persons_word_stands_on_log_and_topic_and_its_withdrawal_too(settings:
     assert partitions == {label.caption_partition}, "label and annotations stay in the caption's partition"
     publish_annotations(settings, [annotation(KEY_FOUND)])  # a model's later answer
     assert in_force(settings, KEY_FOUND) == "unhelpful"
-    told = onibus_json(settings, "labels", "show", ids.caption_id(KEY_FOUND).hex()[:8])
-    assert [one["origin"] for one in told["history"]] == ["rules", "human", "rules"]  # by time of writing
-    assert any(one["reason"] == "a trap" for one in told["history"])
+    result = onibus_json(settings, "labels", "show", ids.caption_id(KEY_FOUND).hex()[:8])
+    assert [one["origin"] for one in result["history"]] == ["rules", "human", "rules"]  # by time of writing
+    assert any(one["reason"] == "a trap" for one in result["history"])
     assert onibus_json(settings, "labels", "withdraw", KEY_FOUND) == {"withdrawn": 1}
     assert in_force(settings, KEY_FOUND) is None
     assert newest_label(settings, KEY_FOUND) is None
 
 
-def test_bulk_changes_only_say_what_they_would_do(settings: Settings) -> None:
+def test_bulk_changes_are_dry_runs_without_yes(settings: Settings) -> None:
     publish_annotations(settings, [annotation(text) for text in TEXTS])
     before = len(records(settings, "annotations"))
-    told = onibus_json(settings, "labels", "withdraw", "--spec", SPEC_NAME, "--verdict", "helpful")
-    assert (told["labels"], told["done"]) == (len(HELPFUL_TEXTS), False)
-    assert told["counts"][0]["labels"] == len(HELPFUL_TEXTS)
+    result = onibus_json(settings, "labels", "withdraw", "--spec", SPEC_NAME, "--verdict", "helpful")
+    assert (result["labels"], result["done"]) == (len(HELPFUL_TEXTS), False)
+    assert result["counts"][0]["labels"] == len(HELPFUL_TEXTS)
     assert "--yes" in onibus(settings, "labels", "annotate-again", "--spec", SPEC_NAME)
     assert len(records(settings, "annotations")) == before
     assert not records(settings, "labels")
@@ -113,21 +113,21 @@ def test_labels_as_they_were(settings: Settings) -> None:
     assert len(fewer) < 10
 
 
-def test_what_cannot_be_done_is_one_line(settings: Settings) -> None:
+def test_an_impossible_request_ends_with_one_line(settings: Settings) -> None:
     publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
     assert "there is no spec goal; there are: keys-and-doors" in refusal(
         settings, "labels", "list", "--spec", "goal"
     )
     assert "was ever judged" in refusal(settings, "labels", "show", "no such caption")
     assert "judges one caption" in refusal(settings, "labels", "set", TEXTS[0], "first", "--spec", SPEC_NAME)
-    assert "no offset of partition 1" in refusal(settings, "labels", "list", "--as-of", "0:1")
+    assert "no offset for partition 1" in refusal(settings, "labels", "list", "--as-of", "0:1")
     line = refusal(settings, "labels", "list", "--as-of", "0:5000,1:0,2:0,3:0")
     assert "partition 0 ends at" in line
     assert "to 4999 are missing" in line
     assert "not understood" in refusal(settings, "labels", "list", "--as-of", "yesterday")
 
 
-def test_a_caption_that_nobody_judged_is_set_where_workers_would_put_it(settings: Settings) -> None:
+def test_a_new_caption_is_set_in_the_partition_that_workers_would_use(settings: Settings) -> None:
     publish_annotations(settings, [annotation(TEXTS[0])])
     onibus(settings, "labels", "set", "A new message.", "helpful", "--spec", SPEC_NAME, "--new")
     label = newest_label(settings, "A new message.")
@@ -137,7 +137,7 @@ def test_a_caption_that_nobody_judged_is_set_where_workers_would_put_it(settings
     )
 
 
-def test_two_people_at_once_the_last_wins_and_both_stand_in_the_history(settings: Settings) -> None:
+def test_of_two_people_at_once_the_last_wins_and_both_are_in_the_history(settings: Settings) -> None:
     publish_annotations(settings, [annotation(TEXTS[0])])
     from onibus.consumers.labels.corrections import Subject, set_by_hand
     from onibus.consumers.labels.writer import LabelWriter
@@ -165,23 +165,23 @@ def test_two_people_at_once_the_last_wins_and_both_stand_in_the_history(settings
     for thread in threads:
         thread.join(60)
     assert not failed
-    told = onibus_json(settings, "labels", "show", TEXTS[0])
-    people = [one for one in told["history"] if one["origin"] == "human"]
+    result = onibus_json(settings, "labels", "show", TEXTS[0])
+    people = [one for one in result["history"] if one["origin"] == "human"]
     assert len(people) == 10
     label = newest_label(settings, TEXTS[0])
     assert label is not None
-    (now,) = told["labels"]
+    (now,) = result["labels"]
     assert (now["verdict"], now["annotator"]) == (label.verdict.value, label.annotator), "log and topic agree"
 
 
-def test_what_was_unsure_is_asked_again_and_a_persons_word_is_not(settings: Settings) -> None:
+def test_unsure_captions_are_judged_again_but_not_those_that_people_judged(settings: Settings) -> None:
     specs, rules = rules_specs(SPEC_NAME)
     publish(settings, TEXTS[:6])
     with annotator(settings, specs=specs, model=rules):
         wait_for_labels(settings, 6)
         onibus(settings, "labels", "set", TEXTS[1], "unsure", "--spec", SPEC_NAME)
-        told = onibus_json(settings, "labels", "annotate-again", "--spec", SPEC_NAME, "--yes", "--wait", 60)
-        assert told == {"published": 5, "judged": 5}
+        result = onibus_json(settings, "labels", "annotate-again", "--spec", SPEC_NAME, "--yes", "--wait", 60)
+        assert result == {"published": 5, "judged": 5}
     history = {text: onibus_json(settings, "labels", "show", text)["history"] for text in TEXTS[:2]}
     assert [one["origin"] for one in history[TEXTS[0]]] == ["rules", "withdrawal", "rules"]
     assert [one["origin"] for one in history[TEXTS[1]]] == ["rules", "human"]

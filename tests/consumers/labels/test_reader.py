@@ -58,7 +58,7 @@ def loaded(settings: Settings) -> tuple[LabelTable, int]:
     return table, read
 
 
-def test_loads_what_is_there_then_follows(settings: Settings) -> None:
+def test_loads_existing_labels_then_follows(settings: Settings) -> None:
     write(settings, [(n, Verdict.HELPFUL) for n in range(100)] + [(7, None), (8, Verdict.UNHELPFUL)])
     table, steps = LabelTable(), list[tuple[int, int]]()
     reader = LabelReader(settings, table)
@@ -78,7 +78,7 @@ def test_an_empty_topic_is_loaded_at_once(settings: Settings) -> None:
     assert (read, table.specs()) == (0, [])
 
 
-def test_what_is_not_committed_does_not_count_and_aborted_transactions_do_not_hold_up(
+def test_uncommitted_records_do_not_count_and_aborted_transactions_do_not_block(
     settings: Settings,
 ) -> None:
     """The log ends with aborted records and a control record: no record to wait for has the last offset."""
@@ -147,7 +147,7 @@ def test_a_missing_topic_is_one_clear_line(settings: Settings) -> None:
 
 
 @pytest.mark.slow
-def test_following_goes_on_after_the_broker_was_away(tmp_path: Path) -> None:
+def test_following_continues_after_an_outage_of_the_broker(tmp_path: Path) -> None:
     options = BrokerOptions(tmp_path / "broker", port=free_port())
     running = start_broker(options)
     try:

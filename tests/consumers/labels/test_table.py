@@ -82,7 +82,7 @@ def test_unreadable_records_are_counted_and_change_nothing() -> None:
 
 
 def test_labels_of_an_older_schema_are_read() -> None:
-    """Their verdict may stand elsewhere, so the bulk reader must not look at the usual place."""
+    """Their verdict may be elsewhere, so the bulk reader must not use the usual position."""
     document = codec.schema_document(Label)
     older = dict(document, fields=[*document["fields"][1:], document["fields"][0]])
     record = {"caption_partition": 1, "caption_offset": 2, "observed_at": 3, "annotated_at": 4}
@@ -104,7 +104,7 @@ def test_labels_of_an_older_schema_are_read() -> None:
     ),
     st.integers(1, 17),
 )
-def test_the_last_word_on_each_key_counts_however_the_log_is_cut_into_batches(
+def test_the_last_value_of_each_key_counts_however_the_log_is_cut_into_batches(
     log: list[tuple[bytes, int, Verdict | None]], size: int
 ) -> None:
     table = LabelTable()

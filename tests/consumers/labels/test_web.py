@@ -1,4 +1,4 @@
-"""The page for people: what it shows, what it lets whom change, and how fast it answers."""
+"""The web page: what it shows, who may change what, and how fast it responds."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def edited(settings: Settings) -> Iterator[TestClient]:
 
 def test_labels_are_filtered_newest_first() -> None:
     seen = visitor(board_of(*[Verdict.HELPFUL, Verdict.UNHELPFUL] * 3, Verdict.UNSURE))
-    told = seen.get("/labels", params={"verdict": "unhelpful"}).json()
-    assert told["total"] == 3
-    assert told["verdicts"] == {"unhelpful": 3}
-    assert [row["texts"][0] for row in told["labels"]] == [TEXTS[5], TEXTS[3], TEXTS[1]]
+    result = seen.get("/labels", params={"verdict": "unhelpful"}).json()
+    assert result["total"] == 3
+    assert result["verdicts"] == {"unhelpful": 3}
+    assert [row["texts"][0] for row in result["labels"]] == [TEXTS[5], TEXTS[3], TEXTS[1]]
     assert seen.get("/labels", params={"text": TEXTS[2].upper(), "spec": SPEC_ID.hex()}).json()["total"] == 1
     assert seen.get("/labels").json()["verdicts"] == {"unhelpful": 3, "helpful": 3, "unsure": 1}
     assert seen.get("/labels", params={"spec": "no hex"}).status_code == 400
@@ -91,7 +91,7 @@ def test_captions_are_text_not_markup() -> None:
     assert "unsafe-inline" not in policy
 
 
-def test_read_only_unless_somebody_may_edit() -> None:
+def test_read_only_unless_editing_is_allowed() -> None:
     seen = visitor(board_of(Verdict.HELPFUL))
     assert seen.post("/labels", json={}).status_code == 405
     assert "Read-only" in seen.get("/").text
@@ -132,7 +132,7 @@ def test_the_printed_address_names_the_machine_where_it_listens_everywhere() -> 
     assert page_address("192.0.2.7", 1) == "http://192.0.2.7:1/"
 
 
-def test_elsewhere_everybody_needs_the_token() -> None:
+def test_on_other_addresses_every_visitor_needs_the_token() -> None:
     board = board_of(Verdict.HELPFUL)
     seen = visitor(board, base_url="http://192.0.2.7", host="192.0.2.7", token="secret-token", person="ada")
     for answer in (
@@ -163,8 +163,8 @@ def test_a_correction_is_on_the_bus_and_in_the_figures(settings: Settings) -> No
         changed = ada.post("/labels", json=name | {"verdict": "unhelpful"}).json()
         assert (changed["verdict"], changed["annotator"], changed["origin"]) == ("unhelpful", "ada", "human")
         assert ada.get("/agreement").json()["agreement"] == 0
-        told = ada.get(f"/history/{row['subject_id']}").json()
-        assert [one["origin"] for one in told["history"]] == ["rules", "human"]
+        result = ada.get(f"/history/{row['subject_id']}").json()
+        assert [one["origin"] for one in result["history"]] == ["rules", "human"]
         assert ada.post("/labels", json=name | {"verdict": "first"}).status_code == 409
         assert ada.post("/labels", json=name | {"verdict": "great"}).status_code == 400
         assert ada.post("/labels", json=name | {"verdict": "withdrawn"}).json()["verdict"] == "withdrawn"
@@ -174,7 +174,7 @@ def test_a_correction_is_on_the_bus_and_in_the_figures(settings: Settings) -> No
     assert len(onibus_json(settings, "labels", "list", "--spec", SPEC_NAME)) == 4
 
 
-def test_a_history_is_read_where_it_is_and_not_from_the_beginning_of_the_log(settings: Settings) -> None:
+def test_a_history_is_read_at_its_positions_and_not_from_the_beginning_of_the_log(settings: Settings) -> None:
     texts = [text for text in TEXTS if ids.caption_partition(ids.caption_id(text), settings.partitions) == 0]
     before, subject = texts[:2]
     publish_annotations(settings, [annotation(before), annotation(subject), annotation(subject)])
@@ -182,8 +182,8 @@ def test_a_history_is_read_where_it_is_and_not_from_the_beginning_of_the_log(set
         beginning = TopicPartition(TopicNames(settings.topic_prefix).annotations, 0)
         with clients.admin(settings) as admin:
             admin.delete_records({beginning: 1})
-        told = ada.get(f"/history/{ids.caption_id(subject).hex()}").json()
-        assert [one["offset"] for one in told["history"]] == [1, 2]
+        result = ada.get(f"/history/{ids.caption_id(subject).hex()}").json()
+        assert [one["offset"] for one in result["history"]] == [1, 2]
         assert ada.get(f"/history/{ids.caption_id(before).hex()}").status_code == 404, "it is gone"
 
 
@@ -211,7 +211,7 @@ def test_corrections_one_after_another_share_a_connection(
         assert len(opened) == 3, "the command's, and the page's new one"
 
 
-def test_a_model_says_what_it_thinks_of_a_page() -> None:
+def test_the_scores_of_a_model_are_shown() -> None:
     seen = visitor(board_of(Verdict.HELPFUL), score=lambda texts: [len(text) / 100 for text in texts])
     (row,) = seen.get("/labels").json()["labels"]
     assert row["score"] == round(len(TEXTS[0]) / 100, 4)
@@ -223,11 +223,11 @@ def test_people_and_annotators_agree_as_far_as_they_judged_the_same() -> None:
     log += [annotation(text, origin=Origin.HUMAN) for text in TEXTS[:2]]
     log += [annotation(TEXTS[2], Verdict.UNSURE, Origin.HUMAN)]
     board.apply(LoggedAnnotation(0, n, n, one) for n, one in enumerate(log))
-    told = board.agreement()
-    assert (told.count, told.agreement) == (3, pytest.approx(2 / 3))
+    result = board.agreement()
+    assert (result.count, result.agreement) == (3, pytest.approx(2 / 3))
 
 
-def test_a_filtered_page_of_very_many_labels_comes_soon() -> None:
+def test_a_filtered_page_of_very_many_labels_is_fast() -> None:
     """Bounded far above what it takes (see onibus bench replay): what is quadratic fails."""
     board = LabelBoard()
     board.apply(
@@ -254,7 +254,7 @@ def test_a_port_that_is_taken_is_one_line(settings: Settings) -> None:
     assert "cannot listen on 127.0.0.1" in line
 
 
-def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head() -> None:
+def test_a_response_does_not_wait_for_the_acknowledgement_of_its_head() -> None:
     with _listening("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
         connection, _ = listening.accept()
         with connection:

@@ -1,4 +1,4 @@
-"""The page for people in a real browser, served by the real command over a real broker."""
+"""The web page in a real browser, served by the real command over a real broker."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_rows_show_verdict_words_and_reason_and_fit_a_filter(browser: Browser, s
         expect(page.locator("#counts")).to_have_text("2 labels · 2 unhelpful")
         page.get_by_label("verdict", exact=True).select_option("helpful")
         expect(rows(page)).to_have_count(0)
-        expect(page.locator("#place")).to_have_text("nothing fits")
+        expect(page.locator("#place")).to_have_text("no labels match")
         page.get_by_label("words of the caption").fill("")
         expect(rows(page)).to_have_count(3)
         expect(page.locator("#rows .verdict")).to_have_text(["helpful"] * 3)
@@ -128,7 +128,7 @@ def test_one_key_corrects_a_label_on_the_page_and_on_the_bus(browser: Browser, s
         agreement = page.locator("#agreement")
         expect(agreement).to_have_text("People and annotators have judged nothing in common yet.")
         page.keyboard.press("h")
-        expect(page.locator("#status")).to_have_text("Choose a row first.")
+        expect(page.locator("#status")).to_have_text("Select a row first.")
         row = choose(page, TEXTS[1])
         for key, agreed in [("h", "0.000 of 1"), ("u", "1.000 of 1"), ("s", "0.000 of 1"), ("w", "nothing")]:
             page.keyboard.press(key)
@@ -158,7 +158,7 @@ def test_one_key_corrects_a_label_on_the_page_and_on_the_bus(browser: Browser, s
     assert Verdict.UNSURE in labels_in_force(settings)
 
 
-def test_on_a_telephone_a_tap_chooses_and_another_corrects(browser: Browser, settings: Settings) -> None:
+def test_on_a_phone_one_tap_selects_and_another_corrects(browser: Browser, settings: Settings) -> None:
     publish(settings, 30)
     with (
         served_labels(settings, "--allow-edit", "--person", "ada") as address,
@@ -185,7 +185,7 @@ def test_on_a_telephone_a_tap_chooses_and_another_corrects(browser: Browser, set
     assert [(origin, verdict) for origin, _, verdict in logged(settings)] == said
 
 
-def test_nothing_can_be_corrected_where_nobody_may_edit(browser: Browser, settings: Settings) -> None:
+def test_nothing_can_be_corrected_unless_editing_is_allowed(browser: Browser, settings: Settings) -> None:
     publish(settings, 2)
     asked: list[str] = []
     with served_labels(settings) as address, faultless_page(browser) as page:
@@ -244,7 +244,7 @@ def test_the_policy_stops_what_the_page_would_let_through(browser: Browser, sett
         taken_for_markup()
 
 
-def test_elsewhere_a_link_with_the_token_lets_one_in(browser: Browser, settings: Settings) -> None:
+def test_on_other_addresses_a_link_with_the_token_gives_access(browser: Browser, settings: Settings) -> None:
     publish(settings, 1)
     with (
         served_labels(settings, "--host", "0.0.0.0", "--allow-edit", "--person", "ada") as printed,

@@ -36,7 +36,7 @@ def test_a_model_against_labels_people_and_another_model(settings: Settings) -> 
     assert told["worst"][0]["texts"] == [HELPFUL_TEXTS[0]], "it learned that before a person said otherwise"
     assert told["worst"][0]["probability"] > 0.5
     assert told["worst"][0]["verdict"] == "unhelpful"
-    assert "most wrong about" in onibus(settings, "replay", "evaluate", model)
+    assert "worst mistakes" in onibus(settings, "replay", "evaluate", model)
     by_people = onibus_json(settings, "replay", "evaluate", model, "--people")
     assert (by_people["figures"]["count"], by_people["figures"]["accuracy"]) == (2, 0.5)
     as_it_was = onibus_json(settings, "labels", "list", "--limit", 0)

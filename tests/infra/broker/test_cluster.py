@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.slow
-def test_a_cluster_works_on_without_one_of_its_brokers_and_takes_it_back(tmp_path: Path) -> None:
+def test_a_cluster_keeps_working_without_one_of_its_brokers_and_takes_it_back(tmp_path: Path) -> None:
     options = BrokerOptions(tmp_path, port=free_port(), brokers=3, secure=True, heap="256m")
     cluster = start_broker(options)
     try:

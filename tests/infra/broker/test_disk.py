@@ -1,4 +1,4 @@
-"""A full disk is told in one line: before the start, and when it fills up while the broker runs."""
+"""A full disk is reported in one line: before the start, and when it fills up while the broker runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_too_little_free_space_is_refused_before_anything_is_written(tmp_path: P
     assert broker_status(tmp_path) is None
 
 
-def test_a_really_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_really_full_disk_is_reported_in_one_line(tmp_path: Path) -> None:
     port = free_port()
     line = the_one_line(
         on_a_disk_of_20_mib(

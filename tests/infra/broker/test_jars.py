@@ -1,4 +1,4 @@
-"""Kafka's jars: pinned, checked, fetched again when damaged, and a clear line when they cannot be had."""
+"""Kafka's jars: pinned, checked, fetched again when damaged, and a clear line when they cannot be fetched."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_jar_is_fetched_and_kept(repository: tuple[Path, str], tmp_path: Path)
     assert fetch(JAR, context).read_bytes() == CONTENT
 
 
-def test_a_jar_that_was_cut_short_is_fetched_again(repository: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_truncated_jar_is_fetched_again(repository: tuple[Path, str], tmp_path: Path) -> None:
     served, address = repository
     served.write_bytes(CONTENT)
     context = MavenContext(repo_cache=tmp_path / "cache", remote_repos={"test": address})

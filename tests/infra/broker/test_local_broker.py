@@ -139,13 +139,13 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert "--port" in line
 
 
-def test_a_controller_port_in_use_is_stepped_over(options: BrokerOptions) -> None:
+def test_a_controller_port_in_use_is_skipped(options: BrokerOptions) -> None:
     with socket.create_server(("127.0.0.1", options.port + 1)):
         (node,) = start_broker(options).nodes
     assert node.controller_port == options.port + 2
 
 
-def test_data_of_a_cluster_are_not_started_as_something_else(options: BrokerOptions) -> None:
+def test_data_of_a_cluster_are_not_started_with_other_options(options: BrokerOptions) -> None:
     start_broker(options)
     stop_broker(options.data_dir)
     with pytest.raises(OnibusError, match="holds the data of 1 broker"):
@@ -196,7 +196,7 @@ def test_the_reason_in_a_log_is_its_error_never_a_warning(log: str, expected: st
     assert error_in(log) == expected
 
 
-def test_a_broker_that_was_killed_is_said_to_have_been(options: BrokerOptions) -> None:
+def test_a_killed_broker_is_reported_as_killed(options: BrokerOptions) -> None:
     (pid,) = start_broker(options).pids
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
@@ -216,7 +216,7 @@ def test_a_broker_that_was_killed_is_said_to_have_been(options: BrokerOptions) -
         (["--data-dir", "/dev/null/data"], "choose another --data-dir"),
     ],
 )
-def test_impossible_wishes_are_refused_in_one_line(
+def test_impossible_options_are_refused_in_one_line(
     arguments: list[str], expected: str, tmp_path: Path
 ) -> None:
     wishes = ["--port", str(free_port()), *arguments]

@@ -1,4 +1,4 @@
-"""What a user can put right is one line on stderr and exit code 2, never a traceback."""
+"""What a user can fix is one line on stderr and exit code 2, never a traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.ports import free_port
 pytestmark = pytest.mark.integration
 
 MISTAKES = {
-    "nobody listens": (
+    "nothing listens": (
         ["--bootstrap-servers", "127.0.0.1:{free}"],
         {},
         "no Kafka broker at 127.0.0.1:{free}",

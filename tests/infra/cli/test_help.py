@@ -1,4 +1,4 @@
-"""The help of every command and flag: there, shown whole, and in plain English."""
+"""The help of every command and flag: it exists, is shown completely, and is plain English."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ODD = re.compile(
     r"(?:environments|steps|prompts|memory|calls|one|minutes) an? (?!time))\b",
     re.IGNORECASE,
 )
-"""Turns of phrase that are not English, or not any more: "environments a worker" for "per worker"."""
+"""Turns of phrase that are not idiomatic English: "environments a worker" for "per worker"."""
 
 
 def every_command() -> Iterator[tuple[str, Any]]:
@@ -40,7 +40,7 @@ def test_every_command_and_flag_has_help_in_whole_sentences(path: str) -> None:
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_no_help_is_swallowed_as_markup(path: str) -> None:
-    """Rich takes what stands in square brackets for a style, and shows nothing."""
+    """Rich interprets text in square brackets as a style, and shows nothing."""
     command = COMMANDS[path]
     texts = [command.help, *(option.help for option in command.params)]
     assert not [text for text in texts if "[" in text]

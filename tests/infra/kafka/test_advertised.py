@@ -78,7 +78,7 @@ def test_no_client_is_built(kind: object, unknown: Settings) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["labels", "list"]], ids=lambda words: words[0])
-def test_an_advertised_address_that_nobody_listens_on_is_named(
+def test_an_advertised_address_on_which_nothing_listens_is_named(
     arguments: list[str], elsewhere: Settings, tmp_path: Path
 ) -> None:
     done = run_onibus(

@@ -33,7 +33,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS.keys())
-def test_an_address_where_nobody_listens_is_named_by_every_client(client: Callable[..., object]) -> None:
+def test_an_address_where_nothing_listens_is_named_by_every_client(client: Callable[..., object]) -> None:
     settings = load_settings(bootstrap_servers=f"127.0.0.1:{free_port()}")
     with pytest.raises(OnibusError, match="no Kafka broker at"):
         client(settings, bootstrap_timeout_ms=1_000)
@@ -47,7 +47,7 @@ def test_a_wrong_address_is_named(address: str, expected: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_is_no_kafka_broker_is_told_so() -> None:
+def test_a_server_that_is_not_a_kafka_broker_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         settings = load_settings(bootstrap_servers=f"127.0.0.1:{mute.getsockname()[1]}")
         with pytest.raises(OnibusError, match="does not answer as a Kafka broker"):
@@ -69,7 +69,7 @@ def test_one_living_server_among_the_bootstrap_servers_is_enough(settings: Setti
         assert client.describe_cluster()["brokers"]
 
 
-def test_read_all_yields_committed_records_only_and_ends_behind_an_aborted_transaction(
+def test_read_all_yields_committed_records_only_and_ends_after_an_aborted_transaction(
     settings: Settings,
 ) -> None:
     topic = TopicNames(settings.topic_prefix).captions
@@ -106,7 +106,7 @@ def test_read_all_names_a_missing_topic(settings: Settings) -> None:
         list(read_all(settings, "no-such-topic"))
 
 
-def test_a_consumer_begins_at_the_beginning_and_commits_only_when_told(settings: Settings) -> None:
+def test_a_consumer_begins_at_the_beginning_and_commits_only_on_request(settings: Settings) -> None:
     topic = TopicNames(settings.topic_prefix).episodes
     sender = producer(settings)
     sender.send(topic, b"one").get(timeout=10)
@@ -130,7 +130,9 @@ def test_a_topic_is_never_created_by_mistake(settings: Settings) -> None:
         assert f"{settings.topic_prefix}misspelt" not in client.list_topics()
 
 
-def test_a_partition_that_was_paused_half_read_is_read_on_when_nothing_else_comes(settings: Settings) -> None:
+def test_a_partition_paused_while_half_read_is_read_to_its_end_if_nothing_else_arrives(
+    settings: Settings,
+) -> None:
     """kafka-python 3.0.12 alone never does: see MendedConsumer, which can go when its own class passes."""
     topic = TopicNames(settings.topic_prefix).captions
     first, other = TopicPartition(topic, 0), TopicPartition(topic, 1)

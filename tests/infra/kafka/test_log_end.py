@@ -1,4 +1,4 @@
-"""A log is read to where it ended at the start, until told to stop, or until it gives nothing more."""
+"""A log is read to where it ended at the start, until stopped, or until there is no more progress."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_progress_goes_up_to_all_that_was_there(
     assert passed == sorted(passed)
 
 
-def test_a_log_that_gives_nothing_before_its_end_is_named_with_what_to_check(
+def test_a_log_without_progress_is_named_with_what_to_check(
     captions: tuple[KafkaConsumer, list[TopicPartition]],
 ) -> None:
     with pytest.raises(
@@ -54,7 +54,7 @@ def test_a_log_that_gives_nothing_before_its_end_is_named_with_what_to_check(
             pass  # nothing is polled
 
 
-def test_whoever_is_told_to_stop_reads_no_further(
+def test_a_reader_that_is_stopped_reads_no_further(
     captions: tuple[KafkaConsumer, list[TopicPartition]],
 ) -> None:
     stopping = threading.Event()

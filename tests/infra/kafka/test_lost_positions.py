@@ -1,4 +1,4 @@
-"""A log that does not reach a remembered position any more: restored, truncated, or created anew."""
+"""Positions that are no longer on the log, which was restored, truncated, or created anew."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def restored(request: pytest.FixtureRequest, settings: Settings) -> Settings:
     return settings
 
 
-def test_an_annotator_passes_over_nothing_and_pays_for_nothing_twice(
+def test_an_annotator_skips_nothing_and_pays_for_nothing_twice(
     restored: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     topic = TopicNames(restored.topic_prefix).captions
@@ -116,7 +116,7 @@ def test_an_annotator_passes_over_nothing_and_pays_for_nothing_twice(
     assert "is no longer on the log" in caplog.text
 
 
-def test_an_annotator_that_restarts_on_the_same_log_goes_on_where_it_was(settings: Settings) -> None:
+def test_an_annotator_that_restarts_on_the_same_log_continues_where_it_was(settings: Settings) -> None:
     publish(settings, texts(0, 40))
     annotate_all(settings, 40)
     publish(settings, texts(40, 20))
@@ -139,7 +139,7 @@ def test_a_running_annotator_notices_that_captions_are_created_anew(settings: Se
     assert_each_exactly_once(settings, rules_specs()[0], texts(0, 160))
 
 
-def test_a_trainer_goes_on_from_the_end_of_a_log_that_is_shorter(
+def test_a_trainer_continues_from_the_end_of_a_log_that_is_shorter(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     topic = TopicNames(settings.topic_prefix).annotations
@@ -221,7 +221,7 @@ def test_as_of_beyond_the_end_says_up_to_where_the_log_goes(settings: Settings) 
         with pytest.raises(OnibusError) as raised:
             list(reader.read({p: end + (p == 1) * 7 for p, end in ends.items()}))
     left = ",".join(f"{p}:{end}" for p, end in sorted(ends.items()))
-    assert str(raised.value).endswith(f"or go up to what is left: {left}")
+    assert str(raised.value).endswith(f"or read what is left: {left}")
 
 
 @pytest.mark.parametrize(("committed", "lag"), [(None, 90), (5, 90), (10, 90), (60, 40), (100, 0), (600, 90)])

@@ -47,7 +47,7 @@ def add_partitions(settings: Settings, count: int, *topics: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("only_captions", [False, True], ids=["all three topics", "captions alone"])
-def test_an_annotator_and_rollout_workers_go_on_and_pay_for_nothing_twice(
+def test_an_annotator_and_rollout_workers_continue_and_pay_for_nothing_twice(
     two: Settings, only_captions: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(clients, "_METADATA_MAX_AGE_MS", 1_000)
@@ -83,7 +83,7 @@ def test_added_partitions_are_named_and_stop_nothing(two: Settings, caplog: pyte
         assert (line in caplog.text) == (role != "trainer"), "which places no captions"
 
 
-def test_another_setting_than_captions_were_placed_by_is_refused(two: Settings) -> None:
+def test_a_setting_that_captions_were_not_assigned_by_is_refused(two: Settings) -> None:
     publish(two, TEXTS)
     add_partitions(two, 8)
     eight = two.model_copy(update={"partitions": 8})

@@ -1,4 +1,4 @@
-"""Topics that take smaller records than usual: models come in smaller chunks, texts are cut to fit."""
+"""Topics that accept only smaller records than usual: models come in smaller chunks, texts are cut to fit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def small(settings: Settings) -> Settings:
     return settings
 
 
-def test_a_reward_model_comes_in_chunks_that_its_topic_takes(small: Settings) -> None:
+def test_a_reward_model_comes_in_chunks_that_its_topic_accepts(small: Settings) -> None:
     publish_annotations(small, [annotation(text) for text in TEXTS])
     with trainer_in_a_thread(small) as errors:
         wait_until(lambda: updates(small), 60, "a version")

@@ -1,4 +1,4 @@
-"""Least rights: what roles are, that they can be granted and taken back, and that they keep others out."""
+"""Least rights: what roles are, that they can be granted and revoked, and that they allow nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def as_user(settings: Settings, user: str) -> Settings:
     return settings.model_copy(update={"sasl_username": user})
 
 
-def test_every_topic_has_one_who_writes_it_and_one_who_reads_it() -> None:
+def test_every_topic_has_a_role_that_writes_it_and_one_that_reads_it() -> None:
     settings = load_settings()
     rights = {name: rights_of(role, settings) for name, role in ROLES.items()}
     for topic in topic_table(settings):
@@ -57,7 +57,7 @@ def test_without_a_prefix_rights_are_on_all_names_as_kafka_writes_it() -> None:
     assert not [right for right in rights if right.prefixed or not right.name]
 
 
-def test_an_unknown_role_is_refused_with_those_that_there_are() -> None:
+def test_an_unknown_role_is_refused_with_a_list_of_roles() -> None:
     with pytest.raises(OnibusError, match="no role janitor; choose one of: operator, rollout, annotator"):
         role_of("janitor")
 
@@ -71,7 +71,7 @@ def test_roles_that_another_one_includes_are_not_listed() -> None:
     assert roles_held(rights[:1], settings) == []
 
 
-def test_a_role_is_granted_seen_and_taken_back(administrator: Settings) -> None:
+def test_a_role_is_granted_listed_and_revoked(administrator: Settings) -> None:
     add_user(administrator, "ann", administrator.password() or "")
     assert grant(administrator, "ann", ROLES["annotator"]) == rights_of(ROLES["annotator"], administrator)
     grant(administrator, "ann", ROLES["annotator"])  # twice is no harm
@@ -109,7 +109,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("role", "command", "expected"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_right_that_is_missing_is_told_at_once_in_one_line(
+def test_a_missing_right_is_reported_at_once_in_one_line(
     administrator: Settings, tmp_path: Path, role: str | None, command: list[str], expected: str
 ) -> None:
     user = f"{role}-{tmp_path.name}"
@@ -121,7 +121,7 @@ def test_a_right_that_is_missing_is_told_at_once_in_one_line(
     assert re.search(expected, line), line
 
 
-def test_another_prefix_is_another_world(administrator: Settings) -> None:
+def test_rights_under_another_prefix_are_separate(administrator: Settings) -> None:
     grant(administrator, "eve", Role("", reads=("labels",)))
     elsewhere = administrator.model_copy(update={"topic_prefix": "elsewhere."})
     assert granted(elsewhere) == {}
@@ -129,13 +129,13 @@ def test_another_prefix_is_another_world(administrator: Settings) -> None:
     assert list(granted(administrator)) == ["eve"]
 
 
-def test_a_cluster_that_checks_nothing_says_so(settings: Settings) -> None:
-    with pytest.raises(OnibusError, match="has no authorizer") as told:
+def test_a_cluster_without_an_authorizer_is_reported(settings: Settings) -> None:
+    with pytest.raises(OnibusError, match="has no authorizer") as raised:
         grant(settings, "ann", ROLES["annotator"])
-    assert "onibus broker start --secure" in str(told.value)
+    assert "onibus broker start --secure" in str(raised.value)
 
 
-def test_who_is_no_super_user_may_grant_nothing(administrator: Settings) -> None:
+def test_only_a_super_user_may_grant(administrator: Settings) -> None:
     add_user(administrator, "mallory", administrator.password() or "")
     for attempt in (
         lambda s: grant(s, "mallory", ROLES["person"]),

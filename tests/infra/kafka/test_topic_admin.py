@@ -88,7 +88,7 @@ def test_a_retention_that_an_operator_chose_is_reported_and_stops_nothing(
     assert f"{expected[1]}: what is deleted cannot be replayed; set retention.ms to -1" in caplog.text
 
 
-def test_a_cleanup_policy_that_loses_labels_stops(settings: Settings) -> None:
+def test_a_cleanup_policy_that_loses_labels_is_refused(settings: Settings) -> None:
     labels = TopicNames(settings.topic_prefix).labels
     with admin(settings) as client:
         client.alter_configs(

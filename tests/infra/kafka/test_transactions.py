@@ -70,10 +70,10 @@ def test_records_and_offsets_become_visible_together(
     assert committed_offsets(settings) == {2: 7}
 
 
-def test_who_is_no_member_any_more_writes_nothing(
+def test_a_former_member_writes_nothing(
     settings: Settings, writer: TransactionWriter, member: KafkaConsumer
 ) -> None:
-    """A broker takes offsets of an unknown generation from anybody, so they must not even be sent."""
+    """A broker accepts offsets of an unknown generation from anyone, so they must not even be sent."""
     strangers = [
         ConsumerGroupMetadata(member.group_metadata().group_id),
         member.group_metadata()._replace(generation_id=-1),

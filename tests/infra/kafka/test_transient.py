@@ -1,4 +1,4 @@
-"""Which errors may pass is decided in one place, whatever raised them."""
+"""Which errors are transient is decided in one place, whatever raised them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PASSES = [
     KafkaTimeoutError("t"),
     KafkaConnectionError("c"),
     NotLeaderForPartitionError("l"),
-    UnreachableError("nobody listens", may_pass=True),
+    UnreachableError("nothing listens", may_pass=True),
     TransactionFailedError(ProducerFencedError("f")),
     TransactionFailedError(KafkaError("aborted")),
     RegistryError("503"),
@@ -42,13 +42,13 @@ STAYS = [
 
 
 @pytest.mark.parametrize("error", PASSES, ids=repr)
-def test_what_passes_is_left_to_the_caller_to_try_again(error: Exception) -> None:
+def test_transient_errors_are_left_to_the_caller_to_retry(error: Exception) -> None:
     assert is_transient(error)
     raise_unless_transient(error, "reading labels")
 
 
 @pytest.mark.parametrize("error", STAYS, ids=repr)
-def test_what_stays_is_an_error_for_the_user(error: Exception) -> None:
+def test_other_errors_are_for_the_user(error: Exception) -> None:
     assert not is_transient(error)
     with pytest.raises(OnibusError) as raised:
         raise_unless_transient(error, "reading labels")

@@ -1,4 +1,4 @@
-"""Supervised processes: started when ready, stopped whole, and heard when they die."""
+"""Supervised processes: waited for, stopped completely, and noticed when they die."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def started() -> Iterator[list[Component]]:
 
 
 def component(tmp_path: Path, name: str, script: str) -> Component:
-    """A component whose ``onibus`` command is stood in for by ``script``, run by the same interpreter."""
+    """A component whose ``onibus`` command is replaced by ``script``, run by the same interpreter."""
     folder = tmp_path / name / "onibus"
     folder.mkdir(parents=True)
     (folder / "__init__.py").touch()
@@ -50,7 +50,7 @@ def test_it_is_ready_when_it_says_so(tmp_path: Path, started: list[Component]) -
     it.check()
 
 
-def test_another_program_is_ready_when_it_is_found_to_be_and_has_variables_of_its_own(
+def test_another_program_is_ready_when_its_check_says_so_and_has_its_own_variables(
     tmp_path: Path, started: list[Component], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOT_FOR_IT", "1")

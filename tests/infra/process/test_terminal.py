@@ -1,4 +1,4 @@
-"""What players and models type reaches no terminal as it is: no control characters, no markup, no lines."""
+"""Text from players and models is never printed as it is: no control characters, no markup, no lines."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_output_to_a_pipe_that_no_one_reads_is_lost_without_harm(
     assert (process.returncode == 0) is goes_on
 
 
-def test_a_command_whose_reader_has_had_enough_ends_without_a_word(tmp_path: Path) -> None:
+def test_a_command_whose_reader_stops_reading_ends_quietly(tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m onibus access roles --json | true"],
         cwd=tmp_path,
