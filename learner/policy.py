@@ -37,33 +37,47 @@ class CheckpointPolicy:
         self._network: Any = None
         self._states = torch.zeros(0)
 
-    def bind(self, environment: Any) -> None:
-        """Build the network for the spaces of ``environment``; call once before acting."""
+    def bind(self, environment: Any, device: str = "cpu") -> None:
+        """Build the network for the spaces of ``environment`` on a torch device; call once before acting."""
         cfg = configuration(self.options, self._path.parent, session=0)
         factory = global_model_factory()
         factory.register_encoder_factory(make_encoder)
         self._network = create_actor_critic(cfg, environment.observation_space, environment.action_space)
         self._network.load_state_dict(self._checkpoint["model"])
         self._network.eval()
+        self._network.to(device)
+        self._device = device
         self._state_size = get_rnn_size(cfg)
 
     def __call__(
         self, observations: dict[str, NDArray[Any]], started: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
         """Actions, int64 (N,), for N observations stacked by key; ``started`` marks new episodes."""
+        actions = self._forward(observations, started)["actions"].reshape(len(started))
+        sampled: NDArray[np.int64] = actions.cpu().numpy().astype(np.int64)
+        return sampled
+
+    def logits(
+        self, observations: dict[str, NDArray[Any]], started: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Unnormalised log probabilities, float64 (N, actions), of what a call would sample from."""
+        logits = self._forward(observations, started)["action_logits"]
+        unnormalised: NDArray[np.float64] = logits.cpu().numpy().astype(np.float64)
+        return unnormalised
+
+    def _forward(self, observations: dict[str, NDArray[Any]], started: NDArray[np.bool_]) -> Any:
         count = len(started)
         if len(self._states) != count:
-            self._states = torch.zeros(count, self._state_size)
-        self._states[torch.from_numpy(started)] = 0.0
+            self._states = torch.zeros(count, self._state_size, device=self._device)
+        self._states[torch.from_numpy(started).to(self._device)] = 0.0
         with torch.inference_mode():
             inputs = {
-                key: torch.from_numpy(value).to(self._network.type_for_input_tensor(key))
+                key: torch.from_numpy(value).to(self._device, self._network.type_for_input_tensor(key))
                 for key, value in observations.items()
             }
             output = self._network(inputs, self._states)
         self._states = output["new_rnn_states"].clone()
-        actions: NDArray[np.int64] = output["actions"].reshape(count).numpy().astype(np.int64)
-        return actions
+        return output
 
 
 def load_policy(path: Path) -> CheckpointPolicy:

@@ -93,16 +93,29 @@ def make_environment(
     options = LearnOptions.model_validate(cfg.onibus)
     settings = load_settings()
     publishing = options.captions and env_config is not None
+    return environment_for(
+        options,
+        worker=env_config.worker_index if env_config else 0,
+        environment=env_config.vector_index if env_config else 0,
+        seed=cfg.environment_seed,
+        bus=(lambda: process_bus(settings, options.run, options.task)) if publishing else (lambda: None),
+    )
+
+
+def environment_for(
+    options: LearnOptions, *, worker: int, environment: int, seed: int, bus: Callable[[], Any]
+) -> NetHackEnvironment:
+    """The environment of a run with these options; the rest is as :class:`NetHackEnvironment` has it."""
     return LearnerEnvironment(
         task=options.task,
         observation=options.network,
         captions=options.captions,
         max_episode_steps=options.max_episode_steps,
         run=options.run,
-        worker=env_config.worker_index if env_config else 0,
-        environment=env_config.vector_index if env_config else 0,
-        seed=cfg.environment_seed,
-        bus=(lambda: process_bus(settings, options.run, options.task)) if publishing else (lambda: None),
+        worker=worker,
+        environment=environment,
+        seed=seed,
+        bus=bus,
     )
 
 

@@ -11,6 +11,7 @@ _EXTRAS_OF = {name: (name,) for name in ("annotate", "rollout", "learn", "broker
     "labels": ("replay",),
     "replay": ("replay",),
     "report": ("learn", "report"),
+    "evaluate": ("learn",),
 }
 """What each command needs; commands that are not listed need ``demo``, which is everything."""
 

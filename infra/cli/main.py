@@ -34,6 +34,7 @@ _COMMANDS: tuple[str, ...] = (
     "replay",
     "episodes",
     "report",
+    "evaluate",
     "bench",
 )
 """Modules of :mod:`onibus.infra.cli`; each has ``register(app)`` and imports its component only when run."""

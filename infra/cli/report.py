@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +10,6 @@ from onibus.infra.cli.options import with_settings
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import UnwritableFileError
 from onibus.infra.process.terminal import echo
-from onibus.infra.run_names import MOST_BYTES
 from onibus.infra.settings import Settings
 
 
@@ -29,12 +26,10 @@ def report(
     """Write a self-contained HTML page with a run's curves, captions, settings and versions."""
     from onibus.learner.reporting.report import write_report
     from onibus.learner.run_files.judged_captions import JudgedCaption, judge_captions, kept_captions
+    from onibus.learner.run_files.run_folders import find_run
     from onibus.learner.run_files.versions import keep_versions
 
-    folder = _folder(settings.runs_dir, run)
-    if folder is None:
-        there = _runs(settings.runs_dir)
-        raise OnibusError(f"no run {run[:MOST_BYTES]} in {settings.runs_dir}; give one of: {there}")
+    folder = find_run(settings.runs_dir, run)
     captions: list[JudgedCaption] | None
     deaths: list[tuple[str, int]] = []
     try:
@@ -59,14 +54,3 @@ def _deaths(settings: Settings, run: str) -> list[tuple[str, int]]:
     except OnibusError as error:
         echo(f"the episodes cannot be read ({error}); no causes of death", err=True)
         return []
-
-
-def _folder(runs_dir: Path, run: str) -> Path | None:
-    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
-        return next((folder for folder in (Path(run), runs_dir / run) if folder.is_dir()), None)
-    return None
-
-
-def _runs(runs_dir: Path) -> str:
-    names = sorted(p.parent.name for p in runs_dir.glob("*/options.json"))
-    return ", ".join(names) or "none yet"

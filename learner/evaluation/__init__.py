@@ -1,0 +1,1 @@
+"""`onibus evaluate`: what a checkpoint does in games that no training has played, with intervals."""

@@ -1,0 +1,113 @@
+"""An evaluation's games, in this process or shared out among several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.parent_death import end_with_parent
+from onibus.learner.evaluation.episodes import PlayedEpisode, play
+from onibus.learner.policy import load_policy
+
+
+@dataclass(frozen=True, slots=True)
+class Games:
+    """Which games are played, and how.
+
+    Attributes:
+        episodes: how many. environments: played side by side, in each process.
+        workers: number of processes. seed: base seed. greedy: whether the likeliest action is taken.
+        device: torch's name of where the network runs.
+    """
+
+    episodes: int
+    environments: int = 16
+    workers: int = 1
+    seed: int = 0
+    greedy: bool = False
+    device: str = "cpu"
+
+
+def played(checkpoint: Path, games: Games) -> Iterator[PlayedEpisode]:
+    """The episodes, each when it has ended, in no particular order.
+
+    Raises:
+        OnibusError: the checkpoint cannot be read or does not fit, or a process died.
+    """
+    workers = min(games.workers, games.episodes)
+    if workers == 1:
+        yield from _share(checkpoint, games, 0, 1)
+        return
+    with _processes(checkpoint, games, workers) as running:
+        while running:
+            for connection in wait(list(running)):
+                assert isinstance(connection, Connection)
+                try:
+                    message = connection.recv()
+                except EOFError:
+                    process = running.pop(connection)
+                    process.join()
+                    if process.exitcode:
+                        raise OnibusError(
+                            f"{process.name} died with exit code {process.exitcode}; "
+                            "its last lines above say why"
+                        ) from None
+                    continue
+                if isinstance(message, str):
+                    raise OnibusError(message)
+                yield message
+
+
+@contextmanager
+def _processes(checkpoint: Path, games: Games, workers: int) -> Iterator[dict[Connection, BaseProcess]]:
+    """By connection the process that sends its episodes there; what is left at the end is killed."""
+    context = multiprocessing.get_context("spawn")
+    running: dict[Connection, BaseProcess] = {}
+    try:
+        for index in range(workers):
+            ours, theirs = context.Pipe(duplex=False)
+            process: BaseProcess = context.Process(
+                target=_work,
+                args=(checkpoint, games, index, workers, theirs),
+                name=f"onibus-evaluate-{index}",
+                daemon=True,
+            )
+            process.start()
+            theirs.close()
+            running[ours] = process
+        yield running
+    finally:
+        for left in running.values():
+            left.kill()
+            left.join()
+
+
+def _work(checkpoint: Path, games: Games, index: int, workers: int, out: Connection) -> None:
+    """Main function of a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    end_with_parent(0)
+    try:
+        for episode in _share(checkpoint, games, index, workers):
+            out.send(episode)
+    except OnibusError as error:
+        out.send(str(error))
+    finally:
+        out.close()
+
+
+def _share(checkpoint: Path, games: Games, index: int, workers: int) -> Iterator[PlayedEpisode]:
+    return play(
+        load_policy(checkpoint),
+        range(index, games.episodes, workers),
+        environments=games.environments,
+        seed=games.seed,
+        greedy=games.greedy,
+        device=games.device,
+    )

@@ -1,0 +1,153 @@
+"""Evaluations with real networks and real games: the same again, and none that training plays."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onibus.infra.errors import OnibusError
+from onibus.learner.evaluation.checkpoints import chosen_checkpoints
+from onibus.learner.evaluation.episodes import EVALUATION_WORKER, PlayedEpisode
+from onibus.learner.evaluation.evaluation import evaluate
+from onibus.learner.evaluation.payment import paid_captions
+from onibus.learner.evaluation.workers import Games, played
+from onibus.learner.run_files.caption_tally import CaptionTally, CaptionTotal
+from onibus.producers.nethack.seeding import episode_seeds
+from onibus.schemas.ids import caption_id, lookup_id
+from tests.command import run_onibus, the_one_line
+from tests.learner.fresh_checkpoint import fresh_run
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fresh_run(tmp_path_factory.mktemp("runs") / "a-run")
+
+
+def by_index(episodes: list[PlayedEpisode]) -> list[PlayedEpisode]:
+    return sorted(episodes, key=lambda episode: episode.index)
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_the_same_evaluation_twice_gives_the_same_episodes(checkpoint: Path, greedy: bool) -> None:
+    games = Games(episodes=6, environments=3, greedy=greedy)
+    first, second = (by_index(list(played(checkpoint, games))) for _ in range(2))
+    assert first == second
+    assert len({json.dumps(episode.figures) for episode in first}) > 1
+
+
+def test_other_seeds_and_greedy_actions_are_other_episodes(checkpoint: Path) -> None:
+    sampled = by_index(list(played(checkpoint, Games(4))))
+    assert sampled != by_index(list(played(checkpoint, Games(4, seed=1))))
+    assert sampled != by_index(list(played(checkpoint, Games(4, greedy=True))))
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_an_episode_is_the_same_however_the_games_are_shared_out(checkpoint: Path) -> None:
+    one = by_index(list(played(checkpoint, Games(5, environments=1))))
+    assert one == by_index(list(played(checkpoint, Games(5, environments=4))))
+    assert one == by_index(list(played(checkpoint, Games(5, environments=2, workers=2))))
+
+
+def test_exactly_the_episodes_that_were_asked_for_are_played(checkpoint: Path) -> None:
+    assert [e.index for e in by_index(list(played(checkpoint, Games(7, environments=3))))] == list(range(7))
+
+
+def test_no_rollout_worker_has_the_seeds_of_an_evaluation() -> None:
+    """The seeds hash base, worker, environment and episode; rollout workers are numbered from 0."""
+    assert EVALUATION_WORKER < 0
+    bases, few = (0, 1, 1_000_003), range(8)
+    places = [(base, w, m, e) for base in bases for w in range(3) for m in few for e in few]
+    trained = {episode_seeds(*place) for place in places}
+    evaluated = {episode_seeds(base, EVALUATION_WORKER, i, 0) for base in bases for i in range(64)}
+    assert len(trained) == len(places)
+    assert not trained & evaluated
+
+
+def test_the_figures_are_those_that_the_environment_reports(checkpoint: Path) -> None:
+    done = evaluate(checkpoint, Games(8, environments=4))
+    assert {"return", "episode_steps", "score", "depth", "experience_level", "gold"} <= done.figures.keys()
+    returns = done.figures["return"]
+    assert returns.episodes == 8
+    assert returns.smallest <= returns.mean.low <= returns.mean.value <= returns.mean.high <= returns.largest
+    assert sum(done.ends.values()) == 8
+    assert done.steps == pytest.approx(done.figures["episode_steps"].mean.value * 8)
+    assert done.env_steps == 300
+
+
+def test_a_recurrent_policy_on_the_full_game_plays_again_what_it_played(tmp_path: Path) -> None:
+    path = fresh_run(tmp_path / "nle", "score", network="full", max_episode_steps=40)
+    games = Games(3, environments=2)
+    assert by_index(list(played(path, games))) == by_index(list(played(path, games)))
+
+
+def test_a_run_by_name_by_folder_and_a_lone_file(tmp_path: Path) -> None:
+    newest = fresh_run(tmp_path / "runs" / "a-run", version=20)
+    older = newest.with_name("checkpoint_000000009_900.pth")
+    best = newest.with_name("best_000000012_1200_reward_0.500.pth")
+    for copy in (older, best):
+        shutil.copy(newest, copy)
+    alone = Path(shutil.copy(newest, tmp_path / "alone.pth"))
+    runs = tmp_path / "runs"
+    for place in ("a-run", str(runs / "a-run")):
+        assert chosen_checkpoints(runs, place, "newest") == [newest]
+        assert chosen_checkpoints(runs, place, "best") == [best]
+        assert chosen_checkpoints(runs, place, "all") == [older, best, newest]
+    assert chosen_checkpoints(runs, str(alone), "newest") == [alone]
+    assert evaluate(alone, Games(1)).run == "a-run"
+
+
+def test_what_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    fresh_run(tmp_path / "a-run")
+    with pytest.raises(OnibusError, match=r"no run b-run in .*; give one of: a-run"):
+        chosen_checkpoints(tmp_path, "b-run", "newest")
+    with pytest.raises(OnibusError, match=r"no best checkpoint.*--checkpoints newest"):
+        chosen_checkpoints(tmp_path, "a-run", "best")
+    with pytest.raises(OnibusError, match="cannot be read"):
+        evaluate(tmp_path / "missing.pth", Games(1))
+
+
+def test_what_captions_pay_is_what_the_run_paid_for_them_each_time(tmp_path: Path) -> None:
+    tally = CaptionTally()
+    for text, steps, reward in (("a key", 10, 5.0), ("a wall", 100, 0.0), ("a door", 4, 1.0)):
+        tally.totals[lookup_id(caption_id(text))] = CaptionTotal(steps, reward)
+    tally.save(tmp_path)
+    heard = Counter({"a key": 20, "a wall": 300, "a door": 10, "never in training": 5})
+    most, least = paid_captions(tmp_path, heard, episodes=10)
+    assert [(c.text, c.times, c.reward) for c in most] == [("a key", 2.0, 1.0), ("a door", 1.0, 0.25)]
+    assert [(c.text, c.times, c.reward) for c in least] == [("a wall", 30.0, 0.0)]
+    assert paid_captions(None, heard, 10) == ([], [])
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_the_command_needs_no_broker_and_prints_json_or_a_table(tmp_path: Path) -> None:
+    fresh_run(tmp_path / "runs" / "a-run")
+    unreachable = {"ONIBUS_BOOTSTRAP_SERVERS": "127.0.0.1:1", "CUDA_VISIBLE_DEVICES": ""}
+
+    def run(*flags: object) -> Any:
+        return run_onibus("evaluate", *flags, folder=tmp_path, environment=unreachable)
+
+    shown = run("a-run", "--episodes", 4, "--json", "--workers", 2)
+    assert shown.returncode == 0, shown.stderr
+    (evaluation,) = json.loads(shown.stdout)
+    assert evaluation["figures"]["return"]["episodes"] == 4
+    again = json.loads(run("a-run", "--episodes", 4, "--json").stdout)[0]
+    assert again["figures"] == evaluation["figures"]
+    table = run("runs/a-run", "--episodes", 4)
+    assert table.returncode == 0, table.stderr
+    assert "95 % of the mean" in table.stdout
+    assert "no run b-run" in the_one_line(run("b-run"))
+    assert "no GPU" in the_one_line(run("a-run", "--episodes", 1, "--device", "gpu"))
+
+
+def test_one_episode_has_no_interval(checkpoint: Path) -> None:
+    done = evaluate(checkpoint, Games(1))
+    assert math.isnan(done.figures["return"].mean.low)
+    assert done.to_json()["figures"]["return"]["mean"]["low"] is None
