@@ -24,7 +24,7 @@ SPEED_SECONDS = 10.0
 LINE_SECONDS = 10.0
 HISTORY_SECONDS = 1.0
 
-_EPISODE_STATISTICS = {
+EPISODE_STATISTICS = {
     "reward": "return",
     "len": "episode_steps",
     "score": "score",
@@ -98,7 +98,7 @@ class Progress:
             "cpu_seconds": _cpu_seconds(),
             "episodes_averaged": float(len(state.episodes.get("reward", ()))),
         }
-        for theirs, ours in _EPISODE_STATISTICS.items():
+        for theirs, ours in EPISODE_STATISTICS.items():
             values = state.episodes.get(theirs, [])
             row[ours] = sum(values) / len(values) if values else math.nan
         return row | state.learner | _counted()

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 RESAMPLES = 5_000
 CONFIDENCE = 0.95
+CURVE_RESAMPLES = 1_000
+_ENDS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 _CHUNK = 1 << 22
 """Numbers drawn at a time, so that memory stays small for thousands of episodes."""
 
@@ -68,6 +70,20 @@ def estimate(values: Sequence[float] | Values, statistic: Statistic = mean_of_ro
     return Estimate(whole, *_interval(np.concatenate(drawn)))
 
 
+def band_of_means(curves: Values) -> tuple[Values, Values]:
+    """The interval of the mean of curves, float64 (N, T), at each point: low and high, float64 (T,) each.
+
+    A percentile bootstrap over whole curves; NaN where there is but one.
+    """
+    count, points = curves.shape
+    if count == 1:
+        nothing = np.full(points, math.nan)
+        return nothing, nothing
+    picked = np.random.default_rng(0).integers(count, size=(CURVE_RESAMPLES, count))
+    low, high = np.quantile(curves[picked].mean(axis=1), _ENDS, axis=0)
+    return low, high
+
+
 def probability_of_improvement(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     """How likely a run of ``ours`` is to be above one of ``theirs``: P(X > Y) + P(X = Y) / 2.
 
@@ -104,5 +120,5 @@ def _rows(width: int) -> list[int]:
 
 
 def _interval(drawn: NDArray[Any]) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(drawn, _ENDS)
     return float(low), float(high)

@@ -12,6 +12,7 @@ _EXTRAS_OF = {name: (name,) for name in ("annotate", "rollout", "learn", "broker
     "replay": ("replay",),
     "report": ("learn", "report"),
     "evaluate": ("learn",),
+    "compare": ("learn", "report"),
 }
 """What each command needs; commands that are not listed need ``demo``, which is everything."""
 

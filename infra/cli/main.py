@@ -35,6 +35,7 @@ _COMMANDS: tuple[str, ...] = (
     "episodes",
     "report",
     "evaluate",
+    "compare",
     "bench",
 )
 """Modules of :mod:`onibus.infra.cli`; each has ``register(app)`` and imports its component only when run."""

@@ -14,7 +14,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
 WIDTH_INCHES, HEIGHT_INCHES = 7.0, 3.0
-_COLOURS = ("#2a7f62", "#c8553d", "#3d5a80", "#b08900")
+COLOURS = ("#2a7f62", "#c8553d", "#3d5a80", "#b08900", "#7a4e9c", "#4f9bb5", "#8c6d5a", "#5c6b2f")
 
 Curve = tuple[Sequence[float], Sequence[float]]
 
@@ -35,25 +35,33 @@ def line_chart(
     """
     if not any(len(x) for x, _ in curves.values()):
         return ""
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    figure, axes = new_axes(x_label, y_label, size)
     groups = list(dict.fromkeys(group_of(name) for name in curves))
     told: set[str] = set()
     for name, (x, y) in curves.items():
         group = group_of(name)
-        colour = _COLOURS[groups.index(group) % len(_COLOURS)]
+        colour = COLOURS[groups.index(group) % len(COLOURS)]
         axes.plot(x, y, label=None if group in told else group, color=colour, linewidth=1.6)
         told.add(group)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
     if y_range:
         axes.set_ylim(*y_range)
+    if len(groups) > 1:
+        axes.legend(frameon=False)
+    return svg_of(figure)
+
+
+def new_axes(
+    x_label: str, y_label: str, size: tuple[float, float] = (WIDTH_INCHES, HEIGHT_INCHES)
+) -> tuple[Any, Any]:
+    """Figure and axes in the look of all charts."""
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(matplotlib.ticker.FuncFormatter(_short))
-    if len(groups) > 1:
-        axes.legend(frameon=False)
-    return _svg(figure)
+    return figure, axes
 
 
 def curve_of(rows: Sequence[Mapping[str, float]], x: str, y: str) -> Curve:
@@ -68,9 +76,19 @@ def _short(value: float, _position: Any) -> str:
     return f"{value / 1e3:g} k" if abs(value) >= 1e3 else f"{value:g}"
 
 
-def _svg(figure: Any) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    text = out.getvalue()
+def svg_of(figure: Any) -> str:
+    """The figure as an SVG element; it is closed."""
+    text = _drawn(figure, "svg", {"Date": None}).decode()
     return text[text.index("<svg") :]
+
+
+def pdf_of(figure: Any) -> bytes:
+    """The figure as a PDF file; it is closed."""
+    return _drawn(figure, "pdf", {"CreationDate": None})
+
+
+def _drawn(figure: Any, kind: str, metadata: Mapping[str, Any]) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format=kind, metadata=metadata)
+    plt.close(figure)
+    return out.getvalue()

@@ -81,7 +81,7 @@ def write_report(
     drawn = _charts(history, read_rows(folder / SYSTEM_FILE, "seconds"), versions)
     most, least = _most_and_least(captions or ())
     page = (
-        _environment()
+        page_templates()
         .get_template("report.html.j2")
         .render(
             options=options,
@@ -256,7 +256,8 @@ def _versions() -> list[tuple[str, str]]:
     return found
 
 
-def _environment() -> Environment:
+def page_templates() -> Environment:
+    """The templates of reports and of comparisons, which share a style."""
     return Environment(
         loader=PackageLoader("onibus.learner.reporting"), autoescape=select_autoescape(["html", "j2"])
     )

@@ -1,0 +1,1 @@
+"""`onibus compare`: several runs on one page, with intervals over seeds."""

@@ -1,0 +1,145 @@
+"""The page of a comparison, and its files for papers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of, write_or_refuse
+from onibus.learner.comparing.charts import curve_charts, profile_charts
+from onibus.learner.comparing.comparison import Comparison, band, cost, final_value
+from onibus.learner.comparing.groups import differing
+from onibus.learner.reporting.charts import pdf_of, svg_of
+from onibus.learner.reporting.report import page_templates
+from onibus.learner.statistics import Estimate, estimate
+
+COMPARISON_FILE = "comparison.html"
+MANY_SEEDS = 5
+"""Below this the page says that intervals over so few seeds are rough."""
+
+
+def write_page(comparison: Comparison, path: Path) -> None:
+    """Write one self-contained HTML page.
+
+    Raises:
+        OnibusError: it cannot be written.
+    """
+    groups = comparison.groups
+    steps = [run.env_steps for group in groups for run in group.runs]
+    page = (
+        page_templates()
+        .get_template("comparison.html.j2")
+        .render(
+            groups=groups,
+            curves=[(chart.title, svg_of(chart.figure)) for chart in curve_charts(comparison)],
+            profiles=[(chart.title, svg_of(chart.figure)) for chart in profile_charts(comparison)],
+            finals=_finals(comparison),
+            improvements=_improvements(comparison),
+            differing=differing(groups),
+            costs=[(group, cost(group)) for group in groups],
+            few=min(len(group.runs) for group in groups) < MANY_SEEDS,
+            uneven=max(steps) > 1.05 * min(steps),
+            made_at=time.strftime("%Y-%m-%d %H:%M:%S"),
+        )
+    )
+    write_or_refuse(path, page)
+
+
+def export(comparison: Comparison, folder: Path) -> None:
+    """Write every chart as SVG and as PDF, and the curves as CSV, into ``folder``.
+
+    Raises:
+        OnibusError: one cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OnibusError(f"cannot make {folder}: {reason_of(error)}; choose another --export") from error
+    for charts in (curve_charts, profile_charts):
+        for chart in charts(comparison):
+            write_or_refuse(folder / f"{chart.name}.svg", svg_of(chart.figure))
+        for chart in charts(comparison):
+            write_or_refuse(folder / f"{chart.name}.pdf", pdf_of(chart.figure))
+    write_or_refuse(folder / "curves.csv", _table(_curve_rows(comparison)))
+
+
+def write_csv(comparison: Comparison, path: Path) -> None:
+    """Write a row for each run: group, options, final values, cost.
+
+    Raises:
+        OnibusError: it cannot be written.
+    """
+    rows = []
+    for group in comparison.groups:
+        for run in group.runs:
+            finals = {f"final_{metric}": final_value(run, metric) for metric in comparison.metrics}
+            options = run.options.model_dump(mode="json")
+            options["specs"] = " ".join(f"{s['name']}={s['coefficient']}" for s in options["specs"])
+            spent = {"env_steps": run.env_steps, "seconds": run.seconds, "cpu_seconds": run.cpu_seconds}
+            rows.append({"group": group.name, **options, **finals, **spent})
+    write_or_refuse(path, _table(rows))
+
+
+def _curve_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {"group": group.name, "metric": metric, "env_steps": x, "mean": mean, "low": low, "high": high}
+        for metric in comparison.metrics
+        for group in comparison.groups
+        if (drawn := band(group, metric)) is not None
+        for x, mean, low, high in zip(drawn.steps, drawn.mean, drawn.low, drawn.high, strict=True)
+    ]
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)))
+    writer.writeheader()
+    for row in rows:
+        missing = {k for k, v in row.items() if isinstance(v, float) and math.isnan(v)}
+        writer.writerow({name: "" if name in missing else value for name, value in row.items()})
+    return out.getvalue()
+
+
+def _finals(comparison: Comparison) -> list[tuple[str, list[tuple[str, int, str]]]]:
+    """By metric a row for each group: its name, its runs, the mean of their final values."""
+    return [
+        (metric.replace("_", " "), rows)
+        for metric in comparison.metrics
+        if (
+            rows := [
+                (group.name, len(values), shown(estimate(values)))
+                for group in comparison.groups
+                if (values := comparison.finals(group, metric))
+            ]
+        )
+    ]
+
+
+def _improvements(comparison: Comparison) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    found = [
+        (
+            metric.replace("_", " "),
+            [(one.ours, one.theirs, shown(one.probability)) for one in comparison.improvements(metric)],
+        )
+        for metric in comparison.metrics
+    ]
+    return [(metric, rows) for metric, rows in found if rows]
+
+
+def shown(found: Estimate) -> str:
+    """A value with its interval, for people; only the value where there is no interval."""
+    if math.isnan(found.value):
+        return "–"
+    if math.isnan(found.low):
+        return _short(found.value)
+    return f"{_short(found.value)} [{_short(found.low)}, {_short(found.high)}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
