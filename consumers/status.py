@@ -42,7 +42,8 @@ class GroupStatus:
 
 @dataclass(frozen=True, slots=True)
 class SpecStatus:
-    """A spec. Latencies: seconds from observing a caption to its answer, lately; None without one.
+    """A spec. Latencies: seconds from observing a caption to its answer, lately; None without one. Captions
+    observed before their annotator was ready are left out of them: ``answers_waiting`` is how many these are.
 
     ``unreadable``: the share of models' answers, lately, in which no verdict can be read; None without any.
     """
@@ -54,11 +55,16 @@ class SpecStatus:
     latency_p50: float | None
     latency_p99: float | None
     unreadable: float | None
+    answers_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CostStatus:
-    """What one annotator's answers under one spec and model took, ever. ``usd`` at the prices given."""
+    """What one annotator's answers under one spec and model took, ever.
+
+    ``usd``: at the prices recorded with the answers; the ``unpriced_tokens`` of answers without one are
+    reckoned at the prices given, at nothing without any.
+    """
 
     spec: str
     annotator: str
@@ -70,6 +76,7 @@ class CostStatus:
     tokens_out: int
     model_seconds: float
     usd: float
+    unpriced_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,7 @@ class _AnswerLog:
     spending: Spending
     unreadable: dict[bytes, list[bool]] = field(default_factory=lambda: defaultdict(list))
     latencies: dict[bytes, list[float]] = field(default_factory=lambda: defaultdict(list))
+    waiting: dict[bytes, int] = field(default_factory=lambda: defaultdict(int))
     since: float = 0.0
 
     def __post_init__(self) -> None:
@@ -137,7 +145,10 @@ class _AnswerLog:
         self.spending.count([annotation])
         if annotation.annotated_at >= self.since and annotation.verdict is not None:
             seconds = (annotation.annotated_at - annotation.observed_at) / _MICROSECONDS
-            self.latencies[annotation.spec_id].append(seconds)
+            if annotation.was_waiting:
+                self.waiting[annotation.spec_id] += 1
+            else:
+                self.latencies[annotation.spec_id].append(seconds)
             if annotation.origin is Origin.LLM:
                 self.unreadable[annotation.spec_id].append(self.spending.is_unreadable(annotation))
 
@@ -146,11 +157,13 @@ class _AnswerLog:
         for spec_id in [*specs, *(i for i in labels.specs() if i not in specs)]:
             lately = self.latencies.get(spec_id)
             p50, p99 = np.quantile(lately, [0.5, 0.99]).tolist() if lately else (None, None)
-            rate = len(lately or ()) / self.minutes
+            waiting = self.waiting.get(spec_id, 0)
+            rate = (len(lately or ()) + waiting) / self.minutes
             of_models = self.unreadable.get(spec_id)
             share = sum(of_models) / len(of_models) if of_models else None
             name = _name(specs, spec_id)
-            found.append(SpecStatus(name, spec_id.hex(), labels.count(spec_id), rate, p50, p99, share))
+            count = labels.count(spec_id)
+            found.append(SpecStatus(name, spec_id.hex(), count, rate, p50, p99, share, waiting))
         return found
 
 
@@ -211,6 +224,7 @@ def _cost(
         tokens_out=cost.tokens_out,
         model_seconds=round(cost.seconds, 3),
         usd=(prices or Prices()).usd(cost),
+        unpriced_tokens=cost.unpriced_tokens,
     )
 
 

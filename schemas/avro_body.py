@@ -28,6 +28,7 @@ from onibus.schemas.records import (
     EpisodeFinished,
     Kind,
     Label,
+    Message,
     Origin,
     Record,
     RewardModelChunk,
@@ -188,11 +189,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, tuple):
-        return [
-            {"partition": v.partition, "offset": v.offset} if isinstance(v, CaptionOffset) else v
-            for v in value
-        ]
+        return [_plain_item(v) for v in value]
     return value
+
+
+def _plain_item(item: Any) -> Any:
+    if isinstance(item, CaptionOffset):
+        return {"partition": item.partition, "offset": item.offset}
+    if isinstance(item, Message):
+        return {"role": item.role, "content": item.content}
+    return item
 
 
 _VERDICTS: Mapping[str | None, Verdict | None] = {verdict.value: verdict for verdict in Verdict} | {
@@ -202,6 +208,7 @@ _ORIGINS = {origin.value: origin for origin in Origin}
 """Looked up for every record, which is several times faster than the enum's own search."""
 
 _caption_offset = assembler(CaptionOffset)
+_message = assembler(Message)
 
 _REVIVERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "Label": {"verdict": _VERDICTS.__getitem__},
@@ -211,7 +218,7 @@ _REVIVERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         "texts": tuple,
         "sources": lambda v: tuple(map(_caption_offset, v)),
     },
-    "AnnotationSpec": {"kind": Kind},
+    "AnnotationSpec": {"kind": Kind, "messages": lambda v: tuple(map(_message, v))},
     "RewardUpdate": {"spec_ids": tuple},
 }
 """Functions that turn Avro's plain values back into ours, by schema and field."""

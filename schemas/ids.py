@@ -54,7 +54,7 @@ def lookup_id(subject_id: bytes) -> int:
 
 def spec_id(spec: AnnotationSpec) -> bytes:
     """8-byte id of everything in ``spec`` that can change an answer (all but ``name`` and ``created_at``)."""
-    parts = {
+    parts: dict[str, object] = {
         "goal": spec.goal,
         "kind": spec.kind.value,
         "template": spec.template,
@@ -63,6 +63,8 @@ def spec_id(spec: AnnotationSpec) -> bytes:
         "model_revision": spec.model_revision,
         "sampling": spec.sampling,
     }
+    if spec.messages:  # left out where there are none: specs without messages keep the ids they always had
+        parts["messages"] = [[message.role, message.content] for message in spec.messages]
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return blake2b(canonical.encode(), digest_size=SPEC_ID_BYTES, person=b"onibus-spec").digest()
 

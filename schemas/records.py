@@ -63,6 +63,7 @@ class Label:
     observed_at: int
     annotated_at: int
     annotator: str
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,17 @@ class Annotation:
     observed_at: int
     annotated_at: int
     tokens_are_estimated: bool = False
+    usd: float | None = None
+    probability: float | None = None
+    was_waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation that stands before the prompt; ``content`` is a template over goal."""
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,7 @@ class AnnotationSpec:
     model_revision: str
     sampling: dict[str, str] = field(default_factory=dict)
     created_at: int = 0
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

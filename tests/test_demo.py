@@ -87,7 +87,7 @@ def test_a_demo_ends_cleanly_by_ctrl_c_and_names_who_died(tmp_path: Path) -> Non
     assert demo.process.wait(60) == 0, demo.output.read_text()
     said = demo.output.read_text()
     for expected in (
-        "labels paid for in this run",
+        "labels written in this run",
         "captions that earned most",
         "report.html",
         "checkpoint_p0",

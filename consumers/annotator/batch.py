@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.annotator.pending import PendingCaption
 from onibus.consumers.language_models.base import Answer, Attempt
 from onibus.infra.kafka.topics import TopicNames
@@ -45,6 +46,7 @@ class WrittenLabel(NamedTuple):
     spec_id: bytes
     verdict: Verdict
     observed_at: int
+    was_waiting: bool
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class BatchWriter:
         name: the annotator's, for the records.
         codec: writes records.
         topics: full topic names.
+        prices: of the model's tokens, recorded with each answer; None where they are not known.
     """
 
     def __init__(
@@ -110,9 +113,11 @@ class BatchWriter:
         name: str,
         codec: Codec,
         topics: TopicNames,
+        prices: Prices | None = None,
     ) -> None:
         self._specs, self._origin, self._name = dict(specs), origin, name
-        self._codec, self._topics = codec, topics
+        self._codec, self._topics, self._prices = codec, topics, prices
+        self._ready_at: int | None = None
         self._largest_letter, self._longest_answer = LARGEST_DEAD_LETTER, LONGEST_RAW_ANSWER
 
     def limit(self, largest: Mapping[str, int]) -> None:
@@ -121,6 +126,10 @@ class BatchWriter:
         self._largest_letter = min(LARGEST_DEAD_LETTER, letter)
         room = (largest.get(self._topics.annotations, _ROOMY) - _ANNOTATION_BYTES) // _TEXT_BYTES
         self._longest_answer = max(0, min(LONGEST_RAW_ANSWER, room))
+
+    def ready_at(self, moment: int) -> None:
+        """What was observed before this, microseconds since the epoch, had to wait for this annotator."""
+        self._ready_at = moment
 
     def judged(
         self,
@@ -143,9 +152,12 @@ class BatchWriter:
                 observed_at=caption.observed_at,
                 annotated_at=annotations[-1].annotated_at,
                 annotator=self._name,
+                confidence=answer.confidence,
             )
             self._add(batch, self._topics.labels, caption.partition, key, label)
-            batch.labels.append(WrittenLabel(subject.spec_id, answer.verdict, caption.observed_at))
+            was_waiting = self._was_waiting(caption)
+            written = WrittenLabel(subject.spec_id, answer.verdict, caption.observed_at, was_waiting)
+            batch.labels.append(written)
         for annotation in annotations:
             self._add(batch, self._topics.annotations, caption.partition, key, annotation)
         if answer.given_up:
@@ -201,9 +213,20 @@ class BatchWriter:
                 observed_at=caption.observed_at,
                 annotated_at=attempt.answered_at,
                 tokens_are_estimated=attempt.tokens_are_estimated,
+                usd=self._usd(attempt),
+                probability=attempt.probability,
+                was_waiting=self._was_waiting(caption),
             )
             for number, attempt in enumerate(answer.attempts or (nothing,), start=1)
         ]
+
+    def _was_waiting(self, caption: PendingCaption) -> bool:
+        return self._ready_at is None or caption.observed_at < self._ready_at
+
+    def _usd(self, attempt: Attempt) -> float | None:
+        if self._prices is None or self._origin is not Origin.LLM:
+            return None
+        return self._prices.usd(Cost(tokens_in=attempt.tokens_in, tokens_out=attempt.tokens_out))
 
     def _add(self, batch: Batch, topic: str, partition: int, key: bytes | None, record: Record) -> None:
         batch.records.append(OutgoingRecord(topic, partition, key, self._codec.encode(topic, record)))

@@ -16,16 +16,18 @@ import logging
 import math
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kafka import KafkaConsumer
 
 from onibus.consumers.annotator.batch import Batch
 from onibus.consumers.annotator.cost import Cost, Prices, Spending
 from onibus.consumers.language_models.ask_until_readable import READABLE_TRIES
+from onibus.consumers.language_models.base import Attempt
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.money import dollars
 from onibus.infra.settings import Settings
 from onibus.schemas.codec import Codec, DecodeError
 from onibus.schemas.records import Annotation, AnnotationSpec, Kind
@@ -67,7 +69,7 @@ class Limits:
         if self.tokens is not None:
             parts.append(f"{spent.tokens:,} of {self.tokens:,} tokens")
         if self.usd is not None:
-            parts.append(f"${self.prices.usd(spent):.4f} of ${self.usd:g}")
+            parts.append(f"{dollars(self.prices.usd(spent))} of ${self.usd:g}")
         return ", ".join(parts)
 
 
@@ -76,9 +78,13 @@ def dearest_question(specs: Collection[AnnotationSpec]) -> Cost:
 
     A token is a byte or more, an answer ends at max_tokens, and one that cannot be read is asked for again.
     """
-    tokens_in = max(len((s.template + s.goal).encode()) + _CAPTION_BYTES * _CAPTIONS[s.kind] for s in specs)
+    tokens_in = max(_prompt_bytes(s) + _CAPTION_BYTES * _CAPTIONS[s.kind] for s in specs)
     tokens_out = max(int(s.sampling.get("max_tokens", _MOST_TOKENS_OUT)) for s in specs)
     return Cost(tokens_in=READABLE_TRIES * tokens_in, tokens_out=READABLE_TRIES * tokens_out)
+
+
+def _prompt_bytes(spec: AnnotationSpec) -> int:
+    return len("".join((spec.template, spec.goal, *(m.content for m in spec.messages))).encode())
 
 
 class GroupBudget:
@@ -101,7 +107,7 @@ class GroupBudget:
         self._specs = frozenset(specs)
         self._dearest = dearest_question(specs.values())
         self._topic = TopicNames(settings.topic_prefix).annotations
-        self._spent = Cost()
+        self._spent, self._probes = Cost(), Cost()
         self._consumer: KafkaConsumer | None = None
 
     def load(self, stopping: threading.Event) -> None:
@@ -112,7 +118,7 @@ class GroupBudget:
             KafkaError: it does not answer.
         """
         consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
-        self._consumer, self._spent = consumer, Cost()
+        self._consumer, self._spent = consumer, replace(self._probes)
         for _ in until_end(consumer, clients.partitions_of(consumer, self._topic), stopping):
             self._poll(timeout_ms=500, own=True)
         _log.info("budget: %s spent", self.line())
@@ -129,7 +135,12 @@ class GroupBudget:
         """This annotator has committed a batch."""
         for answer in batch.answers:
             for attempt in answer.attempts:
-                self._spent.add(Cost(1, 0, attempt.tokens_in, attempt.tokens_out))
+                self._spend(attempt)
+
+    def probed(self, attempt: Attempt) -> None:
+        """A question of our own was answered at the start; it stands on no log."""
+        self._probes.add(Cost(1, 0, attempt.tokens_in, attempt.tokens_out))
+        self._spend(attempt)
 
     def questions(self, share: float, unpaid: int) -> int:
         """How many more questions may be asked now.
@@ -144,6 +155,9 @@ class GroupBudget:
     def line(self) -> str:
         """What is spent of what, for a person."""
         return self._limits.line(self._spent)
+
+    def _spend(self, attempt: Attempt) -> None:
+        self._spent.add(Cost(1, 0, attempt.tokens_in, attempt.tokens_out))
 
     def close(self) -> None:
         """Close the connection."""

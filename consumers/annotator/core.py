@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from onibus.consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable
 from onibus.consumers.annotator.caption_marks import Mark
 from onibus.consumers.annotator.caption_pool import CaptionPool
+from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
+from onibus.consumers.annotator.wanted import Wanted
 from onibus.consumers.labels.table import NO_LABEL, LabelTable, lookup_ids
 from onibus.consumers.language_models.base import Answer, Question
 from onibus.infra.kafka.topics import TopicNames
@@ -72,6 +74,8 @@ class Annotator:
         pending: the stack to use.
         pool: captions to compare with; needed for specs that compare two.
         comparisons: that each caption leads to.
+        wanted: which captions each spec is asked about; all, if not given.
+        prices: of the model's tokens, if they are known.
     """
 
     def __init__(
@@ -84,10 +88,12 @@ class Annotator:
         pending: Pending | None = None,
         pool: CaptionPool | None = None,
         comparisons: int = COMPARISONS,
+        wanted: Wanted | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self.pending = Pending() if pending is None else pending
-        self._specs = dict(specs)
-        self.records = BatchWriter(specs, origin, name, codec, topics)
+        self._specs, self._wanted = dict(specs), wanted or Wanted(specs)
+        self.records = BatchWriter(specs, origin, name, codec, topics, prices)
         self._judging = [i for i, spec in specs.items() if spec.kind is Kind.JUDGE_ONE]
         self._comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
         self._pool, self._comparisons = CaptionPool() if pool is None else pool, comparisons
@@ -284,7 +290,8 @@ class Annotator:
             for spec_id in self._judging:
                 lacking = self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
                 for place in np.flatnonzero(lacking):
-                    missing[mine[place]].append(_single(spec_id, captions[mine[place]]))
+                    if spec_id in captions[mine[place]].specs:
+                        missing[mine[place]].append(_single(spec_id, captions[mine[place]]))
             for i in mine if self._comparing else ():
                 missing[i] += self._missing_pairs(captions[i])
         return missing
@@ -296,7 +303,7 @@ class Annotator:
         looked_up = _subjects([pair.subject_id for pair in pairs])
         table, here = self._tables[caption.partition], CaptionOffset(caption.partition, caption.offset)
         missing = []
-        for spec_id in self._comparing:
+        for spec_id in (spec_id for spec_id in self._comparing if spec_id in caption.specs):
             for place in np.flatnonzero(table.verdicts(spec_id, looked_up) == NO_LABEL):
                 pair = pairs[place]
                 there = CaptionOffset(pair.partner.partition, pair.partner.offset)
@@ -323,7 +330,10 @@ class Annotator:
             return True
         assert key is not None
         assert value is not None
-        pending = PendingCaption(partition, offset, key, caption.text, caption.observed_at, value)
+        specs = self._wanted.specs(caption.task, caption.run)
+        if not specs:
+            return False
+        pending = PendingCaption(partition, offset, key, caption.text, caption.observed_at, value, specs)
         if read_back is None:
             self.pending.offer(pending)
         else:

@@ -25,18 +25,32 @@ class Asked(NamedTuple):
 
 @dataclass(slots=True)
 class Cost:
-    """Sums over answers. ``seconds``: of model time, from request to answer, added up over requests."""
+    """Sums over answers.
+
+    Attributes:
+        seconds: of model time, from request to answer, added up over requests.
+        usd: what the priced tokens cost, US dollars.
+        priced_in, priced_out: tokens whose price was recorded with their answers.
+    """
 
     answers: int = 0
     unreadable: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
+    usd: float = 0.0
+    priced_in: int = 0
+    priced_out: int = 0
 
     @property
     def tokens(self) -> int:
         """In and out."""
         return self.tokens_in + self.tokens_out
+
+    @property
+    def unpriced_tokens(self) -> int:
+        """Those of which no price was recorded."""
+        return self.tokens - self.priced_in - self.priced_out
 
     def add(self, other: Cost) -> None:
         """Take another sum on top."""
@@ -45,6 +59,9 @@ class Cost:
         self.tokens_in += other.tokens_in
         self.tokens_out += other.tokens_out
         self.seconds += other.seconds
+        self.usd += other.usd
+        self.priced_in += other.priced_in
+        self.priced_out += other.priced_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +71,15 @@ class Prices:
     usd_in: float = 0.0
     usd_out: float = 0.0
 
+    @property
+    def are_given(self) -> bool:
+        """Whether there is any price."""
+        return bool(self.usd_in or self.usd_out)
+
     def usd(self, cost: Cost) -> float:
-        """What it cost."""
-        return (cost.tokens_in * self.usd_in + cost.tokens_out * self.usd_out) / _MILLION
+        """What it cost: as recorded where a price was, at these prices otherwise."""
+        unpriced_in, unpriced_out = cost.tokens_in - cost.priced_in, cost.tokens_out - cost.priced_out
+        return cost.usd + (unpriced_in * self.usd_in + unpriced_out * self.usd_out) / _MILLION
 
 
 @dataclass(slots=True)
@@ -78,11 +101,14 @@ class Spending:
             asked = Asked(a.spec_id, a.annotator, a.model, a.model_revision)
             seconds = a.latency_us / _MILLION
             unreadable = int(self.is_unreadable(a))
-            self.by_asked[asked].add(Cost(1, unreadable, a.tokens_in, a.tokens_out, seconds))
+            priced = (0.0, 0, 0) if a.usd is None else (a.usd, a.tokens_in, a.tokens_out)
+            self.by_asked[asked].add(Cost(1, unreadable, a.tokens_in, a.tokens_out, seconds, *priced))
 
     def is_unreadable(self, annotation: Annotation) -> bool:
         """Whether no verdict stands in a model's answer: it is ``unsure`` then, as is one that says so."""
         if annotation.verdict is not Verdict.UNSURE or annotation.origin is not Origin.LLM:
+            return False
+        if annotation.probability is not None:
             return False
         if (spec := self.specs.get(annotation.spec_id)) is None:
             return not annotation.raw_answer

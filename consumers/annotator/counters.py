@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from onibus.consumers.annotator.batch import Batch
 from onibus.consumers.annotator.cost import Cost, Prices
-from onibus.consumers.language_models.base import Answer
+from onibus.consumers.language_models.base import Answer, Attempt
+from onibus.infra.money import dollars
 from onibus.infra.observability import metrics
 from onibus.schemas.records import AnnotationSpec, Verdict
 
@@ -27,6 +28,8 @@ class Summary:
     failed_transactions: int = 0
     first_preferred: int = 0
     second_preferred: int = 0
+    usd: float | None = None
+    """Dollars for answers and probes; None where no price was given."""
 
     @property
     def position_bias(self) -> float | None:
@@ -42,7 +45,8 @@ class Summary:
         return (
             f"{self.labels:,} labels from {self.consumed:,} caption records ({self.known:,} needed none) "
             f"in {self.seconds:.0f} s; {self.transactions:,} transactions, "
-            f"{self.failed_transactions:,} failed; {self.dead_letters:,} dead letters{self._bias()}"
+            f"{self.failed_transactions:,} failed; {self.dead_letters:,} dead letters"
+            f"{'' if self.usd is None else f'; {dollars(self.usd)}'}{self._bias()}"
         )
 
     def _bias(self) -> str:
@@ -80,19 +84,35 @@ class Counts:
             self.summary.first_preferred += label.verdict is Verdict.FIRST
             self.summary.second_preferred += label.verdict is Verdict.SECOND
             of_spec.labels[label.verdict].inc()
-            of_spec.latency.observe(max(0, now - label.observed_at) / 1e6)
+            latency = of_spec.waiting if label.was_waiting else of_spec.latency
+            latency.observe(max(0, now - label.observed_at) / 1e6)
         if (bias := self.summary.position_bias) is not None:
             metrics.POSITION_BIAS.set(bias)
         for answer in batch.answers:
             name = self._names[answer.question.spec_id]
             _of_spec(name).count(answer)
-            if self._prices is not None:
-                metrics.COST.labels(spec=name).inc(self._prices.usd(_cost(answer)))
+            self._spent(name, answer.attempts)
+
+    def probed(self, spec_id: bytes, attempt: Attempt) -> None:
+        """A question of our own was answered at the start: it costs what any other costs."""
+        name = self._names[spec_id]
+        _of_spec(name).count_probe(attempt)
+        self._spent(name, [attempt])
 
     def failed(self) -> None:
         """A transaction failed, or nobody knows."""
         self.summary.failed_transactions += 1
         metrics.TRANSACTIONS.labels(outcome="failed").inc()
+
+    def _spent(self, name: str, attempts: Sequence[Attempt]) -> None:
+        cost = Cost(
+            tokens_in=sum(attempt.tokens_in for attempt in attempts),
+            tokens_out=sum(attempt.tokens_out for attempt in attempts),
+        )
+        if self._prices is not None:
+            usd = self._prices.usd(cost)
+            self.summary.usd = (self.summary.usd or 0.0) + usd
+            metrics.COST.labels(spec=name).inc(usd)
 
 
 class _SpecMetrics:
@@ -101,9 +121,11 @@ class _SpecMetrics:
     def __init__(self, name: str) -> None:
         self.labels = {v: metrics.LABELS_WRITTEN.labels(spec=name, verdict=v.value) for v in Verdict}
         self.latency = metrics.LABEL_LATENCY.labels(spec=name)
+        self.waiting = metrics.WAITING_LABEL_LATENCY.labels(spec=name)
         self._answered = metrics.MODEL_CALLS.labels(spec=name, outcome="answered")
         self._unreadable = metrics.MODEL_CALLS.labels(spec=name, outcome="unreadable")
         self._refused = metrics.MODEL_CALLS.labels(spec=name, outcome="refused")
+        self._probes = metrics.MODEL_CALLS.labels(spec=name, outcome="probe")
         self._seconds = metrics.MODEL_SECONDS.labels(spec=name)
         self._tokens_in = metrics.TOKENS.labels(spec=name, direction="in")
         self._tokens_out = metrics.TOKENS.labels(spec=name, direction="out")
@@ -112,17 +134,17 @@ class _SpecMetrics:
         for attempt in answer.attempts:
             (self._unreadable if attempt.verdict is None else self._answered).inc()
             self._seconds.observe(attempt.latency_us / 1e6)
-            self._tokens_in.inc(attempt.tokens_in)
-            self._tokens_out.inc(attempt.tokens_out)
+            self._count_tokens(attempt)
         if not answer.attempts:
             self._refused.inc()
 
+    def count_probe(self, attempt: Attempt) -> None:
+        self._probes.inc()
+        self._count_tokens(attempt)
 
-def _cost(answer: Answer) -> Cost:
-    return Cost(
-        tokens_in=sum(attempt.tokens_in for attempt in answer.attempts),
-        tokens_out=sum(attempt.tokens_out for attempt in answer.attempts),
-    )
+    def _count_tokens(self, attempt: Attempt) -> None:
+        self._tokens_in.inc(attempt.tokens_in)
+        self._tokens_out.inc(attempt.tokens_out)
 
 
 @cache

@@ -32,7 +32,8 @@ from onibus.consumers.annotator.model_thread import Asking
 from onibus.consumers.annotator.partition_readers import CaptionLog, columns
 from onibus.consumers.annotator.pending import Pending
 from onibus.consumers.annotator.pool_reader import PoolFeed
-from onibus.consumers.language_models.base import LanguageModel, ModelRefusedError
+from onibus.consumers.annotator.wanted import Wanted
+from onibus.consumers.language_models.base import Attempt, LanguageModel, ModelRefusedError
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clock import explained
 from onibus.infra.kafka.codecs import codec_for
@@ -77,6 +78,7 @@ class AnnotatorProcess:
         specs: what to ask, by spec id; published already.
         pending: the stack to use, if not one of the usual size.
         limits: what the group may spend; none, if not given.
+        wanted: which captions each spec is asked about; all, if not given.
         on_step: see :class:`~onibus.infra.kafka.transactions.TransactionWriter`.
     """
 
@@ -90,8 +92,10 @@ class AnnotatorProcess:
         pending: Pending | None = None,
         limits: Limits | None = None,
         comparisons: int = COMPARISONS,
+        wanted: Wanted | None = None,
     ) -> None:
-        self._counts = Counts(specs, limits.prices if limits is not None else None)
+        prices = limits.prices if limits is not None and limits.prices.are_given else None
+        self._counts = Counts(specs, prices)
         self._settings, self._specs, self._membership = settings, dict(specs), membership
         self._topics = TopicNames(settings.topic_prefix)
         self._codec = codec_for(settings)
@@ -101,8 +105,18 @@ class AnnotatorProcess:
         self._pool = CaptionPool()
         self._pool_feed: PoolFeed | None = None
         self._annotator = Annotator(
-            specs, model.origin, membership.name, self._codec, self._topics, pending, self._pool, comparisons
+            specs,
+            model.origin,
+            membership.name,
+            self._codec,
+            self._topics,
+            pending,
+            self._pool,
+            comparisons,
+            wanted,
+            prices,
         )
+        self._wanted = wanted
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._writing = BatchWriting(self._annotator, self._writer, self._topics.captions, self._asking.wake)
         self._started = time.monotonic()
@@ -128,9 +142,10 @@ class AnnotatorProcess:
         """
         self._started = time.monotonic()
         try:
-            self._asking.start(stopping)
+            probe = self._asking.start(stopping)
             if stopping.is_set():
                 return self.summary
+            self._count_probe(probe)
             self._connect(stopping)
             while not stopping.is_set() and not self._is_budget_spent():
                 self._turn(stopping)
@@ -144,6 +159,12 @@ class AnnotatorProcess:
             self.summary.seconds = time.monotonic() - self._started
         return self.summary
 
+    def _count_probe(self, probe: Attempt | None) -> None:
+        if probe is not None:
+            self._counts.probed(next(iter(self._specs)), probe)
+            if self._budget is not None:
+                self._budget.probed(probe)
+
     # --- connecting and closing ---------------------------------------------------------------------
 
     def _connect(self, stopping: threading.Event) -> None:
@@ -156,7 +177,7 @@ class AnnotatorProcess:
             self._budget.load(stopping)
         self._caption_log = CaptionLog(self._settings)
         if any(spec.kind is Kind.COMPARE_TWO for spec in self._specs.values()):
-            self._pool_feed = PoolFeed(self._settings, self._codec, self._pool)
+            self._pool_feed = PoolFeed(self._settings, self._codec, self._pool, self._wanted)
             self._pool_feed.load(stopping)
         self._member = GroupMember(
             self._settings,
@@ -389,6 +410,7 @@ class AnnotatorProcess:
         if not self._member.partitions and time.monotonic() < self._started + _EMPTY_HANDED_SECONDS:
             return
         self._is_ready = True
+        self._annotator.records.ready_at(time.time_ns() // 1000)
         _log.info(
             "ready: annotator %s of group %s, %d partitions",
             self._membership.name,

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable
 from concurrent import futures
 
-from onibus.consumers.language_models.base import Answer, LanguageModel, Question
+from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, Question
 
 _LOOK_SECONDS = 0.1
 
@@ -28,8 +28,11 @@ class Asking:
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="asking", daemon=True)
 
-    def start(self, stopping: threading.Event) -> None:
+    def start(self, stopping: threading.Event) -> Attempt | None:
         """Check the model, then be ready for questions; not to the end of it, once ``stopping`` is set.
+
+        Returns:
+            The answer to the question that was asked for this, if there was one.
 
         Raises:
             ModelRefusedError: it can answer no question.
@@ -39,8 +42,8 @@ class Asking:
         while not futures.wait([checked], timeout=_LOOK_SECONDS).done:
             if stopping.is_set():  # a server that takes a minute to load its model, say
                 checked.cancel()
-                return
-        checked.result()
+                return None
+        return checked.result()
 
     def ask(self, questions: Iterable[Question]) -> None:
         """Put questions; returns at once."""

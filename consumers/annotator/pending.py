@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 
 class PendingCaption(NamedTuple):
-    """One caption that needs labels. ``offset`` is the first of its records that is owed."""
+    """One caption that needs labels under ``specs``. ``offset`` is the first of its records that is owed."""
 
     partition: int
     offset: int
@@ -26,6 +26,7 @@ class PendingCaption(NamedTuple):
     text: str
     observed_at: int
     value: bytes
+    specs: frozenset[bytes] = frozenset()
 
     @property
     def key(self) -> tuple[int, bytes]:

@@ -10,6 +10,7 @@ from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.consumers.annotator.caption_pool import LONGEST_PARTNER, CaptionPool, Partner
+from onibus.consumers.annotator.wanted import Wanted
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.topics import TopicNames
@@ -23,10 +24,16 @@ _EVERY_SECONDS = 0.1
 
 
 class PoolFeed:
-    """Group-less reader: every annotator sees the captions of all, whichever partitions it owns."""
+    """Group-less reader: every annotator sees the captions of all, whichever partitions it owns.
 
-    def __init__(self, settings: Settings, codec: Codec, pool: CaptionPool) -> None:
-        self._codec, self._pool = codec, pool
+    Args:
+        wanted: captions that no spec is asked about are no partners of others, either.
+    """
+
+    def __init__(
+        self, settings: Settings, codec: Codec, pool: CaptionPool, wanted: Wanted | None = None
+    ) -> None:
+        self._codec, self._pool, self._wanted = codec, pool, wanted
         self._topic = TopicNames(settings.topic_prefix).captions
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
         self._due = 0.0
@@ -64,7 +71,8 @@ class PoolFeed:
                 caption = self._codec.decode(CaptionObserved, record.value)
             except DecodeError:
                 continue  # its partition's owner makes a dead letter of it
-            if record.key == caption_id(caption.text):
+            is_wanted = self._wanted is None or self._wanted.specs(caption.task, caption.run)
+            if is_wanted and record.key == caption_id(caption.text):
                 partners.append(Partner(record.key, caption.text, record.partition, record.offset))
                 since.append(caption.observed_at)
         self._pool.add(partners, since)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed
 from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.core import COMPARISONS
 from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
+from onibus.consumers.annotator.wanted import Wanted
 from onibus.consumers.language_models.base import LanguageModel
 from onibus.consumers.language_models.rules import RulesModel
 from onibus.consumers.specs.prompts import Prompt
@@ -61,10 +63,20 @@ class AnnotateOptions:
     session_seconds: float = 10.0
     metrics_port: int | None = None
     verbose: bool = False
+    backlog: Backlog | None = None
+    tasks: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
 
 
-def run(settings: Settings, options: AnnotateOptions) -> None:
+Approve = Callable[[str], None]
+"""Is given what a backlog takes, in a sentence without its end; raises if it is not to be asked about."""
+
+
+def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda _: None) -> None:
     """Run one annotator until SIGTERM or SIGINT.
+
+    Args:
+        approve: asked before a backlog is fetched from a model that costs something.
 
     Raises:
         OnibusError: something that the user can put right, in one line.
@@ -76,22 +88,63 @@ def run(settings: Settings, options: AnnotateOptions) -> None:
     stopping = stop_event()
     files = [load_spec_file(name) for name in options.specs]
     specs = annotation_specs(files, options)
+    wanted = wanted_captions(files, options)
     model = language_model(files, specs, options)
     _warn_of_unquoted_captions(specs.values(), model)
     metrics.expose(options.metrics_port, settings.metrics_host)
     require_topics(settings, role="annotator")
+    group = _begun_group(settings, options, specs, wanted, approve)
     publish_specs(settings, list(specs.values()))
     membership = Membership(
-        group=f"{settings.topic_prefix}{options.group}" if options.group else group_of(settings, specs),
+        group=group,
         name=options.name or f"{socket.gethostname()}-{os.getpid()}",
         most_under_way=captions_under_way(options),
         session_timeout_ms=round(options.session_seconds * 1000),
         is_static=options.static,
     )
     summary = AnnotatorProcess(
-        settings, specs, model, membership, limits=limits, comparisons=options.comparisons
+        settings, specs, model, membership, limits=limits, comparisons=options.comparisons, wanted=wanted
     ).run(stopping)
     _log.info("annotator %s: %s", membership.name, summary.line())
+
+
+def begin_group(settings: Settings, options: AnnotateOptions, approve: Approve) -> None:
+    """Say where the group begins, for several annotators that are started next.
+
+    Raises:
+        OnibusError: as for :func:`run`.
+    """
+    files = [load_spec_file(name) for name in options.specs]
+    specs = annotation_specs(files, options)
+    require_topics(settings, role="annotator")
+    _begun_group(settings, options, specs, wanted_captions(files, options), approve)
+
+
+def _begun_group(
+    settings: Settings,
+    options: AnnotateOptions,
+    specs: Mapping[bytes, AnnotationSpec],
+    wanted: Wanted,
+    approve: Approve,
+) -> str:
+    """The group, which has an offset in every partition."""
+    group = f"{settings.topic_prefix}{options.group}" if options.group else group_of(settings, specs)
+    backlog, prices = options.backlog, Prices(options.price_in or 0.0, options.price_out or 0.0)
+
+    def approve_owed(owed: Owed) -> None:
+        if options.llm == "rules":
+            _log.info("the backlog is %d captions; rules cost nothing", owed.captions)
+        elif backlog is not None:
+            approve(owed.line(backlog, prices))
+
+    GroupStart(settings, group, specs, wanted, options.comparisons).begin(backlog, approve_owed)
+    return group
+
+
+def wanted_captions(files: Sequence[SpecFile], options: AnnotateOptions) -> Wanted:
+    """Which captions each spec is asked about: by its own tasks, and by the options'."""
+    tasks = {ids.spec_id(_spec_of(file, options)): file.tasks for file in files}
+    return Wanted(tasks, tasks, options.tasks, options.runs)
 
 
 def _warn_of_unquoted_captions(specs: Iterable[AnnotationSpec], model: LanguageModel) -> None:
@@ -110,19 +163,19 @@ def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[by
     Raises:
         OnibusError: a spec has no rules for ``--llm rules``, or no model is named.
     """
-    specs = {}
-    for file in files:
-        if options.llm == "rules":
-            spec = file.for_rules()
-        elif options.model is None:
-            raise OnibusError(f"--llm {options.llm} needs --model: {_MODEL_WANTED[options.llm]}")
-        elif options.llm == "vllm" and is_folder(options.model):
-            folder = model_folder(options.model).resolve()
-            spec = file.for_model(folder.name, options.model_revision or revision_of(folder))
-        else:
-            spec = file.for_model(options.model, options.model_revision)
-        specs[ids.spec_id(spec)] = spec
-    return specs
+    specs = [_spec_of(file, options) for file in files]
+    return {ids.spec_id(spec): spec for spec in specs}
+
+
+def _spec_of(file: SpecFile, options: AnnotateOptions) -> AnnotationSpec:
+    if options.llm == "rules":
+        return file.for_rules()
+    if options.model is None:
+        raise OnibusError(f"--llm {options.llm} needs --model: {_MODEL_WANTED[options.llm]}")
+    if options.llm == "vllm" and is_folder(options.model):
+        folder = model_folder(options.model).resolve()
+        return file.for_model(folder.name, options.model_revision or revision_of(folder))
+    return file.for_model(options.model, options.model_revision)
 
 
 def captions_under_way(options: AnnotateOptions) -> int:
@@ -141,6 +194,8 @@ def spending_limits(options: AnnotateOptions) -> Limits | None:
     prices = Prices(options.price_in or 0.0, options.price_out or 0.0)
     if options.budget_usd is not None and not (prices.usd_in or prices.usd_out):
         raise OnibusError("--budget-usd needs --price-in and --price-out: US dollars for a million tokens")
+    if options.llm == "rules":
+        prices = Prices()  # rules cost nothing
     given = (options.budget_tokens, options.budget_usd, options.price_in, options.price_out)
     if all(value is None for value in given):
         return None

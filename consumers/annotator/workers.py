@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnProcess
 
 from kafka.errors import KafkaError
 
-from onibus.consumers.annotator.run import AnnotateOptions, run
+from onibus.consumers.annotator.run import AnnotateOptions, Approve, begin_group, run
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clients import explained
 from onibus.infra.process.logs import set_up_logging
@@ -35,14 +35,21 @@ _NEEDS_HELP = 2
 _MAY_PASS = 1
 
 
-def run_workers(settings: Settings, options: AnnotateOptions, count: int) -> None:
+def run_workers(
+    settings: Settings, options: AnnotateOptions, count: int, approve: Approve = lambda _: None
+) -> None:
     """Run ``count`` annotators until a stop signal, or until all have ended by themselves.
+
+    Args:
+        approve: as for :func:`~onibus.consumers.annotator.run.run`; asked once for all.
 
     Raises:
         OnibusError: one needs a person's help; it has said why.
     """
     set_up_logging(options.verbose)
     stopping = stop_event()
+    begin_group(settings, options, approve)
+    options = replace(options, backlog=None)
     workers = [_Worker(settings, own) for own in worker_options(options, count)]
     try:
         while workers and not stopping.wait(_LOOK_SECONDS):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from onibus.consumers.language_models.base import Answer, Attempt, Question, verdict_of
 from onibus.consumers.language_models.comprehension import Comprehension, shown, why_unreadable
 from onibus.consumers.specs.answer_format import AnswerFormat
-from onibus.consumers.specs.answer_parsing import read_answer
-from onibus.consumers.specs.prompts import EXAMPLES, Prompt, prompt_hash
-from onibus.schemas.records import AnnotationSpec
+from onibus.consumers.specs.answer_parsing import Reading, read_answer
+from onibus.consumers.specs.probabilities import judged, log_odds, raw_answer
+from onibus.consumers.specs.prompts import EXAMPLES, Prompt
+from onibus.schemas.records import AnnotationSpec, Kind
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class Reply(NamedTuple):
         is_refusal: the model, or a filter before it, would not touch the content.
         is_cut: it ends where it does because it reached max_tokens.
         thoughts: what the model wrote besides, and is paid for.
+        likeliest: log-probabilities of the likeliest first tokens, by their text, where they were asked for.
     """
 
     text: str
@@ -44,6 +47,11 @@ class Reply(NamedTuple):
     is_refusal: bool = False
     is_cut: bool = False
     thoughts: str = ""
+    likeliest: Mapping[str, float] | None = None
+
+
+AskOnce = Callable[[str], Awaitable[Reply | str]]
+"""Sends a prompt; gives the reply, or in one line why this prompt will never get one."""
 
 
 class AskedSpec:
@@ -56,6 +64,20 @@ class AskedSpec:
         self._name = spec.name
         self._comprehension = Comprehension(spec)
         self._is_estimating = False
+        self._baseline, self._compares = 0.0, spec.kind is Kind.COMPARE_TWO
+
+    async def calibrate(self, ask_once: AskOnce) -> list[Reply]:
+        """Find out the log-odds of captions that say nothing, if the spec names any; what was answered."""
+        how = self.format.reads_probabilities
+        replies = []
+        for caption in () if how is None else how.content_free:
+            reply = await ask_once(self.prompt.text(caption, caption if self._compares else None))
+            if not isinstance(reply, str):
+                replies.append(reply)
+        odds = [log_odds(self.format, reply.likeliest or {}) for reply in replies]
+        known = [one for one in odds if one is not None]
+        self._baseline = sum(known) / len(known) if known else 0.0
+        return replies
 
     def attempt(self, prompt: str, captions: Sequence[str], reply: Reply) -> Attempt:
         """What came of asking once.
@@ -63,22 +85,36 @@ class AskedSpec:
         Raises:
             ModelRefusedError: this model's answers cannot be read, so that asking on is pointless.
         """
-        reading = read_answer(self.format, reply.text, captions)
+        reading, probability, raw_answer = self._read(captions, reply)
         attempt = Attempt(
             verdict=reading.verdict,
-            raw_answer=reply.text,
+            raw_answer=raw_answer,
             reason=reading.reason,
-            prompt_hash=prompt_hash(prompt),
+            prompt_hash=self.prompt.hash(prompt),
             tokens_in=self._estimated(prompt) if reply.tokens_in is None else reply.tokens_in,
             tokens_out=self._written(reply) if reply.tokens_out is None else reply.tokens_out,
             latency_us=reply.latency_us,
             answered_at=time.time_ns() // 1000,
             tokens_are_estimated=reply.tokens_in is None or reply.tokens_out is None,
+            probability=probability,
         )
         self._comprehension.heard(attempt, is_cut=reply.is_cut)
         return attempt
 
-    def try_out(self, reply: Reply) -> None:
+    def _read(self, captions: Sequence[str], reply: Reply) -> tuple[Reading, float | None, str]:
+        """What stands in a reply, its probability, and what is kept of it."""
+        if self.format.reads_probabilities is None:
+            return read_answer(self.format, reply.text, captions), None, reply.text
+        if not reply.likeliest:
+            return Reading(None, ""), None, f"{reply.text} (without log-probabilities)"
+        raw = raw_answer(reply.likeliest)
+        if (odds := log_odds(self.format, reply.likeliest)) is None:
+            return Reading(None, ""), None, raw
+        found = judged(self.format, odds, self._baseline)
+        reason = f"log-odds {odds:.3f}, of captions that say nothing {self._baseline:.3f}"
+        return Reading(found.verdict, reason), found.probability, raw
+
+    def try_out(self, reply: Reply) -> Attempt:
         """Look at the answer to the question of the start, and say so if it cannot be read."""
         attempt = self.attempt(self.prompt.example(), EXAMPLES, reply)
         if attempt.verdict is None:
@@ -88,6 +124,7 @@ class AskedSpec:
                 shown(attempt.raw_answer),
                 why_unreadable(self.max_tokens, is_cut=reply.is_cut),
             )
+        return attempt
 
     def _written(self, reply: Reply) -> int:
         """Tokens of an answer that were not counted; at its limit, if it was cut there, and never beyond."""
@@ -114,13 +151,17 @@ def estimated_tokens(text: str) -> int:
     return -(-ascii_only // _CHARACTERS_PER_TOKEN) + 2 * others + _TOKENS_AROUND
 
 
-async def answer_to(
-    question: Question, asked: AskedSpec, ask_once: Callable[[str], Awaitable[Reply | str]]
-) -> Answer:
-    """Ask until an answer can be read, the content is refused, or enough was tried.
+def with_tokens_of(attempt: Attempt, replies: Sequence[Reply]) -> Attempt:
+    """An attempt whose tokens are those of these replies, too."""
+    return replace(
+        attempt,
+        tokens_in=attempt.tokens_in + sum(reply.tokens_in or 0 for reply in replies),
+        tokens_out=attempt.tokens_out + sum(reply.tokens_out or 0 for reply in replies),
+    )
 
-    Args:
-        ask_once: sends a prompt; gives the reply, or in one line why this prompt will never get one.
+
+async def answer_to(question: Question, asked: AskedSpec, ask_once: AskOnce) -> Answer:
+    """Ask until an answer can be read, the content is refused, or enough was tried.
 
     Raises:
         ModelRefusedError: the model can answer no question at all.

@@ -28,7 +28,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One answer that came back, readable or not, with what it cost. Times in microseconds."""
+    """One answer that came back, readable or not, with what it cost. Times in microseconds.
+
+    ``probability``: of helpful, or of the first, where words' probabilities were read; None elsewhere.
+    """
 
     verdict: Verdict | None
     raw_answer: str
@@ -39,6 +42,7 @@ class Attempt:
     latency_us: int
     answered_at: int
     tokens_are_estimated: bool = False
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,14 @@ class Answer:
     attempts: tuple[Attempt, ...]
     given_up: str = ""
 
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the verdict, where it was read from probabilities and is not unsure."""
+        probability = self.attempts[-1].probability if self.attempts else None
+        if probability is None or self.verdict in (Verdict.UNSURE, Verdict.TIE):
+            return None
+        return probability if self.verdict in (Verdict.HELPFUL, Verdict.FIRST) else 1.0 - probability
+
 
 class ModelRefusedError(Exception):
     """The model can answer no question at all (no such model, key refused): asking on is pointless.
@@ -69,8 +81,11 @@ class LanguageModel(Protocol):
 
     origin: Origin
 
-    async def check(self) -> None:
+    async def check(self) -> Attempt | None:
         """Find out whether questions can be answered at all, before any is asked.
+
+        Returns:
+            The answer to a question of its own that was asked for this; None if there was none.
 
         Raises:
             ModelRefusedError: they cannot.

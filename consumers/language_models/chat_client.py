@@ -90,7 +90,8 @@ class ChatClient:
 
     def __init__(self, base_url: str, key: str, request_seconds: float) -> None:
         address = _address(base_url)
-        self._url = URL(f"{str(address).rstrip('/')}/chat/completions")
+        base = str(address).rstrip("/")
+        self._url, self._plain_url = URL(f"{base}/chat/completions"), URL(f"{base}/completions")
         self._headers = {"Authorization": f"Bearer {_header_value(key)}", "Content-Type": "application/json"}
         self._proxy, proxy_headers = _proxy_for(address)
         # Under TLS the proxy sees its own headers alone, else it finds them among the request's.
@@ -101,7 +102,7 @@ class ChatClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def complete(self, body: Mapping[str, Any]) -> Any:
-        """The completion, as the JSON that came.
+        """The completion, as the JSON that came; of a plain prompt if ``body`` has no messages.
 
         Raises:
             ChatError: none came; see its kinds.
@@ -111,7 +112,7 @@ class ChatClient:
         try:
             # The headers with each request: aiohttp sends a session's to the proxy, too, the key with them.
             async with session.post(
-                self._url,
+                self._url if "messages" in body else self._plain_url,
                 data=data,
                 headers=self._headers,
                 proxy=self._proxy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from onibus.consumers.language_models.ask_until_readable import Reply
@@ -28,7 +29,9 @@ def reply_of(completion: Any, latency_us: int) -> Reply:
 
 
 def _reply(choice: Any, usage: Any, latency_us: int) -> Reply:
-    message, finish_reason = choice["message"], choice.get("finish_reason")
+    # A plain completion has its text in place of a message.
+    message = {"content": choice["text"]} if "text" in choice else choice["message"]
+    finish_reason = choice.get("finish_reason")
     refusal = message.get("refusal") or ""
     thoughts = message.get("reasoning_content") or message.get("reasoning") or ""
     thoughts = thoughts if isinstance(thoughts, str) else str(thoughts)
@@ -45,7 +48,25 @@ def _reply(choice: Any, usage: Any, latency_us: int) -> Reply:
         is_refusal=bool(refusal) or finish_reason == "content_filter",
         is_cut=finish_reason in _CUT,
         thoughts=thoughts,
+        likeliest=_likeliest(choice.get("logprobs")),
     )
+
+
+def _likeliest(logprobs: Any) -> dict[str, float] | None:
+    """Log-probabilities of the likeliest first tokens, in the form of a chat's or of a plain completion."""
+    if not isinstance(logprobs, dict):
+        return None
+    if isinstance(first := logprobs.get("content"), list):
+        tokens = first[0]["top_logprobs"] if first else []
+        found = [(token["token"], token["logprob"]) for token in tokens]
+    else:
+        plain = logprobs.get("top_logprobs")
+        found = list(plain[0].items()) if isinstance(plain, list) and plain else []
+    likeliest: dict[str, float] = {}
+    for token, logarithm in found:  # several tokens can have one text
+        known = likeliest.get(storable(token), -math.inf)
+        likeliest[storable(token)] = max(float(logarithm), known)
+    return likeliest or None
 
 
 def _text(content: Any) -> str:

@@ -19,8 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from onibus.consumers.language_models.ask_until_readable import AskedSpec, Reply, answer_to, sampling_value
-from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
+from onibus.consumers.language_models.ask_until_readable import (
+    AskedSpec,
+    Reply,
+    answer_to,
+    sampling_value,
+    with_tokens_of,
+)
+from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
 from onibus.consumers.language_models.chat_client import (
     ChatClient,
     ChatError,
@@ -32,6 +38,7 @@ from onibus.consumers.language_models.chat_client import (
 )
 from onibus.consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
 from onibus.consumers.language_models.completions import reply_of
+from onibus.consumers.specs.probabilities import MOST_LIKELY
 from onibus.infra.errors import OnibusError
 from onibus.infra.observability import metrics
 from onibus.schemas.records import AnnotationSpec, Origin
@@ -123,7 +130,7 @@ class OpenAIModel:
         self._limit_name = "max_tokens"
         self._warn_at = 0.0
 
-    async def check(self) -> None:
+    async def check(self) -> Attempt:
         """Ask one question under the first spec, to find out whether the server answers such questions."""
         asked = next(iter(self._asked.values()))
         deadline = time.monotonic() + CHECK_SECONDS
@@ -139,7 +146,10 @@ class OpenAIModel:
                         f"no answer from {self._url}: {error}; is the server up, --base-url right?"
                     ) from error
                 await self._sleep(FIRST_PAUSE_SECONDS)
-        asked.try_out(reply)
+        calibrating: list[Reply] = []
+        for one in self._asked.values():
+            calibrating += await one.calibrate(partial(self._reply, one))
+        return with_tokens_of(asked.try_out(reply), calibrating)
 
     async def answer(self, question: Question) -> Answer:
         """See :meth:`onibus.consumers.language_models.base.LanguageModel.answer`."""
@@ -212,8 +222,8 @@ class OpenAIModel:
     async def _request(self, asked: _Asked, prompt: str) -> Reply:
         """One request; an answer of another shape than a completion is trouble that may pass, too."""
         started = time.perf_counter_ns()
-        body = {"model": asked.model, "messages": [{"role": "user", "content": prompt}], **asked.parameters}
-        completion = await self._complete(body)
+        given = {"prompt": prompt} if asked.is_plain else {"messages": asked.prompt.conversation(prompt)}
+        completion = await self._complete({"model": asked.model, **given, **asked.parameters})
         return reply_of(completion, (time.perf_counter_ns() - started) // 1000)
 
     async def _complete(self, body: dict[str, Any]) -> Any:
@@ -267,6 +277,12 @@ class _Asked(AskedSpec):
         if self.format.constrained:
             # vLLM's name for it; the older guided_choice is ignored without a word.
             self.parameters["structured_outputs"] = {"choice": list(self.format.words.values())}
+        how = self.format.reads_probabilities
+        self.is_plain = how is not None and how.plain
+        if how is not None:
+            most: dict[str, Any] = {"logprobs": True, "top_logprobs": MOST_LIKELY}
+            self.parameters |= {"logprobs": MOST_LIKELY} if how.plain else most
+            self.parameters |= {"max_tokens": 1, "temperature": 0.0}
 
 
 def _number(spec: AnnotationSpec, name: str, value: str) -> float | int:

@@ -20,8 +20,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from onibus.consumers.language_models.ask_until_readable import AskedSpec, Reply, answer_to, sampling_value
-from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
+from onibus.consumers.language_models.ask_until_readable import (
+    AskedSpec,
+    Reply,
+    answer_to,
+    sampling_value,
+    with_tokens_of,
+)
+from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
+from onibus.consumers.specs.probabilities import MOST_LIKELY
 from onibus.infra.errors import OnibusError
 from onibus.infra.vllm.model_folder import is_folder, model_folder
 from onibus.schemas.records import AnnotationSpec, Origin
@@ -76,14 +83,17 @@ class VllmModel:
         self._asked = {spec_id: _Asked(spec) for spec_id, spec in specs.items()}
         self._engine = _EngineThread(given)
 
-    async def check(self) -> None:
+    async def check(self) -> Attempt:
         """Load the model and see that it takes our prompts."""
         await self._engine.start()
         asked = next(iter(self._asked.values()))
         reply = await self._ask_once(asked, asked.prompt.example())
         if isinstance(reply, str):
             raise ModelRefusedError(f"{self._name}: {reply}; choose another model")
-        asked.try_out(reply)
+        calibrating: list[Reply] = []
+        for one in self._asked.values():
+            calibrating += await one.calibrate(partial(self._ask_once, one))
+        return with_tokens_of(asked.try_out(reply), calibrating)
 
     async def answer(self, question: Question) -> Answer:
         """See :meth:`onibus.consumers.language_models.base.LanguageModel.answer`."""
@@ -97,20 +107,32 @@ class VllmModel:
     async def _ask_once(self, asked: _Asked, prompt: str) -> Reply | str:
         started = time.perf_counter_ns()
         try:
-            written = await self._engine.generate(prompt, asked.sampling)
+            sent = prompt if asked.is_plain else asked.prompt.conversation(prompt)
+            written = await self._engine.generate(sent, asked.sampling)
         except _RefusedPromptError as error:
             return f"the model does not take the prompt: {error}"
         latency_us = (time.perf_counter_ns() - started) // 1000
-        return Reply(written.text, written.tokens_in, written.tokens_out, latency_us, is_cut=written.is_cut)
+        return Reply(
+            written.text,
+            written.tokens_in,
+            written.tokens_out,
+            latency_us,
+            is_cut=written.is_cut,
+            likeliest=written.likeliest,
+        )
 
 
 class _Written(NamedTuple):
-    """What the model wrote, how many tokens it read and wrote, and whether it was cut at max_tokens."""
+    """What the model wrote, how many tokens it read and wrote, and whether it was cut at max_tokens.
+
+    ``likeliest``: log-probabilities of the likeliest first tokens by their text, if they were asked for.
+    """
 
     text: str
     tokens_in: int
     tokens_out: int
     is_cut: bool
+    likeliest: dict[str, float] | None = None
 
 
 class _RefusedPromptError(Exception):
@@ -129,6 +151,10 @@ class _Asked(AskedSpec):
         given: dict[str, Any] = {name: sampling_value(value) for name, value in spec.sampling.items()}
         if self.format.constrained:
             given["structured_outputs"] = StructuredOutputsParams(choice=list(self.format.words.values()))
+        how = self.format.reads_probabilities
+        self.is_plain = how is not None and how.plain
+        if how is not None:
+            given |= {"max_tokens": 1, "temperature": 0.0, "logprobs": MOST_LIKELY}
         try:
             self.sampling = SamplingParams(**given, output_kind=RequestOutputKind.FINAL_ONLY)
         except (TypeError, ValueError, VLLMError) as error:
@@ -139,9 +165,9 @@ class _Asked(AskedSpec):
 
 @dataclass(slots=True)
 class _Request:
-    """One prompt on its way through the engine."""
+    """One prompt on its way through the engine: a plain text, or the messages of a conversation."""
 
-    prompt: str
+    prompt: str | list[dict[str, str]]
     sampling: Any
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     answer: asyncio.Future[_Written] = field(init=False)
@@ -189,7 +215,7 @@ class _EngineThread:
         if self._failed is not None:
             raise self._failed
 
-    async def generate(self, prompt: str, sampling: Any) -> _Written:
+    async def generate(self, prompt: str | list[dict[str, str]], sampling: Any) -> _Written:
         """One answer.
 
         Raises:
@@ -268,9 +294,10 @@ class _EngineThread:
             if not output.finished:
                 continue
             (written,) = output.outputs
-            tokens_in = len(output.prompt_token_ids or ())
+            tokens_in, is_cut = len(output.prompt_token_ids or ()), written.finish_reason == "length"
+            likeliest = _likeliest(written.logprobs[0]) if written.logprobs else None
             self._running.pop(output.request_id).finish(
-                _Written(written.text, tokens_in, len(written.token_ids), written.finish_reason == "length")
+                _Written(written.text, tokens_in, len(written.token_ids), is_cut, likeliest)
             )
 
     def _refuse_all(self) -> None:
@@ -295,14 +322,23 @@ def _load(given: Mapping[str, Any]) -> Any:
     return LLMEngine.from_engine_args(EngineArgs(**settings))
 
 
-def _rendered(engine: Any, prompt: str) -> Any:
-    """The prompt as a user's message, by the model's chat template, in tokens."""
+def _likeliest(tokens: Any) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for token in tokens.values():  # several tokens can have one text
+        text = token.decoded_token or ""
+        found[text] = max(float(token.logprob), found.get(text, float("-inf")))
+    return found
+
+
+def _rendered(engine: Any, prompt: str | list[dict[str, str]]) -> Any:
+    """A conversation by the model's chat template, in tokens; a plain prompt as it is."""
+    if isinstance(prompt, str):
+        return prompt
     from vllm.renderers.params import ChatParams
 
     renderer = engine.renderer
     chat = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
-    message = {"role": "user", "content": prompt}
-    _, (tokens,) = renderer.render_chat([[message]], chat, renderer.default_chat_tok_params)
+    _, (tokens,) = renderer.render_chat([prompt], chat, renderer.default_chat_tok_params)
     return tokens
 
 

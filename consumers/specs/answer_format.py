@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from onibus.schemas.records import Kind, Verdict
 
@@ -22,13 +22,43 @@ class SpecPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Probability(SpecPart):
+    """How a verdict is read from the probabilities of the two words: see :mod:`.probabilities`.
+
+    Attributes:
+        threshold: calibrated probability from which on the verdict is helpful (of two captions, first).
+        unsure: within this distance of the threshold the verdict is unsure.
+        scale, offset: the calibrated log-odds are ``scale * log-odds + offset``, taken from labels of people.
+        content_free: captions that say nothing; the mean of their log-odds is taken off first.
+        plain: ask for the continuation of the prompt as it stands, without a chat template.
+    """
+
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    unsure: float = Field(default=0.0, ge=0, lt=0.5)
+    scale: float = Field(default=1.0, gt=0, le=1000)
+    offset: float = Field(default=0.0, ge=-1000, le=1000)
+    content_free: tuple[str, ...] = Field(default=(), max_length=20)
+    plain: bool = False
+
+
 class AnswerFormat(SpecPart):
     """How a model's answer is read: see :mod:`onibus.consumers.specs.answer_parsing`."""
 
-    parser: Literal["verdict-line", "one-word"] = "verdict-line"
+    parser: Literal["verdict-line", "one-word", "probability"] = "verdict-line"
     constrained: bool = False
     words: dict[Verdict, str] = {v: v.value for v in WORDS[Kind.JUDGE_ONE]}
+    probability: Probability | None = None
+
+    @property
+    def reads_probabilities(self) -> Probability | None:
+        """How, if the verdict is read from probabilities."""
+        return (self.probability or Probability()) if self.parser == "probability" else None
 
     def canonical(self) -> str:
-        """The text that stands as ``parser`` in the annotation spec."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The text that stands as ``parser`` in the annotation spec.
+
+        Without a field of its own for probabilities, if there is none: other formats keep their spec ids.
+        """
+        left_out = {"probability"} if self.probability is None else set[str]()
+        fields = self.model_dump(mode="json", exclude=left_out)
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))

@@ -5,6 +5,7 @@ Captions hold what players type (names, engravings). ``{{ caption | quoted }}`` 
 
 from __future__ import annotations
 
+import json
 import re
 from hashlib import blake2b
 
@@ -25,6 +26,9 @@ _PROBE = 'probe" <|probe'
 class Prompt:
     """The prompt of one spec, for any caption or any two.
 
+    Attributes:
+        before: the messages that stand before it in the conversation, with ``role`` and ``content``.
+
     Raises:
         OnibusError: the template is not valid, or names something that there is not.
     """
@@ -37,6 +41,10 @@ class Prompt:
             environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
             environment.filters["quoted"] = quoted
             self._template: Template = environment.from_string(spec.template)
+            self.before: list[dict[str, str]] = [
+                {"role": m.role, "content": environment.from_string(m.content).render(goal=spec.goal)}
+                for m in spec.messages
+            ]
             self.example()
         except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise OnibusError(
@@ -50,6 +58,16 @@ class Prompt:
     def marks_captions_off(self) -> bool:
         """Whether no caption can end its own quotation: the template shows every caption as ``quoted``."""
         return _PROBE not in self.text(_PROBE, _PROBE if self._compares else None)
+
+    def conversation(self, prompt: str) -> list[dict[str, str]]:
+        """The messages that are sent: those before, then ``prompt`` as the user's."""
+        return [*self.before, {"role": "user", "content": prompt}]
+
+    def hash(self, prompt: str) -> bytes:
+        """What tells this prompt, with all that stands before it, from others."""
+        if not self.before:
+            return prompt_hash(prompt)
+        return prompt_hash(json.dumps(self.conversation(prompt), ensure_ascii=False))
 
     def text(self, caption: str, second: str | None = None) -> str:
         """The prompt about ``caption``; of a comparison about it as the first and ``second``."""

@@ -5,17 +5,20 @@ Only files are held to this. A spec on the bus was asked as it is, and stays rea
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import BaseModel
 
 from onibus.consumers.specs.answer_format import WORDS, AnswerFormat
 from onibus.consumers.specs.answer_parsing import read_answer
 from onibus.consumers.specs.prompts import Prompt
 from onibus.infra.errors import OnibusError
-from onibus.schemas.records import AnnotationSpec, Kind, Verdict
+from onibus.schemas.records import AnnotationSpec, Kind, Message, Verdict
 
 _WORD = re.compile(r"[^\W_](?:[\w-]*[^\W_])?")
 _DECIDED = {
@@ -23,8 +26,9 @@ _DECIDED = {
     Kind.COMPARE_TWO: (Verdict.FIRST, Verdict.SECOND),
 }
 """Verdicts without whose words nothing can be learnt."""
+_NO_PROBABILITY = ("unsure", "tie")
 _TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
-_NOT_SAMPLING = ("messages", "model", "n", "stream", "structured_outputs")
+_NOT_SAMPLING = ("logprobs", "messages", "model", "n", "stream", "structured_outputs", "top_logprobs")
 """Fields of a request that are ours."""
 
 
@@ -41,9 +45,81 @@ def faults(contents: Mapping[str, Any]) -> list[str]:
     answer = contents.get("answer")
     if isinstance(answer, dict):
         found += _word_faults(kind, answer)
+        found += _probability_faults(answer)
     if all(isinstance(contents.get(name), str) for name in ("template", "goal")):
         found += _template_faults(kind, contents["template"], contents["goal"])
+        found += _message_faults(contents)
     return found
+
+
+def type_fault(place: tuple[int | str, ...], message: str, model: type[BaseModel]) -> str:
+    """One fault of a field's type, with what it may be.
+
+    Args:
+        place: names and numbers that lead to the field.
+        message: as pydantic says it.
+        model: what the file is read as.
+    """
+    if place[0] == "sampling" and len(place) > 1:  # one message for each type that it might have been
+        return f"sampling.{place[1]}: should be a text or a number"
+    where = ".".join(str(part) for part in place)
+    if message == "Field required":
+        return f"{where}: is missing; add it"
+    if message.startswith("Extra inputs"):
+        names = _names_of(place[:-1], model)
+        near = difflib.get_close_matches(str(place[-1]), names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+        return f"{where}: is no field; {hint}"
+    return f"{where}: {message.removeprefix('Value error, ')}"
+
+
+def _names_of(place: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    """The fields of the table at ``place``."""
+    for part in place:
+        if isinstance(part, int):
+            continue
+        inner: Any = model.model_fields[part].annotation
+        parts = [inner, *get_args(inner)]
+        model = next(p for p in parts if isinstance(p, type) and issubclass(p, BaseModel))
+    return sorted({*model.model_fields, *(["base"] if not place else [])})
+
+
+def _probability_faults(answer: Mapping[str, Any]) -> Iterator[str]:
+    is_read = answer.get("parser") == "probability"
+    if isinstance(answer.get("probability"), dict) and not is_read:
+        yield 'answer.probability: counts only with parser = "probability"; add that, or leave it out'
+    words = answer.get("words")
+    if is_read and isinstance(words, dict):
+        told = [w.casefold() for n, w in words.items() if isinstance(w, str) and n not in _NO_PROBABILITY]
+        if any(one != other and other.startswith(one) for one in told for other in told):
+            yield "answer.words: one begins the other, so they cannot be told apart; choose other words"
+        if any(name in words for name in _NO_PROBABILITY):
+            yield "answer.words: unsure and tie are no words here; set answer.probability.unsure instead"
+    if is_read and answer.get("constrained"):
+        yield "answer.constrained: has no meaning for probabilities; leave it out"
+
+
+def _message_faults(contents: Mapping[str, Any]) -> Iterator[str]:
+    messages = contents.get("messages")
+    if not isinstance(messages, list):
+        return
+    answer = contents.get("answer")
+    how = answer.get("probability") if isinstance(answer, dict) else None
+    if messages and isinstance(how, dict) and how.get("plain"):
+        yield "messages: a plain prompt has none; put them into the template, or leave plain out"
+    for number, message in enumerate(messages):
+        content = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(content, str):
+            continue
+        spec = AnnotationSpec(
+            "", contents["goal"].strip(), Kind.JUDGE_ONE, "{{ caption }}", "", "", "",
+            messages=(Message("user", content),),
+        )  # fmt: skip
+        try:
+            Prompt(spec)
+        except OnibusError as error:
+            said = str(error).removeprefix("template of spec : ").rpartition("; it may use")[0]
+            yield f"messages.{number}.content: {said}; it may use {{{{ goal }}}}"
 
 
 def _blank_texts(contents: Mapping[str, Any]) -> Iterator[str]:

@@ -22,14 +22,14 @@ from functools import cached_property
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from onibus.consumers.specs.answer_format import WORDS, AnswerFormat, SpecPart
-from onibus.consumers.specs.spec_faults import faults
+from onibus.consumers.specs.spec_faults import faults, type_fault
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.clock import explained
@@ -39,12 +39,14 @@ from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
 from onibus.schemas import ids
 from onibus.schemas.codec import DecodeError
-from onibus.schemas.records import AnnotationSpec, Kind, Verdict
+from onibus.schemas.records import AnnotationSpec, Kind, Message, Verdict
 
 _log = logging.getLogger(__name__)
 
 RULES_MODEL = "rules"
 _SEND_SECONDS = 10
+_DEEPEST = 8
+"""Files that may stand one on top of another."""
 _IMPORTED = "onibus-imported"
 """Header of a spec that came with a file of annotations."""
 _ANNOUNCED_BY = "onibus-announced-by"
@@ -78,15 +80,24 @@ class Rules(SpecPart):
         return blake2b(canonical.encode(), digest_size=8).hexdigest()
 
 
+class MessagePart(SpecPart):
+    """One message before the prompt; ``content`` is a template over ``goal``."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1)
+
+
 class SpecFile(SpecPart):
-    """The contents of a spec file."""
+    """The contents of a spec file; ``infra/docs/specs.md`` says what each field is for."""
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9._-]*$", max_length=60)
     kind: Kind
     goal: str = Field(min_length=1)
     template: str = Field(min_length=1)
+    messages: tuple[MessagePart, ...] = ()
     answer: AnswerFormat = AnswerFormat()
     sampling: dict[str, str | int | float] = Field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
     rules: Rules | None = None
     """``rules = "goals"`` in a file stands for those of that spec."""
 
@@ -117,6 +128,7 @@ class SpecFile(SpecPart):
             model=model,
             model_revision=revision,
             sampling=self.sampling_texts | dict(sampling or {}),
+            messages=tuple(Message(m.role, m.content.strip()) for m in self.messages),
         )
 
     def for_rules(self) -> AnnotationSpec:
@@ -143,7 +155,11 @@ def load_spec_file(name_or_path: str | Path) -> SpecFile:
     Raises:
         OnibusError: there is none, or it is not as it must be; the line says what is wrong.
     """
-    given = str(name_or_path)
+    return _validated(str(name_or_path), _contents(str(name_or_path), 0))
+
+
+def _contents(given: str, depth: int) -> dict[str, Any]:
+    """What stands in a file, on top of its base, and with the rules that it names."""
     is_path = given.endswith(".toml") or "/" in given
     if not is_path and given not in spec_names():
         near = difflib.get_close_matches(given, spec_names(), n=1)
@@ -151,15 +167,29 @@ def load_spec_file(name_or_path: str | Path) -> SpecFile:
         raise OnibusError(f"no spec is called {given}; {hint} (your own file: --spec path/to/file.toml)")
     try:
         contents = tomllib.loads(_text_of(given, is_path))
-        if isinstance(contents.get("rules"), str):
-            contents["rules"] = load_spec_file(contents["rules"]).rules
     except (OSError, UnicodeDecodeError) as error:
         raise OnibusError(f"cannot read the spec file {given}: {error}; correct the path") from error
     except tomllib.TOMLDecodeError as error:
         raise OnibusError(f"spec file {given} is no valid TOML: {error}; correct it") from error
-    except RecursionError as error:
-        raise OnibusError(f"spec file {given}: its rules lead back to itself; name another file") from error
-    return _validated(given, contents)
+    if depth > _DEEPEST:
+        raise OnibusError(f"spec file {given}: its base or rules lead back to itself; name another file")
+    if isinstance(contents.get("rules"), str):
+        contents["rules"] = _contents(contents["rules"], depth + 1).get("rules")
+    if isinstance(base := contents.pop("base", None), str):
+        contents = _on_top(contents, _contents(base, depth + 1))
+    elif base is not None:
+        contents["base"] = base  # a fault: it names no spec
+    return contents
+
+
+def _on_top(contents: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """A file's own fields over those of its base; tables of single settings are joined setting by setting."""
+    merged = {name: value for name, value in base.items() if name != "name"} | contents
+    for name in ("answer", "sampling"):
+        own, theirs = contents.get(name), base.get(name)
+        if isinstance(own, dict) and isinstance(theirs, dict):
+            merged[name] = theirs | own
+    return merged
 
 
 def _text_of(given: str, is_path: bool) -> str:
@@ -177,7 +207,7 @@ def _validated(given: str, contents: Mapping[str, Any]) -> SpecFile:
     try:
         file = SpecFile.model_validate(contents)
     except ValidationError as error:
-        found = list(dict.fromkeys(_type_fault(one["loc"], one["msg"]) for one in error.errors()))
+        found = list(dict.fromkeys(type_fault(one["loc"], one["msg"], SpecFile) for one in error.errors()))
     found += faults(contents)
     if file is not None and not found:
         return file
@@ -185,12 +215,6 @@ def _validated(given: str, contents: Mapping[str, Any]) -> SpecFile:
         raise OnibusError(f"spec file {given}: {found[0]}; correct it")
     lines = "".join(f"\n  {fault}" for fault in found)
     raise OnibusError(f"spec file {given} has {len(found)} faults; correct them:{lines}")
-
-
-def _type_fault(place: tuple[int | str, ...], message: str) -> str:
-    if place[0] == "sampling" and len(place) > 1:  # one message for each type that it might have been
-        return f"sampling.{place[1]}: should be a text or a number"
-    return f"{'.'.join(str(part) for part in place)}: {message.removeprefix('Value error, ')}"
 
 
 def load_spec(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from onibus.infra.cli.options import MetricsPort, Verbose, with_settings
+from onibus.infra.errors import OnibusError
+from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
 
 
@@ -89,6 +93,21 @@ def annotate(
         float,
         typer.Option(min=1, max=1_800, help="Seconds without a heartbeat after which others take over."),
     ] = 10.0,
+    backlog: Annotated[
+        str | None,
+        typer.Option(
+            help="Also ask about captions that were on the log before: all, the newest so many (500), or "
+            "since a time (2h, 1d). Says first what that costs. (default: only what is seen from now on)"
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Fetch the backlog without asking.")] = False,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask only about captions of this task, or of tasks like keyroom-*; repeatable."),
+    ] = None,
+    run: Annotated[
+        list[str] | None, typer.Option(help="Ask only about captions of this run; as --task.")
+    ] = None,
     metrics_port: MetricsPort = None,
     verbose: Verbose = False,
 ) -> None:
@@ -97,7 +116,9 @@ def annotate(
     The API key for openai comes from OPENAI_API_KEY, or from the file that
     ONIBUS_OPENAI_API_KEY_FILE names.
     """
-    from onibus.consumers.annotator.run import AnnotateOptions, run
+    from onibus.consumers.annotator.backlog import Backlog
+    from onibus.consumers.annotator.run import AnnotateOptions
+    from onibus.consumers.annotator.run import run as run_annotator
 
     options = AnnotateOptions(
         specs=tuple(spec or ["goals"]),
@@ -118,10 +139,28 @@ def annotate(
         session_seconds=session_timeout,
         metrics_port=metrics_port,
         verbose=verbose,
+        backlog=None if backlog is None else Backlog.parse(backlog),
+        tasks=tuple(task or ()),
+        runs=tuple(run or ()),
     )
+    approve = partial(_approve, yes)
     if workers == 1:
-        run(settings, options)
+        run_annotator(settings, options, approve)
         return
     from onibus.consumers.annotator.workers import run_workers
 
-    run_workers(settings, options, workers)
+    run_workers(settings, options, workers, approve)
+
+
+def _approve(is_given: bool, cost: str) -> None:
+    """Say what a backlog costs, and have a person agree, unless they have already.
+
+    Raises:
+        OnibusError: there is no one to ask, or the answer is no.
+    """
+    if is_given:
+        echo(cost, err=True)
+    elif not sys.stdin.isatty():
+        raise OnibusError(f"{cost}; add --yes to ask about it, or leave --backlog out")
+    elif not typer.confirm(f"{cost}. Ask about it?"):
+        raise OnibusError("nothing was asked; leave --backlog out to judge what is seen from now on")

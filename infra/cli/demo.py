@@ -55,6 +55,12 @@ def demo(
             "(default for vllm: a stand-in, trained first)"
         ),
     ] = None,
+    price_in: Annotated[
+        float | None, typer.Option(min=0, help="US dollars per million prompt tokens.")
+    ] = None,
+    price_out: Annotated[
+        float | None, typer.Option(min=0, help="US dollars per million answer tokens.")
+    ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -101,7 +107,7 @@ def demo(
         spec=given_spec,
         spec_name=_spec_name(given_spec),
         judge_name=kind.judge or _annotator_name(llm, model),
-        judge=_judge_flags(llm, base_url, model),
+        judge=_judge_flags(llm, base_url, model, price_in, price_out),
         learner=tuple(learner),
         watch=watch_for(minutes, task, reward),
         annotators=annotators,
@@ -118,8 +124,12 @@ def _annotator_name(llm: str, model: str | None) -> str:
     return llm if model is None else f"{llm} ({model})"
 
 
-def _judge_flags(llm: str, base_url: str | None, model: str | None) -> tuple[str, ...]:
+def _judge_flags(
+    llm: str, base_url: str | None, model: str | None, price_in: float | None, price_out: float | None
+) -> tuple[str, ...]:
     flags = ["--llm", llm]
+    flags += ["--price-in", str(price_in)] if price_in else []
+    flags += ["--price-out", str(price_out)] if price_out else []
     flags += ["--base-url", base_url] if base_url else []
     flags += ["--model", model] if model else []
     return tuple(flags)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.money import dollars
 from onibus.infra.process.terminal import console, echo, printable
 from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from onibus.consumers.status import SystemStatus
+    from onibus.consumers.status import CostStatus, SystemStatus
 
 _SCRAPED = (
     "onibus_pending_captions",
@@ -36,8 +37,10 @@ def status(
     minutes: Annotated[
         float, typer.Option(min=0.1, help="Minutes over which rates and latencies are taken.")
     ] = 5.0,
-    price_in: Annotated[float, typer.Option(min=0, help="US dollars per million prompt tokens.")] = 0.0,
-    price_out: Annotated[float, typer.Option(min=0, help="US dollars per million answer tokens.")] = 0.0,
+    price_in: Annotated[
+        float, typer.Option(min=0, help="US dollars per million prompt tokens, for answers without a price.")
+    ] = 0.0,
+    price_out: Annotated[float, typer.Option(min=0, help="The same per million answer tokens.")] = 0.0,
     metrics_port: Annotated[
         list[int] | None,
         typer.Option(help="Also show the metrics of a process on this machine; can be repeated."),
@@ -85,9 +88,12 @@ def _show(shown_on: Console, found: SystemStatus, metrics: dict[str, float], min
     for cost in found.costs:
         numbers = (cost.answers, cost.unreadable, cost.tokens_in, cost.tokens_out)
         model = f"{cost.model} {cost.model_revision}".strip()
-        figures = (*(f"{n:,}" for n in numbers), f"{cost.model_seconds:,.1f} s", f"${cost.usd:,.4f}")
+        figures = (*(f"{n:,}" for n in numbers), f"{cost.model_seconds:,.1f} s", _money(cost))
         costs.add_row(*map(printable, (cost.spec, cost.annotator, model)), *figures)
     shown_on.print(costs)
+    if sum(spec.answers_waiting for spec in found.specs):
+        waiting = sum(spec.answers_waiting for spec in found.specs)
+        shown_on.print(f"not in the latencies: {waiting:,} answers on captions older than their annotator")
     for model_status in found.models:
         shown_on.print(
             f"reward model {model_status.model}: version {model_status.version}, "
@@ -96,3 +102,10 @@ def _show(shown_on: Console, found: SystemStatus, metrics: dict[str, float], min
     shown_on.print(f"dead letters waiting: {found.dead_letters_waiting:,}")
     for name, value in metrics.items():
         shown_on.print(f"{name}: {value:g}")
+
+
+def _money(cost: CostStatus) -> str:
+    """A sum of money; a dash where tokens have no price."""
+    if cost.usd or not cost.unpriced_tokens:
+        return dollars(cost.usd)
+    return "–"

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from onibus.infra.demo.snapshot import UNKNOWN, Snapshot
 from onibus.infra.demo.watch import Watch
+from onibus.infra.money import dollars
 
 HEADLINE_LINES, FIGURE_LINES = 3, 10
 
@@ -72,6 +73,7 @@ def one_line(now: Snapshot) -> str:
         f"return {_f(now.episode_return)}  intrinsic {_f(now.intrinsic_return)}  "
         f"captions {_n(now.captions_published)}  labels {_n(now.labels_written)}  lag {_n(now.consumer_lag)}"
         + (f"  unreadable {_percent(now.unreadable_share)}" if now.unreadable_share > 0 else "")
+        + ("" if math.isnan(now.cost_usd) else f"  cost {dollars(now.cost_usd)}")
     )
 
 
@@ -123,7 +125,7 @@ def _bus(now: Snapshot) -> Table:
         ("captions published", _n(now.captions_published)),
         ("new captions", _n(now.captions_new)),
         ("captions dropped", _n(now.captions_dropped)),
-        ("labels written", _n(now.labels_written)),
+        ("labels written", _n(now.labels_written) + _cost(now)),
         ("already labelled", _n(now.captions_known)),
         ("unreadable answers", _percent(now.unreadable_share)),
         ("consumer lag", _n(now.consumer_lag)),
@@ -175,6 +177,10 @@ def _f(value: float, bold: bool = False) -> str:
 
 def _percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.0%}"
+
+
+def _cost(now: Snapshot) -> str:
+    return "" if math.isnan(now.cost_usd) else f" for {dollars(now.cost_usd)}"
 
 
 def _ms(value: float) -> str:

@@ -205,7 +205,7 @@ class Demo:
                     name,
                     [
                         *("annotate", "--spec", self.options.spec, "--name", name, "--group", group),
-                        *("--metrics-port", str(port)),
+                        *("--metrics-port", str(port), "--task", self.options.task),
                         *self.options.judge,
                     ],
                     logs / f"{name}.log",

@@ -16,7 +16,7 @@ class Snapshot:
 
     Latencies are seconds: from observing a caption to committing its label, from asking a model to its
     answer, from observing a caption to the first batch rewarded for it. They are upper bounds of histogram
-    buckets. ``unreadable_share``: of the model's answers.
+    buckets. ``unreadable_share``: of the model's answers. ``cost_usd``: of these, if there are prices.
     """
 
     time: float
@@ -36,6 +36,7 @@ class Snapshot:
     model_age_seconds: float
     model_accuracy: float
     labels_written: float
+    cost_usd: float
     model_calls: float
     unreadable_share: float
     dead_letters: float
@@ -105,6 +106,7 @@ def take_snapshot(
         model_age_seconds=once_started("onibus_model_age_seconds"),
         model_accuracy=gauge("onibus_reward_held_out_accuracy", trainer),
         labels_written=annotators.total("onibus_labels_written_total"),
+        cost_usd=gauge("onibus_cost_usd_total", annotators),
         model_calls=annotators.total("onibus_model_calls_total"),
         unreadable_share=unreadable_share(),
         dead_letters=annotators.total("onibus_dead_letters_total"),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from onibus.infra.demo.session import Demo
 from onibus.infra.demo.snapshot import Snapshot, labels_at_start
+from onibus.infra.money import dollars
 from onibus.infra.process.terminal import printable
 
 LISTED = 10
@@ -61,7 +62,8 @@ def _figures(demo: Demo, last: Snapshot | None) -> Table:
         ("  of them new to their worker", _number(last.captions_new)),
         ("  dropped", _number(last.captions_dropped)),
         ("labels on the bus at the start", _number(labels_at_start(demo.history))),
-        ("labels paid for in this run", _number(last.labels_written)),
+        ("labels written in this run", _number(last.labels_written)),
+        *([] if math.isnan(last.cost_usd) else [("  what they cost", dollars(last.cost_usd))]),
         ("captions not asked again (label there or on its way)", _number(last.captions_known)),
         *_model(last),
         ("label latency, median / 95 %", f"{_seconds(last.latency_p50)} / {_seconds(last.latency_p95)}"),

@@ -62,7 +62,13 @@ TOKENS = Counter(
 )
 LABEL_LATENCY = Histogram(
     "onibus_label_latency_seconds",
-    "Seconds from observing a caption to committing its label.",
+    "Seconds from observing a caption to committing its label, of captions observed while annotators ran.",
+    ["spec"],
+    buckets=_LATENCY_SECONDS,
+)
+WAITING_LABEL_LATENCY = Histogram(
+    "onibus_waiting_label_latency_seconds",
+    "The same of captions that were observed before their annotator was ready.",
     ["spec"],
     buckets=_LATENCY_SECONDS,
 )

@@ -28,7 +28,8 @@ _IDLE_CORES = 0.1
 @contextmanager
 def annotator(settings: Settings, name: str, flags: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """The ``onibus annotate`` that users start, stopped at the end."""
-    command = [sys.executable, "-m", "onibus", "annotate", "--name", name, *flags]
+    all_of_the_log = ("--backlog", "all", "--yes")
+    command = [sys.executable, "-m", "onibus", "annotate", "--name", name, *all_of_the_log, *flags]
     process = subprocess.Popen(command, env=os.environ | environment_of(settings), stdout=subprocess.DEVNULL)
     try:
         yield process

@@ -91,7 +91,8 @@ class System:
         command = [
             sys.executable, *program, "annotate", "--llm", "openai", "--model", "m", "--group", _GROUP,
             "--base-url", self.model.url, "--name", name, "--concurrency", str(CONCURRENCY),
-            "--session-timeout", str(SESSION_SECONDS), "--request-timeout", str(REQUEST_SECONDS), *flags,
+            "--session-timeout", str(SESSION_SECONDS), "--request-timeout", str(REQUEST_SECONDS),
+            "--backlog", "all", "--yes", *flags,
         ]  # fmt: skip
         environment = os.environ | environment_of(self.settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
         with self._log(name).open("ab") as log:

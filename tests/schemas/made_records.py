@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from hypothesis import strategies as st
 
 from onibus.schemas.codec import SCHEMA_FILES, schema_document
-from onibus.schemas.records import CaptionOffset, Record
+from onibus.schemas.records import Record
 
 RECORD_TYPES = list(SCHEMA_FILES)
 
@@ -41,7 +41,7 @@ def _values(schema: Any, hint: Any) -> st.SearchStrategy[Any]:
         case "map":
             return st.dictionaries(st.text(), _values(schema["values"], get_args(hint)[1]), max_size=4)
         case "record":
-            return st.builds(CaptionOffset, **_fields(CaptionOffset, schema))
+            return st.builds(hint, **_fields(hint, schema))
         case primitive:
             return _PRIMITIVE[primitive]
 

@@ -21,12 +21,12 @@ from tests.schemas.made_records import RECORD_TYPES
 every_type = pytest.mark.parametrize("record_type", RECORD_TYPES, ids=lambda t: t.__name__)
 
 WRITTEN_WITH = {
-    "Annotation": ["f79c9b844199382b", "acd62482adf4e72b"],
-    "AnnotationSpec": ["50352f66c78a7383"],
+    "Annotation": ["f79c9b844199382b", "acd62482adf4e72b", "2975ecc0501a5265"],
+    "AnnotationSpec": ["50352f66c78a7383", "72154cccb73128a0"],
     "CaptionObserved": ["67e34fda45a521d0"],
     "DeadLetter": ["bd8e5d459b18b80b"],
     "EpisodeFinished": ["3770d10ce70536d9", "8a30017785b9b77b", "3578d93b64acb787"],
-    "Label": ["2de77a76eb1163a3"],
+    "Label": ["2de77a76eb1163a3", "d12bd630b6c971a2"],
     "RewardModelChunk": ["51a5eb00b4cd7b43"],
     "RewardUpdate": ["4710b72bae9947f0", "b5cd2041988559e4"],
 }

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onibus.schemas import ids
-from onibus.schemas.records import AnnotationSpec, Kind
+from onibus.schemas.records import AnnotationSpec, Kind, Message
 
 SPEC = AnnotationSpec(
     "goals", "win", Kind.JUDGE_ONE, "Is {{ caption }} good?", "yes-no", "m", "r1", {"temperature": "0.1"}, 5
@@ -85,6 +85,7 @@ CHANGED: dict[str, Any] = {
     "model": "m2",
     "model_revision": "r2",
     "sampling": {"temperature": "0.2"},
+    "messages": (Message("system", "You judge."),),
 }
 NOT_PART_OF_THE_QUESTION = {"name": "other", "created_at": 6}
 

@@ -85,7 +85,8 @@ def test_a_budget_is_kept_with_a_server_that_does_not_count(settings: Settings, 
         written = sum(len(r["messages"][0]["content"]) for r in server.requests)
     answers = [codec.decode(Annotation, r.value) for r in records(settings, "annotations")]
     tokens = sum(a.tokens_in + a.tokens_out for a in answers)
-    assert 20_000 - dearest_question([spec]).tokens < tokens <= 20_000
+    probe = tokens / len(answers)  # the question of the start, which is on no log
+    assert 20_000 - dearest_question([spec]).tokens < tokens + probe <= 20_000
     assert written / 4 < tokens, "an estimate errs on the safe side"
     assert all(a.tokens_are_estimated for a in answers)
 
@@ -126,6 +127,7 @@ def test_two_annotators_stop_by_themselves_before_the_group_has_spent_more_and_s
     assert {cost["annotator"] for cost in status["costs"]} <= {"a1", "a2"}
     (only,) = status["specs"]
     assert (only["spec"], only["labels"]) == ("goals", len(answers))
-    assert only["latency_p99"] >= only["latency_p50"] > 0
+    assert only["answers_waiting"] == len(answers), "they stood on the log before the annotators came"
+    assert only["latency_p99"] is None
     (group,) = status["groups"]
     assert sum(group["lag"].values()) >= len(texts) - len(answers)

@@ -234,7 +234,7 @@ def test_a_second_annotator_of_the_same_name_is_told_so(settings: Settings) -> N
         other.stop()
 
 
-COMMAND = [sys.executable, "-m", "onibus", "annotate"]
+COMMAND = [sys.executable, "-m", "onibus", "annotate", "--backlog", "all", "--yes"]
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

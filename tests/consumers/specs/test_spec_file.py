@@ -255,7 +255,7 @@ def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> No
 def test_rules_that_lead_back_to_themselves_are_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(f'{MINIMAL}rules = "{path}"\n')
-    with pytest.raises(OnibusError, match="its rules lead back to itself"):
+    with pytest.raises(OnibusError, match="its base or rules lead back to itself"):
         load_spec_file(path)
 
 

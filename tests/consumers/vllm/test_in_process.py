@@ -35,7 +35,7 @@ def annotate(settings: Settings, model: object) -> tuple[list[str], dict[str, st
     environment = (
         os.environ | environment_of(settings) | {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
     )
-    return [*command, "--spec", SPEC, "--name", "in-process"], environment
+    return [*command, "--spec", SPEC, "--name", "in-process", "--backlog", "all", "--yes"], environment
 
 
 def test_it_labels_captions_in_one_process_and_stops_clean(settings: Settings, tiny_llama: Path) -> None:

@@ -1,0 +1,265 @@
+"""Where a group begins: at what is seen from now on, or further back, once it is known what that costs.
+
+A caption that is still met is published again within a minute, so a new group misses nothing that matters
+when it begins at the end of the log. What stood there before is its backlog; it is fetched only when asked
+for. A group that has offsets goes on from them, whatever is asked, unless captions of the backlog before them
+lack a label. Where a group begins is committed before anyone joins it, so that it begins there once: whoever
+joins, leaves or is killed later finds an offset for every partition.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from kafka.structs import OffsetAndMetadata
+
+from onibus.consumers.annotator.cost import Cost, Prices
+from onibus.consumers.annotator.wanted import Wanted
+from onibus.consumers.labels.table import NO_LABEL, LabelTable, lookup_ids
+from onibus.consumers.language_models.ask_until_readable import estimated_tokens
+from onibus.consumers.specs.prompts import Prompt
+from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.money import dollars
+from onibus.infra.settings import Settings
+from onibus.infra.times import parse_time
+from onibus.schemas.codec import DecodeError
+from onibus.schemas.ids import caption_id
+from onibus.schemas.records import AnnotationSpec, CaptionObserved, Kind
+
+_log = logging.getLogger(__name__)
+
+_COMMITTED_SECONDS = 15.0
+"""Longer than a transaction with offsets may stay open, which committed offsets are not known before."""
+_AT_WORK = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
+"""What the broker answers to someone who commits offsets from outside a group that has members."""
+_TRIES = 3
+_MOST_TOKENS_OUT = 1_024
+_ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How much of the log a group is to be asked about besides what comes from now on.
+
+    Attributes:
+        text: as it was given.
+        since: milliseconds since the epoch on the broker's clock; older records are left out.
+        captions: the newest so many at most.
+    """
+
+    text: str
+    since: int = 0
+    captions: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Backlog:
+        """``all``, a number of captions, or a time.
+
+        Raises:
+            OnibusError: it is none of these.
+        """
+        if text == _ALL:
+            return cls(text)
+        if text.isdecimal():
+            return cls(text, captions=int(text))
+        also = "; or all, or a number of captions, such as 500"
+        since = parse_time(text, "--backlog", else_accepted=also)
+        return cls(text, since=round(since.timestamp() * 1000))
+
+
+class Owed(NamedTuple):
+    """What asking about a backlog takes.
+
+    Attributes:
+        captions: distinct ones without a label.
+        questions: a caption leads to one under each spec, or to several comparisons.
+        cost: prompt tokens about, answer tokens at most.
+    """
+
+    captions: int
+    questions: int
+    cost: Cost
+
+    def line(self, backlog: Backlog, prices: Prices) -> str:
+        """It as a sentence without its end."""
+        tokens = f"about {self.cost.tokens_in:,} tokens in and at most {self.cost.tokens_out:,} out"
+        money = f", at most {dollars(prices.usd(self.cost))}" if prices.are_given else ", at no price given"
+        asked = f"{self.captions:,} captions: {self.questions:,} questions"
+        return f"the backlog ({backlog.text}) is {asked}, {tokens}{money}"
+
+
+class _Found(NamedTuple):
+    """The newest record of a caption that lacks labels."""
+
+    partition: TopicPartition
+    offset: int
+    timestamp: int
+    caption_id: bytes
+    size: int
+    specs: frozenset[bytes]
+
+
+class GroupStart:
+    """Gives a group an offset in every partition before anyone joins it.
+
+    Args:
+        group: consumer group, full name.
+        specs: what its annotators ask, by spec id.
+        wanted: which captions they ask about.
+        comparisons: that a caption leads to under each spec that compares two.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        specs: Mapping[bytes, AnnotationSpec],
+        wanted: Wanted,
+        comparisons: int,
+    ) -> None:
+        self._settings, self._group, self._specs = settings, group, dict(specs)
+        self._wanted, self._comparisons = wanted, comparisons
+        self._topics, self._codec = TopicNames(settings.topic_prefix), codec_for(settings)
+
+    def begin(self, backlog: Backlog | None, approve: Callable[[Owed], None]) -> None:
+        """Set the offsets of partitions that have none, and of those whose backlog is asked for.
+
+        Args:
+            approve: called once with what the backlog takes, if that is anything; raises if it is too much.
+
+        Raises:
+            OnibusError: the group is at work, so that it cannot be set back; or ``approve`` did.
+            KafkaError: the cluster does not answer.
+        """
+        approved = False
+        for attempt in range(_TRIES):
+            reader = clients.consumer(self._settings, group_id=self._group)
+            try:
+                partitions = clients.partitions_of(reader, self._topics.captions)[: self._settings.partitions]
+                reader.assign(partitions)
+                at = {tp: self._committed(reader, tp) for tp in partitions}
+                starts = self._from_now_on(reader, at, is_all=backlog is None)
+                found = [] if backlog is None else self._unjudged(backlog, {**at, **starts}, set(starts))
+                if backlog is not None and found and not approved:
+                    approve(self._owed(found))
+                    approved = True
+                for one in found:
+                    starts[one.partition] = min(one.offset, starts.get(one.partition, one.offset))
+                if starts:
+                    reader.commit({tp: OffsetAndMetadata(offset, "", -1) for tp, offset in starts.items()})
+                return
+            except _AT_WORK as error:
+                if attempt == _TRIES - 1:
+                    raise OnibusError(
+                        f"group {self._group} is at work, so it cannot go back to its backlog; stop its "
+                        "annotators first, or leave --backlog out"
+                    ) from error
+                time.sleep(0.5)
+            finally:
+                reader.close()
+
+    def _committed(self, reader: KafkaConsumer, tp: TopicPartition) -> int | None:
+        deadline = time.monotonic() + _COMMITTED_SECONDS
+        while True:
+            try:
+                found = reader.committed(tp, timeout_ms=1_000)
+                return None if found is None else int(found)
+            except KafkaError as error:
+                if not error.retriable or time.monotonic() > deadline:
+                    raise
+
+    def _from_now_on(
+        self, reader: KafkaConsumer, at: Mapping[TopicPartition, int | None], is_all: bool
+    ) -> dict[TopicPartition, int]:
+        """The ends of the partitions in which the group has no offset yet; logged if that ``is_all``."""
+        new = [tp for tp, offset in at.items() if offset is None]
+        if not new:
+            return {}
+        firsts, ends = reader.beginning_offsets(new), reader.end_offsets(new)
+        there = sum(ends[tp] - firsts[tp] for tp in new)
+        if there and is_all:
+            _log.info(
+                "group %s is new: it begins at what is seen from now on; %d caption records are on the log "
+                "already, --backlog asks about these, too",
+                self._group,
+                there,
+            )
+        return {tp: int(ends[tp]) for tp in new}
+
+    def _unjudged(
+        self, backlog: Backlog, at: Mapping[TopicPartition, int | None], new: Container[TopicPartition]
+    ) -> list[_Found]:
+        """Captions of the backlog that lack a label and whose newest record lies before the group's offset.
+
+        Args:
+            new: partitions that nobody of the group has read yet.
+        """
+        newest: dict[bytes, _Found] = {}
+        for batch in clients.read_all(self._settings, self._topics.captions):
+            for record in batch:
+                if record.timestamp < backlog.since or record.key is None:
+                    continue
+                try:
+                    caption = self._codec.decode(CaptionObserved, record.value)
+                except DecodeError:
+                    continue
+                specs = self._wanted.specs(caption.task, caption.run)
+                if specs and record.key == caption_id(caption.text):
+                    place = TopicPartition(record.topic, record.partition), record.offset, record.timestamp
+                    newest[record.key] = _Found(*place, record.key, len(caption.text), specs)
+        before = [one for one in newest.values() if one.offset < (at.get(one.partition) or 0)]
+        lacking = self._lacking(before, new)
+        lacking.sort(key=lambda one: one.timestamp, reverse=True)
+        return lacking[: backlog.captions]
+
+    def _lacking(self, captions: list[_Found], new: Container[TopicPartition]) -> list[_Found]:
+        """Those without a label under a spec that judges one; each that was never read, if two are compared.
+
+        Which comparisons a caption leads to is found out only when its turn comes.
+        """
+        if not captions:
+            return []
+        labels = LabelTable(self._codec)
+        for batch in clients.read_all(self._settings, self._topics.labels):
+            labels.apply([record.key for record in batch], [record.value for record in batch])
+        subjects = lookup_ids(np.frombuffer(b"".join(one.caption_id for one in captions), "<i8")[::2])
+        found: dict[bytes, _Found] = {}
+        for spec_id, spec in self._specs.items():
+            if spec.kind is Kind.COMPARE_TWO:
+                is_open = np.array([one.partition in new for one in captions])
+            else:
+                is_open = labels.verdicts(spec_id, subjects) == NO_LABEL
+            for place in np.flatnonzero(is_open):
+                one = captions[place]
+                if spec_id in one.specs:
+                    specs = found[one.caption_id].specs if one.caption_id in found else frozenset[bytes]()
+                    found[one.caption_id] = one._replace(specs=specs | {spec_id})
+        return list(found.values())
+
+    def _owed(self, captions: list[_Found]) -> Owed:
+        cost, questions = Cost(), 0
+        for spec_id, spec in self._specs.items():
+            sizes = [one.size for one in captions if spec_id in one.specs]
+            each = self._comparisons if spec.kind is Kind.COMPARE_TWO else 1
+            around = estimated_tokens(Prompt(spec).example())
+            asked = len(sizes) * each
+            tokens_out = int(spec.sampling.get("max_tokens", _MOST_TOKENS_OUT))
+            cost.add(Cost(tokens_in=asked * around + each * sum(sizes) // 4, tokens_out=asked * tokens_out))
+            questions += asked
+        return Owed(len(captions), questions, cost)

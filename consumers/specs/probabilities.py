@@ -1,0 +1,98 @@
+"""A verdict from the probabilities with which a model would go on with one of two words.
+
+A small model that is asked for a verdict in words says nearly the same to everything, while the odds of the
+two words tell captions apart. A prompt makes one of them likelier whatever stands in it, though, so the
+log-odds are calibrated: those of captions that say nothing are taken off (Zhao et al. 2021, "Calibrate before
+use", arXiv 2102.09690), and the rest is fitted to people's labels by a logistic regression with one variable
+(Platt 1999), whose two numbers stand in the spec file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from onibus.consumers.specs.answer_format import AnswerFormat, Probability
+from onibus.schemas.records import Verdict
+
+MOST_LIKELY = 20
+"""How many of the likeliest next tokens are asked for: as many as OpenAI's protocol allows."""
+_CERTAIN = 700.0
+"""Log-odds beyond which exp() leaves floats."""
+
+
+class Judged(NamedTuple):
+    """A verdict and the calibrated probability of helpful, of two captions of the first."""
+
+    verdict: Verdict
+    probability: float
+
+
+def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> float | None:
+    """Log-odds of the word for helpful (first) against that for unhelpful (second).
+
+    A word counts with all tokens that begin it and not the other one, in any case, with or without a space
+    before them. A word that is not among the likeliest tokens is taken to be as likely as the least of them.
+
+    Args:
+        likeliest: log-probabilities of the likeliest next tokens by their text.
+
+    Returns:
+        None if neither word is among them.
+    """
+    words = [word.casefold() for word in _words(answer_format)]
+    found: list[list[float]] = [[], []]
+    for token, logarithm in likeliest.items():
+        text = token.strip().casefold()
+        begun = [place for place, word in enumerate(words) if text and word.startswith(text)]
+        if len(begun) == 1:
+            found[begun[0]].append(logarithm)
+    if not any(found):
+        return None
+    least = min(likeliest.values())
+    first, second = (_sum(logarithms) if logarithms else least for logarithms in found)
+    return first - second
+
+
+def judged(answer_format: AnswerFormat, odds: float, baseline: float = 0.0) -> Judged:
+    """The verdict at these log-odds.
+
+    Args:
+        baseline: mean log-odds of the content-free captions.
+    """
+    how = answer_format.reads_probabilities or Probability()
+    probability = logistic(how.scale * (odds - baseline) + how.offset)
+    yes, no = _verdicts(answer_format)
+    if how.unsure and abs(probability - how.threshold) < how.unsure:
+        return Judged(Verdict.UNSURE, probability)
+    return Judged(yes if probability >= how.threshold else no, probability)
+
+
+def logistic(odds: float) -> float:
+    """The probability at these log-odds."""
+    return 1 / (1 + math.exp(-max(-_CERTAIN, min(_CERTAIN, odds))))
+
+
+def raw_answer(likeliest: Mapping[str, float]) -> str:
+    """What is kept as the answer: the likeliest tokens with their log-probabilities, as JSON."""
+    ordered = sorted(likeliest.items(), key=lambda item: -item[1])
+    return json.dumps({token: round(logarithm, 4) for token, logarithm in ordered}, ensure_ascii=False)
+
+
+def _verdicts(answer_format: AnswerFormat) -> tuple[Verdict, Verdict]:
+    if Verdict.HELPFUL in answer_format.words:
+        return Verdict.HELPFUL, Verdict.UNHELPFUL
+    return Verdict.FIRST, Verdict.SECOND
+
+
+def _words(answer_format: AnswerFormat) -> tuple[str, str]:
+    yes, no = _verdicts(answer_format)
+    return answer_format.words[yes], answer_format.words[no]
+
+
+def _sum(logarithms: list[float]) -> float:
+    """Logarithm of the sum of the probabilities."""
+    most = max(logarithms)
+    return most + math.log(sum(math.exp(logarithm - most) for logarithm in logarithms))

@@ -1,0 +1,214 @@
+"""Nobody pays by accident: where a group begins, what its backlog takes, which captions it is asked about."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed
+from onibus.consumers.annotator.budget import Limits
+from onibus.consumers.annotator.cost import Prices
+from onibus.consumers.annotator.wanted import Wanted
+from onibus.consumers.language_models.openai import OpenAIModel
+from onibus.consumers.specs.spec_file import load_spec
+from onibus.infra.errors import OnibusError
+from onibus.infra.money import dollars
+from onibus.infra.settings import Settings, environment_of
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation
+from tests.command import run_onibus, the_one_line
+from tests.consumers.annotating import (
+    GROUP,
+    annotator,
+    assert_each_exactly_once,
+    expected_keys,
+    label_keys,
+    publish,
+    records,
+    rules_specs,
+    wait_for_labels,
+)
+from tests.consumers.chat_server import chat_server
+from tests.waiting import wait_until
+
+OLD = [f"You kill {n} old newts." for n in range(30)]
+NEW = [f"You kill {n} new newts." for n in range(30)]
+SPECS, _ = rules_specs()
+
+
+def begin(settings: Settings, backlog: str | None = None, wanted: Wanted | None = None) -> list[Owed]:
+    """Have the tests' group begin; what was to be approved."""
+    asked: list[Owed] = []
+    start = GroupStart(settings, settings.topic_prefix + GROUP, SPECS, wanted or Wanted(SPECS), 4)
+    start.begin(None if backlog is None else Backlog.parse(backlog), asked.append)
+    return asked
+
+
+def test_a_new_group_begins_at_what_is_seen_from_now_on_and_then_misses_nothing(settings: Settings) -> None:
+    publish(settings, OLD)
+    assert begin(settings) == []
+    publish(settings, NEW[:10])
+    with annotator(settings):
+        wait_for_labels(settings, 10)
+    publish(settings, NEW[10:])  # while nobody is there
+    assert begin(settings) == []
+    with annotator(settings):
+        wait_for_labels(settings, len(NEW))
+    assert_each_exactly_once(settings, SPECS, NEW)
+
+
+def test_a_caption_of_the_backlog_that_is_still_met_is_judged(settings: Settings) -> None:
+    publish(settings, OLD)
+    begin(settings)
+    publish(settings, OLD[:1])  # published again, a minute later
+    with annotator(settings):
+        wait_for_labels(settings, 1)
+    assert_each_exactly_once(settings, SPECS, OLD[:1])
+
+
+def test_all_of_the_backlog_is_told_of_and_asked_about_once(settings: Settings) -> None:
+    publish(settings, [*OLD, *OLD])
+    (owed,) = begin(settings, "all")
+    assert (owed.captions, owed.questions) == (len(OLD), len(OLD))
+    assert owed.cost.tokens_in > 100 * len(OLD)
+    with annotator(settings):
+        wait_for_labels(settings, len(OLD))
+    assert begin(settings, "all") == [], "every caption has its label"
+    assert_each_exactly_once(settings, SPECS, OLD)
+
+
+def test_a_group_that_began_without_its_backlog_can_fetch_it_later(settings: Settings) -> None:
+    publish(settings, OLD)
+    begin(settings)
+    publish(settings, NEW)
+    with annotator(settings):
+        wait_for_labels(settings, len(NEW))
+        with pytest.raises(OnibusError, match="is at work"):
+            begin(settings, "all")
+    (owed,) = begin(settings, "all")
+    assert owed.captions == len(OLD)
+    with annotator(settings):
+        wait_for_labels(settings, len(NEW) + len(OLD))
+    assert_each_exactly_once(settings, SPECS, [*NEW, *OLD])
+
+
+def test_of_a_number_the_newest_are_asked_about(settings: Settings) -> None:
+    publish(settings, OLD)
+    publish(settings, NEW)
+    (owed,) = begin(settings, "30")
+    assert owed.captions == 30
+    with annotator(settings):
+        wait_for_labels(settings, 30)
+        publish(settings, ["You kill the last newt."])
+        wait_for_labels(settings, 31)
+    assert label_keys(settings).keys() == expected_keys(SPECS, [*NEW, "You kill the last newt."])
+
+
+def test_what_is_older_than_a_time_is_left_out(settings: Settings) -> None:
+    publish(settings, OLD)
+    assert begin(settings, "1h")[0].captions == len(OLD)
+    assert begin(settings, "2099-01-01") == []
+    with pytest.raises(OnibusError, match="--backlog soon"):
+        Backlog.parse("soon")
+
+
+def test_only_captions_of_a_specs_own_tasks_and_of_the_named_runs_are_asked_about(settings: Settings) -> None:
+    spec = next(iter(SPECS))
+    mine = Wanted(SPECS, {spec: ("keyroom-*",)}, only_runs=("a*",))
+    assert mine.specs("keyroom-s5", "a1") == {spec}
+    assert mine.specs("keyroom-s5", "b1") == mine.specs("score", "a1") == frozenset()
+    assert Wanted(SPECS, only_tasks=("gold", "score")).specs("score", "b1") == {spec}
+    publish(settings, OLD)  # of the task score
+    assert begin(settings, "all", Wanted(SPECS, {spec: ("keyroom-*",)})) == []
+
+
+def test_the_command_asks_before_it_spends(settings: Settings) -> None:
+    publish(settings, OLD)
+    environment, folder = environment_of(settings), settings.runs_dir
+    with chat_server(lambda _: (200, "verdict: helpful")) as server:
+        flags = ["annotate", "--llm", "openai", "--base-url", server.url, "--model", "m"]
+        priced = [*flags, "--price-in", "1", "--price-out", "2", "--backlog", "all"]
+        said = the_one_line(run_onibus(*priced, folder=folder, environment=environment))
+        assert not server.requests
+    assert "30 captions: 30 questions" in said
+    assert "--yes" in said
+    assert "at most $0.0" in said
+    with chat_server(lambda _: (200, "verdict: helpful")) as server:
+        flags = ["annotate", "--llm", "openai", "--base-url", server.url, "--model", "m"]
+        others = run_to_ready(settings, [*flags, "--backlog", "all", "--task", "keyroom-*"])
+    assert "ready: " in others, "no caption is of such a task, so there is nothing to agree to"
+    assert not label_keys(settings)
+
+
+def run_to_ready(settings: Settings, flags: list[Any]) -> str:
+    """The log of an annotator that is stopped once it is ready."""
+    import os
+    import signal
+    import subprocess
+    import sys
+
+    path = settings.runs_dir / "annotator.log"
+    environment = os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with path.open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "onibus", *map(str, flags)],
+            env=environment,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
+    try:
+        wait_until(lambda: "ready: " in path.read_text() or child.poll() is not None, 60, "it to be ready")
+        child.send_signal(signal.SIGTERM)
+        child.wait(20)
+    finally:
+        child.kill()
+    return path.read_text()
+
+
+def test_prices_are_kept_with_the_answers_and_told_without_being_given_again(settings: Settings) -> None:
+    spec = load_spec("goals", "m")
+    specs = {ids.spec_id(spec): spec}
+    limits = Limits(prices=Prices(1.0, 10.0))
+    with chat_server(lambda _: (200, "verdict: helpful")) as server:
+        model = OpenAIModel(specs, server.url, "k", 8)
+        with annotator(settings, "a1", specs, model, limits=limits) as running:
+            wait_until(lambda: running.partitions, 30, "it to be ready")
+            publish(settings, NEW)
+            wait_for_labels(settings, len(NEW))
+            running.stop()
+    answers = [codec.decode(Annotation, r.value) for r in records(settings, "annotations")]
+    each = (answers[0].tokens_in + 10 * answers[0].tokens_out) / 1e6
+    assert all(a.usd == pytest.approx(each) for a in answers)
+    assert running.summary is not None
+    assert running.summary.usd == pytest.approx(each * (len(NEW) + 1)), (
+        "the question of the start counts, too"
+    )
+    shown = run_onibus("status", "--json", folder=settings.runs_dir, environment=environment_of(settings))
+    status = json.loads(shown.stdout)
+    assert [cost["usd"] for cost in status["costs"]] == [pytest.approx(each * len(NEW))]
+    assert status["costs"][0]["unpriced_tokens"] == 0
+
+
+def test_labels_of_captions_that_waited_for_the_annotator_are_counted_apart(settings: Settings) -> None:
+    publish(settings, OLD)
+    with annotator(settings):
+        wait_for_labels(settings, len(OLD))
+        publish(settings, NEW)
+        wait_for_labels(settings, len(OLD) + len(NEW))
+    answers = [codec.decode(Annotation, r.value) for r in records(settings, "annotations")]
+    assert {a.was_waiting for a in answers if a.texts[0] in NEW} == {False}
+    assert {a.was_waiting for a in answers if a.texts[0] in OLD} == {True}
+    shown = run_onibus("status", "--json", folder=settings.runs_dir, environment=environment_of(settings))
+    (only,) = json.loads(shown.stdout)["specs"]
+    assert only["answers_waiting"] == len(OLD)
+    assert only["latency_p99"] < 5
+
+
+@pytest.mark.parametrize(
+    ("usd", "shown"),
+    [(0.0, "$0"), (0.0000123, "$0.000012"), (0.004, "$0.0040"), (0.25, "$0.25"), (1234.5, "$1,234.50")],
+)
+def test_a_sum_of_money_is_never_rounded_to_nothing(usd: float, shown: str) -> None:
+    assert dollars(usd) == shown
