@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.flags import Flag
+from onibus.producers.nethack.characters import DEFAULT_CHARACTER
+from onibus.producers.nethack.task_names import Actions
 
 Reward = Literal["retrieval", "classification", "ranking", "motif", "similarity", "none"]
 """The names in :data:`onibus.infra.reward_kinds.REWARD_KINDS`."""
@@ -74,6 +76,16 @@ class RunOptions(BaseModel):
     task: str = Field(
         DEFAULT_TASK,
         description="score, oracle, staircase, gold, scout, keyroom-s5 or any other MiniHack environment.",
+    )
+    actions: Annotated[Actions | None, Flag(default=BY_TASK)] = Field(
+        None,
+        description="Actions in NetHack's tasks: oni (28: NLE's and casting, drinking, praying, picking up, "
+        "paying) or nle (its 23).",
+    )
+    character: str | None = Field(
+        None,
+        description="Who plays NetHack's tasks, such as val-dwa-law-fem; several, with commas between them, "
+        f"are dealt out over the environments. (default: {DEFAULT_CHARACTER})",
     )
     seed: int = Field(0, description="Seed of the run.")
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the network is trained.")

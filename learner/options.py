@@ -23,6 +23,7 @@ from onibus.learner.option_groups import (
     parse_spec_share,
 )
 from onibus.learner.presets import PRESETS
+from onibus.producers.nethack.task_names import default_actions, is_sparse, name_of_version
 
 OPTIONS_FILE = "options.json"
 
@@ -66,6 +67,11 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         return self
 
     @property
+    def played(self) -> str:
+        """The task that is played: one without actions began when NetHack's tasks were still NLE's own."""
+        return name_of_version(self.task, 0) if self.actions is None else self.task
+
+    @property
     def acts_locally(self) -> bool:
         """Whether rollout processes act with their own copy of the policy."""
         if self.inference is None:
@@ -93,19 +99,16 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         return 0 if self.core == "none" else self.rnn_size
 
 
-SPARSE_TASKS = ("oracle", "staircase", "staircase-level-3", "staircase-level-4")
-
-
 def defaults_for(task: str) -> dict[str, Any]:
     """Option defaults by task.
 
     Full NetHack follows the published ONI settings (arXiv 2410.23022): c_int 0.4, c_ext 0.1 for Score and
-    10 where the reward is sparse. MiniHack's small tasks learn faster with a higher rate and discount 0.99.
+    10 where the reward is sparse, so that a success, 50 clipped to 10, pays 100. MiniHack's small tasks
+    learn faster with a higher rate and discount 0.99.
     """
-    if task in ("score", "gold", "scout"):
-        return _NETHACK | {"extrinsic_coefficient": 0.1}
-    if task in SPARSE_TASKS:
-        return _NETHACK | {"extrinsic_coefficient": 10.0}
+    if actions := default_actions(task):
+        coefficient = 10.0 if is_sparse(task) else 0.1
+        return _NETHACK | {"actions": actions, "extrinsic_coefficient": coefficient}
     return {
         "specs": ({"name": "keys-and-doors", "coefficient": 0.5},),
         "extrinsic_coefficient": 1.0,

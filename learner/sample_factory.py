@@ -107,10 +107,12 @@ def environment_for(
 ) -> NetHackEnvironment:
     """The environment of a run with these options; the rest is as :class:`NetHackEnvironment` has it."""
     return LearnerEnvironment(
-        task=options.task,
+        task=options.played,
         observation=options.network,
         captions=options.captions,
         max_episode_steps=options.max_episode_steps,
+        actions=options.actions,
+        character=options.character,
         run=options.run,
         worker=worker,
         environment=environment,

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 _FIXED_BY_CHECKPOINT = {
     "task": "--task",
+    "actions": "--actions",
     "network": "--network",
     "core": "--rnn",
     "core_size": "--rnn-size",
@@ -79,7 +80,7 @@ def run(
     options, before = chosen_options(settings.runs_dir, given, name, resume=resume, or_start=or_start)
     folder = settings.runs_dir / options.run
     configuration(options, settings.runs_dir, 0)  # refuses what does not fit before anything is written
-    make_task(options.task, max_episode_steps=options.max_episode_steps).close()  # type: ignore[no-untyped-call]
+    _try_task(options)
     if options.captions:
         require_topics(settings, role="learner")
         check_judges(settings, options)
@@ -125,6 +126,17 @@ def chosen_options(
     changed = difference(before, options)
     log.info("run %s goes on with %s", name, ", ".join(changed) if changed else "its own options")
     return options, before
+
+
+def _try_task(options: LearnOptions) -> None:
+    """Make the task once: what cannot be played is refused before anything is written."""
+    task = make_task(
+        options.played,
+        max_episode_steps=options.max_episode_steps,
+        actions=options.actions,
+        character=options.character,
+    )
+    task.close()  # type: ignore[no-untyped-call]
 
 
 def _exists(folder: Path) -> bool:

@@ -170,6 +170,7 @@ def test_the_defaults_of_a_run_are_those_of_the_options() -> None:
             "`--extrinsic-clip`",
             ["none" if run.extrinsic_clip is None else str(run.extrinsic_clip) for run in runs],
         ),
+        ("`--actions`", [f"`{run.actions}`" if run.actions else "the task's own" for run in runs]),
         ("`--reward`", [f"`{runs[0].reward}`"]),
         ("`--embedding`", [f"`{runs[0].embedding}`"]),
         ("`--count-beta`", [str(runs[0].count_beta)]),

@@ -18,6 +18,8 @@ from onibus.infra.process.shutdown import stop_event
 from onibus.infra.process.terminal import echo
 from onibus.infra.run_names import check_run_name
 from onibus.infra.settings import Settings
+from onibus.producers.nethack.characters import DEFAULT_CHARACTER
+from onibus.producers.nethack.task_names import Actions
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +45,17 @@ def rollout(
     episodes: Annotated[int | None, typer.Option(min=1, help="Stop after this many episodes in all.")] = None,
     max_episode_steps: Annotated[
         int | None, typer.Option(min=1, help="Step limit of an episode. (default: the task's own)")
+    ] = None,
+    actions: Annotated[
+        Actions | None,
+        typer.Option(help="Actions in NetHack's tasks: oni (28) or nle (23). (default: by task)"),
+    ] = None,
+    character: Annotated[
+        str | None,
+        typer.Option(
+            help="Who plays NetHack's tasks, such as val-dwa-law-fem; several, with commas between them, are "
+            f"dealt out over the environments. (default: {DEFAULT_CHARACTER})"
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Base seed; the same seed plays the same episodes.")
@@ -71,7 +84,10 @@ def rollout(
         from onibus.learner.policy import load_policy as load_checkpoint
 
         load_policy = load_checkpoint
-        task = task or load_checkpoint(checkpoint).options.task
+        trained = load_checkpoint(checkpoint).options
+        if task in (None, trained.task):
+            task, actions = trained.played, actions or trained.actions
+            character = character or trained.character
     metrics.expose(metrics_port, settings.metrics_host)
     options = RolloutOptions(
         task=task or "score",
@@ -82,6 +98,8 @@ def rollout(
         seconds=seconds,
         episodes=episodes,
         max_episode_steps=max_episode_steps,
+        actions=actions,
+        character=character,
         seed=seed,
         checkpoint=checkpoint,
     )

@@ -15,7 +15,7 @@ from gymnasium.envs.registration import load_env_creator
 from nle.env import tasks as nle_tasks
 
 from onibus.infra.errors import OnibusError
-from onibus.producers.nethack.characters import DEFAULT_CHARACTER, parse_characters
+from onibus.producers.nethack.characters import DEFAULT_CHARACTER, character_of, parse_characters
 from onibus.producers.nethack.oni_actions import with_oni_actions
 from onibus.producers.nethack.sparse_tasks import Oracle, Staircase
 from onibus.producers.nethack.staircase_by_depth import StaircaseByDepth
@@ -114,7 +114,8 @@ def make_task(
         by_clock: leave moon, Friday the 13th and night to the clock, as before NLE 1.3; by default they come
             from the seeds.
         actions: a set of actions; None for :func:`default_actions`.
-        character: who plays, see :mod:`onibus.producers.nethack.characters`; None for NLE's.
+        character: who plays, see :mod:`onibus.producers.nethack.characters`, of several the first; None
+            for NLE's.
 
     Raises:
         OnibusError: as :func:`check_played`, a limit below 1, or a package or file the task needs is missing.
@@ -162,7 +163,8 @@ def _creation(name: str, actions: Actions | None, character: str | None) -> _Cre
     create, arguments = _NETHACK[name]
     if (actions or default_actions(name)) == "oni":
         create = with_oni_actions(create)
-    return create, {**arguments, "character": character or DEFAULT_CHARACTER}
+    one = character_of(parse_characters(character or DEFAULT_CHARACTER), 0, 0)
+    return create, {**arguments, "character": one}
 
 
 def _creator(entry_point: str) -> Callable[..., gym.Env[Any, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onibus.infra.settings import Settings
+from onibus.learner.options import load_options
 from onibus.learner.progress import read_history
 from tests.learner.runs import learn_to_the_end
 
@@ -19,6 +20,7 @@ def test_what_episodes_came_to_is_in_the_history_and_on_the_board(settings: Sett
     folder = settings.runs_dir / "stairs"
     row = read_history(folder)[-1]
     assert {"success", "score", "depth", "experience_level", "gold", "turns", "died"} <= set(row)
+    assert load_options(folder).actions == "oni"
     assert row["return"] == pytest.approx(50 * row["success"])
     assert row["scout"] > 20
     assert row["kills"] >= 0

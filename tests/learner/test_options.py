@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from onibus.infra.errors import OnibusError
 from onibus.learner.option_groups import parse_spec_share
-from onibus.learner.options import load_options, make_options, save_options
+from onibus.learner.options import LearnOptions, load_options, make_options, save_options
+from onibus.learner.sample_factory import make_environment
+from onibus.producers.nethack.environment import NetHackEnvironment
 
 
 @pytest.mark.parametrize(
@@ -17,6 +21,10 @@ from onibus.learner.options import load_options, make_options, save_options
         ("score", 0.1, "goals", 0.4),
         ("oracle", 10.0, "goals", 0.4),
         ("staircase-level-3", 10.0, "goals", 0.4),
+        ("oracle-sober-continual", 10.0, "goals", 0.4),
+        ("scout", 0.1, "goals", 0.4),
+        ("nle-gold", 0.1, "goals", 0.4),
+        ("nle-staircase", 10.0, "goals", 0.4),
         ("keyroom-s5", 1.0, "keys-and-doors", 0.5),
     ],
 )
@@ -26,6 +34,49 @@ def test_defaults_follow_the_task(
     options = make_options(task, run="r")
     assert options.extrinsic_coefficient == extrinsic
     assert [(s.name, s.coefficient) for s in options.specs] == [(specification, coefficient)]
+
+
+@pytest.mark.parametrize(
+    ("task", "actions", "played"),
+    [("score", "oni", 28), ("staircase", "oni", 28), ("nle-score", "nle", 23), ("keyroom-s5", None, 10)],
+)
+def test_a_run_has_the_actions_of_its_task_and_keeps_them(
+    task: str, actions: str | None, played: int, tmp_path: Path
+) -> None:
+    options = make_options(task, run="r")
+    assert (options.actions, options.played) == (actions, task)
+    save_options(options, tmp_path)
+    assert load_options(tmp_path) == options
+    assert environment_of(options).action_space.n == played  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("task", "actions"), [("score", 23), ("staircase-level-3", 23), ("oracle", 23), ("keyroom-s5", 10)]
+)
+def test_a_run_from_before_the_published_tasks_plays_on_as_it_began(
+    task: str, actions: int, tmp_path: Path
+) -> None:
+    """Its options have no actions; the weights are of 23."""
+    kept = json.loads(make_options(task, run="old").model_dump_json(exclude={"actions", "character"}))
+    (tmp_path / "options.json").write_text(json.dumps(kept))
+    options = load_options(tmp_path)
+    assert options.task == task
+    environment = environment_of(options)
+    assert environment.action_space.n == actions  # type: ignore[attr-defined]
+    assert environment.task == ("keyroom-s5" if task == "keyroom-s5" else f"nle-{task}")
+    environment.close()
+
+
+def test_characters_are_dealt_out_over_the_environments_of_a_run() -> None:
+    options = make_options("score", run="r", actions="nle", character="val-hum-neu-fem,sam-hum-law-mal")
+    dealt = [environment_of(options, index).character for index in range(3)]
+    assert dealt == ["val-hum-neu-fem", "sam-hum-law-mal", "val-hum-neu-fem"]
+
+
+def environment_of(options: LearnOptions, index: int = 0) -> NetHackEnvironment:
+    """What a rollout worker of the run makes."""
+    cfg = SimpleNamespace(onibus=options.model_dump(), environment_seed=1)
+    return make_environment("", cfg, SimpleNamespace(worker_index=0, vector_index=index))
 
 
 def test_what_is_given_wins_over_the_tasks_default() -> None:
