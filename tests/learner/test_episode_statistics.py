@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from onibus.infra.settings import Settings
 from onibus.learner.options import load_options
 from onibus.learner.progress import read_history
+from tests.consumers.replay.running import onibus, onibus_json
 from tests.learner.runs import learn_to_the_end
 
 SIZE = ("--serial", "--workers", "1", "--environments", "4", "--batch-size", "256", "--seconds", "14")
@@ -28,3 +31,9 @@ def test_what_episodes_came_to_is_in_the_history_and_on_the_board(settings: Sett
     board = b"".join(file.read_bytes() for file in (folder / "tensorboard").glob("events*"))
     for name in ("success", "scout", "kills", "progression", "died"):
         assert f"onibus/{name}".encode() in board
+    played = ("rollout", "--checkpoint", folder, "--run", "again", "--episodes", 2, "--environments", 2)
+    assert json.loads(onibus(settings, *played, "--max-episode-steps", 20, "--json"))["episodes"] == 2
+    again = onibus_json(settings, "episodes", "again/")
+    assert {(row["task"], row["action_set"], row["policy_version"] > 0) for row in again} == {
+        ("staircase", "oni", True)
+    }
