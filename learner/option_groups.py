@@ -209,7 +209,9 @@ class SizeOptions(BaseModel):
     until_return: float | None = Field(
         None, description="Stop once the mean return reaches this: that of --episodes-averaged episodes."
     )
-    seconds: float | None = Field(None, ge=0, description="Stop after this many seconds; 0 for no limit.")
+    seconds: float | None = Field(
+        None, ge=0, description="Stop after this many seconds of a session; 0 for no limit."
+    )
     episodes_averaged: int = Field(100, ge=1, description="Episodes behind each mean that is reported.")
     checkpoint_seconds: int = Field(60, ge=1, description="Seconds between two checkpoints.")
     checkpoints_kept: int = Field(2, ge=1, description="Number of checkpoints to keep, the newest ones.")

@@ -84,6 +84,8 @@ def run(
     if options.captions:
         require_topics(settings, role="learner")
         check_judges(settings, options)
+    if before is not None and _has_reached(options, folder):
+        return
     with only_learner_of(folder):
         session = _open_run(options, folder, before, given)
         os.environ.update(environment_of(settings))
@@ -122,10 +124,7 @@ def chosen_options(
         default_name = f"{options.task}-{options.reward}-{time.strftime('%Y%m%d-%H%M%S')}"
         return options if name else options.model_copy(update={"run": check_run_name(default_name)}), None
     before = _options_of(folder)
-    options = resumed_options(before, **given).model_copy(update={"run": name})
-    changed = difference(before, options)
-    log.info("run %s goes on with %s", name, ", ".join(changed) if changed else "its own options")
-    return options, before
+    return resumed_options(before, **given).model_copy(update={"run": name}), before
 
 
 def _try_task(options: LearnOptions) -> None:
@@ -141,6 +140,23 @@ def _try_task(options: LearnOptions) -> None:
 
 def _exists(folder: Path) -> bool:
     return (folder / OPTIONS_FILE).exists() or newest_checkpoint(folder) is not None
+
+
+def _has_reached(options: LearnOptions, folder: Path) -> bool:
+    """Whether the run has all its steps; says what to do then."""
+    checkpoint = newest_checkpoint(folder)
+    if checkpoint is None or options.steps is None:
+        return False
+    steps = int(read_checkpoint(checkpoint)["env_steps"])
+    if steps < options.steps:
+        return False
+    log.warning(
+        "run %s has learned for %s steps and ends at --steps %s: give it more, or --steps 0 for no limit",
+        options.run,
+        f"{steps:,}",
+        options.steps,
+    )
+    return True
 
 
 def _options_of(folder: Path) -> LearnOptions:
@@ -179,7 +195,10 @@ def _open_run(
     if checkpoint is not None and before is not None:
         _check_fits(options, options_in(read_checkpoint(checkpoint)) or before)
     remove_parts(folder)
-    if before is None:
+    if before is not None:
+        changed = ", ".join(difference(before, options)) or "its own options"
+        log.info("run %s goes on with %s", options.run, changed)
+    else:
         (folder / SPECS_FILE).unlink(missing_ok=True)  # of a run that was never saved
     session = sessions_before(folder)
     try:

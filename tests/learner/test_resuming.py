@@ -62,7 +62,9 @@ def test_without_flags_everything_stays(
     a_run: LearnOptions, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert resumed(tmp_path) == a_run
+    options = resumed(tmp_path)
+    assert options == a_run
+    _open_run(options, tmp_path / "a-run", a_run)
     assert "run a-run goes on with its own options" in caplog.messages
 
 
@@ -74,13 +76,13 @@ def test_flags_override_and_the_difference_is_printed_and_recorded(
     options, before = chosen_options(tmp_path, given, "a-run", resume=True, or_start=False)
     assert options == a_run.model_copy(update=given)
     assert before == a_run
+    folder = tmp_path / "a-run"
+    assert _open_run(options, folder, before, given) == 1
     (line,) = [line for line in caplog.messages if "goes on with" in line]
     assert line == (
         "run a-run goes on with --learning-rate 1e-05 (was 0.0003), --vtrace no (was yes), "
         "--steps 6000 (was none)"
     )
-    folder = tmp_path / "a-run"
-    assert _open_run(options, folder, before, given) == 1
     assert load_options(folder) == options
     first, second = sessions_of(folder)
     assert (first["session"], first["given"]) == (0, json.loads(json.dumps(OWN)))
@@ -196,3 +198,7 @@ def test_the_command_resumes_with_the_run_s_own_options(settings: Settings) -> N
     assert (cfg["seed"], cfg["exploration_loss_coeff"], cfg["num_workers"]) == (9, 0.03, 1)
     assert [row["given"] for row in sessions_of(folder)][1] == {"steps": 3000, "entropy": 0.03}
     assert (folder / SESSION_LOG).exists()
+    again = learn_to_the_end(settings, "--run", "a-run", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "ends at --steps 3000: give it more, or --steps 0 for no limit" in again.stderr
+    assert len(sessions_of(folder)) == 2
