@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
@@ -14,6 +15,7 @@ from onibus.learner.configuration import configuration
 from onibus.learner.options import load_options, make_options, save_options
 from onibus.learner.policy import load_policy
 from tests.command import run_onibus, the_one_line
+from tests.learner.one_learner import learner_with
 from tests.learner.runs import checkpoint_of, finish, start_learner
 
 OPTIONS: dict[str, tuple[Any, str, Any]] = {
@@ -116,6 +118,17 @@ def test_zero_is_no_limit() -> None:
     options = make_options("score", run="r", steps=0, seconds=0, milestone_seconds=0, extrinsic_clip=0)
     assert (options.steps, options.seconds, options.milestone_seconds) == (None, None, None)
     assert options.extrinsic_clip is None
+
+
+def test_a_batch_is_learned_from_with_the_extrinsic_reward_scaled_clipped_and_weighed(tmp_path: Path) -> None:
+    options = {"extrinsic_scale": 0.1, "extrinsic_clip": 2.0, "extrinsic_coefficient": 10.0}
+    learner, batch = learner_with(tmp_path, **options)
+    batch["rewards"].mul_(20.0)
+    own = batch["rewards"].clone()
+    prepared, _, _ = learner._prepare_batch(batch)
+    wanted = 10.0 * torch.clamp(0.1 * own, -2.0, 2.0)
+    torch.testing.assert_close(prepared["rewards"], wanted.reshape(-1))
+    assert (wanted.abs() == 20.0).any(), "some are clipped"
 
 
 @pytest.mark.slow
