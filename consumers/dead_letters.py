@@ -17,23 +17,30 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import partial
 
 import numpy as np
 from kafka import KafkaProducer
-from kafka.errors import ProducerFencedError
 
 from onibus.consumers.annotator.batch import VALUE_LEFT_OUT
 from onibus.consumers.annotator.partition_readers import SENT_AGAIN
+from onibus.consumers.labels.corrections import Subject, annotation_by
 from onibus.consumers.labels.table import VERDICTS, LabelTable
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import codec_for, decoded
 from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.kafka.transactions import TransactionFailedError, give_up, within_patience
+from onibus.infra.kafka.transactions import (
+    OutgoingRecord,
+    TransactionFailedError,
+    give_up,
+    open_producer,
+    send_transaction,
+    within_patience,
+)
 from onibus.infra.settings import Settings
 from onibus.schemas import ids
-from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.codec import Codec
 from onibus.schemas.records import Annotation, CaptionObserved, CaptionOffset, DeadLetter, Origin, Verdict
 
 REDRIVE = "redrive"
@@ -83,20 +90,18 @@ class Fate(StrEnum):
 
 
 def entries(settings: Settings) -> list[Entry]:
-    """Every letter on the topic, oldest first; those that cannot be read are left out.
+    """Every readable letter on the topic, oldest first.
 
     Raises:
         OnibusError: the cluster cannot be reached or has no such topic.
     """
     topic, codec = TopicNames(settings.topic_prefix).dead_letters, codec_for(settings)
-    found = []
-    for records in clients.read_all(settings, topic):
-        for record in records:
-            try:
-                letter = codec.decode(DeadLetter, record.value)
-            except DecodeError:
-                continue
-            found.append(Entry(record.partition, record.offset, letter))
+    found = [
+        Entry(record.partition, record.offset, letter)
+        for records in clients.read_all(settings, topic)
+        for record in records
+        if (letter := decoded(codec, DeadLetter, record)) is not None
+    ]
     return with_marks(found, topic)
 
 
@@ -145,7 +150,7 @@ def redrive(settings: Settings, selection: Selection, dry_run: bool = False) -> 
     redriver = _Redriver(settings)
     if dry_run:
         return Counter(fate for _, fate in redriver.plan(selection))
-    producer = _fencing_producer(settings)
+    producer = open_producer(settings, f"{settings.topic_prefix}dead-letters.redrive", _NEVER)
     try:
         plan = redriver.plan(selection)
         chosen = [entry for entry, fate in plan if fate is Fate.SEND]
@@ -158,20 +163,6 @@ def redrive(settings: Settings, selection: Selection, dry_run: bool = False) -> 
 
 def _is_mark(letter: DeadLetter, topic: str) -> bool:
     return letter.component == REDRIVE and letter.source_topic == topic
-
-
-def _fencing_producer(settings: Settings) -> KafkaProducer:
-    """A producer of the one transactional id: an earlier one with it cannot write any more."""
-
-    def opened() -> KafkaProducer:
-        producer = clients.transactional_producer(settings, f"{settings.topic_prefix}dead-letters.redrive")
-        producer.init_transactions()
-        return producer
-
-    try:
-        return within_patience(opened, _NEVER)
-    except TransactionFailedError as error:
-        raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
 
 
 class _Redriver:
@@ -192,46 +183,30 @@ class _Redriver:
 
     def send(self, producer: KafkaProducer, chosen: Sequence[Entry], sent_before: int) -> None:
         """Send these again, all or nothing."""
-
-        def transact() -> None:
-            producer.begin_transaction()
-            futures = [future for entry in chosen for future in self._send_one(producer, entry)]
-            producer.flush(timeout=10)
-            for future in futures:
-                future.get(timeout=0)
-            producer.commit_transaction()
-
+        records = [record for entry in chosen for record in self._records(entry)]
         try:
-            within_patience(transact, _NEVER)
+            within_patience(partial(send_transaction, producer, records), _NEVER)
         except TransactionFailedError as error:
-            if isinstance(error.cause, ProducerFencedError):
+            why = f"the cluster did not accept more: {error}"
+            if error.was_fenced:
                 why = "another redrive was started"
-            else:
-                why = f"the cluster did not accept more: {error}"
             raise OnibusError(
                 f"{sent_before} letters were sent again, then {why}; run it again, nothing is sent twice"
             ) from error
 
-    def _send_one(self, producer: KafkaProducer, entry: Entry) -> Iterator[Any]:
+    def _records(self, entry: Entry) -> Iterator[OutgoingRecord]:
         letter, now = entry.letter, time.time_ns() // 1000
-        if self._is_unsure(letter):
-            assert letter.spec_id is not None
-            assert letter.original_key is not None
-            key = ids.label_key(letter.spec_id, letter.original_key)
-            withdrawal = self._codec.encode(self._names.annotations, self._withdrawal(letter, now))
-            place = letter.source_partition
-            yield producer.send(self._names.labels, key=key, value=None, partition=place)
-            yield producer.send(self._names.annotations, key=key, value=withdrawal, partition=place)
+        place, original_key = letter.source_partition, letter.original_key
+        if (unsure := self._unsure(letter)) is not None:
+            topic, key = self._names.annotations, ids.label_key(*unsure)
+            yield OutgoingRecord(self._names.labels, place, key, None)
+            withdrawal = self._withdrawal(letter, *unsure, now)
+            yield OutgoingRecord(topic, place, key, self._codec.encode(topic, withdrawal))
             self._labels.apply([key], [None])
-        if letter.original_key is None or letter.original_key not in self._sent:  # once for all specs
-            self._sent.add(letter.original_key)
-            yield producer.send(
-                letter.source_topic,
-                key=letter.original_key,
-                value=letter.original_value,
-                partition=letter.source_partition,
-                headers=[(SENT_AGAIN, f"{entry.partition}-{entry.offset}".encode())],
-            )
+        if original_key is None or original_key not in self._sent:  # once for all specs
+            self._sent.add(original_key)
+            headers = [(SENT_AGAIN, f"{entry.partition}-{entry.offset}".encode())]
+            yield OutgoingRecord(letter.source_topic, place, original_key, letter.original_value, headers)
         mark = DeadLetter(
             source_topic=self._names.dead_letters,
             source_partition=entry.partition,
@@ -240,21 +215,19 @@ class _Redriver:
             reason=Fate.SEND.value,
             attempts=1,
             spec_id=letter.spec_id,
-            original_key=letter.original_key,
+            original_key=original_key,
             original_value=None,
             failed_at=now,
         )
         topic = self._names.dead_letters
-        yield producer.send(
-            topic, key=letter.original_key, value=self._codec.encode(topic, mark), partition=entry.partition
-        )
+        yield OutgoingRecord(topic, entry.partition, original_key, self._codec.encode(topic, mark))
 
-    def _is_unsure(self, letter: DeadLetter) -> bool:
-        return (
-            letter.spec_id is not None
-            and letter.original_key is not None
-            and self._in_force(letter.spec_id, letter.original_key) is Verdict.UNSURE
-        )
+    def _unsure(self, letter: DeadLetter) -> tuple[bytes, bytes] | None:
+        """Spec id and caption id of the ``unsure`` label that the letter got, if it is in force."""
+        spec_id, caption_id = letter.spec_id, letter.original_key
+        if spec_id is None or caption_id is None or self._in_force(spec_id, caption_id) is not Verdict.UNSURE:
+            return None
+        return spec_id, caption_id
 
     def _in_force(self, spec_id: bytes, caption_id: bytes) -> Verdict | None:
         if len(caption_id) != ids.CAPTION_ID_BYTES:
@@ -262,28 +235,9 @@ class _Redriver:
         wanted = np.array([ids.lookup_id(caption_id)], np.int64)
         return VERDICTS.get(int(self._labels.verdicts(spec_id, wanted)[0]))
 
-    def _withdrawal(self, letter: DeadLetter, now: int) -> Annotation:
+    def _withdrawal(self, letter: DeadLetter, spec_id: bytes, caption_id: bytes, now: int) -> Annotation:
         caption = self._codec.decode(CaptionObserved, letter.original_value)
-        assert letter.spec_id is not None
-        assert letter.original_key is not None
-        return Annotation(
-            spec_id=letter.spec_id,
-            subject_id=letter.original_key,
-            texts=(caption.text,),
-            verdict=None,
-            origin=Origin.WITHDRAWAL,
-            sources=(CaptionOffset(letter.source_partition, letter.source_offset),),
-            prompt_hash=bytes(16),
-            model="",
-            model_revision="",
-            sampling={},
-            raw_answer="",
-            reason=f"dead letter sent again: {letter.reason}",
-            tokens_in=0,
-            tokens_out=0,
-            latency_us=0,
-            attempt=1,
-            annotator=REDRIVE,
-            observed_at=caption.observed_at,
-            annotated_at=now,
-        )
+        subject = Subject(caption_id, (caption.text,), letter.source_partition, caption.observed_at)
+        note = f"dead letter sent again: {letter.reason}"
+        source = CaptionOffset(letter.source_partition, letter.source_offset)
+        return annotation_by(subject, spec_id, None, Origin.WITHDRAWAL, REDRIVE, note, now, sources=(source,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -14,14 +13,12 @@ from kafka.errors import KafkaError
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import decoded
 from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.codec import Codec
 from onibus.schemas.ids import SPEC_ID_BYTES
 from onibus.schemas.records import Annotation
-
-_log = logging.getLogger(__name__)
 
 _RECORDS_PER_POLL = 5_000
 _POLL_MS = 500
@@ -183,16 +180,8 @@ class AnnotationReader:
         return int(self._consumer.position(partition, timeout_ms=_PATIENCE_MS) or 0)
 
     def _decoded(self, record: ConsumerRecord) -> LoggedAnnotation:
-        annotation = None
-        if self._wanted is None or self._wanted(record.key or b""):
-            try:
-                annotation = self._codec.decode(Annotation, record.value)
-            except DecodeError as error:
-                metrics.UNREADABLE.labels(topic=self._topic).inc()
-                _log.warning(
-                    "unreadable record on %s, partition %d, offset %d: %s",
-                    self._topic, record.partition, record.offset, error,
-                )  # fmt: skip
+        wanted = self._wanted is None or self._wanted(record.key or b"")
+        annotation = decoded(self._codec, Annotation, record) if wanted else None
         return LoggedAnnotation(record.partition, record.offset, record.timestamp, annotation)
 
     def _all_partitions(self, labels: str) -> list[TopicPartition]:

@@ -20,7 +20,15 @@ from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.schemas import ids
-from onibus.schemas.records import Annotation, AnnotationSpec, CaptionObserved, Kind, Origin, Verdict
+from onibus.schemas.records import (
+    Annotation,
+    AnnotationSpec,
+    CaptionObserved,
+    CaptionOffset,
+    Kind,
+    Origin,
+    Verdict,
+)
 
 VERDICTS_OF: dict[Kind, tuple[Verdict, ...]] = {
     Kind.JUDGE_ONE: (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE),
@@ -117,7 +125,7 @@ def set_by_hand(
         what = "one caption" if spec.kind is Kind.JUDGE_ONE else "two captions"
         raise OnibusError(f"spec {spec.name} judges {what}, its verdicts are {allowed}; choose one of them")
     return single_change(
-        subject.partition, _of_a_person(subject, spec_id, verdict, Origin.HUMAN, person, note, now)
+        subject.partition, annotation_by(subject, spec_id, verdict, Origin.HUMAN, person, note, now)
     )
 
 
@@ -125,26 +133,28 @@ def withdraw(labels: Iterable[FoldedLabel], person: str, note: str, now: int) ->
     """Withdrawals: no verdict is in force afterwards, not even a person's, and annotators may ask again."""
     for label in labels:
         subject = Subject(label.subject_id, label.texts, label.partition, label.observed_at)
-        annotation = _of_a_person(subject, label.spec_id, None, Origin.WITHDRAWAL, person, note, now)
+        annotation = annotation_by(subject, label.spec_id, None, Origin.WITHDRAWAL, person, note, now)
         yield single_change(label.partition, annotation)
 
 
-def _of_a_person(
+def annotation_by(
     subject: Subject,
     spec_id: bytes,
     verdict: Verdict | None,
     origin: Origin,
-    person: str,
+    annotator: str,
     note: str,
     now: int,
+    sources: tuple[CaptionOffset, ...] = (),
 ) -> Annotation:
+    """The annotation of a person, or of a program that asks no model."""
     return Annotation(
         spec_id=spec_id,
         subject_id=subject.subject_id,
         texts=subject.texts,
         verdict=verdict,
         origin=origin,
-        sources=(),
+        sources=sources,
         prompt_hash=bytes(16),
         model="",
         model_revision="",
@@ -155,7 +165,7 @@ def _of_a_person(
         tokens_out=0,
         latency_us=0,
         attempt=1,
-        annotator=person,
+        annotator=annotator,
         observed_at=subject.observed_at,
         annotated_at=now,
     )

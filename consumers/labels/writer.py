@@ -15,13 +15,13 @@ from kafka import KafkaProducer
 
 from onibus.consumers.specs.verdict_in_force import verdict_of
 from onibus.infra.errors import OnibusError
-from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transactions import (
     OutgoingRecord,
     TransactionFailedError,
     give_up,
+    open_producer,
     send_transaction,
     within_patience,
 )
@@ -142,19 +142,10 @@ class LabelWriter:
         return records
 
     def _open(self) -> KafkaProducer:
-        try:
-            self._producer = within_patience(self._opened, self._stopping)
-            self._used_at = time.monotonic()
-            return self._producer
-        except TransactionFailedError as error:
-            raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
-
-    def _opened(self) -> KafkaProducer:
-        producer = clients.transactional_producer(
-            self._settings, f"{self._settings.topic_prefix}label-corrections"
-        )
-        producer.init_transactions()
-        return producer
+        transactional_id = f"{self._settings.topic_prefix}label-corrections"
+        self._producer = open_producer(self._settings, transactional_id, self._stopping)
+        self._used_at = time.monotonic()
+        return self._producer
 
 
 def _label(annotation: Annotation, partition: int) -> Label | None:

@@ -1,12 +1,26 @@
-"""Chooses the wire format: the one place that turns settings into a codec."""
+"""The wire format that the settings choose, and the one policy for values that cannot be decoded.
+
+They are skipped, counted and logged; only annotators, which write dead letters, and readers that need every
+record, which refuse, do otherwise.
+"""
 
 from __future__ import annotations
 
+import logging
 import ssl
+from typing import TypeVar
+
+from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import Codec, RegistryError, SingleObjectCodec
+from onibus.schemas.codec import Codec, DecodeError, RegistryError, SingleObjectCodec
+from onibus.schemas.records import Record
+
+_log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
 
 
 def codec_for(settings: Settings) -> Codec:
@@ -23,6 +37,17 @@ def codec_for(settings: Settings) -> Codec:
             "ONIBUS_SCHEMA_REGISTRY_URL, or use --wire-format single-object"
         )
     return _confluent(settings, settings.schema_registry_url)
+
+
+def decoded(codec: Codec, record_type: type[R], record: ConsumerRecord) -> R | None:
+    """The value of ``record``; None if it cannot be decoded, which is counted and logged."""
+    try:
+        return codec.decode(record_type, record.value)
+    except DecodeError as error:
+        metrics.UNREADABLE.labels(topic=record.topic).inc()
+        place = f"{record.topic}, partition {record.partition}, offset {record.offset}"
+        _log.warning("unreadable record on %s: %s", place, error)
+        return None
 
 
 def _confluent(settings: Settings, url: str) -> Codec:

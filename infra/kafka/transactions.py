@@ -25,6 +25,7 @@ from kafka.errors import (
 )
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
+from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.clock import ClockWatch, explained
 from onibus.infra.settings import Settings
@@ -49,6 +50,7 @@ class OutgoingRecord(NamedTuple):
     partition: int
     key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class TransactionFailedError(Exception):
@@ -148,6 +150,24 @@ class TransactionWriter:
         producer.commit_transaction()
 
 
+def open_producer(settings: Settings, transactional_id: str, stopping: threading.Event) -> KafkaProducer:
+    """A producer for :func:`send_transaction`, which fences earlier ones with its transactional id.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, or refuses.
+    """
+
+    def opened() -> KafkaProducer:
+        producer = clients.transactional_producer(settings, transactional_id)
+        producer.init_transactions()
+        return producer
+
+    try:
+        return within_patience(opened, stopping)
+    except TransactionFailedError as error:
+        raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
+
+
 def send_transaction(producer: KafkaProducer, records: Sequence[OutgoingRecord]) -> None:
     """Write records in one transaction, and wait until it is committed.
 
@@ -164,7 +184,9 @@ def _send_all(producer: KafkaProducer, records: Sequence[OutgoingRecord]) -> Non
     try:
         for r in records:
             sent.append(  # noqa: PERF401 - what was sent before an error is examined
-                producer.send(r.topic, key=r.key, value=r.value, partition=r.partition)
+                producer.send(
+                    r.topic, key=r.key, value=r.value, partition=r.partition, headers=list(r.headers)
+                )
             )
     except IllegalStateError:
         # kafka-python ends a fenced transaction in its own thread: the next send then only says that no
