@@ -34,7 +34,6 @@ __all__ = [
     "SingleObjectCodec",
     "decode",
     "encode",
-    "header",
     "schema_document",
     "schema_fingerprint",
 ]
@@ -117,11 +116,6 @@ def decode(record_type: type[R], data: bytes | None) -> R:
             trailing bytes, or a value that its schema does not allow.
     """
     return _DEFAULT.decode(record_type, data)
-
-
-def header(record_type: type[Record]) -> bytes:
-    """The 10 bytes that start every single-object value written with the type's current schema."""
-    return _header(schema_document(record_type))
 
 
 class _Form:

@@ -55,12 +55,11 @@ class LabelReader:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def load(self, timeout: float = 60.0, progress: Callable[[int, int], None] | None = None) -> int:
+    def load(self, timeout: float = 60.0) -> int:
         """Read until ``position >= end offset`` on every partition, with end offsets taken at the start.
 
         Args:
             timeout: seconds without progress after which it gives up.
-            progress: called after each batch with (offsets passed, offsets to pass).
 
         Returns:
             Number of records read.
@@ -70,10 +69,8 @@ class LabelReader:
         """
         self._consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
         read, partitions = 0, clients.partitions_of(self._consumer, self._topic)
-        for passed, total in until_end(self._consumer, partitions, stall_seconds=timeout):
+        for _ in until_end(self._consumer, partitions, stall_seconds=timeout):
             read += self._take_batch()
-            if progress is not None:
-                progress(passed, total)
         self.loaded = True
         return read
 

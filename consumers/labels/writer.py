@@ -35,6 +35,7 @@ _CHANGES_PER_TRANSACTION = 500
 _MOST_TRIES = 20
 _LONGEST_PAUSE_SECONDS = 0.5
 _KEPT_SECONDS = 60.0
+_NEVER = threading.Event()
 NO_SOURCE = -1
 """Caption offset of a label that was not caused by a caption record."""
 
@@ -71,10 +72,10 @@ class LabelWriter:
         OnibusError: the cluster cannot be reached, or refuses.
     """
 
-    def __init__(self, settings: Settings, stopping: threading.Event | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings, self._codec = settings, codec_for(settings)
         self._topics = TopicNames(settings.topic_prefix)
-        self._stopping = stopping or threading.Event()
+
         self._producer: KafkaProducer | None = None
         self._used_at = 0.0
 
@@ -113,7 +114,7 @@ class LabelWriter:
         for _ in range(_MOST_TRIES):
             producer = self._producer or self._open()
             try:
-                within_patience(partial(send_transaction, producer, records), self._stopping)
+                within_patience(partial(send_transaction, producer, records), _NEVER)
                 return
             except TransactionFailedError as error:
                 self.close()
@@ -143,7 +144,7 @@ class LabelWriter:
 
     def _open(self) -> KafkaProducer:
         transactional_id = f"{self._settings.topic_prefix}label-corrections"
-        self._producer = open_producer(self._settings, transactional_id, self._stopping)
+        self._producer = open_producer(self._settings, transactional_id, _NEVER)
         self._used_at = time.monotonic()
         return self._producer
 

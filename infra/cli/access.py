@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +14,6 @@ from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
-
-if TYPE_CHECKING:
-    from onibus.infra.kafka.roles import Right
 
 _User = Annotated[str, typer.Option(help="User name, without the prefix User: of Kafka's ACLs.")]
 
@@ -41,7 +39,7 @@ def roles(settings: Settings, as_json: AsJson = False) -> None:
 
     if as_json:
         shown = {
-            name: {"purpose": role.purpose, "rights": [_json(right) for right in rights_of(role, settings)]}
+            name: {"purpose": role.purpose, "rights": [asdict(right) for right in rights_of(role, settings)]}
             for name, role in ROLES.items()
         }
         echo(json.dumps(shown, indent=2))
@@ -100,7 +98,7 @@ def list_users(settings: Settings, as_json: AsJson = False) -> None:
         covered = {right for name in roles[user] for right in rights_of(ROLES[name], settings)}
         others[user] = [right for right in rights if right not in covered]
     if as_json:
-        shown = {u: {"roles": roles[u], "others": [_json(right) for right in others[u]]} for u in roles}
+        shown = {u: {"roles": roles[u], "others": [asdict(right) for right in others[u]]} for u in roles}
         echo(json.dumps(shown, indent=2))
         return
     if not roles:
@@ -131,12 +129,3 @@ def _password_in(file: Path) -> str:
 
 def _topics(names: tuple[str, ...]) -> str:
     return ", ".join(name.replace("_", "-") for name in names) or "–"
-
-
-def _json(right: Right) -> dict[str, str | bool]:
-    return {
-        "resource": right.resource.value,
-        "name": right.name,
-        "prefixed": right.prefixed,
-        "operation": right.operation.value,
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import typer
 
@@ -64,15 +65,7 @@ def list_topics(settings: Settings, as_json: AsJson = False) -> None:
     found = {topic.name: differences(topic, states.get(topic.name)) for topic in table}
     if as_json:
         rows = [
-            {
-                "name": topic.name,
-                "partitions": topic.partitions,
-                "replication": topic.replication,
-                "config": topic.config,
-                "purpose": topic.purpose,
-                "exists": topic.name in states,
-                "differences": found[topic.name],
-            }
+            asdict(topic) | {"exists": topic.name in states, "differences": found[topic.name]}
             for topic in table
         ]
         echo(json.dumps(rows, indent=2))

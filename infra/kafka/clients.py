@@ -7,7 +7,6 @@ go to kafka-python and win. Clients that cannot reach the cluster fail with one 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from kafka.errors import AuthorizationError, KafkaError
 from kafka.net.compat import KafkaNetClient
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.kafka.log_end import STALL_SECONDS, until_end
+from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.patches import MendedConsumer
 from onibus.infra.kafka.reachability import (
     UnreachableError,
@@ -112,23 +111,15 @@ def admin(settings: Settings, **overrides: Any) -> KafkaAdminClient:
     return _connect(KafkaAdminClient, settings, overrides)
 
 
-def read_all(
-    settings: Settings,
-    topic: str,
-    *,
-    stopping: threading.Event | None = None,
-    stall_timeout: float = STALL_SECONDS,
-    **overrides: Any,
-) -> Iterator[list[ConsumerRecord]]:
+def read_all(settings: Settings, topic: str) -> Iterator[list[ConsumerRecord]]:
     """Everything committed on ``topic`` so far, in batches of at least one record; see :func:`until_end`.
 
     Raises:
-        OnibusError: the cluster cannot be reached, has no such topic, or returned nothing for
-            ``stall_timeout`` seconds before the end.
+        OnibusError: the cluster cannot be reached, has no such topic, or makes no progress.
     """
-    reader = consumer(settings, max_poll_records=5_000, **overrides)
+    reader = consumer(settings, max_poll_records=5_000)
     try:
-        for _ in until_end(reader, partitions_of(reader, topic), stopping, stall_timeout):
+        for _ in until_end(reader, partitions_of(reader, topic)):
             yield from reader.poll(timeout_ms=500).values()
     finally:
         reader.close()

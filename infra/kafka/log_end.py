@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 
@@ -20,19 +19,12 @@ _POSITION_MS = 1_000
 _log = logging.getLogger(__name__)
 
 
-class Progress(NamedTuple):
-    """Offsets passed so far, out of all that were there at the start."""
-
-    passed: int
-    total: int
-
-
 def until_end(
     consumer: KafkaConsumer,
     partitions: Sequence[TopicPartition],
     stopping: threading.Event | None = None,
     stall_seconds: float = STALL_SECONDS,
-) -> Iterator[Progress]:
+) -> Iterator[None]:
     """Seek to the beginning of ``partitions``, then yield before each poll of the caller, up to the end.
 
     The end is where the log ended at the start. It is reached when ``position >= end offset`` holds on every
@@ -67,7 +59,7 @@ def until_end(
         if now - reported_at > _REPORT_SECONDS:
             reported_at = now
             _log.info("reading %s: %s of %s offsets", topics, f"{total - behind:,}", f"{total:,}")
-        yield Progress(total - behind, total)
+        yield
 
 
 def _behind(

@@ -21,43 +21,18 @@ class Topic:
     purpose: str
 
 
-@dataclass(frozen=True, slots=True)
 class TopicNames:
     """Full names of the topics under a prefix."""
 
-    prefix: str
-
-    @property
-    def captions(self) -> str:
-        return f"{self.prefix}captions"
-
-    @property
-    def labels(self) -> str:
-        return f"{self.prefix}labels"
-
-    @property
-    def annotations(self) -> str:
-        return f"{self.prefix}annotations"
-
-    @property
-    def annotation_specs(self) -> str:
-        return f"{self.prefix}annotation-specs"
-
-    @property
-    def reward_models(self) -> str:
-        return f"{self.prefix}reward-models"
-
-    @property
-    def reward_updates(self) -> str:
-        return f"{self.prefix}reward-updates"
-
-    @property
-    def dead_letters(self) -> str:
-        return f"{self.prefix}dead-letters"
-
-    @property
-    def episodes(self) -> str:
-        return f"{self.prefix}episodes"
+    def __init__(self, prefix: str) -> None:
+        self.captions = f"{prefix}captions"
+        self.labels = f"{prefix}labels"
+        self.annotations = f"{prefix}annotations"
+        self.annotation_specs = f"{prefix}annotation-specs"
+        self.reward_models = f"{prefix}reward-models"
+        self.reward_updates = f"{prefix}reward-updates"
+        self.dead_letters = f"{prefix}dead-letters"
+        self.episodes = f"{prefix}episodes"
 
 
 def topic_table(settings: Settings) -> list[Topic]:

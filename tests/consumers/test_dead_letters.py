@@ -10,12 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from onibus.consumers.annotator.batch import VALUE_LEFT_OUT
 from onibus.consumers.dead_letters import REDRIVE, Entry, Fate, Selection, entries, fate, redrive, with_marks
 from onibus.consumers.language_models.base import Answer, Attempt, Question
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import codec, ids
 from onibus.schemas.records import AnnotationSpec, DeadLetter, Label, Origin, Verdict
@@ -151,6 +154,19 @@ def test_captions_that_were_given_up_are_judged_again_once_and_only_once(
     assert all(row["redriven_at"] for row in rows)
     withdrawn = [r for r in records(settings, "annotations") if b"dead letter sent again" in r.value]
     assert len(withdrawn) == 6, "the log of answers tells of the withdrawals"
+
+
+def test_a_letter_that_cannot_be_decoded_is_skipped_counted_and_logged(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = TopicNames(settings.topic_prefix).dead_letters
+    producer = clients.producer(settings)
+    producer.send(topic, value=b"garbage", partition=0)
+    producer.send(topic, value=codec.encode(LETTER), partition=0)
+    producer.close()
+    assert [entry.letter for entry in entries(settings)] == [LETTER]
+    assert REGISTRY.get_sample_value("onibus_unreadable_records_total", {"topic": topic}) == 1
+    assert f"unreadable record on {topic}, partition 0, offset 0: " in caplog.text
 
 
 def test_two_at_once_send_each_letter_once(settings: Settings, specs: dict[bytes, AnnotationSpec]) -> None:
