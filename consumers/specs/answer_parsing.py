@@ -4,8 +4,9 @@ Thoughts and special tokens are taken away (:mod:`onibus.consumers.specs.reasoni
 alike made one.
 What remains asserts a verdict where it says "verdict: helpful" in any of the forms that models write it in:
 as a line, a tag, a field of JSON, in Markdown. Said in quotes, as a question, as a possibility, as somebody
-else's words or with a "not" before it, it is no assertion. The last assertion counts; one of two verdicts at
-once, or one that is taken back, is none.
+else's words or with a "not" before it, it is no assertion. The last assertion counts, but an answer ends
+where a model invents a further message to judge. One of two verdicts at once, or one that is taken back, is
+none; "first > second" is a ranking and means the first.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ _ASSERTION = re.compile(
         (?:[^\S\n]+[\w'’-]+){{0,6}} (?=["'*`_]*\s*[:=]) )?              # "verdict after reflection: x"
     (?P<gap> ["'*`_\])]* \s* (?:{_COPULA})? (?:_|[^\w.!?]){{0,12}} )
     (?: (?:the\ (?:message|caption)|this|it)\ is\ | (?:the|message|caption)\ )*
+    (?: (?:very|quite|clearly|definitely|somewhat|mostly|slightly|fairly|highly|extremely)\ )?
     (?: \\?(?:boxed|text\w{{0,2}})\W+ )*
     (?= [^\W_] | $ )
     """,
@@ -80,10 +82,26 @@ _OTHERS_OBJECT = re.compile(
 """What stands before an object of JSON that others wrote: "The caption was {…}"."""
 _IS_OTHERS = re.compile(
     r"\W*(?:is|was)\s+(?:what|an?|the|just|only|part)\b[^.!?\n]*"
-    r"\b(?:messages?|captions?|engravings?|inscriptions?|texts?|signs?|players?)\b",
+    r"\b(?:messages?|captions?|engravings?|inscriptions?|texts?|signs?|players?)\b"
+    r"|\W*(?:is|was|stands)\s+(?:only\s+|just\s+)?(?:written|engraved|inscribed|typed)\b"
+    r"|\W*(?:says?|said|reads?|wrote)\s+(?:the|an?)\s+(?:message|caption|engraving|inscription|text|sign|player)\b",
     re.IGNORECASE,
 )
-"""What stands after it: "… is an engraving"."""
+"""What stands after what others wrote: "… is an engraving", "… says the sign"."""
+_FENCE = "```"
+_STRUCK_OUT = re.compile(r"~~[^~\n]+~~")
+_NEW_TURN = re.compile(
+    r"^[^\w\n<]{0,6}(?:the\s+)?(?:(?:next|new|another|further|first|second|other)\s+)?"
+    r"(?:messages?|captions?|inputs?|questions?|queries|query|prompts?|instructions?|examples?|tasks?|users?|humans?|q)"
+    r"(?:\s*\#?\d{1,3})?[^\w\n]{0,4}:"
+    r"|^[^\S\n]*<(?:messages?|captions?|inputs?|users?)>"
+    r"|^[^\w\n]*(?:assistant|user|model)[^\w\n]*$"
+    r"|^[^\w\n]*The\ game\ has\ just\ shown\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""The line with which a model that does not stop begins a further message to judge."""
+_BETTER = r">{1,3}|≻|(?:is\s+)?better\s+than|is\s+preferred\s+(?:to|over)|beats|over"
+_WORSE = r"<{1,3}|≺|(?:is\s+)?worse\s+than"
 _SUPPOSED = re.compile(
     r"(?:^|[.!?\n])\W*(?:if|had|unless|were)\b(?:(?!\b(?:so|thus|therefore|hence)\b)[^.!?\n])*,\W*$",
     re.IGNORECASE,
@@ -131,6 +149,9 @@ _PLAIN_VERDICT = re.compile(
 )
 
 
+_RANKED = frozenset((Verdict.FIRST, Verdict.SECOND))
+
+
 class Reading(NamedTuple):
     """What stands in an answer: the verdict, if it can be told, and the model's reason, if it gave one."""
 
@@ -148,7 +169,7 @@ def read_answer(answer_format: AnswerFormat, text: str, captions: Sequence[str] 
         captions: what was judged; where the answer repeats it, that is not the answer's own word.
     """
     text = without_special_tokens(without_thoughts(text[-LONGEST_READ:]))
-    plain = _plain(_without_captions(text, captions))
+    plain = _STRUCK_OUT.sub("", _plain(_without_captions(text, captions)))
     words = _words(tuple(answer_format.words.items()))
     alone = words.alone(plain)
     if alone is not None or answer_format.parser == "one-word":
@@ -172,6 +193,11 @@ class _Words:
         )
         self._if = re.compile(rf"[^\S\n]+(?:if|when)\b[^\n.!?]*?\b({word})", re.IGNORECASE)
         self._or = re.compile(r"[^\w\n]{0,3}(?:or\b|(?<!<)/\s*\w)", re.IGNORECASE)
+        self._ranks = re.compile(
+            rf"[^\S\n]?[\"'*`_(]{{0,3}}[^\S\n]?(?:(?P<better>{_BETTER})|{_WORSE})[^\S\n]?[\"'*`_]{{0,3}}(?:the\s+)?"
+            rf"(?P<other>{word})",
+            re.IGNORECASE,
+        )
 
     def alone(self, text: str) -> Verdict | None:
         """The verdict of a text that is one of the words, perhaps repeated, and no question."""
@@ -185,9 +211,16 @@ class _Words:
         return said.pop() if len(said) == 1 else None
 
     def at(self, text: str, position: int) -> tuple[Verdict, int] | None:
-        """The verdict whose word stands there, and where the word ends."""
+        """The verdict whose word stands there, or that a ranking there means, and where it ends."""
         found = self._word.match(text, position)
-        return None if found is None else (self._verdicts[found.group().casefold()], found.end())
+        if found is None:
+            return None
+        verdict, end = self._verdicts[found.group().casefold()], found.end()
+        ranks = self._ranks.match(text, end) if verdict in _RANKED else None
+        if ranks is not None and {verdict, self._verdicts[ranks["other"].casefold()]} == _RANKED:
+            (other,) = _RANKED - {verdict}
+            return verdict if ranks["better"] else other, ranks.end()
+        return verdict, end
 
     def offers_another(self, text: str, end: int, verdict: Verdict) -> bool:
         """Whether the word that ends there is one of several on offer: "helpful or unhelpful"."""
@@ -227,14 +260,21 @@ class _Answer:
         said = sorted([*self._in_json(), *self._in_prose()])
         if not said:
             return self._bare_line()
-        last = said[-1]
+        end = self._end(said)
+        last = [one for one in said if one.start < end][-1]
         if last.verdict is None:
             return None
-        rest = self._prose[last.end :]
+        rest = self._prose[last.end : end]
         bare = self._words.alone(rest.strip().rsplit("\n", 1)[-1])
         if _TAKEN_BACK.search(rest) or bare not in (None, last.verdict):
             return None
         return last.verdict
+
+    def _end(self, said: Sequence[_Said]) -> int:
+        """Where the answer ends: at its own end, or where a further message begins after a verdict."""
+        first = next((one for one in said if one.verdict is not None), said[-1])
+        turn = _NEW_TURN.search(self._prose, first.end)
+        return len(self._prose) if turn is None else turn.start()
 
     def _in_json(self) -> Iterator[_Said]:
         for found in self._objects:
@@ -250,9 +290,8 @@ class _Answer:
     def _is_others_object(self, start: int, end: int) -> bool:
         """Whether an object of JSON is a part of a sentence about what others wrote."""
         clause = _CLAUSE_START.split(self._prose[max(0, start - _CLAUSE) : start])[-1]
-        after = self._prose[end : end + _CLAUSE].partition("\n")[0]
         is_said = _SAID_BY_OTHERS.search(clause) and not _OWN_VOICE.search(clause)
-        return bool(is_said or _OTHERS_OBJECT.match(clause) or _IS_OTHERS.match(after))
+        return bool(is_said or _OTHERS_OBJECT.match(clause) or _IS_OTHERS.match(self._prose, end))
 
     def _in_prose(self) -> Iterator[_Said]:
         listed_from, listed = -1, None  # "verdict: helpful, verdict: unhelpful" is a list of both
@@ -289,10 +328,12 @@ class _Answer:
             _SUPPOSED.search(before)
             or _NOT_THE_LAST_ONE.search(before)
             or _ACCORDING_TO_OTHERS.search(before)
+            or _IS_OTHERS.match(self._prose, end)
         ):
             return True
         opened = re.sub(r"[^\w:.!?;,…—]+$", "", before)
-        is_announced = opened.endswith(":")
+        opens_block = _FENCE in before[len(opened) :] and self._prose.count(_FENCE, 0, start) % 2 == 1
+        is_announced = opened.endswith(":") or opens_block
         clause = _CLAUSE_START.split(opened.rstrip(":") if is_announced else before)[-1]
         own = _OWN_VOICE.search(clause)
         if (
