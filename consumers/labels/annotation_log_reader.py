@@ -114,8 +114,16 @@ class AnnotationReader:
         return {p.partition: end for p, end in self._ends.items()}
 
     def latest(self) -> dict[int, int]:
-        """By partition the current end of the log; updates :attr:`ends`."""
-        self._ends = self._consumer.end_offsets(self._partitions)
+        """By partition the current end of the log; updates :attr:`ends`.
+
+        Raises:
+            OnibusError: it ends before what was read already.
+            KafkaError: the cluster does not answer.
+        """
+        ends: dict[TopicPartition, int] = self._consumer.end_offsets(self._partitions)
+        if cut := {p for p, end in ends.items() if end < self._position(p)}:
+            raise self._cut(cut)
+        self._ends = ends
         return self.ends
 
     def offsets_at(self, written_at: int) -> dict[int, int]:
@@ -160,11 +168,14 @@ class AnnotationReader:
         except KafkaError as error:
             raise OnibusError(f"reading {self._topic}: {error}; check the cluster and its ACLs") from error
         if lost := self._consumer.take_lost():
-            numbers = ", ".join(str(tp.partition) for tp in sorted(lost))
-            raise OnibusError(
-                f"{self._topic}, partition {numbers}, was cut or restored while it was read; start again"
-            )
+            raise self._cut(lost)
         return polled
+
+    def _cut(self, lost: set[TopicPartition]) -> OnibusError:
+        numbers = ", ".join(str(tp.partition) for tp in sorted(lost))
+        return OnibusError(
+            f"{self._topic}, partition {numbers}, was cut or restored while it was read; start again"
+        )
 
     def _taken(self, partition: TopicPartition, target: int) -> Iterator[LoggedAnnotation]:
         records = self._beyond[partition]

@@ -10,18 +10,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
+from kafka.errors import KafkaError
+
 from onibus.consumers.labels.agreement import cohens_kappa
 from onibus.consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation
 from onibus.consumers.labels.filter import LabelFilter
 from onibus.consumers.labels.fold import FoldedLabel, LabelFold
 from onibus.consumers.specs.verdict_in_force import verdict_name, verdict_names
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
 from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.25
+_RETRY_SECONDS = 1.0
+_STOP_SECONDS = 3.0
+"""How long a stop waits for the thread, which may be waiting for a cluster that is away."""
 _RECORDS_AT_A_TIME = 1_000
 
 
@@ -70,6 +76,11 @@ class LabelBoard:
                     places.extend((one.partition, one.offset))
             self._sorted = None
 
+    def become(self, other: LabelBoard) -> None:
+        """Hold what ``other`` holds, which is not to be used any more."""
+        with self._lock:
+            self._fold, self._places, self._sorted = other._fold, other._places, None
+
     def page(self, wanted: LabelFilter, start: int, most: int) -> LabelPage:
         """Up to ``most`` matching labels, from the ``start``-th on."""
         fitting = [label for label in self._newest_first() if wanted.matches(label)]
@@ -110,14 +121,14 @@ class LabelBoard:
 class BoardFeed:
     """Feeds a board from the annotation log: :meth:`load` it, then :meth:`start` to follow.
 
-    Attributes:
-        failed: what ended the following thread, if something did.
+    While the cluster is away the board stays as it is. A log that was cut, restored or created anew is read
+    again from its beginning.
     """
 
     def __init__(self, settings: Settings, board: LabelBoard) -> None:
-        self.failed: OnibusError | None = None
-        self._board = board
-        self._reader = AnnotationReader(settings, codec_for(settings))
+        self._settings, self._board = settings, board
+        self._reader = self._new_reader()
+        self._has_failed = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="board-feed", daemon=True)
 
@@ -127,7 +138,7 @@ class BoardFeed:
         Raises:
             OnibusError: the log is incomplete, or the cluster cannot be reached.
         """
-        self._take(self._reader.ends)
+        _take(self._reader, self._reader.ends, self._board)
 
     def start(self) -> None:
         """Follow the log in a thread."""
@@ -137,18 +148,41 @@ class BoardFeed:
         """End following and close the connection."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=10)
+            self._thread.join(timeout=_STOP_SECONDS)
         self._reader.close()
 
     def _follow(self) -> None:
-        try:
-            while not self._stopping.wait(_LOOK_SECONDS):
-                self._take(self._reader.latest())
-        except OnibusError as error:
-            self.failed = error
-            _log.error("no longer following the annotation log: %s", error)
+        while not self._stopping.wait(_RETRY_SECONDS if self._has_failed else _LOOK_SECONDS):
+            try:
+                self._go_on()
+            except (KafkaError, OnibusError) as error:
+                if not self._has_failed:
+                    _log.warning("cannot follow the annotation log, trying again: %s", reason_of(error))
+                self._has_failed = True
+                continue
+            if self._has_failed:
+                _log.info("the annotation log is followed again")
+            self._has_failed = False
 
-    def _take(self, until: dict[int, int]) -> None:
-        records = self._reader.read(until)
-        while part := list(islice(records, _RECORDS_AT_A_TIME)):
-            self._board.apply(part)
+    def _go_on(self) -> None:
+        if not self._has_failed:
+            _take(self._reader, self._reader.latest(), self._board)
+            return
+        reader, board = self._new_reader(), LabelBoard()
+        try:
+            _take(reader, reader.ends, board)
+        except BaseException:
+            reader.close()
+            raise
+        self._board.become(board)
+        self._reader.close()
+        self._reader = reader
+
+    def _new_reader(self) -> AnnotationReader:
+        return AnnotationReader(self._settings, codec_for(self._settings))
+
+
+def _take(reader: AnnotationReader, until: dict[int, int], board: LabelBoard) -> None:
+    records = reader.read(until)
+    while part := list(islice(records, _RECORDS_AT_A_TIME)):
+        board.apply(part)
