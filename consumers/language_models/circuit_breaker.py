@@ -43,6 +43,8 @@ class Circuit:
         server: its name in the log.
         failures: what a request raises when the server does not answer, or not in a way that says anything.
         asked_for: seconds that it asked, by such a failure, to be left alone.
+        probe: asks a question that the server answers when it is well; without one, whichever request comes
+            first is the probe, and may be one that always fails.
         opens_after: failures in a row after which nothing but probes is sent.
         sleep: waits before a probe.
     """
@@ -52,11 +54,12 @@ class Circuit:
         server: str,
         failures: tuple[type[Exception], ...],
         asked_for: Callable[[Exception], float] = lambda _: 0.0,
+        probe: Callable[[], Awaitable[object]] | None = None,
         opens_after: int = OPENS_AFTER,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._server, self._failures, self._asked_for = server, failures, asked_for
-        self._opens_after, self._sleep = opens_after, sleep
+        self._probe, self._opens_after, self._sleep = probe, opens_after, sleep
         self._in_a_row = self._probes = 0
         self._at_least = 0.0
         self._opened_at: float | None = None
@@ -68,13 +71,15 @@ class Circuit:
         return self._opened_at is not None
 
     async def send(self, request: Callable[[], Awaitable[T]]) -> T:
-        """Send a request, at once or when the server answers again; raises what it raises."""
+        """Send a request, at once or when the server answers again; raises what it or the probe raises."""
         while self.is_open:
             async with self._probing:
                 if self.is_open:  # else the probe before this one was answered
                     await self._sleep(pause_seconds(self._probes + 2, self._at_least))
                     self._probes += 1
-                    return await self._watched(request)
+                    if self._probe is None:
+                        return await self._watched(request)
+                    await self._watched(self._probe)
         return await self._watched(request)
 
     async def _watched(self, request: Callable[[], Awaitable[T]]) -> T:

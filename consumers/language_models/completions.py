@@ -12,6 +12,7 @@ _MALFORMED = (LookupError, TypeError, AttributeError)
 """What a body of another shape than a completion's leads to."""
 _MOST_TOKENS = 2**31 - 1
 _CUT = ("length", "max_tokens")
+_FILTERED = "content_filter"
 
 
 def reply_of(completion: Any, latency_us: int) -> Reply:
@@ -29,9 +30,11 @@ def reply_of(completion: Any, latency_us: int) -> Reply:
 
 
 def _reply(choice: Any, usage: Any, latency_us: int) -> Reply:
-    # A plain completion has its text in place of a message.
-    message = {"content": choice["text"]} if "text" in choice else choice["message"]
     finish_reason = choice.get("finish_reason")
+    # A plain completion has its text in place of a message.
+    message = {"content": choice["text"]} if "text" in choice else choice.get("message")
+    if message is None and finish_reason == _FILTERED:
+        message = {}  # some filters take all of it away
     refusal = message.get("refusal") or ""
     thoughts = message.get("reasoning_content") or message.get("reasoning") or ""
     thoughts = thoughts if isinstance(thoughts, str) else str(thoughts)
@@ -45,7 +48,7 @@ def _reply(choice: Any, usage: Any, latency_us: int) -> Reply:
         _tokens(usage, "prompt_tokens") or None,  # no prompt has none
         None if not tokens_out and (text or thoughts) else tokens_out,
         latency_us,
-        is_refusal=bool(refusal) or finish_reason == "content_filter",
+        is_refusal=bool(refusal) or finish_reason == _FILTERED,
         is_cut=finish_reason in _CUT,
         thoughts=thoughts,
         likeliest=_likeliest(choice.get("logprobs")),

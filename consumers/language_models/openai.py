@@ -1,16 +1,17 @@
 """``--llm openai``: any server that speaks OpenAI's chat completions (vLLM, Ollama, llama.cpp, …).
 
 Trouble that may pass (nobody listens, time-outs, 429, 5xx) is waited out with growing pauses, for as long
-as it takes: nothing is labelled meanwhile, and after some failures in a row all requests wait for one probe
-to be answered (:mod:`onibus.consumers.language_models.circuit_breaker`). A caption that fails again and again
-while others succeed, or that the server or the model refuses, is given up. A server that refuses the model,
-the key or the form of every request ends the annotator; whether it does is found out with the question of the
-start.
+as it takes: nothing is labelled meanwhile, and after some failures in a row all requests wait until the
+question of the start is answered (:mod:`onibus.consumers.language_models.circuit_breaker`). A caption that
+fails again and again while others succeed, or that the server or the model refuses, is given up. A server
+that refuses the model, the key or the form of every request ends the annotator; whether it does is found out
+with the question of the start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -123,6 +124,7 @@ class OpenAIModel:
             f"language model at {base_url}",
             (MayPassError,),
             lambda error: error.retry_after if isinstance(error, ChatError) else 0.0,
+            self._probe,
             sleep=sleep,
         )
         self._successes = 0
@@ -210,6 +212,13 @@ class OpenAIModel:
                     self._successes += 1
                     return True
             return self._successes > successes
+
+    async def _probe(self) -> None:
+        """Ask the question of the start. A refusal is an answer, too: the server is there."""
+        asked = next(iter(self._asked.values()))
+        with contextlib.suppress(*_REFUSALS):
+            await self._send(asked, asked.prompt.example())
+            self._successes += 1
 
     async def _send(self, asked: _Asked, prompt: str) -> Reply:
         """One request, whose failures are counted."""

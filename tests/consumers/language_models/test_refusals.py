@@ -30,6 +30,40 @@ def test_a_caption_that_fails_again_and_again_while_others_succeed_is_given_up()
     assert "while others succeeded" in answer.given_up
 
 
+def test_captions_that_always_fail_hold_up_no_others_and_are_given_up() -> None:
+    """So many that nothing but failures is under way: their own repetitions say nothing about the server."""
+
+    def reply(request: dict[str, Any]) -> Reply:
+        return (500, {"error": "boom"}) if caption_in(request).startswith("poison") else (200, GOOD)
+
+    async def poison_first(asked: OpenAIModel) -> tuple[list[Answer], Answer]:
+        poison = [asyncio.create_task(asked.answer(Question(SPEC, f"poison {n}"))) for n in range(12)]
+        while not asked._circuit.is_open:
+            await asyncio.sleep(0.01)
+        good = await asked.answer(Question(SPEC, "good"))
+        answers = await asyncio.gather(*poison)
+        await asked.close()
+        return answers, good
+
+    with chat_server(reply) as server:
+        answers, good = asyncio.run(poison_first(model(server.url, concurrency=64)))
+    assert good.verdict is Verdict.HELPFUL
+    assert {a.verdict for a in answers} == {Verdict.UNSURE}
+    assert all("while others succeeded: status 500: boom" in a.given_up for a in answers)
+
+
+def test_an_answer_that_a_filter_took_away_is_a_refusal_of_that_caption() -> None:
+    def reply(request: dict[str, Any]) -> Reply:
+        taken = {"choices": [{"index": 0, "finish_reason": "content_filter", "message": None}]}
+        return (200, taken) if caption_in(request) == "rude" else (200, GOOD)
+
+    with chat_server(reply) as server:
+        answers = ask(model(server.url), "x", "rude")
+        assert len([r for r in server.requests if caption_in(r) == "rude"]) == 1
+    assert [a.verdict for a in answers] == [Verdict.HELPFUL, Verdict.UNSURE]
+    assert "the model refuses the content" in answers[1].given_up
+
+
 @pytest.mark.parametrize("status", [400, 405, 413, 415, 422, 451])
 def test_a_prompt_that_the_server_refuses_is_given_up_at_once_and_others_are_not(status: int) -> None:
     def reply(request: dict[str, Any]) -> Reply:
