@@ -17,6 +17,7 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.clock import explained
 from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topic_admin import require_partitions
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.schemas import ids
@@ -98,7 +99,12 @@ class SubjectName:
 
 
 def new_caption(settings: Settings, text: str, now: int) -> Subject:
-    """A caption that no one has judged yet, in the partition to which rollout workers publish it."""
+    """A caption that no one has judged yet, in the partition to which rollout workers publish it.
+
+    Raises:
+        OnibusError: captions are on the bus by another number of partitions than the setting says.
+    """
+    require_partitions(settings)
     caption_id = ids.caption_id(text)
     return Subject(caption_id, (text,), ids.caption_partition(caption_id, settings.partitions), now)
 

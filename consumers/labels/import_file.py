@@ -14,6 +14,7 @@ from onibus.consumers.labels.writer import Change, LabelWriter
 from onibus.consumers.specs.spec_file import import_specs
 from onibus.consumers.specs.verdict_in_force import is_by_person, overrides, verdict_of
 from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topic_admin import require_partitions
 from onibus.infra.settings import Settings
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation
@@ -85,8 +86,10 @@ def carry_out(settings: Settings, file: AnnotationFile, plan: ImportPlan) -> Non
     """Announce the file's specifications, then write what was planned.
 
     Raises:
-        OnibusError: the cluster does not accept it; repeating the import continues where it ended.
+        OnibusError: captions are on the bus by another number of partitions than the setting says, or the
+            cluster does not accept it; repeating the import continues where it ended.
     """
+    require_partitions(settings)
     import_specs(settings, list(file.specs.values()))
     with LabelWriter(settings) as writer:
         writer.write(plan.changes)

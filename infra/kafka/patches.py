@@ -87,6 +87,8 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
     def _report_added_partitions(self) -> None:
         for topic in {partition.topic for partition in self._subscription.assigned_partitions()}:
             count = len(self._cluster.partitions_for_topic(topic) or ())
+            if not count:
+                continue  # the topic is not in the metadata just now
             before = self._partition_counts.setdefault(topic, count)
             if count > before:
                 self._partition_counts[topic] = count

@@ -124,14 +124,31 @@ def require_topics(settings: Settings, role: str | None = None) -> None:
                 harmless.append(f"{line}: {_meaning(topic, line)}")
     for line in harmless:
         _log.warning("%s", line)
-    if harmful:
-        raise OnibusError(
-            f"topics are not as they should be: {'; '.join(dict.fromkeys(harmful))}; create missing ones "
-            "with: onibus topics create, and for others change the setting or the topic"
-        )
+    _refuse(harmful)
     denied = [r for r in rights if r.name in states and not states[r.name].allows(r.operation)]
     if denied:
         raise _denied(settings, [f"{r.operation.value.lower()} {r.name}" for r in denied], role or "ROLE")
+
+
+def require_partitions(settings: Settings) -> None:
+    """Refuse the setting ``partitions`` if captions and labels were written for a different one.
+
+    For commands that put labels where they belong by the setting, and need nothing else of the topics.
+
+    Raises:
+        OnibusError: they were, or the cluster cannot be reached.
+    """
+    wide = wide_topics(settings)
+    states = describe_topics(settings, [topic for topic in topic_table(settings) if topic.name in wide])
+    _refuse(_partition_lines(settings, states)[0])
+
+
+def _refuse(harmful: Iterable[str]) -> None:
+    if lines := dict.fromkeys(harmful):
+        raise OnibusError(
+            f"topics are not as they should be: {'; '.join(lines)}; create missing ones "
+            "with: onibus topics create, and for others change the setting or the topic"
+        )
 
 
 def describe_topics(settings: Settings, table: Iterable[Topic]) -> dict[str, TopicState]:

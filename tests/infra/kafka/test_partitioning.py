@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import pytest
+from kafka import TopicPartition
 
+from onibus.consumers.labels.corrections import new_caption
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka import patches as mended_consumer
@@ -92,6 +95,27 @@ def test_a_setting_that_captions_were_not_assigned_by_is_refused(two: Settings) 
             require_topics(eight, role=role)
     assert any("set it back (--partitions 2 or ONIBUS_PARTITIONS=2)" in line for line in check_topics(eight))
     require_topics(two, role="annotator")
+
+
+def test_labels_of_captions_that_are_not_judged_yet_go_nowhere_under_another_setting(two: Settings) -> None:
+    publish(two, TEXTS)
+    add_partitions(two, 8)
+    eight = two.model_copy(update={"partitions": 8})
+    with pytest.raises(OnibusError, match="written for 2 partitions, but the setting partitions is 8"):
+        new_caption(eight, "A bell rings.", now=1)
+    assert new_caption(two, "A bell rings.", now=1).partition < 2
+
+
+def test_a_topic_that_is_missing_from_the_metadata_for_a_while_gets_no_partitions_added(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    captions = TopicNames(settings.topic_prefix).captions
+    with contextlib.closing(clients.consumer(settings)) as consumer:
+        consumer.assign([TopicPartition(captions, 0)])
+        consumer._report_added_partitions()  # nothing is known of the topic yet
+        wait_until(lambda: consumer.partitions_for_topic(captions) is not None, 30, "the metadata")
+        consumer._report_added_partitions()
+    assert "instead of" not in caplog.text
 
 
 def test_a_setting_below_the_partitions_that_have_captions_is_refused(settings: Settings) -> None:
