@@ -16,6 +16,7 @@ import typer
 from onibus.infra.cli.label_options import Person, user_name
 from onibus.infra.cli.options import with_settings
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
 from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
 
@@ -99,15 +100,23 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM)
         family = min(family for family, *_ in found)  # IPv4 for a name that has both
-        listening = socket.create_server((plain, port), family=family)
+        is_everywhere = plain == "::" and socket.has_dualstack_ipv6()
+        listening = socket.create_server((plain, port), family=family, dualstack_ipv6=is_everywhere)
         # Connections inherit it. Without it a response's head and body, written one after the other, are
         # 40 ms apart: asyncio sets it only if a socket has a protocol, which create_server leaves at 0.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except OSError as error:
         raise OnibusError(
-            f"cannot listen on {host}, port {port} ({error.strerror}); choose another --port or --host"
+            f"cannot listen on {host or repr(host)}, port {port} ({_reason(error)}); "
+            "choose another --port or --host"
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    """The system's word for it; ``create_server`` adds the address to what a failed ``bind`` says."""
+    is_name = isinstance(error, socket.gaierror) or error.errno is None
+    return reason_of(error) if is_name else os.strerror(error.errno or 0)
 
 
 def _score(settings: Settings, name: str | None) -> Callable[[list[str]], list[float]] | None:

@@ -19,6 +19,7 @@ from onibus.consumers.labels.live_index import BoardFeed, LabelBoard
 from onibus.consumers.labels.web import PageOptions, is_loopback, label_site
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.infra.cli.label_serving import _listening, page_address
+from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, load_settings
@@ -244,6 +245,22 @@ def test_the_command_serves_until_it_is_stopped(settings: Settings) -> None:
     with served_labels(settings) as address:
         assert httpx.get(f"{address}labels").json()["total"] == 1
         assert "Read-only" in httpx.get(address).text
+
+
+def test_every_address_of_ipv6_is_every_address() -> None:
+    with _listening("::", 0) as listening:
+        port = listening.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=5).close()
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("8.8.8.8", "Cannot assign requested address"), ("no-such-host.invalid", "Name or service not known")],
+)
+def test_an_address_that_is_not_this_machine_s_is_one_plain_reason(host: str, reason: str) -> None:
+    with pytest.raises(OnibusError, match=re.escape(f"cannot listen on {host}, port 8765 ({reason});")):
+        _listening(host, 8765)
 
 
 def test_a_port_that_is_taken_is_one_line(settings: Settings) -> None:
