@@ -11,6 +11,7 @@ _EXTRAS_OF = {name: (name,) for name in ("annotate", "rollout", "learn", "broker
     "labels": ("replay",),
     "replay": ("replay",),
     "report": ("learn", "report"),
+    "sweep": ("learn", "report"),
     "evaluate": ("learn",),
     "compare": ("learn", "report"),
 }

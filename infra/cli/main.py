@@ -23,6 +23,7 @@ _COMMANDS: tuple[str, ...] = (
     "topics",
     "access",
     "learn",
+    "sweep",
     "rollout",
     "annotate",
     "spec_files",

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of, write_or_refuse
 from onibus.learner.comparing.charts import curve_charts, profile_charts
@@ -49,6 +51,19 @@ def write_page(comparison: Comparison, path: Path) -> None:
         )
     )
     write_or_refuse(path, page)
+
+
+def final_table(comparison: Comparison) -> Table:
+    """Final values for a terminal: a row for each group, a column for each metric."""
+    table = Table(title="mean of final values [95 %]", title_justify="left")
+    table.add_column("runs", overflow="fold")
+    table.add_column("seeds", justify="right")
+    for metric in comparison.metrics:
+        table.add_column(metric.replace("_", " "), justify="right")
+    for group in comparison.groups:
+        values = [shown(estimate(comparison.finals(group, metric))) for metric in comparison.metrics]
+        table.add_row(group.name, str(len(group.runs)), *values)
+    return table
 
 
 def export(comparison: Comparison, folder: Path) -> None:

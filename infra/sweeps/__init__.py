@@ -1,0 +1,1 @@
+"""Sweep files that come with onibus: `onibus sweep goal-steers`."""

@@ -1,0 +1,74 @@
+"""How far each run of a sweep is: always what its folder says, so that nothing else can be lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onibus.infra.errors import OnibusError
+from onibus.learner.checkpoints import newest_checkpoint
+from onibus.learner.options import OPTIONS_FILE, LearnOptions, load_options
+from onibus.learner.progress import HISTORY_FILE
+
+_MAY_CHANGE = {"run", "steps", "checkpoint_seconds"}
+"""Options that a run may be gone on with differently."""
+
+_TAIL_BYTES = 1 << 14
+"""Enough of a history to hold its last row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a run is: steps that its newest checkpoint has, and the last row of its history."""
+
+    saved_steps: int
+    row: dict[str, Any]
+
+
+def reached(folder: Path) -> Reached:
+    """How far the run in ``folder`` is; nothing where there is none."""
+    checkpoint = newest_checkpoint(folder)
+    saved = 0 if checkpoint is None else int(checkpoint.stem.rpartition("_")[2])
+    return Reached(saved, _last_row(folder / HISTORY_FILE))
+
+
+def is_done(folder: Path, options: LearnOptions) -> bool:
+    """Whether the run has a checkpoint of all its steps."""
+    return options.steps is not None and reached(folder).saved_steps >= options.steps
+
+
+def check_fits(folder: Path, options: LearnOptions) -> None:
+    """Do nothing if a run in ``folder`` is the one that the sweep means, or if there is none.
+
+    Raises:
+        OnibusError: it was made with other options.
+    """
+    if not (folder / OPTIONS_FILE).exists():
+        return
+    before = load_options(folder)
+    for name in LearnOptions.model_fields:
+        was, now = getattr(before, name), getattr(options, name)
+        if name not in _MAY_CHANGE and was != now:
+            raise OnibusError(
+                f"run {options.run} is there with another {name.replace('_', '-')} ({was}, not {now}); "
+                "give the sweep another name, or remove the run's folder"
+            )
+
+
+def _last_row(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return {}
+    for line in reversed(lines[:-1]):  # behind the last line feed is what is being written
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            return row
+    return {}
