@@ -1,6 +1,7 @@
 """Prompts from templates: Jinja in a sandbox, for spec files come from anywhere.
 
-Captions hold what players type (names, engravings). ``{{ caption | quoted }}`` marks one off from the rest.
+Captions hold what players type (names, engravings). ``{{ caption | quoted }}`` marks one off from the rest;
+``{{ caption | line }}`` keeps it on its line.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from onibus.schemas.records import AnnotationSpec, Kind
 PROMPT_HASH_BYTES = 16
 _MEANT_OTHERWISE = re.compile(r'["\\<◁]|\[(?=/|[A-Z_]{2,}\])')
 """What ends a quotation, and what begins a tag or a tokenizer's special token ("<|im_end|>", "[/INST]")."""
+_ENDS_A_LINE = re.compile(r"[<◁]|\[(?=/|[A-Z_]{2,}\])")
+"""The same for a caption that has a line of its own."""
 EXAMPLES = ("You see here a key.", "It is dark.")
 """Captions to try out with whether prompts are answered at all."""
 _PROBE = 'probe" <|probe'
@@ -39,7 +42,7 @@ class Prompt:
         captions = "{{ first }} and {{ second }}" if self._compares else "{{ caption }}"
         try:
             environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-            environment.filters["quoted"] = quoted
+            environment.filters |= {"quoted": quoted, "line": line}
             self._template: Template = environment.from_string(spec.template)
             self.before: list[dict[str, str]] = [
                 {"role": m.role, "content": environment.from_string(m.content).render(goal=spec.goal)}
@@ -84,6 +87,15 @@ def quoted(text: str) -> str:
     """
     escaped = _MEANT_OTHERWISE.sub(lambda found: _escape(found.group()), text)
     return f'"{"".join(c if c.isprintable() else _escape(c) for c in escaped)}"'
+
+
+def line(text: str) -> str:
+    """``text`` as one line that it cannot leave, where each caption of a prompt has a line of its own.
+
+    As :func:`quoted` without the quotes: those in it stay as they are.
+    """
+    escaped = _ENDS_A_LINE.sub(lambda found: _escape(found.group()), text)
+    return "".join(c if c.isprintable() else _escape(c) for c in escaped)
 
 
 def _escape(character: str) -> str:

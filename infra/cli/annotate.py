@@ -103,10 +103,13 @@ def annotate(
     yes: Annotated[bool, typer.Option("--yes", help="Fetch the backlog without asking.")] = False,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="Ask only about captions of this task, or of tasks like keyroom-*; repeatable."),
+        typer.Option(
+            help="Ask only about captions of this task, or of tasks like keyroom-*. Can be repeated."
+        ),
     ] = None,
     run: Annotated[
-        list[str] | None, typer.Option(help="Ask only about captions of this run; as --task.")
+        list[str] | None,
+        typer.Option(help="Ask only about captions of this run, or of runs like a*. Can be repeated."),
     ] = None,
     metrics_port: MetricsPort = None,
     verbose: Verbose = False,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onibus.infra.cli.flags import with_options
+from onibus.infra.cli.judge_model import judge_model
 from onibus.infra.cli.options import with_settings
-from onibus.infra.cli.tiny_llama import stand_in
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.shutdown import stop_event
 from onibus.infra.process.terminal import console
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from onibus.infra.demo.session import Demo, DemoOptions
+
+
+PROBABILITY = "-probability"
+"""End of the names of built-in specs that small models can judge under."""
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +56,7 @@ def demo(
         str | None,
         typer.Option(
             help="Name of the model (openai), or a folder or a name on the hub (vllm). "
-            "(default for vllm: a stand-in, trained first)"
+            "(default for vllm: SmolLM2-135M-Instruct, fetched first)"
         ),
     ] = None,
     price_in: Annotated[
@@ -96,8 +100,8 @@ def demo(
     default_name = f"demo-{task}-{reward}-{time.strftime('%Y%m%d-%H%M%S')}"
     name = check_run_name(default_name if run is None else run)
     (usual,) = default_specs(task, reward)
-    simple = llm == "vllm" and model is None and not kind.compares  # what the stand-in can answer
-    given_spec = spec or usual.name + ("-one-word" if simple else "")
+    small = llm == "vllm" and model is None  # a model that judges by probabilities alone
+    given_spec = spec or usual.name + (PROBABILITY if small and kind.annotators else "")
     learner = learner_args.split()
     learner += ["--spec", f"{_spec_name(given_spec)}={usual.coefficient}"] if reward != "none" else []
     options = DemoOptions(
@@ -139,20 +143,22 @@ def _with_server(
     settings: Settings, options: DemoOptions, model: str | None, stopping: threading.Event
 ) -> DemoOptions:
     """The same demo with a vLLM server of its own that judges; what it serves is made first if need be."""
-    from onibus.consumers.tiny_llama.folder import SPECS
+    from onibus.consumers.specs.spec_file import load_spec_file, spec_names
     from onibus.infra.demo.session import free_port
     from onibus.infra.vllm.environment import vllm_python
     from onibus.infra.vllm.server import VllmServer
 
     vllm_python()  # missing: say so before anything else
-    if model is None and options.spec not in SPECS:
+    if model is None and load_spec_file(options.spec).answer.reads_probabilities is None:
+        able = " and ".join(name for name in spec_names() if name.endswith(PROBABILITY))
         raise OnibusError(
-            f"the stand-in for a model answers {' and '.join(SPECS)} alone, not {options.spec}; give --model"
+            f"the small model that is fetched judges by probabilities, under {able}, and {options.spec} asks "
+            "for an answer in words; give --model"
         )
-    server = VllmServer.of(model or str(stand_in(settings, stopping)), free_port())
-    shown = server.name if model else f"{server.name}, a stand-in trained here"
-    flags = tuple(server.judge_flags())
-    return replace(options, server=server, judge=flags, judge_name=f"vLLM ({shown})")
+    server = VllmServer.of(model or str(judge_model(settings, stopping)), free_port())
+    return replace(
+        options, server=server, judge=tuple(server.judge_flags()), judge_name=f"vLLM ({server.name})"
+    )
 
 
 def _play(

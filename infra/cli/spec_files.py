@@ -121,7 +121,9 @@ def try_one(
 
 def evaluate(
     spec: _Spec,
-    compare: Annotated[list[str] | None, typer.Option(help="Another spec, beside it; repeatable.")] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(help="Another spec, beside it. Can be repeated.")
+    ] = None,
     llm: _Who = Llm.RULES,
     base_url: _Url = None,
     model: _Model = None,

@@ -1,0 +1,55 @@
+"""The pre-trained model that is fetched: a folder that is whole, kept, and judges by probabilities."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from onibus.infra.vllm.judge_model import NAME, is_made, make_judge_model
+from onibus.infra.vllm.server import VllmServer
+from tests.command import run_onibus
+from tests.consumers.vllm.serving import RunningServer
+from tests.ports import free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def test_it_is_a_folder_of_its_own_and_made_once(judge_model: Path) -> None:
+    assert is_made(judge_model)
+    config = json.loads((judge_model / "config.json").read_text())
+    assert (config["model_type"], config["dtype"]) == ("llama", "bfloat16")
+    assert (judge_model / "tokenizer.json").exists()
+    written = (judge_model / "model.safetensors").stat().st_mtime_ns
+    make_judge_model(judge_model, threading.Event())
+    assert (judge_model / "model.safetensors").stat().st_mtime_ns == written
+    assert not list(judge_model.parent.glob("onibus-judge-model-*"))
+
+
+def test_a_server_with_it_tells_keys_from_walls(judge_model: Path, tmp_path: Path) -> None:
+    running = RunningServer(VllmServer.of(str(judge_model), free_port()), tmp_path)
+    try:
+        running.start()
+        flags = ["--llm", "openai", "--base-url", running.server.base_url, "--model", NAME]
+        tried = [
+            "spec",
+            "try",
+            "keys-and-doors-probability",
+            *flags,
+            "--json",
+            "--price-in",
+            "1",
+            "--caption",
+        ]
+        key, wall = (
+            json.loads(run_onibus(*tried, caption, folder=tmp_path).stdout)
+            for caption in ("k - a skeleton key.", "It's solid stone.")
+        )
+    finally:
+        running.stop()
+    assert key["verdict"] == "helpful"
+    assert wall["verdict"] == "unhelpful"
+    assert key["probability"] > 0.6 > 0.4 > wall["probability"]
+    assert (key["tokens_out"], key["usd"]) == (1, pytest.approx(key["tokens_in"] / 1e6))
