@@ -26,9 +26,10 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata
 
+from onibus.consumers.annotator.batch import lookups_of
 from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.annotator.wanted import Wanted
-from onibus.consumers.labels.table import NO_LABEL, LabelTable, lookup_ids
+from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.ask_until_readable import estimated_tokens
 from onibus.consumers.specs.prompts import Prompt
 from onibus.infra.errors import OnibusError
@@ -238,7 +239,7 @@ class GroupStart:
         labels = LabelTable(self._codec)
         for batch in clients.read_all(self._settings, self._topics.labels):
             labels.apply([record.key for record in batch], [record.value for record in batch])
-        subjects = lookup_ids(np.frombuffer(b"".join(one.caption_id for one in captions), "<i8")[::2])
+        subjects = lookups_of([one.caption_id for one in captions])
         found: dict[bytes, _Found] = {}
         for spec_id, spec in self._specs.items():
             if spec.kind is Kind.COMPARE_TWO:

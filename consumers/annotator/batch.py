@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.annotator.pending import PendingCaption
+from onibus.consumers.labels.table import lookup_ids
 from onibus.consumers.language_models.base import Answer, Attempt
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transactions import OutgoingRecord
@@ -77,6 +81,12 @@ class Subject(NamedTuple):
     subject_id: bytes
     texts: tuple[str, ...]
     sources: tuple[CaptionOffset, ...]
+
+    @classmethod
+    def single(cls, spec_id: bytes, caption: PendingCaption) -> Subject:
+        """One caption under a spec."""
+        here = CaptionOffset(caption.partition, caption.offset)
+        return cls(spec_id, caption.caption_id, (caption.text,), (here,))
 
     @property
     def key(self) -> tuple[bytes, bytes]:
@@ -230,3 +240,9 @@ class BatchWriter:
 
     def _add(self, batch: Batch, topic: str, partition: int, key: bytes | None, record: Record) -> None:
         batch.records.append(OutgoingRecord(topic, partition, key, self._codec.encode(topic, record)))
+
+
+def lookups_of(caption_ids: Sequence[bytes | None]) -> NDArray[np.int64]:
+    """Look-up ids of caption ids of 16 bytes: int64 (n,); as :func:`onibus.schemas.ids.lookup_id`."""
+    words = np.frombuffer(b"".join(caption_ids), "<i8")  # type: ignore[arg-type]
+    return lookup_ids(words[::2])

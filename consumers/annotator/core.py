@@ -16,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onibus.consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable
+from onibus.consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable, lookups_of
 from onibus.consumers.annotator.caption_marks import Mark
 from onibus.consumers.annotator.caption_pool import CaptionPool
 from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
 from onibus.consumers.annotator.wanted import Wanted
-from onibus.consumers.labels.table import NO_LABEL, LabelTable, lookup_ids
+from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.base import Answer, Question
 from onibus.infra.kafka.topics import TopicNames
 from onibus.schemas import ids
@@ -276,7 +276,7 @@ class Annotator:
             return np.ones(len(keys), np.bool_)
         well_formed = [key is not None and len(key) == ids.CAPTION_ID_BYTES for key in keys]
         wanting = ~np.array(well_formed, np.bool_)
-        subjects = _subjects([key if good else _BLANK for key, good in zip(keys, well_formed, strict=True)])
+        subjects = lookups_of([key if good else _BLANK for key, good in zip(keys, well_formed, strict=True)])
         for spec_id in self._judging:
             wanting |= self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
         return wanting
@@ -286,12 +286,12 @@ class Annotator:
         missing: list[list[Subject]] = [[] for _ in captions]
         for partition in {caption.partition for caption in captions}:
             mine = [i for i, caption in enumerate(captions) if caption.partition == partition]
-            subjects = _subjects([captions[i].caption_id for i in mine])
+            subjects = lookups_of([captions[i].caption_id for i in mine])
             for spec_id in self._judging:
                 lacking = self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
                 for place in np.flatnonzero(lacking):
                     if spec_id in captions[mine[place]].specs:
-                        missing[mine[place]].append(_single(spec_id, captions[mine[place]]))
+                        missing[mine[place]].append(Subject.single(spec_id, captions[mine[place]]))
             for i in mine if self._comparing else ():
                 missing[i] += self._missing_pairs(captions[i])
         return missing
@@ -300,7 +300,7 @@ class Annotator:
         pairs = self._pool.pairs(caption.caption_id, caption.text, caption.observed_at, self._comparisons)
         if not pairs:
             return []
-        looked_up = _subjects([pair.subject_id for pair in pairs])
+        looked_up = lookups_of([pair.subject_id for pair in pairs])
         table, here = self._tables[caption.partition], CaptionOffset(caption.partition, caption.offset)
         missing = []
         for spec_id in (spec_id for spec_id in self._comparing if spec_id in caption.specs):
@@ -390,18 +390,7 @@ class Annotator:
         batch.answers.extend(answer for _, answer in work.answers)
 
 
-def _single(spec_id: bytes, caption: PendingCaption) -> Subject:
-    here = CaptionOffset(caption.partition, caption.offset)
-    return Subject(spec_id, caption.caption_id, (caption.text,), (here,))
-
-
 def _ticket(answer: Answer) -> _Ticket:
     ticket = answer.question.ticket
     assert isinstance(ticket, _Ticket)
     return ticket
-
-
-def _subjects(caption_ids: Sequence[bytes | None]) -> NDArray[np.int64]:
-    """Look-up ids of caption ids of 16 bytes: int64 (n,); as :func:`onibus.schemas.ids.lookup_id`."""
-    words = np.frombuffer(b"".join(caption_ids), "<i8")  # type: ignore[arg-type]
-    return lookup_ids(words[::2])

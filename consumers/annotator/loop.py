@@ -32,6 +32,7 @@ from onibus.consumers.annotator.model_thread import Asking
 from onibus.consumers.annotator.partition_readers import CaptionLog, columns
 from onibus.consumers.annotator.pending import Pending
 from onibus.consumers.annotator.pool_reader import PoolFeed
+from onibus.consumers.annotator.purse import Purse
 from onibus.consumers.annotator.wanted import Wanted
 from onibus.consumers.language_models.base import Attempt, LanguageModel, ModelRefusedError
 from onibus.infra.errors import OnibusError
@@ -104,26 +105,19 @@ class AnnotatorProcess:
         self._caption_log: CaptionLog | None = None
         self._pool = CaptionPool()
         self._pool_feed: PoolFeed | None = None
+        records, pool = (self._codec, self._topics), self._pool
         self._annotator = Annotator(
-            specs,
-            model.origin,
-            membership.name,
-            self._codec,
-            self._topics,
-            pending,
-            self._pool,
-            comparisons,
-            wanted,
-            prices,
+            specs, model.origin, membership.name, *records, pending, pool, comparisons, wanted, prices
         )
         self._wanted = wanted
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._writing = BatchWriting(self._annotator, self._writer, self._topics.captions, self._asking.wake)
         self._started = time.monotonic()
         self._asked = 0
-        self._budget: GroupBudget | None = None
+        budget = None
         if limits is not None and limits.are_given:
-            self._budget = GroupBudget(settings, self._codec, limits, self._specs, membership.name)
+            budget = GroupBudget(settings, self._codec, limits, self._specs, membership.name)
+        self._purse = Purse(budget, self._annotator, settings.partitions, len(self._specs))
         self._fencings = self._failures = 0
         self._polled_at = 0.0
         self._has_read = False
@@ -147,7 +141,7 @@ class AnnotatorProcess:
                 return self.summary
             self._count_probe(probe)
             self._connect(stopping)
-            while not stopping.is_set() and not self._is_budget_spent():
+            while not stopping.is_set() and not self._purse.is_spent():
                 self._turn(stopping)
             self._take_answers_while(lambda: self._asked > 0, _LAST_ANSWERS_SECONDS)
             self._write_the_rest(stopping)
@@ -162,8 +156,7 @@ class AnnotatorProcess:
     def _count_probe(self, probe: Attempt | None) -> None:
         if probe is not None:
             self._counts.probed(next(iter(self._specs)), probe)
-            if self._budget is not None:
-                self._budget.probed(probe)
+            self._purse.probed(probe)
 
     # --- connecting and closing ---------------------------------------------------------------------
 
@@ -173,8 +166,7 @@ class AnnotatorProcess:
         except TransactionFailedError as error:
             raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
         self._annotator.records.limit(largest_values(self._settings, self._written_topics()))
-        if self._budget is not None:
-            self._budget.load(stopping)
+        self._purse.load(stopping)
         self._caption_log = CaptionLog(self._settings)
         if any(spec.kind is Kind.COMPARE_TWO for spec in self._specs.values()):
             self._pool_feed = PoolFeed(self._settings, self._codec, self._pool, self._wanted)
@@ -212,7 +204,8 @@ class AnnotatorProcess:
         self._asking.stop()
         if self._member is not None:
             self._member.close()
-        for reader in (self._caption_log, self._pool_feed, self._budget):
+        self._purse.close()
+        for reader in (self._caption_log, self._pool_feed):
             if reader is not None:
                 with contextlib.suppress(KafkaError):  # the broker may be away
                     reader.close()
@@ -254,8 +247,7 @@ class AnnotatorProcess:
             self._see(records)
             if self._pool_feed is not None:
                 self._pool_feed.follow()
-            if self._budget is not None:
-                self._budget.follow(stopping)
+            self._purse.follow(stopping)
             for record in self._member.take_unreadable_labels():
                 place = (record.topic, record.partition, record.offset)
                 self._annotator.give_up(*place, record.key, record.value, "unreadable label")
@@ -285,30 +277,12 @@ class AnnotatorProcess:
             self._annotator.pending.was_read_back(owed)
 
     def _ask(self) -> None:
-        room = min(self._membership.most_under_way - self._annotator.under_way, self._affordable())
+        most = self._membership.most_under_way
+        room = min(most - self._annotator.under_way, self._purse.affordable(most))
         if room > 0 and self._annotator.finished < _MOST_FINISHED:
             questions = self._annotator.questions(room)
             self._asking.ask(questions)
             self._asked += len(questions)
-
-    def _affordable(self) -> int:
-        """How many more captions the budget has room for."""
-        if self._budget is None:
-            return self._membership.most_under_way
-        share = len(self._annotator.partitions) / self._settings.partitions
-        unpaid = self._annotator.pending.taken * len(self._specs) + self._annotator.strays
-        return self._budget.questions(share, unpaid) // len(self._specs)
-
-    def _is_budget_spent(self) -> bool:
-        """Whether there are captions to ask about, none under way, and nothing left for one more."""
-        if self._budget is None or not len(self._annotator.pending) or self._annotator.pending.taken:
-            return False
-        if self._affordable() or (self._annotator.partitions[0] == 0 and self._budget.questions(1.0, 0)):
-            return False  # who owns the first partition stays, for when the others have left it their shares
-        _log.info(
-            "the budget is spent, as far as it goes: %s; the rest stays on the log", self._budget.line()
-        )
-        return True
 
     def _take_answers_while(self, are_missing: Callable[[], bool], seconds: float) -> None:
         """Take what comes as long as answers are missing, and not longer than so many seconds."""
@@ -363,8 +337,7 @@ class AnnotatorProcess:
             return False
         self._fencings = self._failures = 0
         self._counts.committed(batch)
-        if self._budget is not None:
-            self._budget.committed(batch)
+        self._purse.committed(batch)
         return True
 
     def _start_over(self, cause: Exception, stopping: threading.Event) -> None:
