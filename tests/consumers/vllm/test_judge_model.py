@@ -30,21 +30,12 @@ def test_it_is_a_folder_of_its_own_and_made_once(judge_model: Path) -> None:
 
 def test_a_server_with_it_tells_keys_from_walls(judge_model: Path, tmp_path: Path) -> None:
     running = RunningServer(VllmServer.of(str(judge_model), free_port()), tmp_path)
+    running.start()
     try:
-        running.start()
         flags = ["--llm", "openai", "--base-url", running.server.base_url, "--model", NAME]
-        tried = [
-            "spec",
-            "try",
-            "keys-and-doors-probability",
-            *flags,
-            "--json",
-            "--price-in",
-            "1",
-            "--caption",
-        ]
+        tried = ["spec", "try", "keys-and-doors-probability", *flags, "--price-in", "1", "--json"]
         key, wall = (
-            json.loads(run_onibus(*tried, caption, folder=tmp_path).stdout)
+            json.loads(run_onibus(*tried, "--caption", caption, folder=tmp_path).stdout)
             for caption in ("k - a skeleton key.", "It's solid stone.")
         )
     finally:
