@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 
 from onibus.infra.process.shutdown import keep_hang_ups
+from onibus.producers.nethack.shared_code import share_code
 
 _SEED_BITS = (1 << 63) - 1  # fits Avro's signed long and NetHack's unsigned long
 _BIRTHDAYS = (1 << 31) - 1  # NetHack reckons with them in C ints
@@ -75,18 +76,22 @@ def reset_with_seeds(
     finally:
         random.setstate(state)
         keep_hang_ups()
-    if not by_clock:
-        _set_birthday(game.nethack.dlpath, seeds.core & _BIRTHDAYS)
+    _prepare(game.nethack.dlpath, None if by_clock else seeds.core & _BIRTHDAYS)
     return observation, info
 
 
-def _set_birthday(library: str, seconds: int) -> None:
-    """Set the time at which the game in ``library``, this game's own copy of NetHack, says it began.
+def _prepare(library: str, birthday: int | None) -> None:
+    """Share the code of ``library``, this game's own copy of NetHack, and set when the game says it began.
 
     The first level is there by then; it has neither shops nor antholes, nor has any of MiniHack's.
+
+    Args:
+        birthday: in seconds; None leaves it to the clock.
     """
     handle = ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
     try:
-        ctypes.c_long.in_dll(handle, "ubirthday").value = seconds
+        share_code(handle._handle)
+        if birthday is not None:
+            ctypes.c_long.in_dll(handle, "ubirthday").value = birthday
     finally:
         _ctypes.dlclose(handle._handle)  # NLE refuses to begin a game in a copy that is still loaded
