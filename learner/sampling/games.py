@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.nethack.environment import NetHackEnvironment, Observation, scale_statistics
 
-Observations = Mapping[str, NDArray[Any]]
-"""Rows of observations by name, each (N, …): row n is the n-th game's."""
+
+class Observations:
+    """Room for one observation of each of N games.
+
+    Attributes:
+        rows: arrays by name, (N, …).
+        of_games: of each game its own part of them: views, made once.
+    """
+
+    def __init__(self, rows: Observation) -> None:
+        self.rows = rows
+        self.of_games = [
+            {name: array[game] for name, array in rows.items()} for game in range(len(rows["blstats"]))
+        ]
 
 
 class Finished(NamedTuple):
@@ -48,15 +59,16 @@ class Games:
         Args:
             seeds: of each game, see :meth:`NetHackEnvironment.reset`.
             random_steps: how many actions in each.
-            into: rows for the observations.
+            into: room for the observations.
         """
         for game, (environment, seed) in enumerate(zip(self._environments, seeds, strict=True)):
-            observation, _ = environment.reset(seed=seed)
+            environment.into = into.of_games[game]
+            environment.reset(seed=seed)
             for _ in range(random_steps[game]):
-                observation, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
+                _, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
                 if terminated or truncated:
-                    observation, _ = environment.reset()
-            _write(observation, into, game)
+                    environment.reset()
+        scale_statistics(into.rows["blstats"])
 
     def step(self, actions: Sequence[int], into: Observations) -> list[Finished]:
         """One action in each game; returns the episodes that it ended.
@@ -65,19 +77,21 @@ class Games:
 
         Args:
             actions: one for each game.
-            into: rows for the observations.
+            into: room for the observations.
         """
         finished = []
         rewards, ended, cut_off = self.rewards, self.ended, self.cut_off
-        for game, (environment, action) in enumerate(zip(self._environments, actions, strict=True)):
-            observation, reward, terminated, truncated, info = environment.step(action)
-            rewards[game] = reward
-            ended[game] = over = terminated or truncated
-            cut_off[game] = truncated
-            if over:
+        ended.fill(False)
+        cut_off.fill(False)
+        places = into.of_games
+        for game, environment in enumerate(self._environments):
+            environment.into = places[game]
+            _, rewards[game], terminated, truncated, info = environment.step(actions[game])
+            if terminated or truncated:
+                ended[game], cut_off[game] = True, truncated
                 finished.append(Finished(game, info["episode_extra_stats"]))
-                observation, _ = environment.reset()
-            _write(observation, into, game)
+                environment.reset()
+        scale_statistics(into.rows["blstats"])
         return finished
 
     def set_policy_version(self, version: int) -> None:
@@ -89,8 +103,3 @@ class Games:
         """Close every game."""
         for environment in self._environments:
             environment.close()
-
-
-def _write(observation: Observations, into: Observations, game: int) -> None:
-    for name, rows in into.items():
-        rows[game] = observation[name]

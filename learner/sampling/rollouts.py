@@ -14,7 +14,7 @@ from sample_factory.algo.utils.misc import EPISODIC, POLICY_ID_KEY
 from sample_factory.envs.create_env import create_env
 from sample_factory.utils.attr_dict import AttrDict
 
-from onibus.learner.sampling.games import Finished, Games
+from onibus.learner.sampling.games import Finished, Games, Observations
 from onibus.learner.sampling.policy import ActingPolicy
 
 POLICY = 0
@@ -48,11 +48,11 @@ class LocalRollouts(VectorEnvRunner):  # type: ignore[misc]
         self._rollout = {name: _like(tensor, num_envs) for name, tensor in self._shared.items()}
         self._rollout["policy_id"][:] = POLICY
         self._observations = [
-            {name: self._rollout[f"obs.{name}"][step] for name in self.traj_tensors["obs"]}
+            Observations({name: self._rollout[f"obs.{name}"][step] for name in self.traj_tensors["obs"]})
             for step in range(cfg.rollout + 1)
         ]
         self._inputs = [
-            {name: torch.from_numpy(rows) for name, rows in step.items()} for step in self._observations
+            {name: torch.from_numpy(rows) for name, rows in step.rows.items()} for step in self._observations
         ]
         self._states = [torch.from_numpy(rows) for rows in self._rollout["rnn_states"]]
         self._returns = np.zeros(num_envs)

@@ -25,9 +25,12 @@ from onibus.producers.publishing.caption_publisher import RolloutBus
 CROP = 9
 """Side of the square of glyphs around the player."""
 
+Observation = dict[str, NDArray[Any]]
+
 _HALF = CROP // 2
 _ROWS, _COLUMNS = nethack.DUNGEON_SHAPE
 _INT64 = np.iinfo(np.int64)
+_NO_CAPTION = (0, 0)
 
 BLSTATS_SCALE: dict[str, float] = {
     "X": 1 / 79, "Y": 1 / 21, "STR25": 0.1, "STR125": 0.1, "DEX": 0.1, "CON": 0.1, "INT": 0.1,
@@ -41,7 +44,7 @@ BLSTATS_SCALE: dict[str, float] = {
 class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
     """A task of :mod:`onibus.producers.nethack.tasks` with observations for a learner.
 
-    Observations (fresh arrays, never views into the game's buffers):
+    Observations (fresh arrays or, where :attr:`into` is set, those; never views into the game's buffers):
 
     ========== ======= ======== =====================================================================
     key        dtype   shape    meaning
@@ -108,6 +111,9 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         """Version of the policy that acts; set it from outside, -1 where it is not known."""
         self.episode = -1
         """Number of the current episode, from 0; -1 before the first reset."""
+        self.into: Observation | None = None
+        """Where the next observation is written: an array for each key; None for fresh ones. ``blstats`` are
+        then as the game has them: :func:`scale_statistics` does those of many games at once."""
 
         self._full = observation == "full"
         self._minihack = is_minihack(task)
@@ -118,7 +124,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._ending = EndingReader(self.env, of_nethack=not self._minihack)
         self._look = self._ending.explored.look
         self._said = MessageListener(self.env).said if captions else None
-        self._carried: NDArray[np.int64] | None = None
+        self._carried = _NO_CAPTION
         self._counts: dict[int, int] = {}  # of this episode: bounded by its step limit
         self._kills = 0
         self._recorder: EpisodeRecorder | None = None
@@ -126,10 +132,13 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._blstats = b""  # the last step's, raw: the buffer behind them is written over
         self._padded = np.full((_ROWS + 2 * _HALF, _COLUMNS + 2 * _HALF), nethack.MAX_GLYPH, np.int16)
         self.observation_space = _observation_space(self._full, captions)
+        self._arrays: list[tuple[str, Any, Any]] = [
+            (name, space.shape, space.dtype) for name, space in self.observation_space.items()
+        ]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    ) -> tuple[Observation, dict[str, Any]]:
         """Begin the next episode with seeds of its own; see the class for what ``seed`` does."""
         del options
         if self._base_seed is None:
@@ -150,11 +159,11 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         observation = self._observe(raw)
         if self._said is not None:
             self._said.clear()  # what the game says by itself at the start is not an outcome
-            observation["caption"] = np.zeros(2, np.int64) if self._carried is None else self._carried
-            self._carried = None
+            observation["caption"][:] = self._carried
+            self._carried = _NO_CAPTION
         return observation, info
 
-    def step(self, action: int) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+    def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One action; see the class for the observation and the last step's ``info``."""
         raw, extrinsic, terminated, truncated, info = self.env.step(action)
         reward = float(extrinsic)
@@ -164,7 +173,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             self._recorder.record(action, reward, blstats)
         observation = self._observe(raw)
         if self._said is not None:
-            observation["caption"] = self._caption(self._said)
+            observation["caption"][:] = caption = self._caption(self._said)
         if not (terminated or truncated):
             self._blstats = blstats
             self._look(raw["glyphs"], blstats)
@@ -175,7 +184,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             info["episode_extra_stats"]["kills"] = float(self._kills)
         self._finish(ending)
         if self._said is not None:
-            self._carried = observation["caption"].copy()
+            self._carried = caption
         return observation, reward, not ending.cut_off, ending.cut_off, info
 
     def close(self) -> None:
@@ -194,33 +203,34 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             if self._bus is not None:
                 self._bus.attach()
 
-    def _observe(self, raw: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _observe(self, raw: Observation) -> Observation:
         blstats, glyphs = raw["blstats"], raw["glyphs"]
-        scaled = blstats.astype(np.float32)
-        scaled *= _SCALE
-        np.minimum(scaled, _HIGHEST, scaled)  # np.clip takes six times as long on 27 numbers
-        np.maximum(scaled, _LOWEST, scaled)
-        observation: dict[str, NDArray[Any]] = {
-            "blstats": scaled,
-            "crop": self._crop(glyphs, blstats.item(0), blstats.item(1)),
-        }
+        observation = self.into
+        if observation is None:
+            observation = {name: np.empty(shape, dtype) for name, shape, dtype in self._arrays}
+        statistics = observation["blstats"]
+        statistics[:] = blstats
+        if self.into is None:
+            scale_statistics(statistics)
+        observation["crop"][:] = self._crop(glyphs, blstats.item(0), blstats.item(1))
         if self._full:
-            observation["glyphs"] = glyphs.copy()
-            observation["message"] = raw["message"].copy()
+            observation["glyphs"][:] = glyphs
+            observation["message"][:] = raw["message"]
         return observation
 
     def _crop(self, glyphs: NDArray[np.int16], x: int, y: int) -> NDArray[np.int16]:
+        """A view of the square around (x, y)."""
         if _HALF <= x < _COLUMNS - _HALF and _HALF <= y < _ROWS - _HALF:
-            return glyphs[y - _HALF : y + _HALF + 1, x - _HALF : x + _HALF + 1].copy()
+            return glyphs[y - _HALF : y + _HALF + 1, x - _HALF : x + _HALF + 1]
         self._padded[_HALF:-_HALF, _HALF:-_HALF] = glyphs
-        return self._padded[y : y + CROP, x : x + CROP].copy()
+        return self._padded[y : y + CROP, x : x + CROP]
 
-    def _caption(self, said: list[bytes]) -> NDArray[np.int64]:
+    def _caption(self, said: list[bytes]) -> tuple[int, int]:
         """Id and count of what was said since the last step; publishes it where it is new."""
         caption = _CAPTIONS.caption(said) if said else None
         said.clear()
         if caption is None:
-            return np.zeros(2, np.int64)
+            return _NO_CAPTION
         lookup = caption.lookup
         count = self._counts[lookup] = self._counts.get(lookup, 0) + 1
         self._kills += caption.kills
@@ -230,10 +240,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             self._bus.observe(
                 caption, self.worker, self.environment, self.episode, self._step, self.policy_version
             )
-        pair = np.empty(2, np.int64)
-        pair[0] = lookup
-        pair[1] = count
-        return pair
+        return lookup, count
 
     def _finish(self, ending: Ending) -> None:
         if self._recorder is None or self._bus is None:
@@ -270,6 +277,13 @@ def _observation_space(full: bool, captions: bool) -> gym.spaces.Dict:
     if captions:
         boxes["caption"] = gym.spaces.Box(_INT64.min, _INT64.max, (2,), np.int64)
     return gym.spaces.Dict(boxes)
+
+
+def scale_statistics(blstats: NDArray[np.float32]) -> None:
+    """Scale and clip bottom-line statistics, float32 (27,) or (N, 27), in place."""
+    blstats *= _SCALE
+    np.minimum(blstats, _HIGHEST, blstats)  # np.clip takes six times as long on 27 numbers
+    np.maximum(blstats, _LOWEST, blstats)
 
 
 def _scale() -> NDArray[np.float32]:
