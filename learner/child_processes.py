@@ -29,6 +29,7 @@ from signal_slot.signal_slot import EventLoopProcess
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
 from onibus.infra.process.parent_death import end_with_parent
+from onibus.learner.process_profile import profile_if_asked
 
 _MOST_CHARACTERS = 1_000
 """Of a reason: far less than a pipe holds, so that writing it never blocks."""
@@ -87,6 +88,7 @@ class WatchedProcess(EventLoopProcess):  # type: ignore[misc]
 
     def _target(self) -> None:
         end_with_parent(grace_seconds=0)
+        profile_if_asked(self.name)
         self.guarded(self.name, super()._target)
 
 

@@ -55,6 +55,7 @@ from onibus.learner.child_processes import QuietAboutExceptions, WatchedProcess,
 from onibus.learner.configuration import configuration, is_worth_saying
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import LearnOptions
+from onibus.learner.process_profile import profile_if_asked
 from onibus.learner.rewards.functions import weigh_extrinsic
 from onibus.learner.rewards.source import RewardSource
 from onibus.learner.sampling.worker import LocalParallelSampler, LocalSerialSampler
@@ -375,6 +376,7 @@ def _run(
                 "Sample Factory refuses this combination of options; see its lines above, change --workers, "
                 "--environments, --rollout or --batch-size"
             )
+        profile_if_asked("main")
         status = runner.run()
     finally:
         supervisor.close()

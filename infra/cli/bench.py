@@ -97,16 +97,21 @@ def step_cost(
     rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs, each at the same time.")] = 4,
     workers: Annotated[int, typer.Option(min=1, help="Rollout workers.")] = 2,
     environments: Annotated[int, typer.Option(min=1, help="Environments per worker.")] = 16,
+    profile: Annotated[
+        Path | None, typer.Option(help="Folder for flame graphs of the processes (SVG).", file_okay=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """CPU time per step beside plain Sample Factory (five minutes per reward)."""
+    """CPU time per step beside plain Sample Factory, and its parts (five minutes per reward)."""
     from onibus.learner.benchmarks import step_cost as benchmark
 
     with _broker(settings, "bench-steps.") as own:
         figures = [
             figure
             for reward in rewards.split(",")
-            for figure in benchmark.measure(own, task, reward, seconds, rounds, workers, environments)
+            for figure in benchmark.measure(
+                own, task, reward, seconds, rounds, workers, environments, profile
+            )
         ]
     _report(f"cost of a step, {task}, small network", figures, as_json)
 

@@ -13,9 +13,12 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.shutdown import stop_event
@@ -23,7 +26,9 @@ from onibus.infra.process.supervisor import Component, Supervisor
 from onibus.infra.reward_kinds import reward_kind
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.benchmarks.result import Figure
+from onibus.learner.benchmarks.step_split import split, write_flame_graph
 from onibus.learner.options import default_specs
+from onibus.learner.process_profile import FOLDER_VARIABLE, Profile, read_profiles
 from onibus.learner.progress import read_history
 
 WARM_UP_SECONDS = 15.0
@@ -32,9 +37,18 @@ GOALS = {"retrieval": 0.5, "classification": 0.55, "ranking": 0.55}
 
 
 def measure(
-    settings: Settings, task: str, reward: str, seconds: float, rounds: int, workers: int, environments: int
+    settings: Settings,
+    task: str,
+    reward: str,
+    seconds: float,
+    rounds: int,
+    workers: int,
+    environments: int,
+    profile: Path | None = None,
 ) -> list[Figure]:
-    """Microseconds of CPU a step, plain and with everything, and their ratio.
+    """Microseconds of CPU a step, plain and with everything, their ratio, and what each is spent on.
+
+    Plain is Sample Factory's own sampling, without captions, publishing and reward.
 
     With a model's reward its trainer runs, too, but is not counted either.
 
@@ -46,6 +60,7 @@ def measure(
         rounds: pairs of runs; an even number gives each side each half of the cores equally often.
         workers: rollout workers.
         environments: environments of each.
+        profile: a folder for flame graphs of the last pair.
 
     Raises:
         OnibusError: a run ended too early to measure.
@@ -64,12 +79,47 @@ def measure(
     finally:
         supervisor.stop()
     plain, ours = zip(*pairs, strict=True)
-    ratio = statistics.median(o / p for p, o in pairs)
+    ratio = statistics.median(o.cost / p.cost for p, o in pairs)
+    if profile is not None:
+        _draw(plain[-1], profile, "plain")
+        _draw(ours[-1], profile, reward)
     return [
-        Figure("plain Sample Factory", statistics.median(plain), "µs of CPU a step"),
-        Figure(f"with captions, publishing and {reward}", statistics.median(ours), "µs of CPU a step"),
+        Figure("plain Sample Factory", _median(plain), "µs of CPU a step"),
+        Figure(f"with captions, publishing and {reward}", _median(ours), "µs of CPU a step"),
         Figure.at_most("with ÷ plain", ratio, "ratio", GOALS[reward]),
+        *_parts("plain", plain),
+        *_parts(reward, ours),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Microseconds of CPU a step of one run, its parts, and the profiles behind them."""
+
+    cost: float
+    parts: dict[str, float]
+    profiles: list[Profile]
+
+
+def _median(runs: Sequence[_Run]) -> float:
+    return statistics.median(run.cost for run in runs)
+
+
+def _parts(side: str, runs: Sequence[_Run]) -> list[Figure]:
+    """The parts' medians, and their shares of the sum."""
+    medians = {part: statistics.median(run.parts[part] for run in runs) for part in runs[0].parts}
+    whole = sum(medians.values())
+    return [
+        Figure(f"{side}: {part} ({value / whole:.0%})", value, "µs of CPU a step")
+        for part, value in medians.items()
+        if value
+    ]
+
+
+def _draw(run: _Run, folder: Path, side: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for profile in run.profiles:
+        write_flame_graph(profile, folder / f"{side}-{profile.process}.svg")
 
 
 def _component(settings: Settings, command: str, spec: str, *flags: str) -> Component:
@@ -78,8 +128,8 @@ def _component(settings: Settings, command: str, spec: str, *flags: str) -> Comp
 
 def _side_by_side(
     settings: Settings, sides: Sequence[Sequence[str]], seconds: float, number: int
-) -> tuple[float, ...]:
-    """Microseconds of CPU a step of each of two runs at the same time, the halves exchanged in odd rounds."""
+) -> tuple[_Run, ...]:
+    """Two runs at the same time, the halves of the cores exchanged in odd rounds."""
     cores = sorted(os.sched_getaffinity(0))
     middle = len(cores) // 2
     halves = (cores[:middle] or cores, cores[middle:])
@@ -91,21 +141,26 @@ def _side_by_side(
         return tuple(run.result() for run in runs)
 
 
-def _run(settings: Settings, flags: Sequence[str], seconds: float, cores: Sequence[int]) -> float:
-    """Microseconds of CPU a step of one run of ``onibus learn`` on these cores."""
+def _run(settings: Settings, flags: Sequence[str], seconds: float, cores: Sequence[int]) -> _Run:
+    """One run of ``onibus learn`` on these cores."""
     os.sched_setaffinity(0, cores)  # of this thread, and so of what it starts
     name = f"bench-{uuid.uuid4().hex[:8]}"
     command = [sys.executable, "-m", "onibus", "learn", "--run", name, *flags]
-    finished = subprocess.run(
-        [*command, "--seconds", str(seconds + WARM_UP_SECONDS)],
-        env={**os.environ, **environment_of(settings)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="onibus-profile-") as folder:
+        finished = subprocess.run(
+            [*command, "--seconds", str(seconds + WARM_UP_SECONDS)],
+            env={**os.environ, **environment_of(settings), FOLDER_VARIABLE: folder},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        profiles = read_profiles(Path(folder))
     if finished.returncode != 0:
         raise OnibusError(f"a run of the benchmark failed: {finished.stderr.strip()[-400:]}")
     rows = read_history(settings.runs_dir / name)
     first = next(r for r in rows if r["seconds"] >= WARM_UP_SECONDS)
     steps = rows[-1]["env_steps"] - first["env_steps"]
-    return (rows[-1]["cpu_seconds"] - first["cpu_seconds"]) * 1e6 / steps
+    cost = (rows[-1]["cpu_seconds"] - first["cpu_seconds"]) * 1e6 / steps
+    profiled = sum(p.main_seconds + p.other_seconds for p in profiles) * 1e6
+    # Profiles end a little before their processes do: how many steps they are of, their own time says.
+    return _Run(cost, split(profiles, profiled / cost if profiled else 1.0), profiles)

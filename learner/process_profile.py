@@ -1,0 +1,99 @@
+"""Where a run's processes spend their processor time: a sampling profiler for benchmarks, off otherwise.
+
+A timer of the process's own processor time interrupts it and notes the stack of its main thread. Between two
+interrupts nothing is done, so what is measured is what runs without it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+
+from onibus.infra.files import write_whole
+
+FOLDER_VARIABLE = "ONIBUS_PROFILE"
+"""Environment variable: the folder for profiles. Unset, nothing is profiled."""
+
+TICK_SECONDS = 0.004
+WARM_UP_SECONDS = 15.0
+"""Of a process's life that are left out: it loads libraries and makes its games."""
+TICKS_BETWEEN_SAVES = 250
+MOST_FRAMES = 60
+
+
+@dataclass(slots=True)
+class Profile:
+    """Processor time of one process, after its warm-up.
+
+    Attributes:
+        process: its name, such as ``rollout_proc0``.
+        main_seconds: of its main thread.
+        other_seconds: of its other threads together.
+        stacks: how often each stack of the main thread was met: ``FILE:FUNCTION`` from the outermost, joined
+            by semicolons.
+    """
+
+    process: str
+    main_seconds: float
+    other_seconds: float
+    stacks: dict[str, int]
+
+
+class _Profiler:
+    def __init__(self, process: str, folder: Path) -> None:
+        self._process, self._path = process, folder / f"{process}.json"
+        self._stacks: Counter[str] = Counter()
+        self._ticks = 0
+        self._begins = time.monotonic() + WARM_UP_SECONDS
+        self._main = self._all = 0.0
+        self._names: dict[object, str] = {}
+        signal.signal(signal.SIGPROF, self._tick)
+        signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)
+        atexit.register(
+            signal.setitimer, signal.ITIMER_PROF, 0
+        )  # an interpreter that ends handles no signals
+
+    def _tick(self, _number: int, frame: FrameType | None) -> None:
+        if time.monotonic() < self._begins:
+            self._main, self._all = time.thread_time(), time.process_time()
+            return
+        names: list[str] = []
+        while frame is not None and len(names) < MOST_FRAMES:
+            names.append(self._name(frame))
+            frame = frame.f_back
+        self._stacks[";".join(reversed(names))] += 1
+        self._ticks += 1
+        if self._ticks % TICKS_BETWEEN_SAVES == 0:
+            self._save()
+
+    def _name(self, frame: FrameType) -> str:
+        code = frame.f_code
+        name = self._names.get(code)
+        if name is None:
+            name = self._names[code] = f"{code.co_filename}:{code.co_qualname}".replace(";", ",")
+        return name
+
+    def _save(self) -> None:
+        main = time.thread_time() - self._main
+        others = time.process_time() - self._all - main
+        profile = Profile(self._process, main, others, dict(self._stacks))
+        write_whole(self._path, json.dumps(asdict(profile)))
+
+
+def profile_if_asked(process: str) -> None:
+    """Profile this process if :data:`FOLDER_VARIABLE` names a folder; call in its main thread."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder:
+        _Profiler(process, Path(folder))
+
+
+def read_profiles(folder: Path) -> list[Profile]:
+    """The profiles in a folder."""
+    return [Profile(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
