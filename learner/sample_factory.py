@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 from sample_factory.algo.learning.learner import Learner
 from sample_factory.algo.learning.learner_worker import LearnerWorker
@@ -42,6 +43,7 @@ from sample_factory.algo.utils.context import global_env_registry, global_model_
 from sample_factory.algo.utils.env_info import EnvInfo, extract_env_info
 from sample_factory.algo.utils.make_env import make_env_func_batched
 from sample_factory.algo.utils.misc import ExperimentStatus
+from sample_factory.algo.utils.tensor_dict import TensorDict
 from sample_factory.envs.env_utils import TrainingInfoInterface
 from sample_factory.utils.utils import log as sample_factory_log
 from signal_slot.signal_slot import Timer
@@ -149,7 +151,9 @@ class RewardingLearner(Learner):  # type: ignore[misc]
             weigh_extrinsic(batch["rewards"], options.extrinsic_coefficient, scale=scale, clip=clip)
             if self.source is not None:
                 self._add_intrinsic_reward(batch)
-        prepared = super()._prepare_batch(batch)
+        # The policy does not see captions: from here on they need no more work.
+        seen = TensorDict({name: rows for name, rows in batch["obs"].items() if name != "caption"})
+        prepared = super()._prepare_batch(TensorDict({**batch, "obs": seen}))
         if self.cfg.with_vtrace:
             bootstrap_from(prepared[0], batch["values"][:, -1], self.cfg.rollout, self.cfg.gamma)
         return prepared
@@ -163,7 +167,7 @@ class RewardingLearner(Learner):  # type: ignore[misc]
         caption = batch["obs"]["caption"][:, 1:].cpu().numpy()
         extrinsic = batch["rewards"]
         dones = float(batch["dones"].sum())
-        ids, counts = caption[..., 0].copy(), caption[..., 1].copy()  # the batch's memory is used again
+        ids, counts = np.moveaxis(caption, -1, 0).copy()  # the batch's memory is used again
         intrinsic = self.source.intrinsic(ids, counts, dones)
         extrinsic.add_(torch.from_numpy(intrinsic).to(extrinsic.device))
 
