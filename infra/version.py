@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from onibus import __version__
@@ -10,8 +11,12 @@ from onibus import __version__
 _GIT_SECONDS = 5.0
 
 
+@cache
 def version() -> str:
-    """The version, in a checkout with the commit: ``0.1.0 (commit 1a2b3c4d5e6f, changed)``."""
+    """The version when it is first asked for, in a checkout with the commit.
+
+    For example ``0.1.0 (commit 1a2b3c4d5e6f, changed)``.
+    """
     commit = _git("rev-parse", "--short=12", "HEAD")
     if not commit:
         return __version__

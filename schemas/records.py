@@ -157,6 +157,7 @@ class RewardUpdate:
     weights_sha256: bytes
     trained_at: int
     processor: str = ""
+    onibus: str = ""
 
 
 @dataclass(frozen=True, slots=True)

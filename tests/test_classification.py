@@ -46,7 +46,7 @@ def test_versions_over_the_bus_reward_captions_and_the_trainer_may_be_away(setti
             wait_until(lambda: newest(folder).get("label_coverage", 0) > 0.9, 60, "captions it has judged")
         assert trainer.process is not None
         assert trainer.process.returncode == 0, trainer.log_path.read_text()
-        assert "held-out accuracy" in trainer.log_path.read_text().splitlines()[-1]
+        assert "accuracy on new captions" in trainer.log_path.read_text().splitlines()[-1]
 
         version, age = newest(folder)["model_version"], newest(folder)["model_age_seconds"]
         wait_until(lambda: newest(folder)["model_age_seconds"] > age + 3, 30, "learning without a trainer")

@@ -35,12 +35,11 @@ def helpful_by_model(model: RewardModel, captions: Iterable[str], threshold: flo
     """Those of ``captions`` that a model rewards, as with ``--reward classification``.
 
     Raises:
-        OnibusError: the model compares captions: what its scores are worth depends on their running mean.
+        OnibusError: the model compares captions: it gives scores, not verdicts.
     """
     if model.kind is not Kind.JUDGE_ONE:
         raise OnibusError(
-            f"model {model.name} ranks captions: its reward depends on the running mean of all scores; "
-            "give a classification model"
+            f"model {model.name} ranks captions: it gives scores, not verdicts; give a classification model"
         )
     different = sorted(set(captions))
     probability = model.probability((text,) for text in different)

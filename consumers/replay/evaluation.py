@@ -10,7 +10,7 @@ import numpy as np
 
 from onibus.consumers.labels.agreement import BinaryFigures, binary_figures, cohens_kappa
 from onibus.consumers.replay.judges import NO, YES, Judged, RewardModel
-from onibus.consumers.reward_models.objective import is_held_out
+from onibus.consumers.reward_models.unseen import was_held_out
 from onibus.infra.errors import OnibusError
 from onibus.schemas import ids
 
@@ -110,10 +110,19 @@ def agree(first: Mapping[bytes, Judged], second: Mapping[bytes, Judged]) -> Agre
     )
 
 
-def held_out(truth: Mapping[bytes, Judged]) -> dict[bytes, Judged]:
-    """Those that no reward model ever learns from."""
+def held_out(model: RewardModel, truth: Mapping[bytes, Judged]) -> dict[bytes, Judged]:
+    """Those that a model of onibus 0.1.0 did not learn from.
+
+    Raises:
+        OnibusError: the model is newer, so it learned from all of them.
+    """
+    if model.provenance.recipe:
+        raise OnibusError(
+            f"model {model.name} was trained on every label, so none is held out; for its figures on labels "
+            "that it had not seen look at its card, or at the log of onibus train-reward"
+        )
     return {
         subject_id: judged
         for subject_id, judged in truth.items()
-        if any(is_held_out(ids.caption_id(text)) for text in judged.texts)
+        if any(was_held_out(ids.caption_id(text)) for text in judged.texts)
     }

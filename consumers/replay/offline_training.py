@@ -19,10 +19,12 @@ from onibus.consumers.reward_models.objective import Objective
 from onibus.consumers.reward_models.ranking import Ranking
 from onibus.consumers.reward_models.trainer import STEPS_PER_VERSION, THREADS, RewardTrainer, TrainedVersion
 from onibus.consumers.reward_models.transfer import model_name
+from onibus.consumers.reward_models.unseen import is_held_out
 from onibus.consumers.reward_models.version_log import OFFLINE
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import write_whole
 from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
+from onibus.schemas.ids import caption_id
 from onibus.schemas.records import AnnotationSpec, Kind
 
 _WEIGHTS = ("unhelpful_weight", "helpful_weight")
@@ -114,21 +116,51 @@ def train(
 ) -> TrainedVersion:
     """Train as planned: a function of the annotations below the offsets, the seed and the settings.
 
+    It is done twice. A first model is trained without a sixteenth of the captions, chosen by the seed, and
+    held against them; those are the ``held_out`` figures of the second, which learns from all.
+
     From a cluster and from a file that was exported there come the same bits, on the same kind of machine
     and torch version. Memory: that of the trainer, which keeps what it learns from (see its objective).
 
     Args:
-        advance: called with 1 before each gradient step.
+        advance: called with 1 before each gradient step, of twice those planned.
 
     Raises:
         OnibusError: there is nothing to learn, or annotations are missing.
     """
-    objective = planned_objective(plan.spec, plan.class_weights, network_named(plan.network))
-    trainer = RewardTrainer(plan.model, plan.spec_id, plan.seed, objective=objective)
+    trainer = _trainer(plan)
     feed(trainer, source, plan.until, plan.spec_id)
+    measured = _held_out_figures(source, plan, advance)
     version = take_steps(trainer, plan.steps // STEPS_PER_VERSION, advance)
     told = {OFFLINE: 1.0} | dict(zip(_WEIGHTS, plan.class_weights or (), strict=False))
-    return replace(version, metrics=version.metrics | told)
+    return replace(version, metrics=version.metrics | measured | told)
+
+
+def _trainer(plan: TrainingPlan) -> RewardTrainer:
+    objective = planned_objective(plan.spec, plan.class_weights, network_named(plan.network))
+    return RewardTrainer(plan.model, plan.spec_id, plan.seed, objective=objective)
+
+
+def _held_out_figures(
+    source: AnnotationSource, plan: TrainingPlan, advance: Callable[[int], None]
+) -> dict[str, float]:
+    """Figures of a model that was trained without some captions; none where too little is left to learn."""
+    trainer, kept = _trainer(plan), {}
+    for one in source.read(plan.until):
+        annotation = one.annotation
+        if annotation is None or annotation.spec_id != plan.spec_id:
+            continue
+        if any(is_held_out(caption_id(text), plan.seed) for text in annotation.texts):
+            kept[annotation.subject_id] = annotation
+        else:
+            trainer.see(one.partition, one.offset, annotation)
+    if not kept or not trainer.objective.can_teach:
+        advance(plan.steps)
+        return {}
+    take_steps(trainer, plan.steps // STEPS_PER_VERSION, advance)
+    trainer.objective.test(trainer.network, list(kept.values()))
+    figures = trainer.objective.figures()
+    return {name: value for name, value in figures.items() if name.startswith("held_out")}
 
 
 def planned_objective(

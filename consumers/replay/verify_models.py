@@ -22,7 +22,11 @@ from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.settings import Settings
+from onibus.infra.version import version
 from onibus.schemas.records import Kind, RewardUpdate
+
+OLDEST = "0.1.0 or older"
+"""What made versions that do not say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class TrainingCheck:
 
     Attributes:
         first_different: the first version whose file is another; each later one is made from it.
+        made_by: the onibus that made it, if that is not this one: it may train otherwise, so the versions
+            from there on cannot be verified here, which is no fault of theirs.
         torch_versions: with which they were made online; ``torch_version`` is this machine's.
         processors: on which they were made, empty where that was not recorded; ``processor`` is this one.
         online_seconds: from the first version's end to the last one's.
@@ -51,6 +57,7 @@ class TrainingCheck:
     versions: int
     identical: int = 0
     first_different: int | None = None
+    made_by: str | None = None
     torch_versions: tuple[str, ...] = ()
     torch_version: str = torch.__version__
     processors: tuple[str, ...] = ()
@@ -58,6 +65,11 @@ class TrainingCheck:
     online_seconds: float = 0.0
     replay_seconds: float = 0.0
     apart: WeightsApart | None = None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing differs that this onibus made."""
+        return self.first_different is None or self.made_by is not None
 
     @property
     def line(self) -> str:
@@ -68,6 +80,11 @@ class TrainingCheck:
         )
         if self.first_different is None:
             return told
+        if self.made_by is not None:
+            return (
+                f"{told}; version {self.first_different} was made by onibus {self.made_by}, this is "
+                f"{version()}, which trains otherwise: verify it, and those after it, with that one"
+            )
         told += f"; version {self.first_different} is the first that differs"
         told += self._made_elsewhere()
         if self.apart is None:
@@ -128,6 +145,8 @@ def verify_training(
                 check.identical += 1
             elif check.first_different is None:
                 check.first_different = update.version
+                if update.onibus != version():
+                    check.made_by = update.onibus or OLDEST
             progress(1)
     check.replay_seconds = time.monotonic() - began
     if check.first_different is not None and newest is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,16 +16,30 @@ from onibus.consumers.reward_models.character_cnn import (
     Network,
     architecture,
     helpful_probability,
+    to_bytes,
+    to_rows,
 )
 from onibus.consumers.reward_models.labelled_captions import LabelledCaptions
-from onibus.consumers.reward_models.sampling import mini_batches
+from onibus.consumers.reward_models.sampling import uniform_batches, with_hidden_bytes
+from onibus.consumers.reward_models.unseen import MOST_UNSEEN, classified_figures
 from onibus.schemas.records import Annotation, Verdict
 
 _COUNTED = (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE)
+_THRESHOLD = 0.5
+
+FITTED = 0.75
+"""Balanced accuracy on its own labels with which a model is not trained further without new ones. One that
+says no to all has 0.5. More would be asked in vain where a judge wavers: with 5 % helpful captions and a coin
+tossed for a tenth, half of the labels "helpful" are wrong, and a model that is right about all has 0.74.
+"""
 
 
 class Classification:
     """Cross-entropy over verdicts on single captions; ``unsure`` trains nothing.
+
+    Captions are drawn uniformly, as ONI does, so p(helpful) is calibrated to the log's own share of helpful
+    ones; and a part of each caption's bytes is hidden (:func:`~.sampling.with_hidden_bytes`), so that what
+    many captions have in common is learned and not one wavering answer by heart.
 
     See :class:`~onibus.consumers.reward_models.objective.Objective`.
 
@@ -41,9 +56,13 @@ class Classification:
         self._network = network
         self._captions = LabelledCaptions()
         self._weights = None if class_weights is None else torch.tensor(class_weights)
+        self._unseen: deque[tuple[float, bool]] = deque(maxlen=MOST_UNSEEN)
 
     def __len__(self) -> int:
         return len(self._captions)
+
+    def __contains__(self, subject_id: bytes) -> bool:
+        return subject_id in self._captions
 
     @property
     def architecture(self) -> str:
@@ -67,29 +86,37 @@ class Classification:
     def apply(self, annotation: Annotation) -> None:
         self._captions.apply(annotation)
 
+    def test(self, network: CharacterCNN, unseen: Sequence[Annotation]) -> None:
+        taught = [a for a in unseen if a.verdict in (Verdict.HELPFUL, Verdict.UNHELPFUL)]
+        probability = helpful_probability(network, to_rows([to_bytes(a.texts[0]) for a in taught]))
+        true = (a.verdict is Verdict.HELPFUL for a in taught)
+        self._unseen.extend(zip(probability.tolist(), true, strict=True))
+
     def losses(self, network: CharacterCNN, steps: int, seed: int) -> Iterator[Tensor]:
-        data = self._captions.rows(held_out=False)
+        data = self._captions.rows()
         captions, classes = torch.tensor(data.captions), torch.tensor(data.helpful).long()
-        for rows in mini_batches(data.helpful, steps, seed):
-            different, places = torch.unique(rows, return_inverse=True)  # the rarer class comes up often
-            outputs = network(captions[different])[places]
+        generator = torch.Generator().manual_seed(seed)
+        for rows in uniform_batches(len(classes), steps, generator):
+            outputs = network(with_hidden_bytes(captions[rows], generator))
             yield nn.functional.cross_entropy(outputs, classes[rows], weight=self._weights)
 
-    def figures(self, network: CharacterCNN) -> dict[str, float]:
-        told = {"labels": float(len(self._captions))}
-        for verdict in _COUNTED:
-            told[verdict.value] = float(self._captions.count(verdict, held_out=False))
-            told[f"held_out_{verdict.value}"] = float(self._captions.count(verdict, held_out=True))
-        held_out = self._captions.rows(held_out=True)
-        if held_out.helpful.size:
-            probability = helpful_probability(network, held_out.captions)
-            told["held_out_accuracy"] = float(np.mean((probability > 0.5) == held_out.helpful))
-            told["held_out_brier"] = float(np.mean((probability - held_out.helpful) ** 2))
-        return told
+    def is_fitted(self, network: CharacterCNN) -> bool:
+        data = self._captions.rows(MOST_UNSEEN)
+        said = helpful_probability(network, data.captions) > _THRESHOLD
+        right = [(said == one)[data.helpful == one].mean() for one in (True, False)]
+        return float(np.mean(right)) >= FITTED
 
     def normalisation(self, network: CharacterCNN) -> dict[str, float]:
         del network
         return {}  # a probability needs none
+
+    def figures(self) -> dict[str, float]:
+        told = {"labels": float(len(self._captions))}
+        told |= {verdict.value: float(self._captions.count(verdict)) for verdict in _COUNTED}
+        if self._unseen:
+            probability, true = map(np.array, zip(*self._unseen, strict=True))
+            told |= classified_figures(probability, true, _THRESHOLD)
+        return told
 
     def counted(self, figures: Mapping[str, float]) -> str:
         return f"{figures['helpful']:.0f} helpful and {figures['unhelpful']:.0f} unhelpful captions"

@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onibus.consumers.reward_models.character_cnn import to_bytes, to_rows
-from onibus.consumers.reward_models.objective import is_held_out
 from onibus.consumers.reward_models.verdict_fold import Judged, VerdictFold
-from onibus.schemas.ids import caption_id
 from onibus.schemas.records import Annotation, Verdict
 
 MOST_SAMPLED = 2_048
@@ -47,8 +45,7 @@ class _Entry(Judged):
 class ComparedCaptions(VerdictFold[_Entry]):
     """Pairs of captions and the verdicts on them; an annotation of a single caption is of no interest.
 
-    A pair is held out if either of its captions is, so a held-out caption never trains. Memory: two
-    references to up to 256 bytes and a dictionary entry a pair, the bytes once a caption.
+    Memory: two references to up to 256 bytes and a dictionary entry a pair, the bytes once a caption.
     """
 
     def __init__(self) -> None:
@@ -67,14 +64,14 @@ class ComparedCaptions(VerdictFold[_Entry]):
     @property
     def can_teach(self) -> bool:
         """Whether some pair is decided. From ties alone a model learns that all is the same."""
-        return any(self.count(verdict, held_out=False) for verdict in (Verdict.FIRST, Verdict.SECOND))
+        return any(self.count(verdict) for verdict in (Verdict.FIRST, Verdict.SECOND))
 
-    def rows(self, *, held_out: bool) -> PairRows:
-        """Decided and tied pairs of one part; unsure ones are in neither."""
+    def rows(self) -> PairRows:
+        """Decided and tied pairs; unsure ones are left out."""
         chosen = [
             entry
             for _, entry in sorted(self._entries.items(), key=lambda item: item[0])
-            if entry.verdict in _PREFERRED and entry.held_out == held_out
+            if entry.verdict in _PREFERRED
         ]
         captions = sorted({caption for entry in chosen for caption in (entry.first, entry.second)})
         row = {caption: number for number, caption in enumerate(captions)}
@@ -89,8 +86,7 @@ class ComparedCaptions(VerdictFold[_Entry]):
         if len(annotation.texts) != 2:
             return None
         first, second = annotation.texts
-        held_out = is_held_out(caption_id(first)) or is_held_out(caption_id(second))
-        return _Entry(verdict, by_human, held_out, self._bytes(first), self._bytes(second))
+        return _Entry(verdict, by_human, self._bytes(first), self._bytes(second))
 
     def _bytes(self, text: str) -> bytes:
         data = to_bytes(text)

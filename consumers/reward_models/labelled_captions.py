@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onibus.consumers.reward_models.character_cnn import to_bytes, to_rows
-from onibus.consumers.reward_models.objective import is_held_out
 from onibus.consumers.reward_models.verdict_fold import Judged, VerdictFold
 from onibus.schemas.records import Annotation, Verdict
 
@@ -39,19 +38,22 @@ class LabelledCaptions(VerdictFold[_Entry]):
     @property
     def can_teach(self) -> bool:
         """Whether both classes are there to learn from. From one alone a model learns to say always it."""
-        return all(self.count(verdict, held_out=False) > 0 for verdict in _TAUGHT)
+        return all(self.count(verdict) > 0 for verdict in _TAUGHT)
 
-    def rows(self, *, held_out: bool) -> CaptionRows:
-        """Helpful and unhelpful captions of one part; unsure ones are in neither."""
-        subjects = sorted(
-            subject
-            for subject, entry in self._entries.items()
-            if entry.verdict in _TAUGHT and entry.held_out == held_out
-        )
+    def rows(self, most: int | None = None) -> CaptionRows:
+        """Helpful and unhelpful captions; unsure ones are left out.
+
+        Args:
+            most: of each verdict, those with the least ids, which are hashes; None for all.
+        """
+        subjects = sorted(s for s, entry in self._entries.items() if entry.verdict in _TAUGHT)
+        if most is not None and len(subjects) > most:
+            helpful = [s for s in subjects if self._entries[s].verdict is Verdict.HELPFUL][:most]
+            unhelpful = [s for s in subjects if self._entries[s].verdict is Verdict.UNHELPFUL][:most]
+            subjects = sorted(helpful + unhelpful)
         chosen = [self._entries[subject] for subject in subjects]
-        helpful = np.array([entry.verdict is Verdict.HELPFUL for entry in chosen], dtype=np.bool_)
-        return CaptionRows(to_rows([entry.caption for entry in chosen]), helpful)
+        is_helpful = np.array([entry.verdict is Verdict.HELPFUL for entry in chosen], dtype=np.bool_)
+        return CaptionRows(to_rows([entry.caption for entry in chosen]), is_helpful)
 
     def _entry(self, annotation: Annotation, verdict: Verdict, by_human: bool) -> _Entry:
-        held_out = is_held_out(annotation.subject_id)
-        return _Entry(verdict, by_human, held_out, to_bytes(annotation.texts[0]))
+        return _Entry(verdict, by_human, to_bytes(annotation.texts[0]))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import torch
 from kafka.errors import KafkaError
 
+from onibus.consumers.reward_models import unseen
 from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
 from onibus.consumers.reward_models.merged_annotations import AnnotationLog
 from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
@@ -50,16 +52,15 @@ class Summary:
     versions: int = 0
     version: int = 0
     gradient_steps: int = 0
-    accuracy: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     def line(self) -> str:
         """The summary as one line for a person."""
-        accuracy = "not known" if self.accuracy is None else f"{self.accuracy:.1%}"
         return (
             f"reward model {self.model}: {self.versions:,} versions in "
             f"{time.monotonic() - self.started:.0f} s, now version {self.version}, "
-            f"{self.gradient_steps:,} gradient steps; held-out accuracy {accuracy}"
+            f"{self.gradient_steps:,} gradient steps; {unseen.told(self.figures)}"
         )
 
 
@@ -184,7 +185,7 @@ class TrainerProcess:
         made, told = version.file.provenance, version.metrics
         self.summary.versions += 1
         self.summary.version, self.summary.gradient_steps = made.version, made.gradient_steps
-        self.summary.accuracy = told.get("held_out_accuracy")
+        self.summary.figures = told
         metrics.REWARD_VERSIONS.labels(model=self._model).inc()
         metrics.REWARD_GRADIENT_STEPS.labels(model=self._model).inc(STEPS_PER_VERSION)
         metrics.REWARD_LOSS.labels(model=self._model).set(told["loss"])
@@ -192,10 +193,7 @@ class TrainerProcess:
         if "held_out_accuracy" in told:
             metrics.REWARD_ACCURACY.labels(model=self._model).set(told["held_out_accuracy"])
             metrics.REWARD_BRIER.labels(model=self._model).set(told["held_out_brier"])
-        accuracy = f"{told['held_out_accuracy']:.1%}" if "held_out_accuracy" in told else "not known"
-        _log.info(
-            "version %d: loss %.3f, held-out accuracy %s, %s", made.version, told["loss"], accuracy, counted
-        )  # fmt: skip
+        _log.info("version %d: loss %.3f, %s, %s", made.version, told["loss"], unseen.told(told), counted)
 
 
 def _next(log: AnnotationLog, stopping: threading.Event) -> tuple[int, int, Annotation | None] | None:

@@ -41,6 +41,7 @@ class Provenance:
         torch_version: used for training; the bits depend on it.
         normalisation: scale of a ranking's scores (:class:`~.score_scale.ScoreScale`); empty for other
             models, and in files of onibus 0.1.0.
+        recipe: number of the way in which it was trained (:data:`~.trainer.RECIPE`).
     """
 
     model: str
@@ -53,6 +54,7 @@ class Provenance:
     labels: int
     torch_version: str
     normalisation: dict[str, float] = field(default_factory=dict)
+    recipe: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +108,4 @@ def _read(written: dict[str, object]) -> Provenance:
 
 
 _NAMES = frozenset(field.name for field in fields(Provenance))
-_LATER = frozenset({"normalisation"})
+_LATER = frozenset({"normalisation", "recipe"})

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from onibus.consumers.reward_models.character_cnn import CharacterCNN
 from onibus.schemas.records import Annotation
-
-HELD_OUT_PART = 16
-"""One caption in so many is held out: it measures the model and never trains it."""
-
-
-def is_held_out(caption_id: bytes) -> bool:
-    """Whether a caption is held out: a function of its id alone, so of its text."""
-    return caption_id[-1] % HELD_OUT_PART == 0
 
 
 class Objective(Protocol):
@@ -45,6 +37,9 @@ class Objective(Protocol):
     def __len__(self) -> int:
         """Number of subjects with a verdict, unsure ones included."""
 
+    def __contains__(self, subject_id: bytes) -> bool:
+        """Whether a subject has a verdict."""
+
     @property
     def can_teach(self) -> bool:
         """Whether there is something to tell apart. If not, no model is better than any."""
@@ -58,8 +53,14 @@ class Objective(Protocol):
     def losses(self, network: CharacterCNN, steps: int, seed: int) -> Iterator[Tensor]:
         """The loss of each step's mini-batch, computed when it is asked for; a function of data and seed."""
 
-    def figures(self, network: CharacterCNN) -> dict[str, float]:
-        """Counts of each verdict, and ``held_out_accuracy`` and ``held_out_brier`` where they can be told."""
+    def test(self, network: CharacterCNN, unseen: Sequence[Annotation]) -> None:
+        """Hold a network against verdicts that it has not learned from; :meth:`figures` tells the outcome."""
+
+    def is_fitted(self, network: CharacterCNN) -> bool:
+        """Whether the network says what the data says, as far as more steps without new data could help."""
+
+    def figures(self) -> dict[str, float]:
+        """Counts of each verdict, and the figures of :mod:`~.unseen` where they can be told."""
 
     def normalisation(self, network: CharacterCNN) -> dict[str, float]:
         """Scale of the network's scores over the captions of the data; empty where scores have a zero."""

@@ -35,6 +35,7 @@ from onibus.infra.kafka.transactions import (
 )
 from onibus.infra.kafka.transient import raise_unless_transient
 from onibus.infra.settings import Settings
+from onibus.infra.version import version
 from onibus.schemas.codec import Codec, DecodeError, RegistryError
 from onibus.schemas.records import RewardModelChunk, RewardUpdate
 
@@ -186,8 +187,8 @@ def newest_version(settings: Settings, codec: Codec, model: str) -> WholeFile | 
     return newest
 
 
-def _update(version: TrainedVersion, sha256: bytes) -> RewardUpdate:
-    made = version.file.provenance
+def _update(trained: TrainedVersion, sha256: bytes) -> RewardUpdate:
+    made = trained.file.provenance
     return RewardUpdate(
         model=made.model,
         version=made.version,
@@ -198,9 +199,10 @@ def _update(version: TrainedVersion, sha256: bytes) -> RewardUpdate:
         gradient_steps=made.gradient_steps,
         threads=THREADS,
         torch_version=made.torch_version,
-        metrics=version.metrics,
+        metrics=trained.metrics,
         normalisation=made.normalisation,
         weights_sha256=sha256,
         trained_at=time.time_ns() // 1000,
         processor=processor(),
+        onibus=version(),
     )

@@ -6,7 +6,8 @@ tie counts as half a preference either way (as in Motif, arXiv 2310.00166, and O
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,13 +20,17 @@ from onibus.consumers.reward_models.character_cnn import (
     Network,
     architecture,
     caption_scores,
+    to_bytes,
+    to_rows,
 )
 from onibus.consumers.reward_models.compared_captions import ComparedCaptions
 from onibus.consumers.reward_models.sampling import mini_batches
 from onibus.consumers.reward_models.score_scale import ScoreScale
+from onibus.consumers.reward_models.unseen import MOST_UNSEEN
 from onibus.schemas.records import Annotation, Verdict
 
 TIE = 0.5
+PAIR = 2
 
 _COUNTED = (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE)
 
@@ -44,9 +49,13 @@ class Ranking:
     def __init__(self, network: Network = MAX_OVER_TIME) -> None:
         self._network = network
         self._pairs = ComparedCaptions()
+        self._unseen: deque[tuple[float, bool]] = deque(maxlen=MOST_UNSEEN)
 
     def __len__(self) -> int:
         return len(self._pairs)
+
+    def __contains__(self, subject_id: bytes) -> bool:
+        return subject_id in self._pairs
 
     @property
     def architecture(self) -> str:
@@ -70,8 +79,20 @@ class Ranking:
     def apply(self, annotation: Annotation) -> None:
         self._pairs.apply(annotation)
 
+    def test(self, network: CharacterCNN, unseen: Sequence[Annotation]) -> None:
+        decided = [a for a in unseen if a.verdict in (Verdict.FIRST, Verdict.SECOND) and len(a.texts) == PAIR]
+        texts = sorted({text for a in decided for text in a.texts})
+        score = dict(zip(texts, caption_scores(network, to_rows([*map(to_bytes, texts)])), strict=True))
+        for one in decided:
+            margin = float(score[one.texts[0]] - score[one.texts[1]])
+            self._unseen.append((margin, one.verdict is Verdict.FIRST))
+
+    def is_fitted(self, network: CharacterCNN) -> bool:
+        del network
+        return True  # an order has no threshold that a caption could lie on the wrong side of
+
     def losses(self, network: CharacterCNN, steps: int, seed: int) -> Iterator[Tensor]:
-        data = self._pairs.rows(held_out=False)
+        data = self._pairs.rows()
         captions, preferred = torch.tensor(data.captions), torch.tensor(data.preferred)
         pairs = torch.tensor(np.stack([data.first, data.second], axis=1))
         for rows in mini_batches(data.preferred != TIE, steps, seed):
@@ -79,18 +100,14 @@ class Ranking:
             scores = network(captions[different])[:, 0][places]
             yield nn.functional.binary_cross_entropy_with_logits(scores[:, 0] - scores[:, 1], preferred[rows])
 
-    def figures(self, network: CharacterCNN) -> dict[str, float]:
+    def figures(self) -> dict[str, float]:
         told = {"labels": float(len(self._pairs))}
-        for verdict in _COUNTED:
-            told[verdict.value] = float(self._pairs.count(verdict, held_out=False))
-            told[f"held_out_{verdict.value}"] = float(self._pairs.count(verdict, held_out=True))
-        held_out = self._pairs.rows(held_out=True)
-        decided = held_out.preferred != TIE
-        if decided.any():
-            scores = caption_scores(network, held_out.captions)
-            margin = scores[held_out.first] - scores[held_out.second]
-            told["held_out_accuracy"] = float(np.mean((margin > 0)[decided] == held_out.preferred[decided]))
-            told["held_out_brier"] = float(np.mean((1 / (1 + np.exp(-margin)) - held_out.preferred) ** 2))
+        told |= {verdict.value: float(self._pairs.count(verdict)) for verdict in _COUNTED}
+        if self._unseen:
+            margin, first = map(np.array, zip(*self._unseen, strict=True))
+            told["held_out"] = float(len(first))
+            told["held_out_accuracy"] = float(np.mean((margin > 0) == first))
+            told["held_out_brier"] = float(np.mean((1 / (1 + np.exp(-margin)) - first) ** 2))
         return told
 
     def normalisation(self, network: CharacterCNN) -> dict[str, float]:

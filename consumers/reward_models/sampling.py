@@ -15,9 +15,35 @@ _ROWS_FOR_EACH = 128
 """A batch has one of so many rows, within these bounds. What counts is the number of gradient steps: on a few
 thousand rows batches of 32 teach as well as batches of 256, for a fifth of the work."""
 SMALLEST_SHARE = 0.25
-"""Least share of the rarer class in a batch: a few captions in a thousand are helpful, and a model that
-never sees them learns to say no. Probabilities are calibrated to this mixture, not to the log's; the
-published Brier score is that of the held-out captions as they are."""
+"""Least share of the rarer of decided and tied pairs in a batch. An order has no prior that this could
+shift."""
+
+HIDDEN = 0xFF
+"""The byte that stands for a hidden one: UTF-8 has no such byte."""
+HIDDEN_SHARE = 0.2
+
+
+def uniform_batches(count: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Row numbers of each step's batch, as :func:`mini_batches`, but every row has the same chance.
+
+    A class that is drawn more often than it comes up moves p(helpful) up by the same factor in its odds
+    (King and Zeng 2001, doi 10.1093/oxfordjournals.pan.a004868), and shows a model the few wrong answers so
+    often that it learns them by heart.
+    """
+    size = _batch_size(count)
+    rows = _again_and_again(np.arange(count), generator)
+    for _ in range(steps):
+        yield torch.tensor([next(rows) for _ in range(size)])
+
+
+def with_hidden_bytes(captions: Tensor, generator: torch.Generator) -> Tensor:
+    """Captions (n, 256) uint8 in which a fifth of the bytes is hidden, others in each turn.
+
+    Dropout of the input: to know one caption by heart, a network needs the few bytes that it has alone; what
+    makes captions helpful is said by many bytes of many captions.
+    """
+    hidden = (torch.rand(captions.shape, generator=generator) < HIDDEN_SHARE) & (captions > 0)
+    return captions.masked_fill(hidden, HIDDEN)
 
 
 def mini_batches(belongs: NDArray[np.bool_], steps: int, seed: int) -> Iterator[Tensor]:
@@ -32,7 +58,7 @@ def mini_batches(belongs: NDArray[np.bool_], steps: int, seed: int) -> Iterator[
         seed: 0 <= seed < 2 ** 63.
     """
     generator = torch.Generator().manual_seed(seed)
-    size = min(LARGEST_BATCH, max(SMALLEST_BATCH, len(belongs) // _ROWS_FOR_EACH), len(belongs))
+    size = _batch_size(len(belongs))
     least = math.ceil(SMALLEST_SHARE * size)
     share = min(max(round(size * float(belongs.mean())), least), size - least)
     if belongs.all() or not belongs.any():
@@ -44,6 +70,10 @@ def mini_batches(belongs: NDArray[np.bool_], steps: int, seed: int) -> Iterator[
     for _ in range(steps):
         chosen = [next(rows) for rows, count in classes for _ in range(count)]
         yield torch.tensor(chosen)
+
+
+def _batch_size(rows: int) -> int:
+    return min(LARGEST_BATCH, max(SMALLEST_BATCH, rows // _ROWS_FOR_EACH), rows)
 
 
 def _again_and_again(rows: NDArray[np.intp], generator: torch.Generator) -> Iterator[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,12 +22,18 @@ from onibus.consumers.reward_models.classification import Classification
 from onibus.consumers.reward_models.model_file import ModelFile, Provenance
 from onibus.consumers.reward_models.objective import Objective
 from onibus.consumers.reward_models.ranking import Ranking
+from onibus.consumers.reward_models.unseen import MOST_UNSEEN
 from onibus.infra.errors import OnibusError
 from onibus.schemas.records import Annotation, Kind
 
 STEPS_PER_VERSION = 32
 THREADS = 1
 """Torch threads: the bits depend on their number, and on a shared machine one is the fastest."""
+
+MOST_IDLE = 4
+"""Versions that are made one after the other with no new annotation."""
+RECIPE = 1
+"""Number of the way in which models are trained; 0 is that of onibus 0.1.0. Raise it when the bits change."""
 
 _FIRST_CUT, _FULL_CUT = 4, 512
 _MANY, _CUT_OF_MANY = 25_000, 32 * 256
@@ -84,7 +91,9 @@ class RewardTrainer:
         self.objective = objective_of(kind) if objective is None else objective
         self.version = self.gradient_steps = 0
         self._offsets: dict[int, int] = {}
-        self._seen = self._new = 0
+        self._seen = self._new = self._idle = 0
+        self._untested: deque[Annotation] = deque(maxlen=MOST_UNSEEN)
+        self._fitted: bool | None = None
         torch.manual_seed(seed)
         self.network = self.objective.network()
         self._optimizer = torch.optim.Adam(
@@ -112,14 +121,28 @@ class RewardTrainer:
             self._offsets[partition] = offset + 1
         if annotation is None:
             return
+        if self.version and not restores and annotation.subject_id not in self.objective:
+            self._untested.append(annotation)
         self.objective.apply(annotation)
         self._seen += 1
         self._new += not restores
 
     def is_due(self, *, quiet: bool = False) -> bool:
-        """Whether a version is due. ``quiet``: nothing more is to come for now, so anything new is enough."""
-        enough = 1 if quiet else annotations_per_version(self._seen - self._new)
-        return self._new >= enough and self.objective.can_teach
+        """Whether a version is due. ``quiet``: nothing more is to come for now, so anything new is enough.
+
+        And without anything new, training goes on until the model says what its labels say, for at most
+        :data:`MOST_IDLE` versions: of a judge that wavers it never learns all.
+        """
+        if not self.objective.can_teach:
+            return False
+        if quiet and not self._new and self.version:
+            return self._idle < MOST_IDLE and not self._is_fitted()
+        return self._new >= (1 if quiet else annotations_per_version(self._seen - self._new))
+
+    def _is_fitted(self) -> bool:
+        if self._fitted is None:
+            self._fitted = self.objective.is_fitted(self.network)
+        return self._fitted
 
     def train(self, keep_going: Callable[[], bool] = lambda: True) -> TrainedVersion | None:
         """Take the next version's gradient steps.
@@ -128,6 +151,8 @@ class RewardTrainer:
             The version; None if ``keep_going()``, asked before each step, said no. The trainer is of no
             use then, and the next one goes on from the version before.
         """
+        self.objective.test(self.network, tuple(self._untested))
+        self._untested.clear()
         losses = []
         for loss in self.objective.losses(self.network, STEPS_PER_VERSION, self._batch_seed()):
             if not keep_going():
@@ -135,7 +160,8 @@ class RewardTrainer:
             losses.append(self._step(loss))
         self.version += 1
         self.gradient_steps += STEPS_PER_VERSION
-        self._new = 0
+        self._idle = 0 if self._new else self._idle + 1
+        self._new, self._fitted = 0, None
         return TrainedVersion(self._file(), self._metrics(float(np.mean(losses))))
 
     def _step(self, loss: Tensor) -> float:
@@ -151,9 +177,9 @@ class RewardTrainer:
         return int.from_bytes(blake2b(json.dumps(named).encode(), digest_size=8).digest(), "little") >> 1
 
     def _metrics(self, loss: float) -> dict[str, float]:
-        """What is told of a version; the held-out figures only where captions are held out."""
+        """What is told of a version: its loss, the age of its labels, and its objective's figures."""
         age = max(0.0, time.time() - self.objective.newest_annotated_at / 1e6)
-        return {"loss": loss, "newest_label_age_seconds": age} | self.objective.figures(self.network)
+        return {"loss": loss, "newest_label_age_seconds": age} | self.objective.figures()
 
     def _file(self) -> ModelFile:
         provenance = Provenance(
@@ -167,6 +193,7 @@ class RewardTrainer:
             labels=len(self.objective),
             torch_version=torch.__version__,
             normalisation=self.objective.normalisation(self.network),
+            recipe=RECIPE,
         )
         weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         optimizer = {

@@ -16,7 +16,6 @@ class Judged:
 
     verdict: Verdict
     by_human: bool
-    held_out: bool
 
 
 Entry = TypeVar("Entry", bound=Judged)
@@ -34,7 +33,7 @@ class VerdictFold(Generic[Entry]):
 
     def __init__(self) -> None:
         self._entries: dict[bytes, Entry] = {}
-        self._counts: Counter[tuple[bool, Verdict]] = Counter()
+        self._counts: Counter[Verdict] = Counter()
         self.newest_annotated_at = 0
 
     def __len__(self) -> int:
@@ -53,9 +52,13 @@ class VerdictFold(Generic[Entry]):
         elif (entry := self._entry(annotation, verdict, is_by_person(annotation))) is not None:
             self._put(subject, before, entry)
 
-    def count(self, verdict: Verdict, *, held_out: bool) -> int:
-        """Number of subjects with this verdict in one part of the data."""
-        return self._counts[held_out, verdict]
+    def __contains__(self, subject_id: bytes) -> bool:
+        """Whether a subject has a verdict."""
+        return subject_id in self._entries
+
+    def count(self, verdict: Verdict) -> int:
+        """Number of subjects with this verdict."""
+        return self._counts[verdict]
 
     def _entry(self, annotation: Annotation, verdict: Verdict, by_human: bool) -> Entry | None:
         """What is kept of an annotation; None if it is of another kind."""
@@ -63,9 +66,9 @@ class VerdictFold(Generic[Entry]):
 
     def _put(self, subject: bytes, before: Entry | None, entry: Entry | None) -> None:
         if before is not None:
-            self._counts[before.held_out, before.verdict] -= 1
+            self._counts[before.verdict] -= 1
         if entry is None:
             self._entries.pop(subject, None)
         else:
             self._entries[subject] = entry
-            self._counts[entry.held_out, entry.verdict] += 1
+            self._counts[entry.verdict] += 1

@@ -98,6 +98,7 @@ def train(
     from onibus.consumers.replay.offline_training import TrainingPlan, write_model
     from onibus.consumers.replay.offline_training import train as train_model
     from onibus.consumers.replay.publish import publish_model
+    from onibus.consumers.reward_models.unseen import told
 
     with _annotations(settings, source, spec) as (annotations, specs):
         spec_id = specs.newest(spec)
@@ -112,7 +113,7 @@ def train(
             None if helpful_weight is None else (1.0, helpful_weight),
             network,
         )
-        with progress("gradient steps", steps) as advance:
+        with progress("gradient steps", 2 * steps) as advance:
             version = train_model(annotations, plan, advance)
     data = f"the annotations of {source.name}" if source else "the annotation log"
     card = write_model(out, version, plan, data)
@@ -121,7 +122,8 @@ def train(
         echo(json.dumps(asdict(card) | {"published": published}, indent=2))
         return
     echo(
-        f"{card.model}: {card.gradient_steps:,} steps, loss {card.metrics['loss']:.3f}; SHA-256 {card.sha256}"
+        f"{card.model}: {card.gradient_steps:,} steps, loss {card.metrics['loss']:.3f}, "
+        f"{told(card.metrics)}; SHA-256 {card.sha256}"
     )
     echo(f"written to {out}; what it is: {out}.md" + ("; on the bus, too" if published else ""))
 
@@ -136,7 +138,7 @@ def verify(
 ) -> None:
     """Rebuild every version of the reward models and the label table, and compare bit for bit.
 
-    Exits with code 1 if anything differs.
+    Exits with code 1 if anything differs that this onibus made.
     """
     _one_thread()
     from onibus.consumers.replay.verify_labels import verify_labels
@@ -167,7 +169,7 @@ def verify(
         )
     elif label_check is not None:
         _print_label_check(label_check)
-    if any(check.identical < check.versions for check in checks) or (label_check and not label_check.is_well):
+    if not all(check.is_well for check in checks) or (label_check and not label_check.is_well):
         raise typer.Exit(1)
 
 
@@ -180,7 +182,10 @@ def evaluate(
     ] = None,
     people: Annotated[bool, typer.Option("--people", help="Compare with people's verdicts only.")] = False,
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="Only the sixteenth of captions that no model is trained on.")
+        bool,
+        typer.Option(
+            "--held-out", help="Only the sixteenth that a model of onibus 0.1.0 was not trained on."
+        ),
     ] = False,
     threshold: Annotated[
         float, typer.Option(help="Probability above which it predicts helpful.")
@@ -200,7 +205,9 @@ def evaluate(
         spec_id = specs.newest(spec) if spec else loaded.spec_id
         verdicts = verdicts_of(_read(settings, annotations, as_of), spec_id)
     truth = verdicts.people if people else verdicts.in_force
-    told = evaluation.evaluate(loaded, evaluation.held_out(truth) if held_out else truth, threshold, worst)
+    told = evaluation.evaluate(
+        loaded, evaluation.held_out(loaded, truth) if held_out else truth, threshold, worst
+    )
     if as_json:
         echo(json.dumps(asdict(told) | {"model": model}, indent=2, default=bytes.hex))
     else:

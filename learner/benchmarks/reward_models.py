@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 import time
@@ -20,6 +21,7 @@ from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, PUBLISHE
 from onibus.consumers.reward_models.loop import TrainerProcess
 from onibus.consumers.reward_models.trainer import RewardTrainer, objective_of
 from onibus.consumers.reward_models.transfer import WholeFile, model_name
+from onibus.consumers.reward_models.unseen import is_held_out
 from onibus.consumers.specs.spec_file import load_spec_file, publish_specs
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
@@ -69,7 +71,11 @@ def measure_accuracy(play_steps: int, versions: int) -> list[Figure]:
     judged, ordered = "held-out captions judged as the rules do", "held-out pairs ordered as the rules do"
     return [
         *figures,
-        Figure("held-out captions", told["held_out_helpful"] + told["held_out_unhelpful"], "captions"),
+        Figure("held-out captions", told["held_out"], "captions"),
+        Figure("of them helpful", told["held_out_positive"], "captions"),
+        Figure(
+            "classification: balanced accuracy", told.get("held_out_balanced_accuracy", math.nan), "share"
+        ),
         Figure.at_least(f"classification: {judged}", told["held_out_accuracy"], "share", 0.97),
         Figure("classification: Brier score", told["held_out_brier"], ""),
         Figure(f"the published network: {judged}", published["held_out_accuracy"], "share"),
@@ -207,14 +213,14 @@ def _annotation(
 def _trained(log: _Log, versions: int, network: Network = MAX_OVER_TIME) -> dict[str, float]:
     objective = objective_of(log.spec.kind, network)
     trainer = RewardTrainer("bench", log.spec_id, SEED, objective=objective)
+    kept = [a for a in log.annotations if any(is_held_out(ids.caption_id(t), SEED) for t in a.texts)]
+    held_out = {a.subject_id for a in kept}
     for offset, annotation in enumerate(log.annotations):
-        trainer.see(0, offset, annotation)
-    told: dict[str, float] = {}
+        trainer.see(0, offset, None if annotation.subject_id in held_out else annotation)
     for _ in range(versions):
-        version = trainer.train()
-        assert version is not None
-        told = version.metrics
-    return told
+        trainer.train()
+    objective.test(trainer.network, kept)
+    return objective.figures()
 
 
 def _steps_in_memory(log: _Log, seed: int) -> tuple[int, float]:

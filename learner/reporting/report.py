@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from onibus.consumers.reward_models.unseen import told
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import read_rows, write_or_refuse
 from onibus.learner.options import LearnOptions, load_options
@@ -136,6 +137,7 @@ def _headline(
         headline.append(("its age when the run ended", f"{shown('model_age_seconds', '.0f')} s"))
     if versions and "held_out_accuracy" in versions[-1]:
         headline.append(("held-out accuracy", f"{versions[-1]['held_out_accuracy']:.1%}"))
+        headline.append(("the reward model on captions that it had not learned from", told(versions[-1])))
     return headline
 
 
@@ -177,10 +179,12 @@ def _charts(
         _line_chart(
             {
                 "accuracy": curve_of(versions, "version", "held_out_accuracy"),
-                "Brier score": curve_of(versions, "version", "held_out_brier"),
+                "balanced accuracy": curve_of(versions, "version", "held_out_balanced_accuracy"),
+                "precision": curve_of(versions, "version", "held_out_precision"),
+                "recall": curve_of(versions, "version", "held_out_recall"),
             },
             "version",
-            "share of held-out captions",
+            "share",
             (0, 1.05),
         ),
     )

@@ -28,7 +28,7 @@ WRITTEN_WITH = {
     "EpisodeFinished": ["3770d10ce70536d9", "8a30017785b9b77b", "3578d93b64acb787"],
     "Label": ["2de77a76eb1163a3", "d12bd630b6c971a2"],
     "RewardModelChunk": ["51a5eb00b4cd7b43"],
-    "RewardUpdate": ["4710b72bae9947f0", "b5cd2041988559e4"],
+    "RewardUpdate": ["4710b72bae9947f0", "b5cd2041988559e4", "4958962847f629fc"],
 }
 """Fingerprints, as bytes on the wire, of every schema that records were ever written with; found with
 ``avro-tools fingerprint --fingerprint CRC-64-AVRO`` of Java Avro 1.12.0. Append, never replace."""

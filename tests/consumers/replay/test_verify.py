@@ -19,6 +19,7 @@ from onibus.infra.kafka import clients
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
+from onibus.infra.version import version
 from onibus.schemas import codec, ids
 from onibus.schemas.codec import SingleObjectCodec
 from onibus.schemas.records import Kind, RewardUpdate, Verdict
@@ -155,6 +156,26 @@ def test_what_another_processor_made_is_said_to_be(settings: Settings, theirs: s
     line = checked(elsewhere).line
     assert "0 of 1 versions identical" in line
     assert f"(made on {named}, this is {processor()})" in line
+
+
+@pytest.mark.parametrize(("theirs", "named"), [("0.0.9", "onibus 0.0.9"), ("", "onibus 0.1.0 or older")])
+def test_versions_of_another_onibus_name_it_and_are_no_failure(
+    settings: Settings, theirs: str, named: str
+) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
+    with trainer_in_a_thread(settings):
+        wait_until(lambda: updates(settings), 60, "a version")
+    update = updates(settings)[0]
+    assert update.onibus == version()
+    elsewhere = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}elsewhere."})
+    create_topics(elsewhere)
+    publish_annotations(elsewhere, [annotation(text) for text in TEXTS[:4]])
+    other = replace(update, onibus=theirs, weights_sha256=bytes(32))
+    send(elsewhere, "reward-updates", [(MODEL.encode(), codec.encode(other))])
+    line = checked(elsewhere).line
+    assert f"version 1 was made by {named}" in line
+    assert "differs" not in line
+    assert exit_code(elsewhere, "replay", "verify", "--no-labels") == 0
 
 
 def checked(settings: Settings):  # type: ignore[no-untyped-def]

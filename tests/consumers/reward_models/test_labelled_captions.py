@@ -1,4 +1,4 @@
-"""The fold of the annotation log: what is in force, what trains, what is held out."""
+"""The fold of the annotation log: what is in force, what trains."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from onibus.consumers.reward_models.labelled_captions import LabelledCaptions
-from onibus.consumers.reward_models.objective import is_held_out
+from onibus.consumers.reward_models.unseen import is_held_out
 from onibus.schemas import ids
 from onibus.schemas.records import Origin, Verdict
 from tests.consumers.reward_models.annotation_logs import annotation
 
 HELPFUL, UNHELPFUL, UNSURE = Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE
 RULES, LLM, HUMAN, WITHDRAWAL = Origin.RULES, Origin.LLM, Origin.HUMAN, Origin.WITHDRAWAL
-
-TRAINED = next(text for n in range(100) if not is_held_out(ids.caption_id(text := f"caption {n}")))
-HELD_OUT = next(text for n in range(100) if is_held_out(ids.caption_id(text := f"caption {n}")))
 
 
 @pytest.mark.parametrize(
@@ -37,28 +34,38 @@ def test_the_newest_verdict_counts_a_persons_over_a_models_and_a_withdrawn_one_n
 ) -> None:
     captions = LabelledCaptions()
     for verdict, origin in log:
-        captions.apply(annotation(TRAINED, verdict, origin))
-    counts = {v: captions.count(v, held_out=False) for v in (HELPFUL, UNHELPFUL, UNSURE)}
+        captions.apply(annotation("a caption", verdict, origin))
+    counts = {v: captions.count(v) for v in (HELPFUL, UNHELPFUL, UNSURE)}
     assert counts == {v: int(v is in_force) for v in counts}
     assert len(captions) == int(in_force is not None)
-    rows = captions.rows(held_out=False)
+    rows = captions.rows()
     assert rows.helpful.tolist() == ([in_force is HELPFUL] if in_force in (HELPFUL, UNHELPFUL) else [])
     assert rows.captions.shape == (len(rows.helpful), 256)
 
 
-def test_held_out_captions_never_train() -> None:
+def test_every_caption_trains() -> None:
+    """onibus 0.1.0 kept "You kill the jackal!" and every sixteenth caption from all models in all runs."""
+    texts = ["You kill the jackal!", *(f"caption {n}" for n in range(100))]
     captions = LabelledCaptions()
-    captions.apply(annotation(HELD_OUT, HELPFUL))
-    captions.apply(annotation(TRAINED, UNHELPFUL))
-    assert not captions.can_teach, "the only helpful caption is held out"
-    assert captions.rows(held_out=False).helpful.tolist() == [False]
-    assert captions.rows(held_out=True).helpful.tolist() == [True]
+    for text in texts:
+        captions.apply(annotation(text, HELPFUL))
+    assert len(captions.rows().helpful) == len(texts)
 
 
-def test_about_a_sixteenth_is_held_out() -> None:
-    assert np.mean([is_held_out(ids.caption_id(f"caption {n}")) for n in range(10_000)]) == pytest.approx(
-        1 / 16, abs=0.01
-    )
+def test_a_sixteenth_tests_where_all_data_is_there_from_the_start_another_one_with_another_seed() -> None:
+    ids_of = [ids.caption_id(f"caption {n}") for n in range(10_000)]
+    first, second = ([is_held_out(one, seed) for one in ids_of] for seed in (0, 1))
+    assert np.mean(first) == pytest.approx(1 / 16, abs=0.01)
+    assert np.mean(np.array(first) & np.array(second)) == pytest.approx(1 / 256, abs=0.003)
+    assert first == [is_held_out(one, 0) for one in ids_of]
+
+
+def test_a_sample_has_the_same_captions_of_each_verdict_as_the_log_grows() -> None:
+    captions = LabelledCaptions()
+    for number in range(40):
+        captions.apply(annotation(f"caption {number}", HELPFUL if number % 4 == 0 else UNHELPFUL))
+    rows = captions.rows(5)
+    assert (len(rows.helpful), rows.helpful.sum()) == (10, 5)
 
 
 def test_rows_do_not_depend_on_the_order_in_which_captions_came() -> None:
@@ -67,14 +74,12 @@ def test_rows_do_not_depend_on_the_order_in_which_captions_came() -> None:
     for one, other in zip(log, reversed(log), strict=True):
         forwards.apply(one)
         backwards.apply(other)
-    for held_out in (False, True):
-        a, b = forwards.rows(held_out=held_out), backwards.rows(held_out=held_out)
-        assert np.array_equal(a.captions, b.captions)
-        assert np.array_equal(a.helpful, b.helpful)
+    a, b = forwards.rows(), backwards.rows()
+    assert np.array_equal(a.captions, b.captions)
+    assert np.array_equal(a.helpful, b.helpful)
 
 
 def test_long_captions_are_cut_at_256_bytes() -> None:
     captions = LabelledCaptions()
     captions.apply(annotation("é" * 300, HELPFUL))
-    rows = np.concatenate([captions.rows(held_out=part).captions for part in (False, True)])
-    assert bytes(rows[0]) == ("é" * 128).encode()
+    assert bytes(captions.rows().captions[0]) == ("é" * 128).encode()

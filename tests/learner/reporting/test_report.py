@@ -65,11 +65,15 @@ def test_what_is_known_of_a_reward_model_is_told_and_charted(run: Path) -> None:
     told |= {"label_to_reward_p50": 0.25, "label_to_reward_p95": 1.5}
     rows = [json.loads(line) | told for line in history.read_text().splitlines()[:-1]]
     history.write_text("\n".join(json.dumps(row) for row in rows))
-    versions = [{"version": n, "held_out_accuracy": 0.9 + n / 100, "held_out_brier": 0.1} for n in (1, 2, 3)]
+    versions = [
+        {"version": n, "held_out_accuracy": 0.9 + n / 100, "held_out": 80.0, "held_out_positive": 5.0}
+        for n in (1, 2, 3)
+    ]
     (run / "versions.json").write_text(json.dumps(versions))
     page = write_report(run, CAPTIONS).read_text()
     assert "<b>3</b><span>version of the reward model" in page
     assert "<b>93.0%</b><span>held-out accuracy" in page
+    assert "5 of 80 helpful" in page
     assert "<b>0.25 / 1.50 s</b><span>caption to first reward" in page
     for chart in ("Held-out accuracy of the reward model", "Age of the reward model", "From the first sight"):
         assert f"<figcaption>{chart}" in page
