@@ -122,6 +122,7 @@ _GAUGES = {
     "model_version": metrics.MODEL_VERSION,
     "model_age_seconds": metrics.MODEL_AGE_SECONDS,
     "model_age_labels": metrics.MODEL_AGE_LABELS,
+    "unscored": metrics.UNSCORED,
     "score": metrics.EPISODE_SCORE,
     "depth": metrics.EPISODE_DEPTH,
     "experience_level": metrics.EPISODE_EXPERIENCE_LEVEL,

@@ -65,6 +65,7 @@ from onibus.learner.scalar_log import ScalarLog
 from onibus.learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, Supervisor
 from onibus.learner.vtrace import bootstrap_from
 from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.publishing.caption_notes import NOTES_FOLDER
 from onibus.producers.publishing.caption_publisher import process_bus
 
 log = logging.getLogger(__name__)
@@ -96,12 +97,15 @@ def make_environment(
     options = LearnOptions.model_validate(cfg.onibus)
     settings = load_settings()
     publishing = options.captions and env_config is not None
+    notes = Path(cfg.train_dir) / cfg.experiment / NOTES_FOLDER
     return environment_for(
         options,
         worker=env_config.worker_index if env_config else 0,
         environment=env_config.vector_index if env_config else 0,
         seed=cfg.environment_seed,
-        bus=(lambda: process_bus(settings, options.run, options.task)) if publishing else (lambda: None),
+        bus=(lambda: process_bus(settings, options.run, options.task, notes))
+        if publishing
+        else (lambda: None),
     )
 
 

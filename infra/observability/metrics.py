@@ -109,6 +109,11 @@ MODEL_AGE_LABELS = Gauge(
     "Labels known to the learner that its reward model has not seen.",
     multiprocess_mode="mostrecent",
 )
+UNSCORED = Gauge(
+    "onibus_unscored",
+    "Share of captions, new in their episode, that the reward model should have scored and did not.",
+    multiprocess_mode="mostrecent",
+)
 LABEL_TO_REWARD = Histogram(
     "onibus_label_to_reward_seconds",
     "Seconds from observing a new caption to the learner's first batch that is rewarded for it.",

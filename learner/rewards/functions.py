@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onibus.consumers.labels.table import HELPFUL
+from onibus.consumers.labels.table import HELPFUL, UNHELPFUL
 from onibus.schemas.ids import NO_CAPTION
+
+_TURNS = 2
+"""Times that missing scores are completed: a version may be swapped in between that lacks them, too."""
 
 
 def weigh_extrinsic(
@@ -44,6 +47,10 @@ class Rewards(Protocol):
         """What captions are worth under a specification, NaN where there is no score."""
         ...
 
+    def complete(self, ids: NDArray[np.int64]) -> None:
+        """Have captions scored, ids (n,), whose words are to be had."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SpecReward:
@@ -58,11 +65,14 @@ class RewardedBatch:
     """Rewards of a batch, float32, with the shape of its ids, and what is told of them.
 
     ``coverage`` is the share of steps with a caption whose caption had a label, or a score, under some
-    specification; NaN when no step had a caption.
+    specification; NaN when no step had a caption. ``first_sights`` are the captions that came up in their
+    episode for the first time, and ``unscored`` those of them that a model was to score and did not.
     """
 
     intrinsic: NDArray[np.float32]
     coverage: float
+    first_sights: int = 0
+    unscored: int = 0
 
 
 class RetrievalReward:
@@ -93,15 +103,17 @@ class RetrievalReward:
 
 
 class ModelReward:
-    """``sum of c_spec * shape(score) / N ** beta``, from scores alone; what has no score is worth 0.
+    """``sum of c_spec * shape(score) / N ** beta``; what has no score is worth 0.
 
     Args:
         scores: what each caption is worth, by specification: :mod:`onibus.learner.rewards.shapes` made it.
         count_beta: as for :class:`RetrievalReward`.
+        labels: where a caption has the label helpful or unhelpful, that counts as 1 or 0, whatever the model
+            says; unsure is no answer, so the model's counts. None: the model's counts always, as in ONI.
     """
 
-    def __init__(self, scores: Rewards, count_beta: float) -> None:
-        self._scores = scores
+    def __init__(self, scores: Rewards, count_beta: float, labels: Verdicts | None = None) -> None:
+        self._scores, self._labels = scores, labels
         self._beta = count_beta
         self.specs: Sequence[SpecReward] = ()
 
@@ -109,12 +121,31 @@ class ModelReward:
         """Rewards of a batch; arguments as for :class:`RetrievalReward`."""
         total = np.zeros(ids.shape, dtype=np.float32)
         scored = np.zeros(ids.shape, dtype=bool)
+        first = counts == 1
+        unscored = 0
         for spec in self.specs:
-            rewards = self._scores.rewards(spec.spec_id, ids)
+            rewards = self._rewards(spec.spec_id, ids)
             there = ~np.isnan(rewards)
             scored |= there
+            unscored = max(unscored, int(np.count_nonzero(first & ~there)))
             total[there] += np.float32(spec.coefficient) * rewards[there]
-        return _faded(total, scored, ids, counts, self._beta)
+        batch = _faded(total, scored, ids, counts, self._beta)
+        return replace(batch, first_sights=int(np.count_nonzero(first)), unscored=unscored)
+
+    def _rewards(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What captions are worth under one specification; those without a score are scored first."""
+        rewards = self._scores.rewards(spec_id, ids)
+        for _ in range(_TURNS):
+            missing = np.isnan(rewards) & (ids != NO_CAPTION)
+            if not missing.any():
+                break
+            self._scores.complete(np.unique(ids[missing]))
+            rewards = self._scores.rewards(spec_id, ids)
+        if self._labels is not None:
+            verdicts = self._labels.verdicts(spec_id, ids)
+            rewards[verdicts == HELPFUL] = 1.0
+            rewards[verdicts == UNHELPFUL] = 0.0
+        return rewards
 
 
 def _faded(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from threading import Lock
 
 import numpy as np
 import torch
@@ -30,12 +32,18 @@ from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.consumers.reward_models.transfer import WholeFile
 from onibus.infra.observability import metrics
 from onibus.learner.rewards.shapes import Shape
+from onibus.schemas.ids import NO_CAPTION
 
 log = logging.getLogger(__name__)
 
-MOST_CAPTIONS = 20_000
-"""Captions kept with their bytes (5 MB); of more, those not published for the longest time are forgotten.
-Workers publish what comes up again every minute, so what a policy sees now is always there."""
+MOST_BYTES = 32 << 20
+"""Memory for captions, about: 180,000 of 60 bytes. Of more, those not seen for the longest time are
+forgotten. A worker writes what comes up again down again, after a minute, so that the words of what a batch
+holds are always there."""
+SCORED_AHEAD = 20_000
+"""Captions, the last ones seen, that a new version scores before it is used; others when they come up."""
+_CAPTION_BYTES = 120
+"""What a caption takes besides its bytes."""
 
 Judge = Callable[[Sequence[bytes]], NDArray[np.float32]]
 """Scores, float32 (n,), of n captions, each the bytes that :func:`to_bytes` gives."""
@@ -82,22 +90,34 @@ class _Judged:
 class ModelScores:
     """The score of each caption under each judge, and what it is worth.
 
-    Each caption is scored once by each version, in the thread that brings captions and versions. A new
-    version scores all captions at hand first and then takes the old one's place by one assignment, together
-    with its own scale: the learner's thread only ever looks up arrays and never waits, and never measures one
-    version's scores on another's scale. What is not scored yet has no score, and rewards nothing.
+    Two threads use it. The learner's brings captions: what a batch holds and has no score is scored before
+    the batch is used (:meth:`complete`), a few captions in a millisecond or two. Another brings versions: a
+    new one scores the captions at hand first, as long as that takes, then takes the old one's place by one
+    assignment, together with its own scale. So the learner never waits for that, and never measures one
+    version's scores on another's scale. What has no score rewards nothing.
 
     Args:
         shape: what a score is worth.
         ranks: whether models are rankings (Bradley-Terry scores) instead of classifiers (p(helpful)).
         device: torch device that the networks run on.
+        notes: gives the captions that the run's workers saw since it was last called.
     """
 
-    def __init__(self, shape: Shape, *, ranks: bool, device: str = "cpu") -> None:
-        self._shape, self._ranks, self._device = shape, ranks, device
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        ranks: bool,
+        device: str = "cpu",
+        notes: Callable[[], Mapping[int, str]] = dict,
+    ) -> None:
+        self._shape, self._ranks, self._device, self._notes = shape, ranks, device, notes
         self._outputs = SCORE if ranks else CLASSES
         self._captions: OrderedDict[int, bytes] = OrderedDict()
+        self._bytes = 0
         self._judged: dict[bytes, _Judged] = {}
+        self._changing = Lock()
+        """Held, for moments, while captions or judges change."""
         self._said_unscaled = False
 
     def rewards(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -118,47 +138,61 @@ class ModelScores:
         return found if scale is None else scale.normalised(found)
 
     def known(self) -> dict[int, str]:
-        """The captions at hand by their look-up ids, as far as judges see them. Not while any are added."""
-        return {number: caption.decode("utf-8", "ignore") for number, caption in self._captions.items()}
+        """The captions at hand by their look-up ids, as far as judges see them."""
+        with self._changing:
+            return {number: caption.decode("utf-8", "ignore") for number, caption in self._captions.items()}
 
     def in_use(self, spec_id: bytes) -> ModelInUse | None:
         """The judge under this specification; None before the first."""
         judged = self._judged.get(spec_id)
         return None if judged is None else judged.model
 
-    def unknown(self, ids: Collection[int]) -> set[int]:
-        """Those of the ids whose captions are not at hand; the others count as just seen."""
-        missing = set()
-        for caption in ids:
-            if caption in self._captions:
-                self._captions.move_to_end(caption)
-            else:
-                missing.add(caption)
-        return missing
-
     def add(self, captions: Mapping[int, str]) -> None:
-        """Take captions by their look-up ids and have every judge score them."""
-        if not captions:
-            return
-        self._captions.update((number, to_bytes(text)) for number, text in captions.items())
-        forgotten = []
-        while len(self._captions) > MOST_CAPTIONS:
-            forgotten.append(self._captions.popitem(last=False)[0])
-        new = {number: self._captions[number] for number in captions if number in self._captions}
-        for spec_id, judged in list(self._judged.items()):
-            kept = ~np.isin(judged.ids, [*forgotten, *new])
-            ids, scores = _scored(judged.judge, new)
-            self._judged[spec_id] = self._made(
-                judged.model,
-                judged.judge,
-                judged.scale,
-                np.concatenate([judged.ids[kept], ids]),
-                np.concatenate([judged.scores[kept], scores]),
-            )
+        """Take captions by their look-up ids; those that are there already count as just seen."""
+        with self._changing:
+            for number, text in captions.items():
+                if number in self._captions:
+                    self._captions.move_to_end(number)
+                else:
+                    self._captions[number] = caption = to_bytes(text)
+                    self._bytes += len(caption) + _CAPTION_BYTES
+            forgotten = []
+            while self._bytes > MOST_BYTES:
+                number, caption = self._captions.popitem(last=False)
+                self._bytes -= len(caption) + _CAPTION_BYTES
+                forgotten.append(number)
+            if forgotten:
+                gone = np.array(forgotten)
+                self._judged = {s: self._without(judged, gone) for s, judged in self._judged.items()}
+
+    def complete(self, ids: NDArray[np.int64]) -> None:
+        """Have every judge score those of the captions that it has not scored yet; only the learner's thread.
+
+        Captions that workers wrote down since are taken in first, so none of the run's own is unknown.
+
+        Args:
+            ids: look-up ids, int64 (n,).
+        """
+        wanted = [number for number in ids.tolist() if number != NO_CAPTION]
+        if any(number not in self._captions for number in wanted):
+            self.add(self._notes())
+        with self._changing:
+            for spec_id, judged in list(self._judged.items()):
+                known = set(judged.ids[np.isin(judged.ids, ids)].tolist())
+                new = {n: self._captions[n] for n in wanted if n not in known and n in self._captions}
+                if new:
+                    self._judged[spec_id] = self._with(judged, *_scored(judged.judge, new))
 
     def use(self, spec_id: bytes, judge: Judge, model: ModelInUse, scale: ScoreScale | None = None) -> None:
         """Have ``judge`` score from now on, on its scale; a ranking without one is given one here."""
-        self._judged[spec_id] = self._made(model, judge, scale, *_scored(judge, self._captions))
+        with self._changing:
+            newest = islice(reversed(self._captions.items()), SCORED_AHEAD)
+            captions = dict(newest)
+        ids, scores = _scored(judge, captions)
+        order = np.argsort(ids)
+        made = self._made(model, judge, scale, ids[order], scores[order])
+        with self._changing:
+            self._judged[spec_id] = made
 
     def take(self, spec_id: bytes, file: WholeFile, written_at: float) -> bool:
         """Use a version from now on; False if it is refused, and the one before stays.
@@ -213,12 +247,26 @@ class ModelScores:
         ids: NDArray[np.int64],
         scores: NDArray[np.float32],
     ) -> _Judged:
-        order = np.argsort(ids)
-        ids, scores = ids[order], scores[order]
+        """A judge with scores of ids, ascending."""
         on_scale = scale
         if scale is None and self._ranks and scores.size:
             on_scale = ScoreScale.of(scores)
         return _Judged(model, judge, scale, ids, scores, self._shape(scores, on_scale))
+
+    def _with(self, judged: _Judged, ids: NDArray[np.int64], scores: NDArray[np.float32]) -> _Judged:
+        """The same with scores of more captions."""
+        order = np.argsort(ids)
+        ids, scores = ids[order], scores[order]
+        places = np.searchsorted(judged.ids, ids)
+        all_ids, all_scores = np.insert(judged.ids, places, ids), np.insert(judged.scores, places, scores)
+        if self._ranks and judged.scale is None:  # measured here, so all of it changes
+            return self._made(judged.model, judged.judge, None, all_ids, all_scores)
+        rewards = np.insert(judged.rewards, places, self._shape(scores, judged.scale))
+        return replace(judged, ids=all_ids, scores=all_scores, rewards=rewards)
+
+    def _without(self, judged: _Judged, gone: NDArray[np.int64]) -> _Judged:
+        kept = ~np.isin(judged.ids, gone)
+        return replace(judged, ids=judged.ids[kept], scores=judged.scores[kept], rewards=judged.rewards[kept])
 
     def _scale_of(self, judged: _Judged) -> ScoreScale | None:
         if judged.scale is not None or not self._ranks or not judged.scores.size:

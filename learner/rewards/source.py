@@ -11,6 +11,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,7 @@ from onibus.learner.rewards.subscriber import ModelSubscriber
 from onibus.learner.run_files.caption_tally import TALLY_FILE, CaptionTally
 from onibus.learner.run_files.scored_captions import SCORES_FILE, keep_scores
 from onibus.learner.run_files.specs import SPECS_FILE, found_specs, keep_specs
+from onibus.producers.publishing.caption_notes import NOTES_FOLDER, NotesReader
 from onibus.schemas.codec import DecodeError
 from onibus.schemas.ids import lookup_id, split_label_key
 from onibus.schemas.records import AnnotationSpec, Label, Verdict
@@ -66,8 +69,11 @@ class RewardSource:
         self._table = LabelTable(self._codec)
         self._reader: LabelReader | None = None
         device = "cuda" if options.device == "gpu" else "cpu"
-        self._models = ModelScores(shape_of(options), ranks=options.kind.compares, device=device)
+        self._notes = NotesReader(folder / NOTES_FOLDER)
         self._latency = RewardLatency()
+        self._models = ModelScores(
+            shape_of(options), ranks=options.kind.compares, device=device, notes=self._noted
+        )
         self._subscriber: ModelSubscriber | None = None
         self._reward = self._chosen_reward()
         self._stopping = threading.Event()
@@ -79,8 +85,11 @@ class RewardSource:
         )
         self._unsaved: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
         self._next_save = time.monotonic() + SAVE_SECONDS
+        self._saver = ThreadPoolExecutor(1, "caption-totals")
+        self._saving: Future[bool] | None = None
         self._returns: deque[tuple[float, float]] = deque(maxlen=RETURN_WINDOW)
         self._last: dict[str, float] = {}
+        self._first_sights = self._unscored = 0
         self._last_batch = time.monotonic()
         self._longest_pause = 0.0
 
@@ -101,9 +110,9 @@ class RewardSource:
             judges = fix_judges(self._settings, self._models, self._options)
             self._reward.specs = tuple(judges.values())
             self._keep_specs({name: judge.spec_id for name, judge in judges.items()})
-        if self._options.kind.scores:
-            names = [share.name for share in self._options.specs] if follows else []
-            self._subscriber = ModelSubscriber(self._settings, self._models, names, self._latency)
+        if self._options.kind.trainer:
+            names = [share.name for share in self._options.specs]
+            self._subscriber = ModelSubscriber(self._settings, self._models, names)
             self._subscriber.start()
         if follows:
             self._resolver = threading.Thread(target=self._resolve_specs, daemon=True, name="resolve-specs")
@@ -118,8 +127,10 @@ class RewardSource:
             self._subscriber.stop()
         if self._resolver is not None:
             self._resolver.join(5)
+        self._saver.shutdown()
         self._count_captions()
-        self._save_tally()
+        self._tally_file.attempt(lambda: self._tally.save(self._folder))
+        self._notes.close()
         if self._options.kind.scores:
             specs = [s.spec_id for s in self._reward.specs]
             self._scores_file.attempt(lambda: keep_scores(self._folder, self._models, specs))
@@ -138,6 +149,8 @@ class RewardSource:
         self._latency.rewarded(ids, rewarded.intrinsic)
         if len(self._unsaved) >= MOST_UNCOUNTED:
             self._count_captions()
+        self._first_sights += rewarded.first_sights
+        self._unscored += rewarded.unscored
         self._last = {"intrinsic_reward": total / ids.size, "label_coverage": rewarded.coverage}
         now = time.monotonic()
         self._longest_pause = max(self._longest_pause, now - self._last_batch)
@@ -178,13 +191,23 @@ class RewardSource:
                 return NoReward()
             case "retrieval":
                 return RetrievalReward(self._table, beta)
+            case "classification":
+                return ModelReward(self._models, beta, self._table)
             case _:
                 return ModelReward(self._models, beta)
+
+    def _noted(self) -> dict[int, str]:
+        """Captions that the run's workers saw since the last call."""
+        noted = {}
+        for note in self._notes.read():
+            noted[note.lookup] = note.text
+            self._latency.expect(note.lookup, note.observed_at)
+        return noted
 
     def _expect(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
         """Wait for the first reward of captions whose new label is "helpful"."""
         if self._options.kind.scores:
-            return  # captions are told of by the subscriber
+            return  # captions are told of by the workers
         for key, value in zip(keys, values, strict=True):
             try:
                 _, subject = split_label_key(key or b"")
@@ -201,12 +224,19 @@ class RewardSource:
         return "no model yet" if model is None else f"{model.name} version {model.version}, {model.sha256}"
 
     def _model_statistics(self) -> dict[str, float]:
-        """Version and age of the model that rewards; of several, the least version and the oldest age."""
-        if self._subscriber is None:
+        """Version and age of the model that rewards; of several, the least version and the oldest age.
+
+        And the share of first sights since the last call that it left without a score.
+        """
+        if not self._options.kind.scores:
             return {}
+        self._models.add(self._noted())
         specs = [s.spec_id for s in self._reward.specs]
         models = [self._models.in_use(spec_id) for spec_id in specs]
         told = {"model_version": float(min((m.version if m else 0 for m in models), default=0))}
+        if self._first_sights and all(models):
+            told["unscored"] = self._unscored / self._first_sights
+        self._first_sights = self._unscored = 0
         there = [(s, m) for s, m in zip(specs, models, strict=True) if m is not None]
         if there:
             told["model_age_seconds"] = max(0.0, time.time() - min(m.written_at for _, m in there))
@@ -235,7 +265,10 @@ class RewardSource:
                 raise OnibusError(f"{what} are no longer followed: {reason_of(follower.failed)}")
 
     def _save_tally(self) -> None:
-        self._tally_file.attempt(lambda: self._tally.save(self._folder))
+        """Have the totals saved by another thread; not while it still saves earlier ones."""
+        if self._saving is None or self._saving.done():
+            save = partial(self._tally.snapshot().save, self._folder)
+            self._saving = self._saver.submit(self._tally_file.attempt, save)
 
     def _keep_specs(self, specs: Mapping[str, bytes]) -> None:
         self._specs_file.attempt(lambda: keep_specs(self._folder, specs))

@@ -1,15 +1,9 @@
-"""Feeds :class:`~onibus.learner.rewards.scores.ModelScores` from the bus: versions, and captions to judge.
-
-A batch holds captions as 64-bit ids; their bytes come from ``captions``, where the run's own workers put
-each one the moment they first see it, and again every minute while it comes up. So reading begins a minute
-before the start and needs none of the history.
-"""
+"""Feeds :class:`~onibus.learner.rewards.scores.ModelScores` with the versions of reward models on the bus."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Collection, Mapping, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
@@ -23,44 +17,32 @@ from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transient import raise_unless_transient
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
-from onibus.learner.rewards.latency import RewardLatency
 from onibus.learner.rewards.scores import ModelScores
 from onibus.schemas.codec import DecodeError, RegistryError
-from onibus.schemas.ids import CAPTION_ID_BYTES, lookup_id
-from onibus.schemas.records import CaptionObserved, RewardModelChunk
+from onibus.schemas.records import RewardModelChunk
 
 log = logging.getLogger(__name__)
 
-CAPTIONS_BEFORE_SECONDS = 60.0
 _POLL_MS = 100
-_RECORDS_PER_POLL = 2_000
+_RECORDS_PER_POLL = 500
 _RETRY_SECONDS = 1.0
 
 
 class ModelSubscriber:
-    """Group-less read_committed reader of ``reward-models`` and ``captions`` in a daemon thread.
+    """Group-less read_committed reader of ``reward-models`` in a daemon thread.
 
     While the broker or the trainer is away, the newest versions stay in use.
 
     Args:
         spec_names: models of specifications with these names are followed, others passed over.
-        latency: is told of each caption.
 
     Attributes:
         failed: what ended the thread, if something did.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        scores: ModelScores,
-        spec_names: Collection[str],
-        latency: RewardLatency | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, scores: ModelScores, spec_names: Collection[str]) -> None:
         self._settings, self._scores, self._spec_names = settings, scores, set(spec_names)
-        self._latency = RewardLatency() if latency is None else latency
-        names = TopicNames(settings.topic_prefix)
-        self._captions_topic, self._models_topic = names.captions, names.reward_models
+        self._models_topic = TopicNames(settings.topic_prefix).reward_models
         self._codec = codec_for(settings)
         self._assembler = Assembler()
         self._counted = {"torn": 0, "corrupt": 0}
@@ -76,17 +58,9 @@ class ModelSubscriber:
             OnibusError: the cluster cannot be reached or has no such topic.
         """
         self._consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
-        captions = clients.partitions_of(self._consumer, self._captions_topic)
         models = clients.partitions_of(self._consumer, self._models_topic)
-        self._consumer.assign([*captions, *models])
+        self._consumer.assign(models)
         self._consumer.seek_to_beginning(*models)
-        since_ms = int((time.time() - CAPTIONS_BEFORE_SECONDS) * 1000)
-        found = self._consumer.offsets_for_times(dict.fromkeys(captions, since_ms))
-        for partition in captions:
-            if (place := found.get(partition)) is None:
-                self._consumer.seek_to_end(partition)
-            else:
-                self._consumer.seek(partition, place.offset)
         self._thread = threading.Thread(target=self._follow, name="model-subscriber", daemon=True)
         self._thread.start()
 
@@ -116,31 +90,15 @@ class ModelSubscriber:
     def _take_batch(self) -> None:
         assert self._consumer is not None
         batches: Mapping[TopicPartition, list[ConsumerRecord]] = self._consumer.poll(timeout_ms=_POLL_MS)
-        if any(partition.topic == self._models_topic for partition in self._consumer.take_lost()):
+        if self._consumer.take_lost():
             self._assembler = Assembler()  # versions may count from an earlier one again
             self._counted = {"torn": 0, "corrupt": 0}
         try:
-            for partition, records in batches.items():
-                if partition.topic == self._captions_topic:
-                    self._take_captions(records)
-                else:
-                    self._take_models(records)
+            for records in batches.values():
+                self._take_models(records)
         except RegistryError:
             clients.seek_back(self._consumer, batches)
             raise
-
-    def _take_captions(self, records: Sequence[ConsumerRecord]) -> None:
-        by_id = {lookup_id(r.key): r for r in records if r.key and len(r.key) == CAPTION_ID_BYTES}
-        new: dict[int, str] = {}
-        for caption in self._scores.unknown(by_id):
-            try:
-                observed = self._codec.decode(CaptionObserved, by_id[caption].value)
-            except DecodeError:
-                metrics.UNREADABLE.labels(topic=self._captions_topic).inc()
-                continue
-            new[caption] = observed.text
-            self._latency.expect(caption, observed.observed_at)
-        self._scores.add(new)
 
     def _take_models(self, records: Sequence[ConsumerRecord]) -> None:
         """Only the newest version of each model is used: after a pause there may be many."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import atexit
 import os
 import time
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
+from onibus.infra.files import SideFile
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
 from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
+from onibus.producers.publishing.caption_notes import Note, NotesWriter
 from onibus.producers.publishing.kafka_sender import Counts, Publisher
 from onibus.producers.publishing.send_buffer import Outgoing
 from onibus.schemas.ids import episode_key
@@ -70,10 +74,16 @@ class RepeatFilter:
 
 
 class RolloutBus:
-    """Captions and episodes of one process on their way to Kafka. No method waits, but flush and close."""
+    """Captions and episodes of one process on their way to Kafka. No method waits, but flush and close.
 
-    def __init__(self, settings: Settings, run: str, task: str) -> None:
-        self._run, self._task = run, task
+    Args:
+        notes: folder in which each caption that is published is also written down, for the run's learner.
+    """
+
+    def __init__(self, settings: Settings, run: str, task: str, notes: Path | None = None) -> None:
+        self._run, self._task, self._notes_folder = run, task, notes
+        self._notes: NotesWriter | None = None
+        self._notes_file = SideFile(f"{notes}")
         self._publisher = Publisher(settings)
         self._filter = RepeatFilter()
         self._environments = 0
@@ -99,6 +109,9 @@ class RolloutBus:
         new = self._filter.first_sights > first_sights
         if new:
             metrics.CAPTIONS_NEW.inc()
+        observed_at = time.time_ns() // 1000
+        if self._notes_folder is not None:
+            self._note(Note(caption.lookup, caption.text, observed_at), self._notes_folder, worker)
         record = CaptionObserved(
             text=caption.text,
             task=self._task,
@@ -108,7 +121,7 @@ class RolloutBus:
             episode=episode,
             step=step,
             policy_version=policy_version,
-            observed_at=time.time_ns() // 1000,
+            observed_at=observed_at,
         )
 
         def lost() -> None:
@@ -140,16 +153,24 @@ class RolloutBus:
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Deliver what is on its way for up to ``timeout`` seconds, drop and count the rest."""
         self._publisher.close(timeout)
+        if self._notes is not None:
+            self._notes.close()
+
+    def _note(self, note: Note, folder: Path, worker: int) -> None:
+        """Write a caption down; the file is named by the first worker of the process."""
+        if self._notes is None:
+            self._notes = NotesWriter(folder / f"worker-{worker}")
+        self._notes_file.attempt(partial(self._notes.write, note))
 
 
-def process_bus(settings: Settings, run: str, task: str) -> RolloutBus:
+def process_bus(settings: Settings, run: str, task: str, notes: Path | None = None) -> RolloutBus:
     """This process's bus for a run and task, made at the first call.
 
     A forked child gets a bus of its own: threads and sockets do not survive a fork.
     """
     key = (os.getpid(), run, task, settings)
     if key not in _buses:
-        _buses[key] = RolloutBus(settings, run, task)
+        _buses[key] = RolloutBus(settings, run, task, notes)
     return _buses[key]
 
 

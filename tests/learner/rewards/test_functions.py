@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from onibus.consumers.labels.table import HELPFUL, LabelTable
 from onibus.learner.options import make_options
-from onibus.learner.rewards.functions import NoReward, RetrievalReward, SpecReward, weigh_extrinsic
+from onibus.learner.rewards.functions import (
+    ModelReward,
+    NoReward,
+    RetrievalReward,
+    SpecReward,
+    weigh_extrinsic,
+)
 from onibus.schemas.codec import encode
 from onibus.schemas.ids import caption_id, label_key, lookup_id
 from onibus.schemas.records import Label, Verdict
@@ -120,3 +126,28 @@ def test_the_extrinsic_reward_is_scaled_then_clipped_then_weighed() -> None:
 @pytest.mark.parametrize(("task", "clip"), [("score", 10.0), ("oracle", 10.0), ("keyroom-s5", None)])
 def test_nethack_s_own_reward_is_clipped_and_minihack_s_is_not(task: str, clip: float | None) -> None:
     assert make_options(task, run="r").extrinsic_clip == clip
+
+
+class Worth:
+    """Every caption is worth this much to a model."""
+
+    def __init__(self, worth: float) -> None:
+        self._worth = worth
+
+    def rewards(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.where(ids == 0, np.nan, self._worth).astype(np.float32)
+
+    def complete(self, ids: NDArray[np.int64]) -> None:
+        raise AssertionError("all of them are scored")
+
+
+@pytest.mark.parametrize("worth", [0.0, 1.0])
+def test_a_known_label_counts_whatever_the_model_says_and_unsure_is_none(worth: float) -> None:
+    table = table_of(
+        (GOALS, "key", Verdict.HELPFUL), (GOALS, "wall", Verdict.UNHELPFUL), (GOALS, "odd", Verdict.UNSURE)
+    )
+    ids, counts = ids_of("key", "wall", "odd", "new", None), np.array([1, 1, 1, 1, 0])
+    for labels, expected in ((table, [1.0, 0.0, worth, worth, 0.0]), (None, [worth] * 4 + [0.0])):
+        reward = ModelReward(Worth(worth), 3.0, labels)
+        reward.specs = [SpecReward(GOALS, 0.5)]
+        assert reward(ids, counts).intrinsic.tolist() == [0.5 * x for x in expected]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from onibus.consumers.reward_models.character_cnn import CLASSES, NETWORKS, SCOR
 from onibus.consumers.reward_models.model_file import ModelFile, Provenance
 from onibus.consumers.reward_models.transfer import WholeFile
 from onibus.learner.rewards import scores as model_scores
+from onibus.learner.rewards.functions import ModelReward, SpecReward
 from onibus.learner.rewards.scores import ModelInUse, ModelScores
 from onibus.learner.rewards.shapes import AboveThreshold
 from onibus.schemas.ids import caption_id, lookup_id
@@ -60,13 +63,14 @@ def test_before_the_first_version_nothing_has_a_score() -> None:
     assert scores.in_use(SPEC_ID) is None
 
 
-def test_a_new_version_scores_what_is_at_hand_and_what_comes_later() -> None:
+def test_a_new_version_scores_what_is_at_hand_and_what_a_batch_brings_later() -> None:
     scores = judging()
     (first, text), *others = TEXTS.items()
     scores.add({first: text})
     assert scores.take(SPEC_ID, version_file(1, 9.0), 1.0)
     assert rewarding(scores, IDS) == [True, None, None, None]
     scores.add(dict(others))
+    scores.complete(IDS.reshape(-1))
     assert rewarding(scores, IDS) == [True, True, True, None]
     assert scores.take(SPEC_ID, version_file(2, -9.0), 2.0)
     assert rewarding(scores, IDS) == [False, False, False, None]
@@ -90,6 +94,7 @@ def test_scores_have_the_shape_of_the_ids_and_belong_to_them() -> None:
     scores = judging()
     scores.use(SPEC_ID, lambda captions: np.array([len(c) for c in captions], np.float32), MODEL_IN_USE)
     scores.add(TEXTS)
+    scores.complete(IDS.reshape(-1))
     for number, text in TEXTS.items():
         assert scores.scores(SPEC_ID, np.array([[number], [7]])).tolist()[0] == [len(text)]
     assert scores.scores(SPEC_ID, IDS).shape == IDS.shape
@@ -135,18 +140,69 @@ def test_each_caption_is_scored_once_by_each_version(monkeypatch: pytest.MonkeyP
     scores = judging()
     scores.take(SPEC_ID, version_file(1, 9.0), 1.0)
     for _ in range(3):
-        missing = scores.unknown(TEXTS)
-        scores.add({number: text for number, text in TEXTS.items() if number in missing})
+        scores.add(TEXTS)
+        scores.complete(IDS.reshape(-1))
         scores.scores(SPEC_ID, np.repeat(IDS, 100, axis=0))
     assert judged == len(TEXTS)
 
 
 def test_captions_not_seen_for_the_longest_time_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_scores, "MOST_CAPTIONS", 3)
+    monkeypatch.setattr(model_scores, "MOST_BYTES", 500)
     scores = judging()
     scores.take(SPEC_ID, version_file(1, 9.0), 1.0)
     scores.add(TEXTS)
+    scores.complete(IDS.reshape(-1))
     oldest, *_ = TEXTS
-    assert not scores.unknown([oldest])  # seen again: no longer the oldest
+    scores.add({oldest: TEXTS[oldest]})  # seen again: no longer the oldest
     scores.add({77: "something new"})
-    assert rewarding(scores, np.array([oldest, list(TEXTS)[1], 77])) == [True, None, True]
+    wanted = np.array([oldest, list(TEXTS)[1], 77])
+    scores.complete(wanted)
+    assert rewarding(scores, wanted) == [True, None, True]
+
+
+def test_what_a_version_did_not_score_ahead_is_scored_when_it_comes_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(model_scores, "SCORED_AHEAD", 1)
+    scores = judging()
+    scores.add(TEXTS)
+    scores.take(SPEC_ID, version_file(1, 9.0), 1.0)
+    assert rewarding(scores, IDS)[:3] == [None, None, True]
+    reward = ModelReward(scores, 3.0)
+    reward.specs = [SpecReward(SPEC_ID, 1.0)]
+    batch = reward(IDS, np.array([[1, 1, 1, 0]]))
+    assert batch.intrinsic.tolist() == [[1, 1, 1, 0]]
+    assert (batch.first_sights, batch.unscored) == (3, 0)
+
+
+def test_captions_whose_words_are_not_to_be_had_count_as_unscored() -> None:
+    scores = judging()
+    scores.take(SPEC_ID, version_file(1, 9.0), 1.0)
+    reward = ModelReward(scores, 3.0)
+    reward.specs = [SpecReward(SPEC_ID, 1.0)]
+    batch = reward(np.array([5, 5, 0]), np.array([1, 2, 0]))
+    assert (batch.first_sights, batch.unscored) == (1, 1)
+    assert not batch.intrinsic.any()
+
+
+def test_a_swap_does_not_keep_the_learner_waiting_and_loses_no_score() -> None:
+    scores = judging()
+    scores.add(TEXTS)
+    entered, go_on = Event(), Event()
+
+    def slow(captions: Sequence[bytes]) -> np.ndarray:
+        entered.set()
+        assert go_on.wait(20)
+        return np.ones(len(captions), np.float32)
+
+    swap = Thread(target=scores.use, args=(SPEC_ID, slow, MODEL_IN_USE))
+    swap.start()
+    try:
+        assert entered.wait(20)
+        scores.add({77: "something new"})  # would hang here
+        scores.complete(np.array([77]))
+    finally:
+        go_on.set()
+        swap.join()
+    scores.complete(np.array([77]))
+    assert rewarding(scores, np.array([*TEXTS, 77])) == [True] * 4

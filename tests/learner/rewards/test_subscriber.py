@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from prometheus_client import REGISTRY
 
 from onibus.consumers.reward_models.transfer import chunk_key, cut
@@ -20,7 +19,6 @@ from onibus.learner.rewards.subscriber import ModelSubscriber
 from onibus.schemas import codec
 from onibus.schemas.ids import caption_id, lookup_id
 from onibus.schemas.records import RewardModelChunk
-from tests.consumers.annotating import publish
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID, SPEC_NAME
 from tests.infra.kafka.test_lost_positions import create_anew
 from tests.learner.rewards.test_scores import rewarding, version_file
@@ -33,6 +31,7 @@ ID = np.array([lookup_id(caption_id(TEXT))], np.int64)
 @contextmanager
 def subscriber(settings: Settings) -> Iterator[ModelScores]:
     scores = ModelScores(AboveThreshold(0.5), ranks=False)
+    scores.add({int(ID[0]): TEXT})
     following = ModelSubscriber(settings, scores, [SPEC_NAME])
     following.start()
     try:
@@ -72,7 +71,6 @@ def refused(reason: str) -> float:
 
 
 def test_versions_that_interleave_or_are_torn_or_corrupt_do_no_harm(settings: Settings) -> None:
-    publish(settings, [TEXT])
     torn, corrupt = refused("torn"), refused("corrupt")
     one, two = chunks_of(1, 9.0), chunks_of(2, -9.0)
     with subscriber(settings) as scores:
@@ -102,17 +100,6 @@ def test_other_models_and_unreadable_records_are_passed_over(settings: Settings)
     write(settings, chunks_of(1, 9.0))
     with subscriber(settings) as scores:
         wait_until(lambda: version_in_use(scores) == 1, 30, "the one that is ours")
-
-
-@pytest.mark.parametrize("text", ["It is dark.", "Ünïcödé ☃"])
-def test_captions_that_come_after_the_version_are_judged_too(settings: Settings, text: str) -> None:
-    write(settings, chunks_of(1, 9.0))
-    wanted = np.array([lookup_id(caption_id(text))], np.int64)
-    with subscriber(settings) as scores:
-        wait_until(lambda: version_in_use(scores) == 1, 30, "the version")
-        assert rewarding(scores, wanted) == [None]
-        publish(settings, [text])
-        wait_until(lambda: rewarding(scores, wanted) == [True], 30, "a verdict on it")
 
 
 def test_versions_of_a_topic_that_was_created_anew_are_taken(settings: Settings) -> None:

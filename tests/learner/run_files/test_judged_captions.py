@@ -48,6 +48,7 @@ def test_labels_count_where_there_are_some_and_scores_where_there_are_none(setti
         SPEC_ID, lambda captions: np.full(len(captions), 2.5, np.float32), ModelInUse("m", 1, "", 0, 0.0)
     )
     scores.add(known)
+    scores.complete(np.array([*known]))
     keep_scores(folder, scores, [SPEC_ID])
 
     captions = judge_captions(settings, folder)
