@@ -6,7 +6,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from onibus import __version__
+NUMBER = "0.1.0"
 
 _GIT_SECONDS = 5.0
 
@@ -19,9 +19,9 @@ def version() -> str:
     """
     commit = _git("rev-parse", "--short=12", "HEAD")
     if not commit:
-        return __version__
+        return NUMBER
     changed = ", changed" if _git("status", "--porcelain", "--untracked-files=no") else ""
-    return f"{__version__} (commit {commit}{changed})"
+    return f"{NUMBER} (commit {commit}{changed})"
 
 
 def _git(*arguments: str) -> str:

@@ -8,8 +8,6 @@ the packages here: ``onibus.producers`` is ``producers/``, and so on.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 __all__ = [
     "LabelLookup",
     "OnibusError",
@@ -34,9 +32,11 @@ if TYPE_CHECKING:
     from onibus.infra.errors import OnibusError as OnibusError
     from onibus.infra.settings import Settings as Settings
     from onibus.infra.settings import load_settings as load_settings
+    from onibus.infra.version import NUMBER as __version__  # noqa: N811
     from onibus.schemas.records import Verdict as Verdict
 
 _PLACES = {
+    "__version__": "infra.version",
     "LabelLookup": "consumers.tables",
     "OnibusError": "infra.errors",
     "Settings": "infra.settings",
@@ -53,7 +53,7 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'onibus' has no attribute {name!r}")
-    return getattr(import_module(f"onibus.{_PLACES[name]}"), name)
+    return getattr(import_module(f"onibus.{_PLACES[name]}"), "NUMBER" if name == "__version__" else name)
 
 
 def __dir__() -> list[str]:

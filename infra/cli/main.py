@@ -26,7 +26,6 @@ _COMMANDS: tuple[str, ...] = (
     "sweep",
     "rollout",
     "annotate",
-    "spec_files",
     "judge_model",
     "tiny_llama",
     "train_reward",

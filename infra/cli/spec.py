@@ -1,4 +1,4 @@
-"""``onibus spec list``: the annotation specs on the bus, and which of them a name stands for."""
+"""``onibus spec``: the annotation specs on the bus, and which of them a name stands for; spec files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onibus.infra.cli import spec_files
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.process.terminal import console, echo, printable
 from onibus.infra.settings import Settings
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(help="Show the annotation specs on the bus.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Annotation specs: what is asked, and how answers are read.", no_args_is_help=True
+    )
     group.command("list")(with_settings(list_specs))
+    spec_files.add_to(group)
     app.add_typer(group, name="spec")
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from onibus.consumers.replay.spec_evaluation import SpecEvaluation
     from onibus.consumers.replay.trying_specs import Trial
 
-_NAME = "spec"
 _Spec = Annotated[str, typer.Argument(help="Name of a spec, or a spec file.")]
 _Who = Annotated[Llm, typer.Option("--llm", help="Who judges, as for onibus annotate.")]
 _Url = Annotated[str | None, typer.Option(help="Address of the server (openai).")]
@@ -30,16 +29,10 @@ _PriceIn = Annotated[float, typer.Option(min=0, help="US dollars per million pro
 _PriceOut = Annotated[float, typer.Option(min=0, help="US dollars per million answer tokens.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to ``onibus spec``, which another module may have added."""
-    group = next((g.typer_instance for g in app.registered_groups if g.name == _NAME), None)
-    if group is None:
-        group = typer.Typer(
-            help="Annotation specs: what is asked, and how answers are read.", no_args_is_help=True
-        )
-        app.add_typer(group, name=_NAME)
-    for command in (show, check):
-        group.command(command.__name__)(command)
+def add_to(group: typer.Typer) -> None:
+    """Add the commands about spec files to ``onibus spec``."""
+    group.command("show")(show)
+    group.command("check")(check)
     group.command("try")(try_one)
     group.command("evaluate")(evaluate)
 
