@@ -10,7 +10,7 @@ import pytest
 
 from onibus.infra.errors import OnibusError
 from onibus.learner.option_groups import parse_spec_share
-from onibus.learner.options import LearnOptions, load_options, make_options, save_options
+from onibus.learner.options import LearnOptions, load_options, make_options, resumed_options, save_options
 from onibus.learner.sample_factory import make_environment
 from onibus.producers.nethack.environment import NetHackEnvironment
 
@@ -60,6 +60,7 @@ def test_a_run_from_before_the_published_tasks_plays_on_as_it_began(
     kept = json.loads(make_options(task, run="old").model_dump_json(exclude={"actions", "character"}))
     (tmp_path / "options.json").write_text(json.dumps(kept))
     options = load_options(tmp_path)
+    options = resumed_options(options, task=task)  # by the flags that it was started with
     assert options.task == task
     environment = environment_of(options)
     assert environment.action_space.n == actions  # type: ignore[attr-defined]
