@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from onibus.infra.errors import OnibusError
 from onibus.learner.option_groups import parse_spec_share
 from onibus.learner.options import LearnOptions, load_options, make_options, resumed_options, save_options
-from onibus.learner.sample_factory import make_environment
+from onibus.learner.sample_factory import environment_for
 from onibus.producers.nethack.environment import NetHackEnvironment
 
 
@@ -76,8 +75,7 @@ def test_characters_are_dealt_out_over_the_environments_of_a_run() -> None:
 
 def environment_of(options: LearnOptions, index: int = 0) -> NetHackEnvironment:
     """What a rollout worker of the run makes."""
-    cfg = SimpleNamespace(onibus=options.model_dump(), environment_seed=1)
-    return make_environment("", cfg, SimpleNamespace(worker_index=0, vector_index=index))
+    return environment_for(options, worker=0, environment=index, seed=1, bus=lambda: None)
 
 
 def test_what_is_given_wins_over_the_tasks_default() -> None:
