@@ -156,6 +156,11 @@ class GroupBudget:
         """What is spent of what, for a person."""
         return self._limits.line(self._spent)
 
+    def dearest_line(self) -> str:
+        """At most what one question costs, for a person: each try at the longest prompt and answer."""
+        line = f"{self._dearest.tokens:,} tokens"
+        return line if self._limits.usd is None else f"{line} (${self._limits.prices.usd(self._dearest):.4f})"
+
     def _spend(self, attempt: Attempt) -> None:
         self._spent.add(Cost(1, 0, attempt.tokens_in, attempt.tokens_out))
 

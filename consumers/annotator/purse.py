@@ -65,8 +65,10 @@ class Purse:
         if self.affordable(0) or (self._annotator.partitions[0] == 0 and self._budget.questions(1.0, 0)):
             return False  # who owns the first partition stays, for when the others have left it their shares
         _log.info(
-            "the budget is spent, as far as it goes: %s; the rest stays on the log", self._budget.line()
-        )
+            "the budget is spent, as far as it goes: %s, and one more question may cost %s; the rest stays "
+            "on the log",
+            self._budget.line(), self._budget.dearest_line(),
+        )  # fmt: skip
         return True
 
     def close(self) -> None:

@@ -48,7 +48,8 @@ class TrainingCheck:
             from there on cannot be verified here, which is no fault of theirs.
         torch_versions: with which they were made online; ``torch_version`` is this machine's.
         processors: on which they were made, empty where that was not recorded; ``processor`` is this one.
-        online_seconds: from the first version's end to the last one's.
+        online_seconds: from the first version's end to the last one's; below 0 if the trainer's clock was
+            set back meanwhile.
         replay_seconds: for all of them here.
         apart: of the newest version, whose weights are on the bus, if they are others.
     """
@@ -76,8 +77,10 @@ class TrainingCheck:
         """The outcome for a person."""
         told = (
             f"{self.model}: {self.identical} of {self.versions} versions identical, made again in "
-            f"{self.replay_seconds:.1f} s (online {self.online_seconds:.1f} s)"
+            f"{self.replay_seconds:.1f} s"
         )
+        if self.online_seconds >= 0:
+            told += f" (online {self.online_seconds:.1f} s)"
         if self.first_different is None:
             return told
         if self.made_by is not None:

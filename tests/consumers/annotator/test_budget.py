@@ -73,7 +73,10 @@ def test_answers_that_cannot_be_read_are_within_the_budget_too(settings: Setting
 
 
 @pytest.mark.parametrize("usage", [None, {"prompt_tokens": 0, "completion_tokens": 0}])
-def test_a_budget_is_kept_with_a_server_that_does_not_count(settings: Settings, usage: Any) -> None:
+def test_a_budget_is_kept_with_a_server_that_does_not_count(
+    settings: Settings, usage: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     spec = load_spec("goals", "m")
     specs = {ids.spec_id(spec): spec}
     limits = Limits(tokens=20_000)
@@ -89,6 +92,8 @@ def test_a_budget_is_kept_with_a_server_that_does_not_count(settings: Settings, 
     assert 20_000 - dearest_question([spec]).tokens < tokens + probe <= 20_000
     assert written / 4 < tokens, "an estimate errs on the safe side"
     assert all(a.tokens_are_estimated for a in answers)
+    most = f"{dearest_question([spec]).tokens:,} tokens"
+    assert f" of 20,000 tokens, and one more question may cost {most};" in caplog.text
 
 
 def test_two_annotators_stop_by_themselves_before_the_group_has_spent_more_and_stay_stopped(

@@ -9,6 +9,7 @@ import pytest
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from onibus.consumers.replay.verify_models import TrainingCheck
 from onibus.consumers.reward_models.model_file import read_model_file
 from onibus.consumers.reward_models.processor import processor
 from onibus.consumers.reward_models.publisher import newest_version
@@ -50,6 +51,11 @@ def compact_eagerly(settings: Settings, *topics: str) -> None:
         admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, settings.topic_prefix + t, eager) for t in topics]
         )
+
+
+def test_a_clock_that_was_set_back_makes_no_time_below_zero() -> None:
+    check = TrainingCheck("goals", versions=2, identical=2, replay_seconds=1.0, online_seconds=-691_200.0)
+    assert check.line == "goals: 2 of 2 versions identical, made again in 1.0 s"
 
 
 @pytest.mark.slow
