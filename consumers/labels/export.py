@@ -19,7 +19,7 @@ from onibus.consumers.labels.fold import LabelFold, iso
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import write_whole
 from onibus.schemas import ids
-from onibus.schemas.records import AnnotationSpec, Kind
+from onibus.schemas.records import AnnotationSpec, Kind, Message
 
 
 class SpecOfCard(BaseModel):
@@ -37,6 +37,7 @@ class SpecOfCard(BaseModel):
     model_revision: str
     sampling: dict[str, str]
     created_at: int
+    messages: tuple[Message, ...] = ()
 
     def spec(self) -> AnnotationSpec:
         """The record."""

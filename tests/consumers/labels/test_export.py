@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
-from onibus.consumers.labels.export import AnnotationFile, DataCard, export_annotations
+from onibus.consumers.labels.export import AnnotationFile, DataCard, SpecOfCard, export_annotations
 from onibus.consumers.labels.file_formats import FORMATS, from_row, to_row
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.settings import Settings
 from onibus.schemas import codec, ids
-from onibus.schemas.records import Annotation, Origin, Verdict
+from onibus.schemas.records import Annotation, Message, Origin, Verdict
 from tests.consumers.annotating import records
 from tests.consumers.replay.running import moment, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (
@@ -193,3 +193,9 @@ def test_a_file_from_before_estimates_were_marked_is_read() -> None:
     row = to_row(LoggedAnnotation(0, 0, 0, old), old)
     del row["tokens_are_estimated"]
     assert from_row(row).annotation == old
+
+
+def test_a_card_keeps_a_spec_s_messages() -> None:
+    spec = replace(SPEC, messages=(Message("system", "Judge for {{ goal }}."), Message("user", "Hello")))
+    card = SpecOfCard(spec_id=SPEC_ID.hex(), **asdict(spec))
+    assert SpecOfCard.model_validate_json(card.model_dump_json()).spec() == spec
