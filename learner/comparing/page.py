@@ -54,15 +54,16 @@ def write_page(comparison: Comparison, path: Path) -> None:
 
 
 def final_table(comparison: Comparison) -> Table:
-    """Final values for a terminal: a row for each group, a column for each metric."""
-    table = Table(title="mean of final values [95 %]", title_justify="left")
+    """Final values for a terminal: for each metric a row for each group."""
+    table = Table(title="final values", title_justify="left")
+    table.add_column("figure")
     table.add_column("runs", overflow="fold")
     table.add_column("seeds", justify="right")
-    for metric in comparison.metrics:
-        table.add_column(metric.replace("_", " "), justify="right")
-    for group in comparison.groups:
-        values = [shown(estimate(comparison.finals(group, metric))) for metric in comparison.metrics]
-        table.add_row(group.name, str(len(group.runs)), *values)
+    table.add_column("mean [95 %]", justify="right", no_wrap=True)
+    for metric, rows in _finals(comparison):
+        for number, (name, count, value) in enumerate(rows):
+            last = number == len(rows) - 1
+            table.add_row("" if number else metric, name, str(count), value, end_section=last)
     return table
 
 

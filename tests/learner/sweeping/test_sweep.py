@@ -103,6 +103,20 @@ def test_a_run_that_fails_is_named_and_the_others_are_made(settings: Settings) -
     assert "1 of 2 runs of small are done" in said
 
 
+@pytest.mark.timeout(600)
+def test_a_sweep_that_is_asked_to_stop_takes_its_runs_along(settings: Settings) -> None:
+    file = settings.runs_dir / "small.toml"
+    file.write_text(SMALL.replace("6000", "6000000"))
+    swept = start_sweep(settings, str(file))
+    folder = settings.runs_dir / read_sweep(str(file)).runs[0].run
+    wait_until(lambda: newest_checkpoint(folder), 300, "a checkpoint of the first run")
+    family = psutil.Process(swept.pid).children(recursive=True)
+    swept.send_signal(signal.SIGTERM)
+    assert swept.wait(60) == 130
+    assert all_gone(family)()
+    assert "the same command goes on" in (settings.runs_dir / "sweep.log").read_text()
+
+
 @pytest.mark.timeout(1800)
 def test_the_goal_steers_at_a_hundredth_of_its_steps(settings: Settings) -> None:
     swept = start_sweep(settings, "goal-steers", "--scale", "0.01", "--parallel", "2")
