@@ -19,6 +19,7 @@ from onibus.infra.kafka.topic_admin import check_topics, create_topics
 from onibus.infra.kafka.topics import topic_table
 from onibus.infra.settings import Settings, environment_of, load_settings
 from tests.command import run_onibus, the_one_line
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -75,12 +76,13 @@ def test_a_role_is_granted_listed_and_revoked(administrator: Settings) -> None:
     add_user(administrator, "ann", administrator.password() or "")
     assert grant(administrator, "ann", ROLES["annotator"]) == rights_of(ROLES["annotator"], administrator)
     grant(administrator, "ann", ROLES["annotator"])  # twice is no harm
+    expected = set(rights_of(ROLES["annotator"], administrator))
+    wait_until(lambda: set(granted(administrator).get("ann", ())) == expected, 20, "the rights")
     (rights,) = granted(administrator).values()
-    assert set(rights) == set(rights_of(ROLES["annotator"], administrator))
     assert roles_held(rights, administrator) == ["annotator"]
     assert check_topics(as_user(administrator, "ann")) == []
     assert revoke(administrator, "ann") == len(rights)
-    assert granted(administrator) == {}
+    wait_until(lambda: granted(administrator) == {}, 20, "the rights to be gone")
     assert revoke(administrator, "ann") == 0
 
 
@@ -123,6 +125,7 @@ def test_a_missing_right_is_reported_at_once_in_one_line(
 
 def test_rights_under_another_prefix_are_separate(administrator: Settings) -> None:
     grant(administrator, "eve", Role("", reads=("labels",)))
+    wait_until(lambda: list(granted(administrator)) == ["eve"], 20, "the right")  # brokers apply it later
     elsewhere = administrator.model_copy(update={"topic_prefix": "elsewhere."})
     assert granted(elsewhere) == {}
     assert revoke(elsewhere, "eve") == 0
