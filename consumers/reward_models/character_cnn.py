@@ -40,6 +40,11 @@ class Network:
             stands (Kim, arXiv 1408.5882); otherwise all places go on. Such a network pools after its first
             convolution, and nowhere else.
         learning_rate: of Adam.
+        class_head: widths of the layers from ``hidden`` to the logits of a network that tells classes apart.
+        class_dropout: share of the last one's values that is dropped while it trains.
+        score_head: the same of a network that scores.
+        batch: captions of a gradient step; None: by how many there are.
+        hidden_bytes: share of a caption's bytes that is hidden while classes are learned.
     """
 
     embedding: int
@@ -50,17 +55,27 @@ class Network:
     pool: int = 3
     max_over_time: bool = False
     learning_rate: float = 1e-4
+    class_head: tuple[int, ...] = ()
+    class_dropout: float = 0.0
+    score_head: tuple[int, ...] = ()
+    batch: int | None = None
+    hidden_bytes: float = 0.2
 
     def __post_init__(self) -> None:
         if self.max_over_time and self.pooled_after != (0,):
             raise ValueError("a network with a maximum over time pools after its first convolution alone")
 
 
-PUBLISHED = Network(32, 64, (7, 7, 3, 3, 3, 3), (0, 1, 5), 128)
+PUBLISHED = Network(
+    32, 64, (7, 7, 3, 3, 3, 3), (0, 1, 5), 128,
+    class_head=(512, 512), class_dropout=0.1, score_head=(256, 512), batch=256, hidden_bytes=0.0,
+)  # fmt: skip
+"""ONI's: 471,554 parameters where it tells classes apart, as released (github.com/facebookresearch/oni)."""
 MAX_OVER_TIME = Network(32, 64, (7, 5, 3), (0,), 128, max_over_time=True, learning_rate=5e-4)
 NETWORKS = {
     "max-over-time": MAX_OVER_TIME,
     "published": PUBLISHED,
+    "published-0.1": Network(32, 64, (7, 7, 3, 3, 3, 3), (0, 1, 5), 128),
     "small": Network(16, 32, (7, 5, 3), (0, 1, 2), 64),
     "large": Network(64, 128, (7, 7, 3, 3, 3, 3), (0, 1, 5), 256),
 }
@@ -74,8 +89,13 @@ published one, which must learn each place anew (``onibus bench reward-models`` 
 def architecture(outputs: int, network: Network = MAX_OVER_TIME) -> str:
     """Everything that weights must agree with to be loaded and trained further, as JSON."""
     made = asdict(network)
+    del made["batch"], made["hidden_bytes"]  # how it is trained, not what it is made like
     if not network.max_over_time:  # older than these two fields, and told without them
         del made["max_over_time"], made["learning_rate"]
+    heads = {"class_head", "class_dropout"} if outputs == CLASSES else {"score_head"}
+    for name in ("class_head", "class_dropout", "score_head"):
+        if not made[name] or name not in heads:
+            del made[name]
     told = made | {"name": "character-cnn", "caption_bytes": CAPTION_BYTES, "outputs": outputs}
     return json.dumps(told, sort_keys=True)
 
@@ -119,12 +139,8 @@ class CharacterCNN(nn.Module):
             layers.append(nn.ReLU())
         self.convolutions = nn.Sequential(*layers)
         self._network = network
-        self.head = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(channels * (1 if network.max_over_time else length), network.hidden),
-            nn.ReLU(),
-            nn.Linear(network.hidden, outputs),
-        )
+        inputs = channels * (1 if network.max_over_time else length)
+        self.head = nn.Sequential(nn.Flatten(), *_dense(inputs, network, outputs))
 
     def forward(self, captions: Tensor) -> Tensor:
         """Outputs (n, outputs) of captions (n, 256) uint8."""
@@ -142,6 +158,17 @@ class CharacterCNN(nn.Module):
             places = nn.functional.max_pool1d(places, places.shape[2])
         outputs: Tensor = self.head(places)
         return outputs
+
+
+def _dense(inputs: int, network: Network, outputs: int) -> list[nn.Module]:
+    """The layers from the places that go on to the outputs."""
+    layers: list[nn.Module] = []
+    for width in (network.hidden, *(network.class_head if outputs == CLASSES else network.score_head)):
+        layers += [nn.Linear(inputs, width), nn.ReLU()]
+        inputs = width
+    if outputs == CLASSES and network.class_dropout:
+        layers.append(nn.Dropout(network.class_dropout))
+    return [*layers, nn.Linear(inputs, outputs)]
 
 
 def to_bytes(caption: str) -> bytes:

@@ -27,7 +27,7 @@ from onibus.schemas.records import Annotation, Verdict
 _COUNTED = (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE)
 _THRESHOLD = 0.5
 
-FITTED = 0.75
+FITTED = 0.7
 """Balanced accuracy on its own labels with which a model is not trained further without new ones. One that
 says no to all has 0.5. More would be asked in vain where a judge wavers: with 5 % helpful captions and a coin
 tossed for a tenth, half of the labels "helpful" are wrong, and a model that is right about all has 0.74.
@@ -96,8 +96,8 @@ class Classification:
         data = self._captions.rows()
         captions, classes = torch.tensor(data.captions), torch.tensor(data.helpful).long()
         generator = torch.Generator().manual_seed(seed)
-        for rows in uniform_batches(len(classes), steps, generator):
-            outputs = network(with_hidden_bytes(captions[rows], generator))
+        for rows in uniform_batches(len(classes), steps, generator, self._network.batch):
+            outputs = network(with_hidden_bytes(captions[rows], self._network.hidden_bytes, generator))
             yield nn.functional.cross_entropy(outputs, classes[rows], weight=self._weights)
 
     def is_fitted(self, network: CharacterCNN) -> bool:

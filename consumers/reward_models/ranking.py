@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onibus.consumers.reward_models.character_cnn import (
@@ -24,7 +25,7 @@ from onibus.consumers.reward_models.character_cnn import (
     to_rows,
 )
 from onibus.consumers.reward_models.compared_captions import ComparedCaptions
-from onibus.consumers.reward_models.sampling import mini_batches
+from onibus.consumers.reward_models.sampling import mini_batches, uniform_batches
 from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.consumers.reward_models.unseen import MOST_UNSEEN
 from onibus.schemas.records import Annotation, Verdict
@@ -95,7 +96,7 @@ class Ranking:
         data = self._pairs.rows()
         captions, preferred = torch.tensor(data.captions), torch.tensor(data.preferred)
         pairs = torch.tensor(np.stack([data.first, data.second], axis=1))
-        for rows in mini_batches(data.preferred != TIE, steps, seed):
+        for rows in self._batches(data.preferred, steps, seed):
             different, places = torch.unique(pairs[rows], return_inverse=True)  # each caption once
             scores = network(captions[different])[:, 0][places]
             yield nn.functional.binary_cross_entropy_with_logits(scores[:, 0] - scores[:, 1], preferred[rows])
@@ -109,6 +110,12 @@ class Ranking:
             told["held_out_accuracy"] = float(np.mean((margin > 0) == first))
             told["held_out_brier"] = float(np.mean((1 / (1 + np.exp(-margin)) - first) ** 2))
         return told
+
+    def _batches(self, preferred: NDArray[np.float32], steps: int, seed: int) -> Iterator[Tensor]:
+        if self._network.batch is None:
+            return mini_batches(preferred != TIE, steps, seed)
+        generator = torch.Generator().manual_seed(seed)
+        return uniform_batches(len(preferred), steps, generator, self._network.batch)
 
     def normalisation(self, network: CharacterCNN) -> dict[str, float]:
         sample = self._pairs.sample()

@@ -20,29 +20,32 @@ shift."""
 
 HIDDEN = 0xFF
 """The byte that stands for a hidden one: UTF-8 has no such byte."""
-HIDDEN_SHARE = 0.2
 
 
-def uniform_batches(count: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+def uniform_batches(
+    count: int, steps: int, generator: torch.Generator, batch: int | None = None
+) -> Iterator[Tensor]:
     """Row numbers of each step's batch, as :func:`mini_batches`, but every row has the same chance.
 
     A class that is drawn more often than it comes up moves p(helpful) up by the same factor in its odds
     (King and Zeng 2001, doi 10.1093/oxfordjournals.pan.a004868), and shows a model the few wrong answers so
     often that it learns them by heart.
     """
-    size = _batch_size(count)
+    size = _batch_size(count) if batch is None else min(batch, count)
     rows = _again_and_again(np.arange(count), generator)
     for _ in range(steps):
         yield torch.tensor([next(rows) for _ in range(size)])
 
 
-def with_hidden_bytes(captions: Tensor, generator: torch.Generator) -> Tensor:
-    """Captions (n, 256) uint8 in which a fifth of the bytes is hidden, others in each turn.
+def with_hidden_bytes(captions: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Captions (n, 256) uint8 in which a share of the bytes is hidden, others in each turn.
 
     Dropout of the input: to know one caption by heart, a network needs the few bytes that it has alone; what
     makes captions helpful is said by many bytes of many captions.
     """
-    hidden = (torch.rand(captions.shape, generator=generator) < HIDDEN_SHARE) & (captions > 0)
+    if not share:
+        return captions
+    hidden = (torch.rand(captions.shape, generator=generator) < share) & (captions > 0)
     return captions.masked_fill(hidden, HIDDEN)
 
 

@@ -17,7 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
+from onibus.consumers.reward_models.character_cnn import (
+    CLASSES,
+    MAX_OVER_TIME,
+    NETWORKS,
+    SCORE,
+    Network,
+    architecture,
+)
 from onibus.consumers.reward_models.classification import Classification
 from onibus.consumers.reward_models.model_file import ModelFile, Provenance
 from onibus.consumers.reward_models.objective import Objective
@@ -95,7 +102,7 @@ class RewardTrainer:
         self._untested: deque[Annotation] = deque(maxlen=MOST_UNSEEN)
         self._fitted: bool | None = None
         torch.manual_seed(seed)
-        self.network = self.objective.network()
+        self.network = self.objective.network().eval()
         self._optimizer = torch.optim.Adam(
             self.network.parameters(), lr=self.objective.learning_rate, foreach=False
         )
@@ -153,11 +160,14 @@ class RewardTrainer:
         """
         self.objective.test(self.network, tuple(self._untested))
         self._untested.clear()
-        losses = []
-        for loss in self.objective.losses(self.network, STEPS_PER_VERSION, self._batch_seed()):
+        losses, seed = [], self._batch_seed()
+        torch.manual_seed(seed)  # of dropout
+        self.network.train()
+        for loss in self.objective.losses(self.network, STEPS_PER_VERSION, seed):
             if not keep_going():
                 return None
             losses.append(self._step(loss))
+        self.network.eval()
         self.version += 1
         self.gradient_steps += STEPS_PER_VERSION
         self._idle = 0 if self._new else self._idle + 1
@@ -212,8 +222,8 @@ class RewardTrainer:
         ):
             if had != has:
                 raise OnibusError(
-                    f"reward model {self._model} was begun with {what} {had}, this trainer has {has}; "
-                    "start it as it was (--network, --seed), or use another --topic-prefix"
+                    f"reward model {self._model} was begun with {what} {had}, this trainer has {has}; start "
+                    f"it as it was ({_flags_of(was)}), or use another --topic-prefix"
                 )
         self.network.load_state_dict(dict(file.weights))
         for name, parameter in self.network.named_parameters():
@@ -224,6 +234,16 @@ class RewardTrainer:
             }
         self.version, self.gradient_steps = was.version, was.gradient_steps
         self._offsets = {int(p): offset for p, offset in was.annotation_offsets.items()}
+
+
+def _flags_of(made: Provenance) -> str:
+    """The flags with which a model was begun."""
+    architectures = {
+        architecture(outputs, network): name
+        for name, network in NETWORKS.items()
+        for outputs in (CLASSES, SCORE)
+    }
+    return f"--network {architectures.get(made.architecture, 'NAME')} --seed {made.seed}"
 
 
 def objective_of(kind: Kind, network: Network = MAX_OVER_TIME) -> Objective:

@@ -51,10 +51,28 @@ def test_a_network_is_known_again_by_its_architecture(name: str, outputs: int) -
 
 
 def test_models_made_before_there_were_others_are_known_again() -> None:
-    told = json.loads(architecture(CLASSES, PUBLISHED))
-    assert "max_over_time" not in told
-    assert "learning_rate" not in told
-    assert told["kernels"] == [7, 7, 3, 3, 3, 3]
+    fields = {"embedding", "channels", "kernels", "pooled_after", "hidden", "pool"}
+    fields |= {"name", "caption_bytes", "outputs"}
+    for network in ("published-0.1", "small", "large"):
+        assert set(json.loads(architecture(CLASSES, NETWORKS[network]))) == fields
+    assert set(json.loads(architecture(CLASSES))) == fields | {"max_over_time", "learning_rate"}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "widths", "parameters"),
+    [(CLASSES, [128, 512, 512, 2], 471_554), (SCORE, [128, 256, 512, 1], 306_945)],
+)
+def test_the_published_network_has_the_published_heads(
+    outputs: int, widths: list[int], parameters: int
+) -> None:
+    network = CharacterCNN(outputs, PUBLISHED)
+    dense = [layer for layer in network.head if isinstance(layer, torch.nn.Linear)]
+    assert dense[0].in_features == 320
+    assert [layer.out_features for layer in dense] == widths
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    dropouts = [layer.p for layer in network.head if isinstance(layer, torch.nn.Dropout)]
+    assert dropouts == ([0.1] if outputs == CLASSES else [])
+    assert (PUBLISHED.batch, PUBLISHED.learning_rate, PUBLISHED.hidden_bytes) == (256, 1e-4, 0.0)
 
 
 def test_captions_laid_end_to_end_have_the_outputs_and_gradients_of_whole_ones() -> None:

@@ -132,10 +132,10 @@ def test_what_is_rewarded_is_helpful_though_few_are_and_the_judge_wavers() -> No
     own, new = (binary_figures(one.probability, one.true, 0.5) for one in judged())
     assert new.precision is not None
     assert new.recall is not None
-    assert new.precision > 0.9
-    assert new.recall > 0.75
+    assert new.precision > 0.8
+    assert new.recall > 0.8
     assert own.precision is not None
-    assert own.precision > 0.75
+    assert own.precision > 0.7
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from onibus.consumers.reward_models.character_cnn import helpful_probability, to_bytes, to_rows
-from onibus.consumers.reward_models.classification import FITTED
-from onibus.consumers.reward_models.model_file import ModelFileError, read_model_file
+from onibus.consumers.reward_models.character_cnn import PUBLISHED, helpful_probability, to_bytes, to_rows
+from onibus.consumers.reward_models.classification import FITTED, Classification
+from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
 from onibus.consumers.reward_models.sampling import HIDDEN, mini_batches, uniform_batches, with_hidden_bytes
 from onibus.consumers.reward_models.trainer import (
     MOST_IDLE,
@@ -62,6 +62,23 @@ def test_a_resumed_training_goes_on_with_the_same_bits_as_one_that_never_stopped
     resumed = RewardTrainer(MODEL, SPEC_ID, 7, file)
     assert resumed.version == 2
     assert feed(resumed, LOG) == unbroken[stopped_after + 1 :]
+
+
+def test_dropout_falls_alike_in_every_training_and_not_in_judging() -> None:
+    def published(file: ModelFile | None = None) -> RewardTrainer:
+        return RewardTrainer(MODEL, SPEC_ID, 7, file, objective=Classification(network=PUBLISHED))
+
+    unbroken = feed(published(), LOG[:9])
+    torch.rand(3)  # whatever else draws random numbers meanwhile
+    assert len(unbroken) == 2
+    assert feed(published(), LOG[:9]) == unbroken
+    resumed = published(read_model_file(unbroken[0]))
+    assert feed(resumed, LOG[:9]) == unbroken[1:]
+    rows = to_rows([to_bytes(text) for text in TEXTS])
+    assert (
+        helpful_probability(resumed.network, rows).tolist()
+        == helpful_probability(resumed.network, rows).tolist()
+    )
 
 
 @pytest.mark.slow
@@ -263,7 +280,7 @@ def test_captions_are_drawn_uniformly_each_once_before_any_comes_again(total: in
 def test_a_fifth_of_the_bytes_is_hidden_and_nothing_after_the_end() -> None:
     captions = torch.zeros((64, 256), dtype=torch.uint8)
     captions[:, :100] = 65
-    seen = with_hidden_bytes(captions, torch.Generator().manual_seed(0))
+    seen = with_hidden_bytes(captions, 0.2, torch.Generator().manual_seed(0))
     assert set(seen[:, :100].unique().tolist()) == {65, HIDDEN}
     assert float((seen[:, :100] == HIDDEN).float().mean()) == pytest.approx(0.2, abs=0.02)
     assert not seen[:, 100:].any()
