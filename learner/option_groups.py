@@ -119,6 +119,16 @@ class RewardOptions(BaseModel):
         description="Score above which a caption is rewarded. (default: classification p(helpful) 0.5; "
         "ranking and motif 0 deviations above the mean; similarity cosine 0)",
     )
+    reward_quantile: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Of ranking and motif, in place of a threshold: reward what scores above this share of the "
+        "captions compared; Motif's is 0.5.",
+    )
+    known_labels: bool = Field(
+        True, description="Of classification: let a caption's label override the model; ONI does not."
+    )
     motif_model: str | None = Field(
         None, description="For motif: file of a ranking model, or its name on the bus."
     )

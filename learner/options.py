@@ -31,8 +31,8 @@ OPTIONS_FILE = "options.json"
 PAIRS = "-pairs"
 """Ends the name of a specification that compares two captions for the goal of another."""
 
-COMPARED_SHARE = 0.2
-"""Of the usual coefficient: normalised scores of good captions lie near 3 to 5, not at 1."""
+COMPARED_SHARE = 0.6
+"""Of the usual coefficient: normalised scores of good captions lie near 1.4 to 1.7, not at 1."""
 
 
 class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
@@ -64,6 +64,16 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
     def _local_inference_is_on_the_cpu(self) -> LearnOptions:
         if self.inference == "local" and self.device != "cpu":
             raise ValueError("local inference acts on the CPU; use --device cpu, or --inference central")
+        return self
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> LearnOptions:
+        if self.reward_quantile is None:
+            return self
+        if not self.kind.compares:
+            raise ValueError("--reward-quantile is for ranking and motif; give --reward-threshold")
+        if self.reward_threshold is not None:
+            raise ValueError("--reward-threshold and --reward-quantile exclude each other; give one of them")
         return self
 
     @property

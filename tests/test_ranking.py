@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from onibus.consumers.replay.judges import load_model
+from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
@@ -69,10 +70,12 @@ def test_a_ranking_that_arrives_over_the_bus_rewards_what_comparisons_prefer(set
         assert "pairs" in trainer.log_path.read_text()
         stop(learner)
     kept = checkpoint_of(folder)["onibus"]
-    ((spec_id, statistics),) = kept["normalisation"].items()
-    assert statistics["count"] > 0 < statistics["variance"]
-    (said,) = kept["provenance"].values()
-    assert said.startswith(f"0.1 x {SPEC}-{spec_id} version ")
+    ((spec_id, said),) = kept["provenance"].items()
+    assert said.startswith(f"0.3 x {SPEC}-{spec_id} version ")
+    scale = ScoreScale.from_figures(updates(settings)[-1].normalisation)
+    assert scale is not None
+    assert scale.captions > 1
+    assert scale.deviation > 0
     scored = scores(folder)
     known_keys = [scored[key] for key in KEYS if key in scored]
     assert known_keys

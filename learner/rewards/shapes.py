@@ -78,5 +78,5 @@ class NormalisedAboveThreshold:
 def shape_of(options: LearnOptions) -> Shape:
     """What the scores of a run's reward are worth."""
     if options.kind.compares:
-        return NormalisedAboveThreshold(options.threshold)
+        return NormalisedAboveThreshold(options.threshold, options.reward_quantile)
     return (ScoreAboveThreshold if options.reward == "similarity" else AboveThreshold)(options.threshold)

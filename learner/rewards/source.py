@@ -191,7 +191,7 @@ class RewardSource:
                 return NoReward()
             case "retrieval":
                 return RetrievalReward(self._table, beta)
-            case "classification":
+            case "classification" if self._options.known_labels:
                 return ModelReward(self._models, beta, self._table)
             case _:
                 return ModelReward(self._models, beta)

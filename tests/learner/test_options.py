@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.infra.errors import OnibusError
 from onibus.learner.option_groups import parse_spec_share
 from onibus.learner.options import LearnOptions, load_options, make_options, resumed_options, save_options
+from onibus.learner.rewards.shapes import shape_of
 from onibus.learner.sample_factory import environment_for
 from onibus.producers.nethack.environment import NetHackEnvironment
 
@@ -112,3 +115,22 @@ def test_options_are_kept_with_the_run(tmp_path: Path) -> None:
     (tmp_path / "r" / "options.json").write_text("{")
     with pytest.raises(OnibusError, match="cannot be read"):
         load_options(tmp_path / "r")
+
+
+def test_a_quantile_is_for_rankings_and_in_place_of_a_threshold() -> None:
+    assert make_options("score", run="r", reward="ranking", reward_quantile=0.5).reward_quantile == 0.5
+    for given in (
+        {"reward": "classification", "reward_quantile": 0.5},
+        {"reward": "ranking", "reward_quantile": 1.5},
+        {"reward": "motif", "motif_model": "m", "reward_quantile": 0.5, "reward_threshold": 1.0},
+    ):
+        with pytest.raises(OnibusError, match="quantile"):
+            make_options("score", run="r", **given)
+
+
+def test_the_shape_of_a_ranking_follows_the_quantile_or_the_threshold() -> None:
+    scores = np.arange(101, dtype=np.float32)
+    scale = ScoreScale.of(scores)
+    for given, paid in (({"reward_quantile": 0.9}, 10), ({"reward_threshold": 1.0}, 21), ({}, 50)):
+        shape = shape_of(make_options("score", run="r", reward="ranking", **given))
+        assert np.count_nonzero(shape(scores, scale)) == paid
