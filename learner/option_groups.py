@@ -123,8 +123,8 @@ class RewardOptions(BaseModel):
         None,
         ge=0,
         le=1,
-        description="Of ranking and motif, in place of a threshold: reward what scores above this share of the "
-        "captions compared; Motif's is 0.5.",
+        description="Of ranking and motif, in place of a threshold: reward what scores above this share of "
+        "the captions compared; Motif's is 0.5.",
     )
     known_labels: bool = Field(
         True, description="Of classification: let a caption's label override the model; ONI does not."

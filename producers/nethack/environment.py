@@ -20,6 +20,7 @@ from onibus.producers.nethack.episodes import EpisodeRecorder
 from onibus.producers.nethack.seeding import episode_seeds, random_base_seed, reset_with_seeds
 from onibus.producers.nethack.task_names import Actions, default_actions
 from onibus.producers.nethack.tasks import is_minihack, make_task
+from onibus.producers.nethack.uncopied import leave_uncopied
 from onibus.producers.publishing.caption_publisher import RolloutBus
 
 CROP = 9
@@ -121,6 +122,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._get_bus = bus
         self._bus: RolloutBus | None = None
         self._bus_process = -1
+        leave_uncopied(self.env)
         self._ending = EndingReader(self.env, of_nethack=not self._minihack)
         self._look = self._ending.explored.look
         self._said = MessageListener(self.env).said if captions else None
