@@ -172,8 +172,8 @@ def reward_models(
 def size(
     settings: Settings,
     task: Annotated[str, typer.Option(help="Task to play.")] = "keyroom-s5",
-    workers: Annotated[int, typer.Option(min=1, help="Rollout workers.")] = 24,
-    environments: Annotated[int, typer.Option(min=1, help="Environments per worker.")] = 20,
+    workers: Annotated[int, typer.Option(min=1, help="Rollout workers.")] = 4,
+    environments: Annotated[int, typer.Option(min=1, help="Environments per worker.")] = 120,
     as_json: AsJson = False,
 ) -> None:
     """Memory and clean stop of a learner with 480 environments (about three minutes)."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from pathlib import Path
 
 import psutil
 
@@ -16,6 +19,8 @@ from onibus.learner.progress import read_history
 START_SECONDS = 420.0
 RUN_SECONDS = 30.0
 STOP_SECONDS = 10.0
+MOST_MEMORY = 6.0
+"""GiB, for 480 environments."""
 
 
 def measure(settings: Settings, task: str, workers: int, environments: int) -> list[Figure]:
@@ -41,7 +46,7 @@ def measure(settings: Settings, task: str, workers: int, environments: int) -> l
         ready = time.monotonic() - began
         stopping.wait(RUN_SECONDS)
         learner.check()
-        memory, processes = _memory(learner)
+        memory, copies, processes = _memory(learner)
     finally:
         began = time.monotonic()
         learner.ask_to_stop()
@@ -56,13 +61,25 @@ def measure(settings: Settings, task: str, workers: int, environments: int) -> l
         Figure("from start to the first training step", ready, "s"),
         Figure(f"steps in {RUN_SECONDS:.0f} s", steps, "steps"),
         Figure("memory of the processes, not shared", memory / 2**30, "GiB"),
+        Figure("the games' copies of NetHack's library", copies / 2**30, "GiB"),
+        Figure.at_most("both together", (memory + copies) / 2**30, "GiB", MOST_MEMORY),
         Figure.at_most("clean stop with a checkpoint", stopped, "s", STOP_SECONDS),
     ]
 
 
-def _memory(learner: Component) -> tuple[int, int]:
-    """Unshared resident bytes of the process tree, and how many processes it has."""
+def _memory(learner: Component) -> tuple[int, int, int]:
+    """Unshared resident bytes of the process tree, bytes of NetHack's copies, and number of processes."""
     assert learner.process is not None
     root = psutil.Process(learner.process.pid)
     processes = [root, *root.children(recursive=True)]
-    return sum(p.memory_full_info().uss for p in processes), len(processes)
+    return sum(p.memory_full_info().uss for p in processes), sum(map(_copies, processes)), len(processes)
+
+
+def _copies(process: psutil.Process) -> int:
+    """Bytes of the files in memory from which a process loads its games: no process's own, but not free."""
+    size = 0
+    for link in Path(f"/proc/{process.pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link).startswith("/memfd:nle.so"):
+                size += link.stat().st_blocks * 512
+    return size

@@ -68,8 +68,8 @@ class LocalRollouts(VectorEnvRunner):  # type: ignore[misc]
         self._games = Games([self._make(first + game, env_id) for game, env_id in enumerate(ids)])
         self._games.set_policy_version(self._policy.version)
         apart = self.cfg.rollout if self.cfg.decorrelate_envs_on_one_worker else 0
-        steps = [apart * (first + game) for game in range(self._count)]
-        self._games.reset(ids, steps, self._observations[0])
+        # Games of one group only: a process with hundreds would play for minutes before it begins.
+        self._games.reset(ids, [apart * game for game in range(self._count)], self._observations[0])
         self._rollout["rnn_states"][0] = 0.0
         self.env_step_ready = True
 
