@@ -29,6 +29,7 @@ ROLLOUT = 8
 ROLLOUTS = 6
 STEPS_OF_AN_EPISODE = 11  # so that episodes end within rollouts, and at different steps of them
 VERSION = 7
+CHANGED_VALUE = 3.5
 
 
 class Collected(EventLoopObject):  # type: ignore[misc]
@@ -73,8 +74,13 @@ def make_game(_name: str, cfg: Any, env_config: Any, render_mode: str | None = N
     )
 
 
-def sample(tmp_path: Path, sampler_class: type, network: str, sharpness: float) -> tuple[Collected, Any]:
-    """Sample with frozen weights; a large ``sharpness`` makes the policy choose one action for certain."""
+def sample(
+    tmp_path: Path, sampler_class: type, network: str, sharpness: float, changes: bool = False
+) -> tuple[Collected, Any]:
+    """Sample with frozen weights, or with some that change after half of the rollouts.
+
+    A large ``sharpness`` makes the policy choose one action for certain.
+    """
     options = make_options(
         "keyroom-s5", run="sampled", reward="none", serial=True, workers=1, environments=GAMES, seed=5,
         rollout=ROLLOUT, batch_size=GAMES * ROLLOUT * ROLLOUTS, network=network,
@@ -87,11 +93,11 @@ def sample(tmp_path: Path, sampler_class: type, network: str, sharpness: float) 
     spaces = _environment_info(cfg)
     buffers = BufferMgr(cfg, spaces)
     torch.manual_seed(3)
-    network = create_actor_critic(cfg, spaces.obs_space, spaces.action_space)
+    policy = create_actor_critic(cfg, spaces.obs_space, spaces.action_space)
     with torch.no_grad():
-        network.action_parameterization.distribution_linear.weight.mul_(sharpness)
+        policy.action_parameterization.distribution_linear.weight.mul_(sharpness)
     server = ParameterServer(0, buffers.policy_versions, serial_mode=True)
-    server.init(network, VERSION, torch.device("cpu"))
+    server.init(policy, VERSION, torch.device("cpu"))
     loop = EventLoop("sampling", serial_mode=True)
     collected = Collected(loop, buffers)
     sampler = sampler_class(loop, buffers, {0: server}, cfg, spaces)
@@ -103,11 +109,16 @@ def sample(tmp_path: Path, sampler_class: type, network: str, sharpness: float) 
         collected.model_initialized.emit((0, None, torch.device("cpu"), VERSION))
         while len(collected.rollouts) < ROLLOUTS:
             loop.process_events()
+            if changes and len(collected.rollouts) == ROLLOUTS // 2:
+                with torch.no_grad():
+                    policy.critic_linear.weight.zero_()
+                    policy.critic_linear.bias.fill_(CHANGED_VALUE)
+                server.update_weights(VERSION + 1)
     finally:
         for worker in sampler.rollout_workers:
             for runner in worker.env_runners:
                 runner.close()
-    return collected, network
+    return collected, policy
 
 
 @pytest.mark.slow
@@ -152,6 +163,16 @@ def test_what_the_policy_said_is_recorded_with_each_step(tmp_path: Path, network
         assert (rollout["policy_version"] == VERSION).all()
     actions = np.concatenate([rollout["actions"] for rollout in local.rollouts])
     assert len(np.unique(actions)) > 1
+
+
+@pytest.mark.slow
+def test_parameters_that_the_learner_announces_are_used_from_then_on(tmp_path: Path) -> None:
+    local, _ = sample(tmp_path, LocalSerialSampler, "small", sharpness=1.0, changes=True)
+    before, after = local.rollouts[0], local.rollouts[-1]
+    assert (before["policy_version"] == VERSION).all()
+    assert (after["policy_version"] == VERSION + 1).all()
+    assert not (before["values"] == CHANGED_VALUE).any()
+    np.testing.assert_allclose(after["values"], CHANGED_VALUE)
 
 
 def test_actions_are_drawn_by_their_probabilities() -> None:
