@@ -116,6 +116,7 @@ def _arrow_schema() -> pa.Schema:
     }
     kinds |= dict.fromkeys(("partition", "tokens_in", "tokens_out", "attempt"), integer)
     kinds |= dict.fromkeys(("offset", "written_at", "latency_us", "observed_at", "annotated_at"), long)
-    kinds["tokens_are_estimated"] = pa.bool_()
+    kinds |= dict.fromkeys(("tokens_are_estimated", "was_waiting"), pa.bool_())
+    kinds |= dict.fromkeys(("usd", "probability"), pa.float64())
     names = [*_PLACE, *(f.name for f in fields(Annotation))]
     return pa.schema([(name, kinds.get(name, text)) for name in names])

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
 from onibus.consumers.labels.export import AnnotationFile, DataCard, SpecOfCard, export_annotations
 from onibus.consumers.labels.file_formats import FORMATS, from_row, to_row
+from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.settings import Settings
 from onibus.schemas import codec, ids
-from onibus.schemas.records import Annotation, Message, Origin, Verdict
+from onibus.schemas.records import Annotation, Origin, Verdict
 from tests.consumers.annotating import records
 from tests.consumers.replay.running import moment, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (
@@ -195,7 +196,10 @@ def test_a_file_from_before_estimates_were_marked_is_read() -> None:
     assert from_row(row).annotation == old
 
 
-def test_a_card_keeps_a_spec_s_messages() -> None:
-    spec = replace(SPEC, messages=(Message("system", "Judge for {{ goal }}."), Message("user", "Hello")))
-    card = SpecOfCard(spec_id=SPEC_ID.hex(), **asdict(spec))
-    assert SpecOfCard.model_validate_json(card.model_dump_json()).spec() == spec
+def test_a_card_keeps_the_messages_of_a_spec() -> None:
+    spec = load_spec("goals-reasoned", "m")
+    card = SpecOfCard(spec_id=ids.spec_id(spec).hex(), **asdict(spec))
+    again = SpecOfCard.model_validate_json(card.model_dump_json()).spec()
+    assert again == spec
+    assert len(again.messages) > 2
+    assert ids.spec_id(again).hex() == card.spec_id
