@@ -227,8 +227,8 @@ def language_model(
 def group_of(settings: Settings, specs: Mapping[bytes, AnnotationSpec]) -> str:
     """The consumer group of those who ask under exactly these specs.
 
-    The ids are part of it: under a changed spec every caption still on the log is asked about anew,
-    which a group with old offsets would pass over.
+    The ids are part of it: a changed spec has a group of its own, so that its backlog is a matter of its own,
+    too (see :mod:`onibus.consumers.annotator.backlog`).
     """
     names = "+".join(sorted(spec.name for spec in specs.values()))
     digest = blake2b(b"".join(sorted(specs)), digest_size=4).hexdigest()
