@@ -153,7 +153,7 @@ def test_a_container_that_gives_its_flags_again_changes_nothing(a_run: LearnOpti
     [
         ({}, ["goals=0.2", "combat=0.1"]),
         ({"reward": "classification"}, ["goals=0.2", "combat=0.1"]),
-        ({"reward": "ranking"}, ["goals-pairs=0.08"]),
+        ({"reward": "ranking"}, ["goals-pairs=0.24"]),
         ({"reward": "none"}, []),
         ({"specs": ["gold"]}, ["gold=0.4"]),
         ({"preset": "motif", "motif_model": "m"}, ["goals-pairs=0.1"]),
