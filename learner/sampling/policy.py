@@ -90,9 +90,7 @@ def _traced(network: Any, observation: dict[str, Tensor], states: Tensor) -> Cal
     It has the network's own parameters, so that those that are taken later are used.
     """
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # that shapes are taken as constants (they are), and of tracing itself
+        warnings.simplefilter("ignore")  # about shapes that become constants, which they are here
         inputs = (states, *observation.values())
         traced: Callable[..., Any] = torch.jit.trace(  # type: ignore[no-untyped-call]
             _Acting(network, tuple(observation)), inputs, check_trace=False
