@@ -24,7 +24,8 @@ FOLDER_VARIABLE = "ONIBUS_PROFILE"
 TICK_SECONDS = 0.004
 WARM_UP_SECONDS = 15.0
 """Of a process's life that are left out: it loads libraries and makes its games."""
-TICKS_BETWEEN_SAVES = 250
+SAVE_SECONDS = 3.0
+"""A run's processes are killed at its end: what was met since the last save is lost."""
 MOST_FRAMES = 60
 
 
@@ -50,8 +51,8 @@ class _Profiler:
     def __init__(self, process: str, folder: Path) -> None:
         self._process, self._path = process, folder / f"{process}.json"
         self._stacks: Counter[str] = Counter()
-        self._ticks = 0
         self._begins = time.monotonic() + WARM_UP_SECONDS
+        self._next_save = self._begins + SAVE_SECONDS
         self._main = self._all = 0.0
         self._names: dict[object, str] = {}
         signal.signal(signal.SIGPROF, self._tick)
@@ -69,8 +70,8 @@ class _Profiler:
             names.append(self._name(frame))
             frame = frame.f_back
         self._stacks[";".join(reversed(names))] += 1
-        self._ticks += 1
-        if self._ticks % TICKS_BETWEEN_SAVES == 0:
+        if time.monotonic() >= self._next_save:
+            self._next_save = time.monotonic() + SAVE_SECONDS
             self._save()
 
     def _name(self, frame: FrameType) -> str:

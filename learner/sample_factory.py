@@ -80,8 +80,8 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"sample_factory\
 class LearnerEnvironment(NetHackEnvironment, TrainingInfoInterface):  # type: ignore[misc]
     """The environment as Sample Factory runs it: it also learns which policy version acts.
 
-    Sample Factory passes that on when an episode ends, at most every five seconds, so the version in a
-    caption may be that much behind.
+    With central inference Sample Factory passes that on when an episode ends, at most every five seconds, so
+    the version in a caption may be that much behind. Local sampling sets it when it takes new parameters.
     """
 
     def set_training_info(self, training_info: dict[str, Any]) -> None:

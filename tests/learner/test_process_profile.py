@@ -16,7 +16,7 @@ import time
 from onibus.learner import process_profile
 
 process_profile.WARM_UP_SECONDS = 0.0
-process_profile.TICKS_BETWEEN_SAVES = 10
+process_profile.SAVE_SECONDS = 0.1
 process_profile.profile_if_asked("busy_proc0")
 
 def work():
