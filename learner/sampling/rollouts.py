@@ -102,11 +102,13 @@ class LocalRollouts(VectorEnvRunner):  # type: ignore[misc]
         complete: list[dict[str, Any]] = []
         reports: list[dict[str, Any]] = []
         with timing.add_time("rollout"):
-            while not complete and time.monotonic() < until:
+            while True:
                 reports += [self._report(finished) for finished in self._step()]
                 self.rollout_step += 1
                 if self.rollout_step == self.cfg.rollout:
                     complete = self._hand_over()
+                if complete or time.monotonic() >= until:
+                    break
         self.env_step_ready = True
         return complete, reports
 

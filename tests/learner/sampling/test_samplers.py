@@ -166,6 +166,18 @@ def test_what_the_policy_said_is_recorded_with_each_step(tmp_path: Path, network
 
 
 @pytest.mark.slow
+def test_a_rollout_goes_on_where_its_process_looked_at_its_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = sample(tmp_path, LocalSerialSampler, "small", sharpness=1.0)
+    monkeypatch.setattr("onibus.learner.sampling.rollouts.SLICE_SECONDS", 0.0)  # at each step
+    sliced, _ = sample(tmp_path, LocalSerialSampler, "small", sharpness=1.0)
+    for theirs, ours in zip(whole.rollouts, sliced.rollouts, strict=True):
+        for name, rows in theirs.items():
+            np.testing.assert_array_equal(ours[name], rows, err_msg=name)
+
+
+@pytest.mark.slow
 def test_parameters_that_the_learner_announces_are_used_from_then_on(tmp_path: Path) -> None:
     local, _ = sample(tmp_path, LocalSerialSampler, "small", sharpness=1.0, changes=True)
     before, after = local.rollouts[0], local.rollouts[-1]
