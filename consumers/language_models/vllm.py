@@ -45,7 +45,8 @@ ENVIRONMENT = {
 CPU_BLOCK = 32
 """Tokens of a block of vLLM's cache on a CPU; with its 128 short prompts would share nothing."""
 _IDLE_SECONDS = 1.0
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 15.0
+"""How long the engine's thread may take to end. One that is left behind aborts the process at its exit."""
 
 
 class VllmModel:
@@ -331,12 +332,13 @@ def _likeliest(tokens: Any) -> dict[str, float]:
 
 
 def _rendered(engine: Any, prompt: str | list[dict[str, str]]) -> Any:
-    """A conversation by the model's chat template, in tokens; a plain prompt as it is."""
-    if isinstance(prompt, str):
-        return prompt
+    """A conversation by the model's chat template, or a plain prompt as it is, in tokens."""
     from vllm.renderers.params import ChatParams
 
     renderer = engine.renderer
+    if isinstance(prompt, str):
+        (tokens,) = renderer.render_cmpl([{"prompt": prompt}], renderer.default_cmpl_tok_params)
+        return tokens
     chat = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
     _, (tokens,) = renderer.render_chat([prompt], chat, renderer.default_chat_tok_params)
     return tokens
