@@ -173,14 +173,13 @@ class ModelScores:
         Args:
             ids: look-up ids, int64 (n,).
         """
-        wanted = [number for number in ids.tolist() if number != NO_CAPTION]
-        if any(number not in self._captions for number in wanted):
+        wanted = ids[ids != NO_CAPTION]
+        if any(number not in self._captions for number in wanted.tolist()):
             self.add(self._notes())
         with self._changing:
             for spec_id, judged in list(self._judged.items()):
-                known = set(judged.ids[np.isin(judged.ids, ids)].tolist())
-                new = {n: self._captions[n] for n in wanted if n not in known and n in self._captions}
-                if new:
+                lacking = wanted[np.isnan(_looked_up(judged.ids, judged.scores, wanted))].tolist()
+                if new := {number: self._captions[number] for number in lacking if number in self._captions}:
                     self._judged[spec_id] = self._with(judged, *_scored(judged.judge, new))
 
     def use(self, spec_id: bytes, judge: Judge, model: ModelInUse, scale: ScoreScale | None = None) -> None:
