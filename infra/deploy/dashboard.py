@@ -50,6 +50,7 @@ ROWS: dict[str, Sequence[Panel]] = {
         Panel("Labels known", [metrics.LABELS_KNOWN]),
         Panel("Version of the reward model", [metrics.MODEL_VERSION]),
         Panel("Age of the reward model", [metrics.MODEL_AGE_SECONDS], "s"),
+        Panel("First sights without a score", [metrics.UNSCORED], "percentunit"),
         Panel("Labels the reward model has not seen", [metrics.MODEL_AGE_LABELS]),
         Panel("Seconds from a caption to its first reward", [metrics.LABEL_TO_REWARD], "s"),
         Panel("First sights without a score", [metrics.UNSCORED], "percentunit"),
