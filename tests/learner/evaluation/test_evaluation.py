@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from onibus.infra.errors import OnibusError
@@ -17,7 +18,7 @@ from onibus.learner.evaluation.episodes import EVALUATION_WORKER, PlayedEpisode
 from onibus.learner.evaluation.evaluation import evaluate
 from onibus.learner.evaluation.payment import paid_captions
 from onibus.learner.evaluation.workers import Games, played
-from onibus.learner.run_files.caption_tally import CaptionTally, CaptionTotal
+from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.producers.nethack.seeding import episode_seeds
 from onibus.schemas.ids import caption_id, lookup_id
 from tests.command import run_onibus, the_one_line
@@ -116,8 +117,9 @@ def test_what_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
 def test_what_captions_pay_is_what_the_run_paid_for_them_each_time(tmp_path: Path) -> None:
     tally = CaptionTally()
     for text, steps, reward in (("a key", 10, 5.0), ("a wall", 100, 0.0), ("a door", 4, 1.0)):
-        tally.totals[lookup_id(caption_id(text))] = CaptionTotal(steps, reward)
-    tally.save(tmp_path)
+        ids = np.full(steps, lookup_id(caption_id(text)), np.int64)
+        tally.add(ids, np.full(steps, reward / steps, np.float32))
+    tally.snapshot().save(tmp_path)
     heard = Counter({"a key": 20, "a wall": 300, "a door": 10, "never in training": 5})
     most, least = paid_captions(tmp_path, heard, episodes=10)
     assert [(c.text, c.times, c.reward) for c in most] == [("a key", 2.0, 1.0), ("a door", 1.0, 0.25)]

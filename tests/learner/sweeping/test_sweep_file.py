@@ -32,7 +32,7 @@ def written(folder: Path, text: str) -> str:
 def parsed(arguments: list[str]) -> LearnOptions:
     """What ``onibus learn`` makes of its arguments."""
     given = onibus_command().commands["learn"].make_context("learn", arguments[1:]).params
-    fields = {k: v for k, v in given.items() if k in LearnOptions.model_fields and v not in (None, [])}
+    fields = {k: v for k, v in given.items() if k in LearnOptions.model_fields and v not in (None, [], ())}
     return make_options(fields.pop("task"), **fields)
 
 
