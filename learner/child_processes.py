@@ -34,6 +34,9 @@ from onibus.learner.process_profile import profile_if_asked
 _MOST_CHARACTERS = 1_000
 """Of a reason: far less than a pipe holds, so that writing it never blocks."""
 
+BATCHER = "batcher"
+"""Name of the thread of a learner's process that puts trajectories together."""
+
 SHARED_MEMORY = Path("/dev/shm")
 
 _EXPECTED = (OnibusError, OSError, MemoryError, torch.OutOfMemoryError)

@@ -10,6 +10,7 @@ import atexit
 import json
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -36,14 +37,14 @@ class Profile:
     Attributes:
         process: its name, such as ``rollout_proc0``.
         main_seconds: of its main thread.
-        other_seconds: of its other threads together.
+        thread_seconds: of its other threads, by their names.
         stacks: how often each stack of the main thread was met: ``FILE:FUNCTION`` from the outermost, joined
             by semicolons.
     """
 
     process: str
     main_seconds: float
-    other_seconds: float
+    thread_seconds: dict[str, float]
     stacks: dict[str, int]
 
 
@@ -53,7 +54,7 @@ class _Profiler:
         self._stacks: Counter[str] = Counter()
         self._begins = time.monotonic() + WARM_UP_SECONDS
         self._next_save = self._begins + SAVE_SECONDS
-        self._main = self._all = 0.0
+        self._main, self._threads, self._latest = 0.0, Counter[str](), Counter[str]()
         self._names: dict[object, str] = {}
         signal.signal(signal.SIGPROF, self._tick)
         signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)
@@ -63,7 +64,7 @@ class _Profiler:
 
     def _tick(self, _number: int, frame: FrameType | None) -> None:
         if time.monotonic() < self._begins:
-            self._main, self._all = time.thread_time(), time.process_time()
+            self._main, self._threads = time.thread_time(), _thread_seconds()
             return
         names: list[str] = []
         while frame is not None and len(names) < MOST_FRAMES:
@@ -83,9 +84,19 @@ class _Profiler:
 
     def _save(self) -> None:
         main = time.thread_time() - self._main
-        others = time.process_time() - self._all - main
-        profile = Profile(self._process, main, others, dict(self._stacks))
+        self._latest |= _thread_seconds()  # the larger of each: a thread may have ended
+        profile = Profile(self._process, main, dict(self._latest - self._threads), dict(self._stacks))
         write_whole(self._path, json.dumps(asdict(profile)))
+
+
+def _thread_seconds() -> Counter[str]:
+    """Processor time of this process's threads but the main one, by name."""
+    seconds: Counter[str] = Counter()
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and thread.ident is not None:
+            clock = time.pthread_getcpuclockid(thread.ident)
+            seconds[thread.name] += time.clock_gettime(clock)  # type: ignore[assignment]
+    return seconds
 
 
 def profile_if_asked(process: str) -> None:

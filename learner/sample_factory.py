@@ -53,7 +53,13 @@ from onibus.infra.files import SideFile
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.settings import load_settings
 from onibus.learner.checkpoints import MILESTONES, newest_checkpoint, read_checkpoint, write_checkpoint
-from onibus.learner.child_processes import QuietAboutExceptions, WatchedProcess, explain, is_expected
+from onibus.learner.child_processes import (
+    BATCHER,
+    QuietAboutExceptions,
+    WatchedProcess,
+    explain,
+    is_expected,
+)
 from onibus.learner.configuration import configuration, is_worth_saying
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import LearnOptions
@@ -260,7 +266,7 @@ class RewardingLearnerWorker(LearnerWorker):  # type: ignore[misc]
         process = self.event_loop.process
         self.batcher.event_loop.process = process
         work = ("the batcher in " + process.name, self.batcher.event_loop.exec)
-        self.batcher_thread = threading.Thread(target=process.guarded, args=work, daemon=True)
+        self.batcher_thread = threading.Thread(target=process.guarded, args=work, daemon=True, name=BATCHER)
         self.batcher_thread.start()
 
     def on_stop(self, *args: Any) -> None:

@@ -161,6 +161,6 @@ def _run(settings: Settings, flags: Sequence[str], seconds: float, cores: Sequen
     first = next(r for r in rows if r["seconds"] >= WARM_UP_SECONDS)
     steps = rows[-1]["env_steps"] - first["env_steps"]
     cost = (rows[-1]["cpu_seconds"] - first["cpu_seconds"]) * 1e6 / steps
-    profiled = sum(p.main_seconds + p.other_seconds for p in profiles) * 1e6
+    profiled = sum(p.main_seconds + sum(p.thread_seconds.values()) for p in profiles) * 1e6
     # Profiles end a little before their processes do: how many steps they are of, their own time says.
     return _Run(cost, split(profiles, profiled / cost if profiled else 1.0), profiles)

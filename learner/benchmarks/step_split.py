@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from onibus.learner.child_processes import BATCHER
 from onibus.learner.process_profile import Profile
 
 PARTS = (
@@ -47,11 +48,12 @@ def split(profiles: Iterable[Profile], steps: float) -> dict[str, float]:
     """
     seconds = dict.fromkeys(PARTS, 0.0)
     for profile in profiles:
-        rules, rest, threads = _kind_of(profile.process)
+        rules, rest, threads_are = _kind_of(profile.process)
         ticks = sum(profile.stacks.values()) or 1
         for stack, count in profile.stacks.items():
             seconds[_part(stack, rules) or rest] += profile.main_seconds * count / ticks
-        seconds[threads] += profile.other_seconds
+        for name, value in profile.thread_seconds.items():
+            seconds["learner" if name == BATCHER else threads_are] += value
     return {part: value * 1e6 / steps for part, value in seconds.items()}
 
 
