@@ -24,12 +24,10 @@ import logging
 import multiprocessing
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from sample_factory.algo.learning.learner import Learner
@@ -44,10 +42,9 @@ from sample_factory.algo.utils.env_info import EnvInfo, extract_env_info
 from sample_factory.algo.utils.make_env import make_env_func_batched
 from sample_factory.algo.utils.misc import ExperimentStatus
 from sample_factory.algo.utils.tensor_dict import TensorDict
-from sample_factory.envs.env_utils import TrainingInfoInterface
-from sample_factory.utils.utils import log as sample_factory_log
 from signal_slot.signal_slot import Timer
 
+import onibus.learner.quiet_libraries  # noqa: F401  the learner's process begins with this module
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import SideFile
 from onibus.infra.process.logs import set_up_logging
@@ -55,83 +52,23 @@ from onibus.infra.settings import load_settings
 from onibus.learner.checkpoints import MILESTONES, newest_checkpoint, read_checkpoint, write_checkpoint
 from onibus.learner.child_processes import (
     BATCHER,
-    QuietAboutExceptions,
     WatchedProcess,
     explain,
     is_expected,
 )
-from onibus.learner.configuration import configuration, is_worth_saying
+from onibus.learner.configuration import configuration
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import LearnOptions
 from onibus.learner.process_profile import profile_if_asked
 from onibus.learner.rewards.functions import weigh_extrinsic
 from onibus.learner.rewards.source import RewardSource
+from onibus.learner.run_environment import make_environment
 from onibus.learner.sampling.worker import LocalParallelSampler, LocalSerialSampler
 from onibus.learner.scalar_log import ScalarLog
 from onibus.learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, Supervisor
 from onibus.learner.vtrace import bootstrap_from
-from onibus.producers.nethack.environment import NetHackEnvironment
-from onibus.producers.publishing.caption_notes import NOTES_FOLDER
-from onibus.producers.publishing.caption_publisher import process_bus
 
 log = logging.getLogger(__name__)
-# In each process, since children import this module when they start: what a user cannot act on stays away.
-sample_factory_log.setLevel(logging.WARNING)
-sample_factory_log.addFilter(QuietAboutExceptions())
-sample_factory_log.addFilter(is_worth_saying)
-gymnasium.logger.min_level = gymnasium.logger.ERROR  # Sample Factory asks wrappers for attributes of others
-warnings.filterwarnings("ignore", category=UserWarning, module=r"sample_factory\.")
-
-
-class LearnerEnvironment(NetHackEnvironment, TrainingInfoInterface):  # type: ignore[misc]
-    """The environment as Sample Factory runs it: it also learns which policy version acts.
-
-    With central inference Sample Factory passes that on when an episode ends, at most every five seconds, so
-    the version in a caption may be that much behind. Local sampling sets it when it takes new parameters.
-    """
-
-    def set_training_info(self, training_info: dict[str, Any]) -> None:
-        """Called by the rollout worker at the end of an episode."""
-        self.policy_version = training_info.get("policy_version", self.policy_version)
-
-
-def make_environment(
-    _name: str, cfg: Any, env_config: Any, render_mode: str | None = None
-) -> NetHackEnvironment:
-    """Sample Factory's factory: one environment in a rollout worker (or to learn the spaces: no config)."""
-    del render_mode
-    options = LearnOptions.model_validate(cfg.onibus)
-    settings = load_settings()
-    publishing = options.captions and env_config is not None
-    notes = Path(cfg.train_dir) / cfg.experiment / NOTES_FOLDER
-    return environment_for(
-        options,
-        worker=env_config.worker_index if env_config else 0,
-        environment=env_config.vector_index if env_config else 0,
-        seed=cfg.environment_seed,
-        bus=(lambda: process_bus(settings, options.run, options.task, notes))
-        if publishing
-        else (lambda: None),
-    )
-
-
-def environment_for(
-    options: LearnOptions, *, worker: int, environment: int, seed: int, bus: Callable[[], Any]
-) -> NetHackEnvironment:
-    """The environment of a run with these options; the rest is as :class:`NetHackEnvironment` has it."""
-    return LearnerEnvironment(
-        task=options.played,
-        observation=options.network,
-        captions=options.captions,
-        max_episode_steps=options.max_episode_steps,
-        actions=options.actions,
-        character=options.character,
-        run=options.run,
-        worker=worker,
-        environment=environment,
-        seed=seed,
-        bus=bus,
-    )
 
 
 class RewardingLearner(Learner):  # type: ignore[misc]

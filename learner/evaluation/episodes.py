@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onibus.infra.errors import OnibusError
 from onibus.learner.options import LearnOptions
 from onibus.learner.policy import CheckpointPolicy
-from onibus.learner.sample_factory import environment_for
+from onibus.learner.run_environment import environment_for
 from onibus.producers.publishing.caption import Caption
 from onibus.schemas.records import EpisodeFinished
 

@@ -13,7 +13,7 @@ from onibus.learner.checkpoints import CHECKPOINT_FOLDER, write_checkpoint
 from onibus.learner.configuration import configuration
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import make_options, save_options
-from onibus.learner.sample_factory import environment_for
+from onibus.learner.run_environment import environment_for
 
 
 def fresh_run(

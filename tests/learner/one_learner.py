@@ -16,7 +16,8 @@ from sample_factory.utils.attr_dict import AttrDict
 from onibus.learner.configuration import configuration
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import make_options
-from onibus.learner.sample_factory import RewardingLearner, _environment_info, make_environment
+from onibus.learner.run_environment import make_environment
+from onibus.learner.sample_factory import RewardingLearner, _environment_info
 
 EPISODES, ROLLOUT, DISCOUNT = 8, 16, 0.9
 

@@ -17,7 +17,8 @@ from onibus.learner.networks import make_encoder
 from onibus.learner.options import make_options
 from onibus.learner.rewards.functions import RetrievalReward, SpecReward
 from onibus.learner.rewards.source import RewardSource
-from onibus.learner.sample_factory import RewardingLearner, _environment_info, make_environment
+from onibus.learner.run_environment import make_environment
+from onibus.learner.sample_factory import RewardingLearner, _environment_info
 
 TRAJECTORIES, STEPS = 4, 8
 

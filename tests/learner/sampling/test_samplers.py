@@ -20,7 +20,8 @@ from signal_slot.signal_slot import EventLoop, EventLoopObject, signal
 from onibus.learner.configuration import configuration, groups_of
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import make_options
-from onibus.learner.sample_factory import LearnerEnvironment, _environment_info
+from onibus.learner.run_environment import LearnerEnvironment
+from onibus.learner.sample_factory import _environment_info
 from onibus.learner.sampling.policy import draw
 from onibus.learner.sampling.worker import LocalSerialSampler
 
