@@ -57,12 +57,12 @@ class Writer(NamedTuple):
     Attributes:
         schema: to resolve against the reader's.
         guarded: the same, in which a negative index is an error; it is read with first.
-        is_current: whether a body written with it is, byte for byte, one of the current schema.
+        begins_alike: whether the first field of a body written with it is that of the current schema.
     """
 
     schema: Any
     guarded: Any
-    is_current: bool
+    begins_alike: bool
 
 
 class RecordBody:
@@ -116,8 +116,8 @@ class RecordBody:
         if name != self.document["name"]:
             raise self.error(f"written as {name or document}, which is something else")
         try:
-            is_current = schema_fingerprint(document) == schema_fingerprint(self.document)
-            return Writer(parse(document), _with_choices(parse(document)), is_current)
+            begins_alike = _first_field(document) == _first_field(self.document)
+            return Writer(parse(document), _with_choices(parse(document)), begins_alike)
         except Exception as error:  # from outside: a registry or a file; fastavro raises several kinds
             raise self.error(f"its schema cannot be read: {error}") from error
 
@@ -150,6 +150,11 @@ def schema_fingerprint(document: Document) -> bytes:
     fastavro gives the bytes in the order in which they stand on the wire, as Java's Avro does.
     """
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(parse(document)), "CRC-64-AVRO"))
+
+
+def _first_field(document: Document) -> bytes:
+    """The fingerprint of a schema that ends after its first field."""
+    return schema_fingerprint({**document, "fields": document["fields"][:1]})
 
 
 def parse(document: Document) -> Any:

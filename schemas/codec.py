@@ -63,10 +63,11 @@ class Codec(Protocol):
             RegistryError: as for :meth:`encode`.
         """
 
-    def current_header(self, record_type: type[Record], value: bytes) -> bytes | None:
-        """The bytes before the Avro body of ``value`` if it was written with the current schema; else None.
+    def header_of(self, record_type: type[Record], value: bytes) -> bytes | None:
+        """The bytes before the Avro body of ``value`` if its first field is the current schema's; else None.
 
-        Values that start with these bytes were all written with it, so bulk readers can use fixed positions.
+        Values that start with these bytes were all written with one schema, so bulk readers can find their
+        first field at a fixed position.
 
         Raises:
             RegistryError: as for :meth:`encode`; nothing is registered.
@@ -97,10 +98,10 @@ class SingleObjectCodec:
         assert isinstance(record, record_type)
         return record
 
-    def current_header(self, record_type: type[Record], value: bytes) -> bytes | None:
-        """See :meth:`Codec.current_header`."""
-        header = self._forms[record_type].header
-        return header if value.startswith(header) else None
+    def header_of(self, record_type: type[Record], value: bytes) -> bytes | None:
+        """See :meth:`Codec.header_of`."""
+        header = value[:HEADER_BYTES]
+        return header if header in self._forms[record_type].alike else None
 
 
 def encode(record: Record) -> bytes:
@@ -129,6 +130,7 @@ class _Form:
             _header(document): body.writer(document) for document in others if document["name"] == own_name
         }
         self._writers[self.header] = None
+        self.alike = {h for h, writer in self._writers.items() if writer is None or writer.begins_alike}
 
     def encode(self, record: Record) -> bytes:
         return self.header + self._body.encode(record)

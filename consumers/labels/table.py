@@ -47,7 +47,7 @@ class LabelTable:
 
     def __init__(self, codec: Codec | None = None) -> None:
         self._codec = SingleObjectCodec() if codec is None else codec
-        self._start = b""
+        self._starts: list[bytes] = []
         self._stores: dict[bytes, LabelStore] = {}
         self._newest: dict[bytes, int] = {}
 
@@ -135,28 +135,37 @@ class LabelTable:
 
     def _codes(self, values: Sequence[bytes | None]) -> NDArray[np.uint8]:
         """Verdict code of each value, uint8: 0 for a withdrawal, 255 for what cannot be read."""
-        start = self._current_start(values)
-        if not start:
-            return np.array([self._decoded_code(value) for value in values], np.uint8)
-        size = len(start) + _SHORTEST_BODY
-        blank = bytes(size)
-        heads = [blank if value is None else value[:size] for value in values]
-        joined = b"".join(heads)
-        if len(joined) != size * len(values):  # some value is too short to be a label
-            joined = b"".join(head if len(head) == size else blank for head in heads)
-        table = np.frombuffer(joined, np.uint8).reshape(-1, size)
-        codes: NDArray[np.uint8] = _CODE_BY_FIRST_BYTE[table[:, len(start)]]
-        codes[(table[:, : len(start)] != np.frombuffer(start, np.uint8)).any(axis=1)] = _BAD
+        codes = np.full(len(values), _BAD, np.uint8)
+        codes[[place for place, value in enumerate(values) if value is None]] = NO_LABEL
+        for start in self._starts:
+            self._read_alike(values, start, codes)
         for place in np.flatnonzero(codes == _BAD):
-            codes[place] = self._decoded_code(values[place])
+            value = values[place]
+            if codes[place] != _BAD or value is None:
+                continue
+            header = self._codec.header_of(Label, value)
+            if header is not None and header not in self._starts:
+                self._starts.append(header)
+                self._read_alike(values, header, codes)
+            if codes[place] == _BAD:
+                codes[place] = self._decoded_code(value)
         return codes
 
-    def _current_start(self, values: Sequence[bytes | None]) -> bytes:
-        """The bytes at the start of values of the current schema; empty until one was seen."""
-        if not self._start:
-            headers = (self._codec.current_header(Label, value) for value in values if value is not None)
-            self._start = next(filter(None, headers), b"")
-        return self._start
+    def _read_alike(self, values: Sequence[bytes | None], start: bytes, codes: NDArray[np.uint8]) -> None:
+        """Put in the codes of those values without one that begin with ``start``, all at once."""
+        places = np.flatnonzero(codes == _BAD)
+        if not places.size:
+            return
+        size = len(start) + _SHORTEST_BODY
+        blank = bytes(size)
+        whole = values if places.size == len(values) else [values[place] for place in places]
+        heads = [blank if value is None else value[:size] for value in whole]
+        joined = b"".join(heads)
+        if len(joined) != size * len(heads):  # some value is too short to be a label
+            joined = b"".join(head if len(head) == size else blank for head in heads)
+        table = np.frombuffer(joined, np.uint8).reshape(-1, size)
+        alike = (table[:, : len(start)] == np.frombuffer(start, np.uint8)).all(axis=1)
+        codes[places[alike]] = _CODE_BY_FIRST_BYTE[table[alike, len(start)]]
 
     def _decoded_code(self, value: bytes | None) -> int:
         """The slow way, for older schemas: decode the whole record."""

@@ -74,15 +74,15 @@ class ConfluentCodec:
         assert isinstance(record, record_type)
         return record
 
-    def current_header(self, record_type: type[Record], value: bytes) -> bytes | None:
-        """See :meth:`onibus.schemas.codec.Codec.current_header`."""
+    def header_of(self, record_type: type[Record], value: bytes) -> bytes | None:
+        """See :meth:`onibus.schemas.codec.Codec.header_of`."""
         if len(value) < HEADER_BYTES or value[:1] != MAGIC:
             return None
         try:
             writer = self._writer(record_type, int.from_bytes(value[1:HEADER_BYTES], "big"))
         except DecodeError:
             return None
-        return value[:HEADER_BYTES] if writer.is_current else None
+        return value[:HEADER_BYTES] if writer.begins_alike else None
 
     def _header(self, topic: str, record_type: type[Record]) -> bytes:
         """The header of every value of this type on ``topic``; registers the schema the first time."""

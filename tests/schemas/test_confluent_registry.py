@@ -53,7 +53,7 @@ def test_a_record_survives(
     value = with_registry.encode(record_type.__name__, record)
     assert with_registry.decode(record_type, value) == record
     assert value[HEADER_BYTES:] == codec.encode(record)[codec.HEADER_BYTES :]
-    assert with_registry.current_header(record_type, value) == value[:HEADER_BYTES]
+    assert with_registry.header_of(record_type, value) == value[:HEADER_BYTES]
 
 
 def test_another_process_reads_by_the_id_in_the_value_alone(
@@ -126,7 +126,7 @@ def test_settings_choose_the_wire_format_and_it_travels_over_kafka(
         sender.send(labels, key=b"k" * 24, value=chosen.encode(labels, LABEL), partition=0).get(30)
     with consumer(settings, labels) as receiver:
         (received,) = (record for batch in receiver.poll(30_000).values() for record in batch)
-    assert chosen.current_header(Label, received.value) == received.value[:HEADER_BYTES]
+    assert chosen.header_of(Label, received.value) == received.value[:HEADER_BYTES]
     assert chosen.decode(Label, received.value) == LABEL
 
 

@@ -73,7 +73,7 @@ def test_the_codec_object_writes_what_the_functions_write() -> None:
     as_object = SingleObjectCodec()
     assert as_object.encode("labels", LABEL) == codec.encode(LABEL)
     assert as_object.decode(Label, codec.encode(LABEL)) == LABEL
-    assert as_object.current_header(Label, codec.encode(LABEL)) == header(Label)
+    assert as_object.header_of(Label, codec.encode(LABEL)) == header(Label)
 
 
 @every_type

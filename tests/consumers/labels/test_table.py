@@ -2,14 +2,24 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import fastavro
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onibus.consumers.labels.table import HELPFUL, NO_LABEL, UNHELPFUL, VERDICT_CODES, LabelTable, lookup_ids
+from onibus.consumers.labels.table import (
+    HELPFUL,
+    NO_LABEL,
+    UNHELPFUL,
+    UNSURE,
+    VERDICT_CODES,
+    LabelTable,
+    lookup_ids,
+)
 from onibus.schemas import codec, ids
+from onibus.schemas.avro_body import RecordBody, archived_documents
 from onibus.schemas.codec import SingleObjectCodec
 from onibus.schemas.records import Label, Verdict
 
@@ -94,6 +104,28 @@ def test_labels_of_an_older_schema_are_read() -> None:
     table = LabelTable(SingleObjectCodec([older]))
     assert table.apply([ids.label_key(SPEC, subject(1))] * 2, [value(Verdict.UNSURE), old_value]) == 0
     assert verdicts(table, [1]) == [HELPFUL]
+
+
+def test_labels_of_0_1_0_are_read_all_at_once_too() -> None:
+    """Their schema had the verdict at the same place; to decode ten million records takes minutes."""
+
+    class Counting(SingleObjectCodec):
+        decoded = 0
+
+        def decode(self, record_type: type[Any], data: bytes | None) -> Any:
+            self.decoded += 1
+            return super().decode(record_type, data)
+
+    document = next(d for d in archived_documents() if d["name"] == "Label")
+    plain, record = RecordBody(Label, document), Label(Verdict.HELPFUL, 1, 2, 3, 4, "a")
+    old_value = codec.MARKER + codec.schema_fingerprint(document) + plain.encode(record)
+    counting = Counting()
+    table = LabelTable(counting)
+    values = [old_value, value(Verdict.UNSURE), None] * 100
+    keys = [ids.label_key(SPEC, subject(number)) for number in range(300)]
+    assert table.apply(keys, values) == 0
+    assert verdicts(table, range(300)) == [HELPFUL, UNSURE, NO_LABEL] * 100
+    assert counting.decoded <= 1, "but for the time of the newest"
 
 
 @settings(max_examples=100, deadline=None)
