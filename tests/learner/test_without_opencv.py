@@ -43,4 +43,4 @@ def test_sample_factory_is_imported_without_opencvs_libraries(tmp_path: Path) ->
 @pytest.mark.integration
 def test_an_opencv_that_needs_no_display_is_used(tmp_path: Path) -> None:
     headless = "__version__ = '4.11.0'"
-    assert opencv_used(tmp_path, "learner", headless) == str(tmp_path / "cv2.py")
+    assert opencv_used(tmp_path, "onibus.learner", headless) == str(tmp_path / "cv2.py")
