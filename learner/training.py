@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
 from onibus.infra.kafka.topic_admin import require_topics
@@ -80,6 +82,8 @@ def run(
     options, before = chosen_options(settings.runs_dir, given, name, resume=resume, or_start=or_start)
     folder = settings.runs_dir / options.run
     configuration(options, settings.runs_dir, 0)  # refuses what does not fit before anything is written
+    if options.device == "gpu" and not torch.cuda.is_available():
+        raise OnibusError("this machine has no GPU that torch can use; leave out --device gpu")
     _try_task(options)
     if options.captions:
         require_topics(settings, role="learner")

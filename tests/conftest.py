@@ -32,6 +32,8 @@ STARTING_FIXTURES = frozenset({"broker", "secure", "registry_url", "server", "br
 
 
 VLLM_TESTS = Path(__file__).parent / "consumers" / "vllm"
+VLLM_SECONDS = 900
+"""The first test waits until a model is trained and a server has loaded it: minutes on a busy machine."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,7 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
-        group = VLLM_TESTS if item.path.is_relative_to(VLLM_TESTS) else item.path
+        group = item.path
+        if item.path.is_relative_to(VLLM_TESTS):
+            group = VLLM_TESTS
+            item.add_marker(pytest.mark.timeout(VLLM_SECONDS))
         item.add_marker(pytest.mark.xdist_group(str(group)))
 
 

@@ -76,10 +76,11 @@ class AnnotatorProcess:
     """One annotator of the group.
 
     Args:
-        specs: what to ask, by spec id; published already.
+        specs: what to ask, by spec id.
         pending: the stack to use, if not one of the usual size.
         limits: what the group may spend; none, if not given.
         wanted: which captions each spec is asked about; all, if not given.
+        announce: publishes the specs, once the model has answered: one that cannot be asked takes no name.
         on_step: see :class:`~onibus.infra.kafka.transactions.TransactionWriter`.
     """
 
@@ -94,6 +95,7 @@ class AnnotatorProcess:
         limits: Limits | None = None,
         comparisons: int = COMPARISONS,
         wanted: Wanted | None = None,
+        announce: Callable[[], object] = lambda: None,
     ) -> None:
         prices = limits.prices if limits is not None and limits.prices.are_given else None
         self._counts = Counts(specs, prices)
@@ -109,7 +111,7 @@ class AnnotatorProcess:
         self._annotator = Annotator(
             specs, model.origin, membership.name, *records, pending, pool, comparisons, wanted, prices
         )
-        self._wanted = wanted
+        self._wanted, self._announce = wanted, announce
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._writing = BatchWriting(self._annotator, self._writer, self._topics.captions, self._asking.wake)
         self._started = time.monotonic()
@@ -140,6 +142,7 @@ class AnnotatorProcess:
             if stopping.is_set():
                 return self.summary
             self._count_probe(probe)
+            self._announce()
             self._connect(stopping)
             while not stopping.is_set() and not self._purse.is_spent():
                 self._turn(stopping)

@@ -94,7 +94,6 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
     metrics.expose(options.metrics_port, settings.metrics_host)
     require_topics(settings, role="annotator")
     group = _begun_group(settings, options, specs, wanted, approve)
-    publish_specs(settings, list(specs.values()))
     membership = Membership(
         group=group,
         name=options.name or f"{socket.gethostname()}-{os.getpid()}",
@@ -103,7 +102,14 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
         is_static=options.static,
     )
     summary = AnnotatorProcess(
-        settings, specs, model, membership, limits=limits, comparisons=options.comparisons, wanted=wanted
+        settings,
+        specs,
+        model,
+        membership,
+        limits=limits,
+        comparisons=options.comparisons,
+        wanted=wanted,
+        announce=lambda: publish_specs(settings, list(specs.values())),
     ).run(stopping)
     _log.info("annotator %s: %s", membership.name, summary.line())
 

@@ -81,14 +81,19 @@ def fetch(jar: PinnedJar, context: Any) -> Path:
             return path
         path.unlink()
         problem = "it does not have the pinned SHA-256"
-    raise OnibusError(
-        f"cannot fetch Kafka's {jar} from Maven Central: {problem}; "
-        "check the network, or set other repositories in jgo's configuration file"
-    )
+    advice = "check the network, or set other repositories in jgo's configuration file"
+    if "CERTIFICATE_VERIFY_FAILED" in problem:
+        advice = "name the certificates that your network needs in REQUESTS_CA_BUNDLE"
+    raise OnibusError(f"cannot fetch Kafka's {jar} from Maven Central: {problem}; {advice}")
 
 
 def _maven(repository: Path) -> Any:
-    """jgo's Maven client, with the repositories of the user's jgo configuration, such as a mirror."""
+    """jgo's Maven client, with the repositories of the user's jgo configuration, such as a mirror.
+
+    It trusts the certificates of ``SSL_CERT_FILE``, as Python does, unless ``REQUESTS_CA_BUNDLE`` is set.
+    """
+    if "SSL_CERT_FILE" in os.environ:
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", os.environ["SSL_CERT_FILE"])
     try:
         from jgo.config import GlobalSettings
         from jgo.maven import MavenContext

@@ -11,6 +11,7 @@ import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.cli.recorded_episodes import reached, recorded_episodes
+from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
 
@@ -35,6 +36,10 @@ def episodes(
 ) -> None:
     """List recorded episodes: how each ended, and what it came to."""
     newest = deque(recorded_episodes(settings, name), limit)
+    if name and not newest:
+        raise OnibusError(
+            f"no episode of {name!r} is recorded; onibus episodes without a name lists all there are"
+        )
     if as_json:
         echo(json.dumps([_row(record) for record in newest], indent=2))
         return

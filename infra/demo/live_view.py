@@ -20,6 +20,9 @@ from onibus.infra.money import dollars
 
 HEADLINE_LINES, FIGURE_LINES = 3, 10
 
+WIDE = 112
+"""Columns from which on the components have a panel of their own; below, the first one's frame has them."""
+
 CURVE_POINTS = 2_000
 """Snapshots kept for the curve; one a second, so more than half an hour."""
 
@@ -46,9 +49,10 @@ def render(
         size: columns and lines of the terminal.
     """
     now = history[-1] if history else UNKNOWN
+    is_wide = size[0] >= WIDE
     layout = Layout()
     layout.split_column(
-        Layout(_headline(heading, now), size=HEADLINE_LINES),
+        Layout(_headline(heading, now, () if is_wide else states), size=HEADLINE_LINES),
         Layout(name="figures", size=FIGURE_LINES),
         Layout(
             Panel(
@@ -58,11 +62,13 @@ def render(
             )
         ),
     )
-    layout["figures"].split_row(
+    panels = [
         Layout(Panel(_learning(now), title="learning", border_style="green")),
         Layout(Panel(_bus(now), title="bus", border_style="cyan")),
-        Layout(Panel(_components(states), title="components", border_style="magenta"), ratio=1),
-    )
+    ]
+    if is_wide:
+        panels.append(Layout(Panel(_components(states), title="components", border_style="magenta")))
+    layout["figures"].split_row(*panels)
     return layout
 
 
@@ -77,7 +83,8 @@ def one_line(now: Snapshot) -> str:
     )
 
 
-def _headline(heading: Heading, now: Snapshot) -> RenderableType:
+def _headline(heading: Heading, now: Snapshot, states: Sequence[tuple[str, str]]) -> RenderableType:
+    """What runs, for how long, and how far it is; ``states`` go into the frame."""
     elapsed = now.seconds
     expected = heading.watch.expected
     bar = ProgressBar(total=expected, completed=min(elapsed, expected))
@@ -97,7 +104,15 @@ def _headline(heading: Heading, now: Snapshot) -> RenderableType:
         bar,
         f"{_clock(elapsed)} / {heading.watch.until}",
     )
-    return Panel(grid, border_style="dim", subtitle="Ctrl-C stops cleanly", subtitle_align="right")
+    title = Text("  ").join(_state(name, state) for name, state in states) if states else None
+    return Panel(
+        grid,
+        title=title,
+        title_align="left",
+        border_style="dim",
+        subtitle="Ctrl-C stops cleanly",
+        subtitle_align="right",
+    )
 
 
 def _learning(now: Snapshot) -> Table:
@@ -111,11 +126,11 @@ def _learning(now: Snapshot) -> Table:
         known += [("held-out accuracy", accuracy)]
     rows = [
         ("environment steps", _n(now.env_steps)),
-        ("steps a second", _n(now.steps_per_second)),
+        ("steps per second", _n(now.steps_per_second)),
         ("mean return", _f(now.episode_return, bold=True)),
         ("mean intrinsic return", _f(now.intrinsic_return)),
         *known,
-        ("first reward after, p50", _ms(now.reward_latency_p50)),
+        ("first reward after, p50", within(now.reward_latency_p50)),
     ]
     return _figures(rows)
 
@@ -129,25 +144,29 @@ def _bus(now: Snapshot) -> Table:
         ("already labelled", _n(now.captions_known)),
         ("unreadable answers", _percent(now.unreadable_share)),
         ("consumer lag", _n(now.consumer_lag)),
-        ("label latency p50 / p95", f"{_ms(now.latency_p50)} / {_ms(now.latency_p95)}"),
+        ("label latency p50 / p95", within(now.latency_p50, now.latency_p95)),
     ]
     return _figures(rows)
 
 
 def _figures(rows: Sequence[tuple[str, str]]) -> Table:
+    """Names and numbers; where there is little room, names are cut and numbers are not."""
+    values = [Text.from_markup(value) for _, value in rows]
     table = Table.grid(expand=True, padding=(0, 1))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    for name, value in rows:
-        table.add_row(name, Text.from_markup(value))
+    table.add_column(style="dim", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(justify="right", no_wrap=True, min_width=max(map(len, values)))
+    for (name, _), value in zip(rows, values, strict=True):
+        table.add_row(name, value)
     return table
 
 
 def _components(states: Sequence[tuple[str, str]]) -> Group:
+    return Group(*(Text.assemble(_state(name, state), (f" {state}", "dim")) for name, state in states))
+
+
+def _state(name: str, state: str) -> Text:
     colours = {"ready": "green", "starting": "yellow", "running": "green"}
-    return Group(
-        *(Text.assemble(("● ", colours.get(s, "red")), f"{name} ", (s, "dim")) for name, s in states)
-    )
+    return Text.assemble(("● ", colours.get(state, "red")), name)
 
 
 def _curve(history: Sequence[Snapshot], width: int, height: int) -> RenderableType:
@@ -183,10 +202,13 @@ def _cost(now: Snapshot) -> str:
     return "" if math.isnan(now.cost_usd) else f" for {dollars(now.cost_usd)}"
 
 
-def _ms(value: float) -> str:
-    if math.isnan(value):
+def within(*seconds: float) -> str:
+    """Quantiles of a histogram: the ends of the intervals that they lie in, hence "at most"."""
+    if any(map(math.isnan, seconds)):
         return "–"
-    return "> 300 s" if math.isinf(value) else f"{value * 1000:.0f} ms"
+    if any(map(math.isinf, seconds)):
+        return "> 300 s"
+    return f"≤ {' / '.join(f'{value:g}' for value in seconds)} s"
 
 
 def _age(seconds: float) -> str:

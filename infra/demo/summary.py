@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from onibus.infra.demo.live_view import within
 from onibus.infra.demo.session import Demo
 from onibus.infra.demo.snapshot import Snapshot, labels_at_start
 from onibus.infra.money import dollars
@@ -66,11 +67,8 @@ def _figures(demo: Demo, last: Snapshot | None) -> Table:
         *([] if math.isnan(last.cost_usd) else [("  what they cost", dollars(last.cost_usd))]),
         ("captions not asked again (label there or on its way)", _number(last.captions_known)),
         *_model(last),
-        ("label latency, median / 95 %", f"{_seconds(last.latency_p50)} / {_seconds(last.latency_p95)}"),
-        (
-            "from a caption to its first reward",
-            f"{_seconds(last.reward_latency_p50)} / {_seconds(last.reward_latency_p95)}",
-        ),
+        ("label latency, median / 95 %", within(last.latency_p50, last.latency_p95)),
+        ("from a caption to its first reward", within(last.reward_latency_p50, last.reward_latency_p95)),
     ]
     for name, value in rows:
         table.add_row(name, value)
@@ -121,7 +119,3 @@ def _number(value: float) -> str:
 
 def _decimal(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _seconds(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value * 1000:.0f} ms"

@@ -105,6 +105,14 @@ def test_an_unknown_task_is_one_clear_line(settings: Settings) -> None:
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_a_machine_without_a_gpu_is_one_clear_line(settings: Settings) -> None:
+    refused = learn_to_the_end(settings, "--run", "no-gpu", "--device", "gpu", *SMALL)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.strip().splitlines()
+    assert line == "onibus: this machine has no GPU that torch can use; leave out --device gpu"
+    assert not (settings.runs_dir / "no-gpu").exists()
+
+
 def test_missing_topics_are_one_clear_line(settings: Settings) -> None:
     elsewhere = settings.model_copy(update={"topic_prefix": "nobody-made-these."})
     result = learn_to_the_end(elsewhere, "--task", "keyroom-s5", "--run", "x")

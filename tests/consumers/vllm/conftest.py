@@ -21,7 +21,7 @@ TRAINING = ("--steps", 1_500, "--play-steps", 40_000)
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny Llama."""
     folder = tmp_path_factory.mktemp("models")
-    made = run_onibus("tiny-llama", "make", "--out", folder / NAME, *TRAINING, folder=folder, timeout=500)
+    made = run_onibus("tiny-llama", "make", "--out", folder / NAME, *TRAINING, folder=folder, timeout=800)
     assert made.returncode == 0, made.stdout + made.stderr
     return folder / NAME
 
