@@ -36,6 +36,7 @@ VLLM_SECONDS = 900
 """The first test waits until a model is trained and a server has loaded it: minutes on a busy machine."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses one of these as ``integration``; tests that start processes by themselves say so.
 

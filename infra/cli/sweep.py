@@ -95,13 +95,15 @@ def _run(settings: Settings, chosen: Sweep, parallel: int) -> None:
     if stopping.is_set() and len(done) < len(chosen.runs):
         echo("stopped; the same command goes on from here")
         raise typer.Exit(130)
-    if done:
-        comparison = compare(grouped([read_run(runner.folder(options)) for options in done]))
-        page = settings.runs_dir / f"{chosen.name}.html"
-        write_page(comparison, page)
-        shown_on.print(final_table(comparison))
-        echo(str(page))
-    _say_what_failed(runner)
+    try:
+        if done:
+            comparison = compare(grouped([read_run(runner.folder(options)) for options in done]))
+            page = settings.runs_dir / f"{chosen.name}.html"
+            write_page(comparison, page)
+            shown_on.print(final_table(comparison))
+            echo(str(page))
+    finally:  # also where those that are done are too short to be compared
+        _say_what_failed(runner)
 
 
 def _say_what_failed(runner: SweepRunner) -> None:

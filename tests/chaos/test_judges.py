@@ -56,7 +56,8 @@ def test_refusals_of_single_requests_end_no_annotator_and_lose_only_their_captio
         found = system.finish(timeout=90)
         print(found.line())
         assert found.problems == []
-        assert system.revived == 0, [system.log(name) for name in names]
+        print(*(system.log(name) for name in names), sep="\n\n")
+        assert system.revived == 0
         moderated = sum(system.model.behaviour.is_moderated(text) for text in system.captions)
         assert moderated > 0
         assert found.dead_letters == found.unsure == moderated

@@ -65,13 +65,13 @@ def test_rows_show_verdict_words_and_reason_and_fit_a_filter(browser: Browser, s
         expect(first.locator(".reason")).to_have_text(REASON)
         expect(page.locator("#counts")).to_have_text("6 labels · 3 unhelpful · 3 helpful")
 
-        page.get_by_label("words of the caption").fill("GOLD")
+        page.get_by_label("text in the caption").fill("GOLD")
         expect(rows(page)).to_have_count(2)
         expect(page.locator("#counts")).to_have_text("2 labels · 2 unhelpful")
         page.get_by_label("verdict", exact=True).select_option("helpful")
         expect(rows(page)).to_have_count(0)
         expect(page.locator("#place")).to_have_text("no labels match")
-        page.get_by_label("words of the caption").fill("")
+        page.get_by_label("text in the caption").fill("")
         expect(rows(page)).to_have_count(3)
         expect(page.locator("#rows .verdict")).to_have_text(["helpful"] * 3)
 
@@ -113,8 +113,8 @@ def test_the_keyboard_moves_and_shows_the_history(browser: Browser, settings: Se
         page.keyboard.press("Enter")
         expect(history).to_have_count(0)
 
-        page.get_by_label("words of the caption").press_sequentially("jk")
-        expect(page.get_by_label("words of the caption"), "letters are letters there").to_have_value("jk")
+        page.get_by_label("text in the caption").press_sequentially("jk")
+        expect(page.get_by_label("text in the caption"), "letters are letters there").to_have_value("jk")
 
 
 def test_one_key_corrects_a_label_on_the_page_and_on_the_bus(browser: Browser, settings: Settings) -> None:
@@ -178,7 +178,7 @@ def test_on_a_phone_one_tap_selects_and_another_corrects(browser: Browser, setti
         answers.get_by_text("history").tap()
         expect(page.locator(".history li")).to_have_count(4)
         assert overflow(page) <= 0
-        page.get_by_label("words of the caption").fill("GOLD")
+        page.get_by_label("text in the caption").fill("GOLD")
         expect(rows(page).first).to_be_visible()
         expect(answers, "nothing is chosen any more").to_have_count(0)
     said = [(Origin.HUMAN, Verdict.UNHELPFUL), (Origin.HUMAN, Verdict.HELPFUL), (Origin.WITHDRAWAL, None)]
