@@ -14,7 +14,7 @@ from tests.command import run_onibus
 from tests.consumers.vllm.serving import RunningServer
 from tests.ports import free_port
 
-TRAINING = ("--steps", 1_500, "--play-steps", 40_000)
+TRAINING = ("--steps", 800, "--play-steps", 20_000)
 
 
 @pytest.fixture(scope="session")
