@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from onibus.infra.cli.options import MetricsPort, Verbose, with_settings
+from onibus.infra.cli.options import MetricsPort, PriceIn, PriceOut, Verbose, with_settings
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
@@ -76,12 +76,8 @@ def annotate(
     budget_usd: Annotated[
         float | None, typer.Option(min=0, help="Stop before the group has spent more, at the given prices.")
     ] = None,
-    price_in: Annotated[
-        float | None, typer.Option(min=0, help="US dollars per million prompt tokens.")
-    ] = None,
-    price_out: Annotated[
-        float | None, typer.Option(min=0, help="US dollars per million answer tokens.")
-    ] = None,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
     static: Annotated[
         bool,
         typer.Option(

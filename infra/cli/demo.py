@@ -12,7 +12,7 @@ import typer
 
 from onibus.infra.cli.flags import with_options
 from onibus.infra.cli.judge_model import judge_model
-from onibus.infra.cli.options import with_settings
+from onibus.infra.cli.options import PriceIn, PriceOut, with_settings
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.shutdown import stop_event
 from onibus.infra.process.terminal import console
@@ -59,12 +59,8 @@ def demo(
             "(default for vllm: SmolLM2-135M-Instruct, fetched first)"
         ),
     ] = None,
-    price_in: Annotated[
-        float | None, typer.Option(min=0, help="US dollars per million prompt tokens.")
-    ] = None,
-    price_out: Annotated[
-        float | None, typer.Option(min=0, help="US dollars per million answer tokens.")
-    ] = None,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
     minutes: Annotated[
         float | None,
         typer.Option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onibus.infra.cli.annotate import Llm
-from onibus.infra.cli.options import AsJson
+from onibus.infra.cli.options import AsJson, PriceIn, PriceOut
 from onibus.infra.errors import OnibusError
 from onibus.infra.money import dollars
 from onibus.infra.process.terminal import echo, printable, printable_lines
@@ -25,8 +25,6 @@ _Who = Annotated[Llm, typer.Option("--llm", help="Who judges, as for onibus anno
 _Url = Annotated[str | None, typer.Option(help="Address of the server (openai).")]
 _Model = Annotated[str | None, typer.Option(help="Name of the model (openai), or a folder (vllm).")]
 _Concurrency = Annotated[int, typer.Option(min=1, max=10_000, help="Requests in flight.")]
-_PriceIn = Annotated[float, typer.Option(min=0, help="US dollars per million prompt tokens.")]
-_PriceOut = Annotated[float, typer.Option(min=0, help="US dollars per million answer tokens.")]
 
 
 def add_to(group: typer.Typer) -> None:
@@ -71,8 +69,8 @@ def try_one(
     llm: _Who = Llm.RULES,
     base_url: _Url = None,
     model: _Model = None,
-    price_in: _PriceIn = 0.0,
-    price_out: _PriceOut = 0.0,
+    price_in: PriceIn = 0.0,
+    price_out: PriceOut = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Ask about one caption: the prompt as sent, the raw answer, the verdict, tokens and money."""
@@ -93,7 +91,7 @@ def try_one(
         "tokens_in": cost.tokens_in,
         "tokens_out": cost.tokens_out,
         "tokens_of_the_start": 0 if trial.probe is None else trial.probe.tokens_in + trial.probe.tokens_out,
-        "usd": money(cost, Prices(price_in, price_out)),
+        "usd": money(cost, Prices(price_in or 0.0, price_out or 0.0)),
     }
     if as_json:
         echo(json.dumps(said, indent=2, ensure_ascii=False))
@@ -129,8 +127,8 @@ def evaluate(
         str, typer.Option(help="first, second or all: examples in prompts come from the first.")
     ] = "second",
     mistakes: Annotated[int, typer.Option(min=0, help="Number of worst mistakes to show.")] = 10,
-    price_in: _PriceIn = 0.0,
-    price_out: _PriceOut = 0.0,
+    price_in: PriceIn = 0.0,
+    price_out: PriceOut = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Hold a judge against captions that were judged by reading them."""
@@ -150,7 +148,7 @@ def evaluate(
             _options(name, llm, base_url, model, concurrency), [(one.caption,) for one in chosen]
         )
         figures = evaluate_trial(trial, chosen, mistakes)
-        usd = money(figures.cost, Prices(price_in, price_out))
+        usd = money(figures.cost, Prices(price_in or 0.0, price_out or 0.0))
         if as_json:
             found[name] = asdict(figures) | {"usd": usd, "spec_id": trial.spec_id.hex()}
         else:
