@@ -91,6 +91,7 @@ class WatchedProcess(EventLoopProcess):  # type: ignore[misc]
 
     def _target(self) -> None:
         end_with_parent(grace_seconds=0)
+        _show_in_process_lists(self.name)
         profile_if_asked(self.name)
         self.guarded(self.name, super()._target)
 
@@ -138,6 +139,12 @@ def shared_memory_is_full() -> str:
         f"{SHARED_MEMORY}{size} is too small for the trajectories that the processes share; give it more "
         "(docker run --shm-size 2g, or shm_size in a compose file), or use fewer --workers or --environments"
     )
+
+
+def _show_in_process_lists(name: str) -> None:
+    """Have ``ps``, ``top`` and psutil show this process by name; Linux keeps 15 characters of it."""
+    with contextlib.suppress(FileNotFoundError):  # other systems have no such file
+        Path("/proc/self/comm").write_text(name)
 
 
 def _how_it_ended(exit_code: int) -> str:

@@ -68,21 +68,34 @@ class Progress:
         now = time.monotonic()
         if now < self._next_history:
             return
-        self._began = self._began or now
         self._next_history = now + HISTORY_SECONDS
-        self.last = self._row(state, now)
-        known = {k: v for k, v in self.last.items() if not math.isnan(v)}
-        self._history.attempt(lambda: self._rows.append(known))
-        self._expose(self.last)
+        known = self._record(state, now)
         if not self._ready:
             self._ready = True
             log.info("ready: run %s learns %s", self._options.run, self._options.task)
         if now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             log.info("%s", _line(self.last))
-            for name, value in known.items():
-                self._board.add_scalar(f"onibus/{name}", value, int(self.last["env_steps"]))
-            self._board.flush()
+            self._to_board(known)
+
+    def finish(self, state: RunState) -> None:
+        """Take note of the state in which a run ended, however soon that is after the one before."""
+        if state.env_steps:
+            self._to_board(self._record(state, time.monotonic()))
+
+    def _record(self, state: RunState, now: float) -> dict[str, float]:
+        """Append a row to the history; what of it is known."""
+        self._began = self._began or now
+        self.last = self._row(state, now)
+        known = {k: v for k, v in self.last.items() if not math.isnan(v)}
+        self._history.attempt(lambda: self._rows.append(known))
+        self._expose(self.last)
+        return known
+
+    def _to_board(self, known: dict[str, float]) -> None:
+        for name, value in known.items():
+            self._board.add_scalar(f"onibus/{name}", value, int(self.last["env_steps"]))
+        self._board.flush()
 
     def _row(self, state: RunState, now: float) -> dict[str, float]:
         self._speed.append((now, state.env_steps))
@@ -155,9 +168,10 @@ def _counted() -> dict[str, float]:
 
 
 def _cpu_seconds() -> float:
-    """CPU time of this process and its children so far, user and system."""
-    total = 0.0
+    """CPU time of this process and its children so far, user and system, those that have ended included."""
     me = psutil.Process()
+    ended = me.cpu_times()
+    total: float = ended.children_user + ended.children_system
     for process in (me, *me.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()

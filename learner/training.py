@@ -96,6 +96,7 @@ def run(
         expose(metrics_port, settings.metrics_host)
         with Progress(options, folder) as progress:
             state = run_experiment(options, settings.runs_dir.absolute(), stopping, progress.watch, session)
+            progress.finish(state)
     saved = newest_checkpoint(folder)
     reached = progress.last.get("return", math.nan)
     log.info(

@@ -56,6 +56,7 @@ def scores(folder: Path) -> dict[int, float]:
 def test_a_ranking_that_arrives_over_the_bus_rewards_what_comparisons_prefer(settings: Settings) -> None:
     folder = settings.runs_dir / "ranked"
     annotator = start_comparing(settings)
+    wait_ready(annotator)  # its group begins before the first caption is published
     learner = start_learner(settings, "ranked", "--reward", "ranking")
     with stopping_at_the_end(annotator, learner):
         wait_ready(learner)

@@ -53,6 +53,7 @@ def test_a_resumed_run_goes_on_with_its_steps_and_weights(settings: Settings) ->
     assert finish(start_learner(settings, "resumed", "--steps", "3000")) == 0
     before = checkpoint_of(folder)
     rows_before = len(read_history(folder))
+    assert read_history(folder)[-1]["env_steps"] == before["env_steps"], "a short run ends with a row, too"
 
     refused = learn_to_the_end(settings, "--run", "resumed", *SMALL)
     assert refused.returncode == 2
@@ -80,8 +81,8 @@ def test_a_killed_rollout_worker_ends_the_run_and_is_named(settings: Settings, i
     learner = start_learner(settings, "bereft", "--inference", inference)
     wait_ready(learner)
     processes = descendants(learner)
-    workers = [p for p in processes[1:] if "spawn_main" in " ".join(p.cmdline())]
-    workers[-1].kill()
+    (worker,) = (process for process in processes if process.name() == "rollout_proc0")
+    worker.kill()
     assert finish(learner, 30) == 2
     assert "rollout_proc0 died unexpectedly" in learner.last_lines()
     wait_until(all_gone(processes), 5)

@@ -113,7 +113,7 @@ def test_a_sweep_that_is_asked_to_stop_takes_its_runs_along(settings: Settings) 
     family = psutil.Process(swept.pid).children(recursive=True)
     swept.send_signal(signal.SIGTERM)
     assert swept.wait(60) == 130
-    assert all_gone(family)()
+    wait_until(all_gone(family), 20, "the end of the runs' processes")
     assert "the same command goes on" in (settings.runs_dir / "sweep.log").read_text()
 
 
