@@ -75,7 +75,9 @@ def test_labels_that_arrive_over_the_bus_raise_the_intrinsic_reward(settings: Se
         with stopping_at_the_end(annotator):
             # Its group begins with the captions that come from now on: those known already come again then.
             seconds = AGAIN_SECONDS + 60
-            wait_until(lambda: newest(folder).get("labels_known", 0) > 0, seconds, "labels in the learner's table")
+            wait_until(
+                lambda: newest(folder).get("labels_known", 0) > 0, seconds, "labels in the learner's table"
+            )
             wait_until(lambda: newest(folder).get("intrinsic_return", 0) > 0, 60, "rewarded captions")
             wait_until(lambda: newest(folder).get("label_coverage", 0) > 0.9, 30, "captions with labels")
         assert "0 dead letters" in annotator.log_path.read_text()

@@ -27,8 +27,8 @@ from kafka.errors import (
 from kafka.structs import OffsetAndMetadata
 
 from onibus.consumers.annotator.batch import lookups_of
+from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Cost, Prices
-from onibus.consumers.annotator.wanted import Wanted
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.ask_until_readable import estimated_tokens
 from onibus.consumers.specs.prompts import Prompt
@@ -122,7 +122,7 @@ class GroupStart:
     Args:
         group: consumer group, full name.
         specs: what its annotators ask, by spec id.
-        wanted: which captions they ask about.
+        caption_filter: which captions they ask about.
         comparisons: that a caption leads to under each spec that compares two.
     """
 
@@ -131,11 +131,11 @@ class GroupStart:
         settings: Settings,
         group: str,
         specs: Mapping[bytes, AnnotationSpec],
-        wanted: Wanted,
+        caption_filter: CaptionFilter,
         comparisons: int,
     ) -> None:
         self._settings, self._group, self._specs = settings, group, dict(specs)
-        self._wanted, self._comparisons = wanted, comparisons
+        self._caption_filter, self._comparisons = caption_filter, comparisons
         self._topics, self._codec = TopicNames(settings.topic_prefix), codec_for(settings)
 
     def begin(self, backlog: Backlog | None, approve: Callable[[Owed], None]) -> None:
@@ -220,7 +220,7 @@ class GroupStart:
                     caption = self._codec.decode(CaptionObserved, record.value)
                 except DecodeError:
                     continue
-                specs = self._wanted.specs(caption.task, caption.run)
+                specs = self._caption_filter.specs(caption.task, caption.run)
                 if specs and record.key == caption_id(caption.text):
                     place = TopicPartition(record.topic, record.partition), record.offset, record.timestamp
                     newest[record.key] = _Found(*place, record.key, len(caption.text), specs)

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onibus.consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable, lookups_of
-from onibus.consumers.annotator.caption_marks import Mark
-from onibus.consumers.annotator.caption_pool import CaptionPool
+from onibus.consumers.annotator.caption_filter import CaptionFilter
+from onibus.consumers.annotator.comparison_partners import ComparisonPartners
 from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
-from onibus.consumers.annotator.wanted import Wanted
+from onibus.consumers.annotator.position_check import Mark
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.base import Answer, Question
 from onibus.infra.kafka.topics import TopicNames
@@ -72,9 +72,9 @@ class Annotator:
         codec: reads captions and writes records.
         topics: full topic names.
         pending: the stack to use.
-        pool: captions to compare with; needed for specs that compare two.
+        partners: captions to compare with; needed for specs that compare two.
         comparisons: that each caption leads to.
-        wanted: which captions each spec is asked about; all, if not given.
+        caption_filter: which captions each spec is asked about; all, if not given.
         prices: of the model's tokens, if they are known.
     """
 
@@ -86,17 +86,20 @@ class Annotator:
         codec: Codec,
         topics: TopicNames,
         pending: Pending | None = None,
-        pool: CaptionPool | None = None,
+        partners: ComparisonPartners | None = None,
         comparisons: int = COMPARISONS,
-        wanted: Wanted | None = None,
+        caption_filter: CaptionFilter | None = None,
         prices: Prices | None = None,
     ) -> None:
         self.pending = Pending() if pending is None else pending
-        self._specs, self._wanted = dict(specs), wanted or Wanted(specs)
+        self._specs, self._caption_filter = dict(specs), caption_filter or CaptionFilter(specs)
         self.records = BatchWriter(specs, origin, name, codec, topics, prices)
         self._judging = [i for i, spec in specs.items() if spec.kind is Kind.JUDGE_ONE]
         self._comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
-        self._pool, self._comparisons = CaptionPool() if pool is None else pool, comparisons
+        self._partners, self._comparisons = (
+            ComparisonPartners() if partners is None else partners,
+            comparisons,
+        )
         self._codec, self._topics = codec, topics
         self._tables: dict[int, LabelTable] = {}
         self._assignments: dict[int, int] = {}
@@ -297,7 +300,7 @@ class Annotator:
         return missing
 
     def _missing_pairs(self, caption: PendingCaption) -> list[Subject]:
-        pairs = self._pool.pairs(caption.caption_id, caption.text, caption.observed_at, self._comparisons)
+        pairs = self._partners.pairs(caption.caption_id, caption.text, caption.observed_at, self._comparisons)
         if not pairs:
             return []
         looked_up = lookups_of([pair.subject_id for pair in pairs])
@@ -330,7 +333,7 @@ class Annotator:
             return True
         assert key is not None
         assert value is not None
-        specs = self._wanted.specs(caption.task, caption.run)
+        specs = self._caption_filter.specs(caption.task, caption.run)
         if not specs:
             return False
         pending = PendingCaption(partition, offset, key, caption.text, caption.observed_at, value, specs)

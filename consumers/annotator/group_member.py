@@ -22,8 +22,8 @@ from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 
-from onibus.consumers.annotator.caption_marks import MarkCheck
 from onibus.consumers.annotator.partition_readers import SENT_AGAIN, LabelFeed
+from onibus.consumers.annotator.position_check import MarkCheck
 from onibus.consumers.labels.table import LabelTable
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.patches import MendedAssignor, report_lost

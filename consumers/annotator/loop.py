@@ -21,19 +21,19 @@ from functools import partial
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, ProducerFencedError
 
+from onibus.consumers.annotator.allowance import Allowance
 from onibus.consumers.annotator.budget import GroupBudget, Limits
-from onibus.consumers.annotator.caption_pool import CaptionPool
+from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.committer import BatchWriting
+from onibus.consumers.annotator.comparison_partners import ComparisonPartners
 from onibus.consumers.annotator.core import COMPARISONS, Annotator
 from onibus.consumers.annotator.counters import Counts, Summary
 from onibus.consumers.annotator.group_member import GroupMember
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.annotator.model_thread import Asking
 from onibus.consumers.annotator.partition_readers import CaptionLog, columns
+from onibus.consumers.annotator.partners_reader import PartnersReader
 from onibus.consumers.annotator.pending import Pending
-from onibus.consumers.annotator.pool_reader import PoolFeed
-from onibus.consumers.annotator.purse import Purse
-from onibus.consumers.annotator.wanted import Wanted
 from onibus.consumers.language_models.base import Attempt, LanguageModel, ModelRefusedError
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clock import explained
@@ -79,7 +79,7 @@ class AnnotatorProcess:
         specs: what to ask, by spec id.
         pending: the stack to use, if not one of the usual size.
         limits: what the group may spend; none, if not given.
-        wanted: which captions each spec is asked about; all, if not given.
+        caption_filter: which captions each spec is asked about; all, if not given.
         announce: publishes the specs, once the model has answered: one that cannot be asked takes no name.
         on_step: see :class:`~onibus.infra.kafka.transactions.TransactionWriter`.
     """
@@ -94,7 +94,7 @@ class AnnotatorProcess:
         pending: Pending | None = None,
         limits: Limits | None = None,
         comparisons: int = COMPARISONS,
-        wanted: Wanted | None = None,
+        caption_filter: CaptionFilter | None = None,
         announce: Callable[[], object] = lambda: None,
     ) -> None:
         prices = limits.prices if limits is not None and limits.prices.are_given else None
@@ -105,13 +105,21 @@ class AnnotatorProcess:
         self._asking = Asking(model)
         self._member: GroupMember | None = None
         self._caption_log: CaptionLog | None = None
-        self._pool = CaptionPool()
-        self._pool_feed: PoolFeed | None = None
-        records, pool = (self._codec, self._topics), self._pool
+        self._partners = ComparisonPartners()
+        self._partners_reader: PartnersReader | None = None
+        records, partners = (self._codec, self._topics), self._partners
         self._annotator = Annotator(
-            specs, model.origin, membership.name, *records, pending, pool, comparisons, wanted, prices
+            specs,
+            model.origin,
+            membership.name,
+            *records,
+            pending,
+            partners,
+            comparisons,
+            caption_filter,
+            prices,
         )
-        self._wanted, self._announce = wanted, announce
+        self._caption_filter, self._announce = caption_filter, announce
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._writing = BatchWriting(self._annotator, self._writer, self._topics.captions, self._asking.wake)
         self._started = time.monotonic()
@@ -119,7 +127,7 @@ class AnnotatorProcess:
         budget = None
         if limits is not None and limits.are_given:
             budget = GroupBudget(settings, self._codec, limits, self._specs, membership.name)
-        self._purse = Purse(budget, self._annotator, settings.partitions, len(self._specs))
+        self._allowance = Allowance(budget, self._annotator, settings.partitions, len(self._specs))
         self._fencings = self._failures = 0
         self._polled_at = 0.0
         self._has_read = False
@@ -144,7 +152,7 @@ class AnnotatorProcess:
             self._count_probe(probe)
             self._announce()
             self._connect(stopping)
-            while not stopping.is_set() and not self._purse.is_spent():
+            while not stopping.is_set() and not self._allowance.is_spent():
                 self._turn(stopping)
             self._take_answers_while(lambda: self._asked > 0, _LAST_ANSWERS_SECONDS)
             self._write_the_rest(stopping)
@@ -159,7 +167,7 @@ class AnnotatorProcess:
     def _count_probe(self, probe: Attempt | None) -> None:
         if probe is not None:
             self._counts.probed(next(iter(self._specs)), probe)
-            self._purse.probed(probe)
+            self._allowance.probed(probe)
 
     # --- connecting and closing ---------------------------------------------------------------------
 
@@ -169,11 +177,13 @@ class AnnotatorProcess:
         except TransactionFailedError as error:
             raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
         self._annotator.records.limit(largest_values(self._settings, self._written_topics()))
-        self._purse.load(stopping)
+        self._allowance.load(stopping)
         self._caption_log = CaptionLog(self._settings)
         if any(spec.kind is Kind.COMPARE_TWO for spec in self._specs.values()):
-            self._pool_feed = PoolFeed(self._settings, self._codec, self._pool, self._wanted)
-            self._pool_feed.load(stopping)
+            self._partners_reader = PartnersReader(
+                self._settings, self._codec, self._partners, self._caption_filter
+            )
+            self._partners_reader.load(stopping)
         self._member = GroupMember(
             self._settings,
             self._codec,
@@ -207,8 +217,8 @@ class AnnotatorProcess:
         self._asking.stop()
         if self._member is not None:
             self._member.close()
-        self._purse.close()
-        for reader in (self._caption_log, self._pool_feed):
+        self._allowance.close()
+        for reader in (self._caption_log, self._partners_reader):
             if reader is not None:
                 with contextlib.suppress(KafkaError):  # the broker may be away
                     reader.close()
@@ -248,9 +258,9 @@ class AnnotatorProcess:
         try:
             records = self._member.poll(timeout_ms=0 if busy or self._writing.is_under_way else _IDLE_POLL_MS)
             self._see(records)
-            if self._pool_feed is not None:
-                self._pool_feed.follow()
-            self._purse.follow(stopping)
+            if self._partners_reader is not None:
+                self._partners_reader.follow()
+            self._allowance.follow(stopping)
             for record in self._member.take_unreadable_labels():
                 place = (record.topic, record.partition, record.offset)
                 self._annotator.give_up(*place, record.key, record.value, "unreadable label")
@@ -281,7 +291,7 @@ class AnnotatorProcess:
 
     def _ask(self) -> None:
         most = self._membership.most_under_way
-        room = min(most - self._annotator.under_way, self._purse.affordable(most))
+        room = min(most - self._annotator.under_way, self._allowance.affordable(most))
         if room > 0 and self._annotator.finished < _MOST_FINISHED:
             questions = self._annotator.questions(room)
             self._asking.ask(questions)
@@ -340,7 +350,7 @@ class AnnotatorProcess:
             return False
         self._fencings = self._failures = 0
         self._counts.committed(batch)
-        self._purse.committed(batch)
+        self._allowance.committed(batch)
         return True
 
     def _start_over(self, cause: Exception, stopping: threading.Event) -> None:

@@ -11,11 +11,11 @@ from hashlib import blake2b
 
 from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed
 from onibus.consumers.annotator.budget import Limits
+from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.core import COMPARISONS
 from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
-from onibus.consumers.annotator.wanted import Wanted
 from onibus.consumers.language_models.base import LanguageModel
 from onibus.consumers.language_models.rules import RulesModel
 from onibus.consumers.specs.prompts import Prompt
@@ -88,12 +88,12 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
     stopping = stop_event()
     files = [load_spec_file(name) for name in options.specs]
     specs = annotation_specs(files, options)
-    wanted = wanted_captions(files, options)
+    caption_filter = caption_filter_of(files, options)
     model = language_model(files, specs, options)
     _warn_of_unquoted_captions(specs.values(), model)
     metrics.expose(options.metrics_port, settings.metrics_host)
     require_topics(settings, role="annotator")
-    group = _begun_group(settings, options, specs, wanted, approve)
+    group = _begun_group(settings, options, specs, caption_filter, approve)
     membership = Membership(
         group=group,
         name=options.name or f"{socket.gethostname()}-{os.getpid()}",
@@ -108,7 +108,7 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
         membership,
         limits=limits,
         comparisons=options.comparisons,
-        wanted=wanted,
+        caption_filter=caption_filter,
         announce=lambda: publish_specs(settings, list(specs.values())),
     ).run(stopping)
     _log.info("annotator %s: %s", membership.name, summary.line())
@@ -123,14 +123,14 @@ def begin_group(settings: Settings, options: AnnotateOptions, approve: Approve) 
     files = [load_spec_file(name) for name in options.specs]
     specs = annotation_specs(files, options)
     require_topics(settings, role="annotator")
-    _begun_group(settings, options, specs, wanted_captions(files, options), approve)
+    _begun_group(settings, options, specs, caption_filter_of(files, options), approve)
 
 
 def _begun_group(
     settings: Settings,
     options: AnnotateOptions,
     specs: Mapping[bytes, AnnotationSpec],
-    wanted: Wanted,
+    caption_filter: CaptionFilter,
     approve: Approve,
 ) -> str:
     """The group, which has an offset in every partition."""
@@ -143,14 +143,14 @@ def _begun_group(
         elif backlog is not None:
             approve(owed.line(backlog, prices))
 
-    GroupStart(settings, group, specs, wanted, options.comparisons).begin(backlog, approve_owed)
+    GroupStart(settings, group, specs, caption_filter, options.comparisons).begin(backlog, approve_owed)
     return group
 
 
-def wanted_captions(files: Sequence[SpecFile], options: AnnotateOptions) -> Wanted:
+def caption_filter_of(files: Sequence[SpecFile], options: AnnotateOptions) -> CaptionFilter:
     """Which captions each spec is asked about: by its own tasks, and by the options'."""
     tasks = {ids.spec_id(_spec_of(file, options)): file.tasks for file in files}
-    return Wanted(tasks, tasks, options.tasks, options.runs)
+    return CaptionFilter(tasks, tasks, options.tasks, options.runs)
 
 
 def _warn_of_unquoted_captions(specs: Iterable[AnnotationSpec], model: LanguageModel) -> None:

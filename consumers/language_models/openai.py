@@ -4,8 +4,8 @@ Trouble that may pass (nobody listens, time-outs, 429, 5xx) is waited out with g
 as it takes: nothing is labelled meanwhile, and after some failures in a row all requests wait until the
 question of the start is answered (:mod:`onibus.consumers.language_models.circuit_breaker`). A caption that
 fails again and again while others succeed, or that the server or the model refuses, is given up. A server
-that refuses the model, the key or the form of every request ends the annotator; whether it does is found out
-with the question of the start.
+that refuses the model, the key or the form of every request ends the annotator
+(:mod:`onibus.consumers.language_models.refusals`).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from onibus.consumers.language_models.chat_client import (
     MayPassError,
     ModelUnknownError,
     NotTakenError,
-    TooLargeError,
 )
 from onibus.consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
 from onibus.consumers.language_models.completions import reply_of
+from onibus.consumers.language_models.refusals import REFUSALS, RefusalCheck, is_about_this_request
 from onibus.consumers.specs.probabilities import MOST_LIKELY
 from onibus.infra.errors import OnibusError
 from onibus.infra.observability import metrics
@@ -57,14 +57,6 @@ REQUEST_SECONDS = 120.0
 CHECK_SECONDS = 10.0
 """How long the start waits for a server where nobody listens."""
 
-REFUSED_TRIES = 5
-"""How often a caption may be refused as if by the key or the model while others are answered: a filter before
-the server refuses always the same, a proxy that is restarted now this one, now that one."""
-PROBES = 3
-"""How often in a row the question of the start must be refused, too, before the server counts as refusing
-everything."""
-
-_REFUSALS = (KeyRefusedError, ModelUnknownError, NotTakenError, TooLargeError)
 _NEW_LIMIT_NAME = "max_completion_tokens"
 _NAMED_PARAMETERS: dict[str, type[float] | type[int]] = {
     "temperature": float,
@@ -127,8 +119,7 @@ class OpenAIModel:
             self._probe,
             sleep=sleep,
         )
-        self._successes = 0
-        self._probing_refusal = asyncio.Lock()
+        self._refusals = RefusalCheck(sleep)
         self._limit_name = "max_tokens"
         self._warn_at = 0.0
 
@@ -140,8 +131,8 @@ class OpenAIModel:
             try:
                 reply = await self._request(asked, asked.prompt.example())
                 break
-            except _REFUSALS as error:
-                raise self._refused(error, asked) from error
+            except REFUSALS as error:
+                raise self._refused(asked, error) from error
             except ChatError as error:
                 if time.monotonic() > deadline:
                     raise ModelRefusedError(
@@ -164,24 +155,23 @@ class OpenAIModel:
 
     async def _reply(self, asked: _Asked, prompt: str) -> Reply | str:
         """One answer; or, in one line, why this prompt will never get one."""
-        failures, strikes, refused, successes = 0, 0, 0, self._successes
+        failures, strikes, refused, successes = 0, 0, 0, self._refusals.answered
         while True:
-            before = self._successes
+            before = self._refusals.answered
             try:
                 async with self._free:
                     reply = await self._circuit.send(lambda: self._send(asked, prompt))
-                self._successes += 1
+                self._refusals.answered += 1
                 return reply
-            except _REFUSALS as error:
+            except REFUSALS as error:
                 if await self._is_answered(asked, before):
                     refused += 1
-                    concerns_request = isinstance(error, NotTakenError | TooLargeError)
-                    if concerns_request or refused >= REFUSED_TRIES:
+                    if is_about_this_request(error, refused):
                         return f"the server refuses the request: {error}"
                 pause = pause_seconds(failures)
             except MayPassError as error:
-                if self._successes > successes:  # the server works for others
-                    strikes, successes = strikes + 1, self._successes
+                if self._refusals.answered > successes:  # the server works for others
+                    strikes, successes = strikes + 1, self._refusals.answered
                 if strikes >= STRIKES:
                     return f"failed {failures + 1} times while others succeeded: {error}"
                 self._warn(error)
@@ -189,36 +179,25 @@ class OpenAIModel:
             failures += 1
             await self._sleep(pause)
 
-    async def _is_answered(self, asked: _Asked, successes: int) -> bool:
-        """Whether the server takes another question, when it has refused one and taken none since.
+    async def _is_answered(self, asked: _Asked, before: int) -> bool:
+        """Whether the server, which has refused a request, answers the question of the start.
 
         Raises:
             ModelRefusedError: it refuses that one too, again and again, so it would refuse all.
         """
-        async with self._probing_refusal:
-            for probe in range(PROBES):
-                if self._successes > successes:
-                    return True
-                try:
-                    async with self._free:
-                        await self._request(asked, asked.prompt.example())
-                except _REFUSALS as error:
-                    if probe == PROBES - 1:
-                        raise self._refused(error, asked) from error
-                    await self._sleep(pause_seconds(probe + 1))
-                except ChatError:
-                    return False
-                else:
-                    self._successes += 1
-                    return True
-            return self._successes > successes
+
+        async def ask() -> None:
+            async with self._free:
+                await self._request(asked, asked.prompt.example())
+
+        return await self._refusals.concerns_one(ask, partial(self._refused, asked), before)
 
     async def _probe(self) -> None:
         """Ask the question of the start. A refusal is an answer, too: the server is there."""
         asked = next(iter(self._asked.values()))
-        with contextlib.suppress(*_REFUSALS):
+        with contextlib.suppress(*REFUSALS):
             await self._send(asked, asked.prompt.example())
-            self._successes += 1
+            self._refusals.answered += 1
 
     async def _send(self, asked: _Asked, prompt: str) -> Reply:
         """One request, whose failures are counted."""
@@ -255,7 +234,7 @@ class OpenAIModel:
                 self._limit_name = _NEW_LIMIT_NAME
             return completion
 
-    def _refused(self, error: ChatError, asked: _Asked) -> ModelRefusedError:
+    def _refused(self, asked: _Asked, error: ChatError) -> ModelRefusedError:
         if isinstance(error, ModelUnknownError):
             what = f"{self._url} has no model {asked.model} (or the address is wrong): {error}"
             return ModelRefusedError(f"{what}; correct --model or --base-url")

@@ -15,7 +15,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from onibus.consumers.annotator.caption_pool import CaptionPool, Partner
+from onibus.consumers.annotator.comparison_partners import ComparisonPartners, Partner
 from onibus.consumers.language_models.rules import Judge
 from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, PUBLISHED, Network
 from onibus.consumers.reward_models.loop import TrainerProcess
@@ -186,7 +186,7 @@ def _comparisons(captions: Sequence[str]) -> _Log:
     """Those that an annotator would make, each caption leading to eight."""
     file = load_spec_file(f"{SPEC}-pairs")
     assert file.rules is not None
-    judge, spec, pool = Judge(file.rules), file.for_rules(), CaptionPool()
+    judge, spec, pool = Judge(file.rules), file.for_rules(), ComparisonPartners()
     annotations: list[Annotation] = []
     for number, caption in enumerate(captions):
         caption_id = ids.caption_id(caption)

@@ -9,8 +9,8 @@ import pytest
 
 from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed
 from onibus.consumers.annotator.budget import Limits
+from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Prices
-from onibus.consumers.annotator.wanted import Wanted
 from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.errors import OnibusError
@@ -38,10 +38,14 @@ NEW = [f"You kill {n} new newts." for n in range(30)]
 SPECS, _ = rules_specs()
 
 
-def begin(settings: Settings, backlog: str | None = None, wanted: Wanted | None = None) -> list[Owed]:
+def begin(
+    settings: Settings, backlog: str | None = None, caption_filter: CaptionFilter | None = None
+) -> list[Owed]:
     """Have the tests' group begin; what was to be approved."""
     asked: list[Owed] = []
-    start = GroupStart(settings, settings.topic_prefix + GROUP, SPECS, wanted or Wanted(SPECS), 4)
+    start = GroupStart(
+        settings, settings.topic_prefix + GROUP, SPECS, caption_filter or CaptionFilter(SPECS), 4
+    )
     start.begin(None if backlog is None else Backlog.parse(backlog), asked.append)
     return asked
 
@@ -116,12 +120,12 @@ def test_what_is_older_than_a_time_is_left_out(settings: Settings) -> None:
 
 def test_only_captions_of_a_specs_own_tasks_and_of_the_named_runs_are_asked_about(settings: Settings) -> None:
     spec = next(iter(SPECS))
-    mine = Wanted(SPECS, {spec: ("keyroom-*",)}, only_runs=("a*",))
+    mine = CaptionFilter(SPECS, {spec: ("keyroom-*",)}, only_runs=("a*",))
     assert mine.specs("keyroom-s5", "a1") == {spec}
     assert mine.specs("keyroom-s5", "b1") == mine.specs("score", "a1") == frozenset()
-    assert Wanted(SPECS, only_tasks=("gold", "score")).specs("score", "b1") == {spec}
+    assert CaptionFilter(SPECS, only_tasks=("gold", "score")).specs("score", "b1") == {spec}
     publish(settings, OLD)  # of the task score
-    assert begin(settings, "all", Wanted(SPECS, {spec: ("keyroom-*",)})) == []
+    assert begin(settings, "all", CaptionFilter(SPECS, {spec: ("keyroom-*",)})) == []
 
 
 def test_the_command_asks_before_it_spends(settings: Settings) -> None:

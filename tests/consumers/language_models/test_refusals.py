@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
-from onibus.consumers.language_models.openai import PROBES, REFUSED_TRIES, OpenAIModel
+from onibus.consumers.language_models.openai import OpenAIModel
+from onibus.consumers.language_models.refusals import PROBES, REFUSED_TRIES
 from onibus.schemas.records import Verdict
 from tests.consumers.chat_asking import GOOD, SPEC, ask, caption_in, check, model
 from tests.consumers.chat_server import Reply, chat_server

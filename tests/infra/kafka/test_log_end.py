@@ -11,8 +11,8 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from onibus.consumers.annotator.budget import GroupBudget, Limits
-from onibus.consumers.annotator.caption_pool import CaptionPool
-from onibus.consumers.annotator.pool_reader import PoolFeed
+from onibus.consumers.annotator.comparison_partners import ComparisonPartners
+from onibus.consumers.annotator.partners_reader import PoolFeed
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import codec_for
@@ -83,7 +83,7 @@ def test_an_annotator_that_stops_waits_for_neither_budget_nor_pool(settings: Set
     publish_annotations(settings, [annotation(TEXTS[0])])
     stopping = threading.Event()
     stopping.set()
-    pool = CaptionPool()
+    pool = ComparisonPartners()
     feed = PoolFeed(settings, codec_for(settings), pool)
     feed.load(stopping)
     feed.close()

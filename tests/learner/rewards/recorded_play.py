@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from onibus.consumers.annotator.caption_pool import CaptionPool, Partner
+from onibus.consumers.annotator.comparison_partners import ComparisonPartners, Partner
 from onibus.consumers.language_models.rules import Judge
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.producers.nethack.captions import CaptionTable, MessageListener
@@ -61,7 +61,7 @@ def comparisons(play: RecordedPlay, spec: str = "goals", most: int = 8) -> Itera
     """What annotators would write with the keyword rules: each caption compared with earlier ones."""
     rules = load_spec_file(spec).rules
     assert rules is not None
-    judge, pool = Judge(rules), CaptionPool()
+    judge, pool = Judge(rules), ComparisonPartners()
     for number, text in enumerate(play.texts.values()):
         own = caption_id(text)
         pool.add([Partner(own, text, 0, number)], [number])

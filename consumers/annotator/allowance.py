@@ -16,7 +16,7 @@ from onibus.consumers.language_models.base import Attempt
 _log = logging.getLogger(__name__)
 
 
-class Purse:
+class Allowance:
     """Turns a budget into captions.
 
     Args:

@@ -42,7 +42,7 @@ class Pair(NamedTuple):
     partner: Partner
 
 
-class CaptionPool:
+class ComparisonPartners:
     """Captions of all partitions, each from its first record on.
 
     Args:

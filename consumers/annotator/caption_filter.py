@@ -9,7 +9,7 @@ _MOST_KNOWN = 10_000
 """Pairs of task and run remembered; runs come and go for as long as an annotator lives."""
 
 
-class Wanted:
+class CaptionFilter:
     """Decides by the task and the run that a caption was observed in. Patterns are those of file names.
 
     Args:

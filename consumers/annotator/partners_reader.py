@@ -1,4 +1,4 @@
-"""Fills a :class:`~onibus.consumers.annotator.caption_pool.CaptionPool` from the topic ``captions``."""
+"""Reads the captions that others can be compared with from the topic ``captions``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
 
-from onibus.consumers.annotator.caption_pool import LONGEST_PARTNER, CaptionPool, Partner
-from onibus.consumers.annotator.wanted import Wanted
+from onibus.consumers.annotator.caption_filter import CaptionFilter
+from onibus.consumers.annotator.comparison_partners import LONGEST_PARTNER, ComparisonPartners, Partner
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.topics import TopicNames
@@ -23,17 +23,21 @@ _RECORDS_PER_POLL = 5_000
 _EVERY_SECONDS = 0.1
 
 
-class PoolFeed:
+class PartnersReader:
     """Group-less reader: every annotator sees the captions of all, whichever partitions it owns.
 
     Args:
-        wanted: captions that no spec is asked about are no partners of others, either.
+        caption_filter: captions that no spec is asked about are no partners of others, either.
     """
 
     def __init__(
-        self, settings: Settings, codec: Codec, pool: CaptionPool, wanted: Wanted | None = None
+        self,
+        settings: Settings,
+        codec: Codec,
+        pool: ComparisonPartners,
+        caption_filter: CaptionFilter | None = None,
     ) -> None:
-        self._codec, self._pool, self._wanted = codec, pool, wanted
+        self._codec, self._partners, self._caption_filter = codec, pool, caption_filter
         self._topic = TopicNames(settings.topic_prefix).captions
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
         self._due = 0.0
@@ -71,11 +75,13 @@ class PoolFeed:
                 caption = self._codec.decode(CaptionObserved, record.value)
             except DecodeError:
                 continue  # its partition's owner makes a dead letter of it
-            is_wanted = self._wanted is None or self._wanted.specs(caption.task, caption.run)
-            if is_wanted and record.key == caption_id(caption.text):
+            is_asked_about = self._caption_filter is None or self._caption_filter.specs(
+                caption.task, caption.run
+            )
+            if is_asked_about and record.key == caption_id(caption.text):
                 partners.append(Partner(record.key, caption.text, record.partition, record.offset))
                 since.append(caption.observed_at)
-        self._pool.add(partners, since)
+        self._partners.add(partners, since)
 
     def _may_be_partner(self, record: ConsumerRecord) -> bool:
         return (
@@ -83,5 +89,5 @@ class PoolFeed:
             and len(record.key) == CAPTION_ID_BYTES
             and record.value is not None
             and len(record.value) <= LONGEST_PARTNER
-            and self._pool.wants(record.key)
+            and self._partners.wants(record.key)
         )
