@@ -28,6 +28,7 @@ from signal_slot.signal_slot import EventLoopProcess
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
+from onibus.infra.process.child_start import start_with_blocked
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.learner.process_profile import profile_if_asked
 
@@ -50,6 +51,10 @@ class WatchedProcess(EventLoopProcess):  # type: ignore[misc]
         self._reasons, self._report = multiprocessing.Pipe(duplex=False)
         self._reported: str | None = None
         super().__init__(*args, **kwargs)
+
+    def start(self) -> None:
+        """See :func:`~onibus.infra.process.child_start.start_with_blocked`."""
+        start_with_blocked({signal.SIGINT, signal.SIGTERM}, super().start)
 
     def __getstate__(self) -> dict[str, Any]:
         """What the child gets: it has no use for the parent's end of the pipe."""

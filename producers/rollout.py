@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clients import explained
 from onibus.infra.kafka.topic_admin import require_topics
+from onibus.infra.process.child_start import start_with_blocked
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.infra.settings import Settings
@@ -172,7 +173,7 @@ class _Crew:
                 name=f"onibus-rollout-{index}",
                 daemon=True,
             )
-            process.start()
+            start_with_blocked({signal.SIGINT}, process.start)
             theirs.close()
             self._workers.append(_Worker(process, ours))
 
@@ -241,7 +242,6 @@ def _work(
     reports: Connection,
 ) -> None:
     """Main function of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     end_with_parent(STOP_SECONDS)
     set_up_logging()

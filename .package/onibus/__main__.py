@@ -1,5 +1,5 @@
 """``python -m onibus``: the command ``onibus``."""
 
-from onibus.infra.cli.main import main
+from onibus.infra.cli.entry import main
 
 main()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import time
@@ -20,6 +21,7 @@ from kafka.errors import KafkaError
 from onibus.consumers.annotator.run import AnnotateOptions, Approve, begin_group, run
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clients import explained
+from onibus.infra.process.child_start import start_with_blocked
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.infra.process.shutdown import stop_event
@@ -115,7 +117,7 @@ class _Worker:
         self.due = None
         spawning = multiprocessing.get_context("spawn")
         self.process = spawning.Process(target=_work, args=(self.settings, self.options))
-        self.process.start()
+        start_with_blocked({signal.SIGINT}, self.process.start)
 
 
 def _work(settings: Settings, options: AnnotateOptions) -> None:

@@ -1,4 +1,4 @@
-"""The ``onibus`` command."""
+"""The command ``onibus`` and how it ends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import locale
 import os
 import re
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -51,12 +52,15 @@ _FILE_ERRORS = {
 """Errors about files that a user can fix."""
 
 
-def main() -> None:
-    """Entry point of the console script: one clear line and exit code 2 for what a user can fix."""
+def main() -> NoReturn:
+    """Run what the command line says: one clear line and exit code 2 for what a user can fix."""
     _use_utf8()
     survive_lost_output(request_stop)
     try:
-        sys.exit(application()(standalone_mode=False))
+        command = application()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see entry.py
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.exit(command(standalone_mode=False))
     except (OnibusError, RegistryError) as error:
         _refuse(str(error))
     except typer.TyperException as error:

@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.process.child_start import start_with_blocked
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.learner.evaluation.episodes import PlayedEpisode, play
 from onibus.learner.policy import load_policy
@@ -79,7 +80,7 @@ def _processes(checkpoint: Path, games: Games, workers: int) -> Iterator[dict[Co
                 name=f"onibus-evaluate-{index}",
                 daemon=True,
             )
-            process.start()
+            start_with_blocked({signal.SIGINT}, process.start)
             theirs.close()
             running[ours] = process
         yield running
@@ -91,7 +92,6 @@ def _processes(checkpoint: Path, games: Games, workers: int) -> Iterator[dict[Co
 
 def _work(checkpoint: Path, games: Games, index: int, workers: int, out: Connection) -> None:
     """Main function of a process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     end_with_parent(0)
     try:
         for episode in _share(checkpoint, games, index, workers):

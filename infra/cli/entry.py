@@ -1,0 +1,14 @@
+"""Where the command begins: Ctrl-C while it is being imported ends the process, without a traceback."""
+
+from __future__ import annotations
+
+import signal
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in the background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from onibus.infra.cli.main import main
+
+    main()

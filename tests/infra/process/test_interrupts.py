@@ -1,0 +1,109 @@
+"""Signals to the whole process group: a terminal's Ctrl-C, and SIGTERM from ``timeout`` or Slurm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from onibus.infra.process.supervisor import READY_MARK
+from onibus.infra.settings import Settings, environment_of
+from onibus.learner.checkpoints import newest_checkpoint
+from tests.learner.runs import all_gone
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+LEARN = (
+    "learn",
+    "--no-captions",
+    "--reward",
+    "none",
+    "--workers",
+    "1",
+    "--environments",
+    "4",
+    "--run",
+    "short",
+)
+ROLLOUT = ("rollout", "--task", "keyroom-s5", "--workers", "2", "--steps", "1000000")
+
+
+def has_loaded(library: str) -> Callable[[psutil.Process], bool]:
+    return lambda process: library in Path(f"/proc/{process.pid}/maps").read_text()
+
+
+def has_children(count: int) -> Callable[[psutil.Process], bool]:
+    """Whether so many were started: they have just begun to import their libraries then."""
+
+    def look(process: psutil.Process) -> bool:
+        lines = []
+        for child in process.children():
+            with suppress(psutil.NoSuchProcess):
+                lines.append(" ".join(child.cmdline()))
+        return sum("spawn_main" in line for line in lines) >= count
+
+    return look
+
+
+@contextmanager
+def begun(settings: Settings, *command: str) -> Iterator[tuple[psutil.Process, Path]]:
+    """``onibus COMMAND`` in a process group of its own, and its log."""
+    log = settings.runs_dir / "log"
+    with log.open("w") as out:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "onibus", *command],
+            env=os.environ | environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        yield psutil.Process(started.pid), log
+    finally:
+        started.kill()
+        started.wait()
+
+
+@pytest.mark.parametrize(
+    ("command", "moment"),
+    [
+        (LEARN, has_loaded("_pydantic_core")),
+        (LEARN, has_children(1)),
+        (LEARN, has_children(2)),
+        (ROLLOUT, has_children(1)),
+        (ROLLOUT, has_children(2)),
+    ],
+    ids=["import", "learner", "rollout worker", "first of rollout", "second of rollout"],
+)
+def test_ctrl_c_during_the_start_leaves_no_traceback_and_no_orphan(
+    settings: Settings, command: tuple[str, ...], moment: Callable[[psutil.Process], bool]
+) -> None:
+    with begun(settings, *command) as (process, log):
+        wait_until(lambda: moment(process), 60, f"the moment; {log.read_text()}", interval=0.005)
+        family = process.children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) in (0, 130, -signal.SIGINT), log.read_text()
+        assert "Traceback" not in log.read_text()
+        wait_until(all_gone(family), 20, "children to end")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_every_process_of_a_run_ends_it_with_a_checkpoint(
+    settings: Settings, number: signal.Signals
+) -> None:
+    with begun(settings, *LEARN) as (process, log):
+        wait_until(lambda: READY_MARK in log.read_text(), 90, "a run that learns")
+        family = process.children(recursive=True)
+        os.killpg(process.pid, number)
+        assert process.wait(30) == 0, log.read_text()
+        assert newest_checkpoint(settings.runs_dir / "short") is not None
+        assert "Traceback" not in log.read_text()
+        wait_until(all_gone(family), 20, "children to end")
