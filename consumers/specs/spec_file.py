@@ -358,7 +358,7 @@ def _send_all(
             future.get(timeout=_SEND_SECONDS)
     except KafkaError as error:
         raise OnibusError(
-            f"cannot publish annotation specs on {topic}: {explained(error)}; is the cluster well?"
+            f"cannot publish annotation specs on {topic}: {explained(error)}; check that its brokers are up"
         ) from error
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.cli.tables import print_table
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.terminal import console, echo, printable
+from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
 from onibus.infra.times import TIME_HELP, parse_time
 
@@ -58,13 +59,9 @@ def list_letters(
     if as_json:
         echo(json.dumps(rows, indent=2))
         return
-    from rich.table import Table
-
-    view = Table("offset", "given up", "spec", "caption", "reason", "sent again")
-    for row in rows:
-        shown = ("offset", "failed_at", "spec", "caption", "reason", "redriven_at")
-        view.add_row(*(printable(str(row[name])) if row[name] is not None else "–" for name in shown))
-    console().print(view)
+    names_of = ("offset", "failed_at", "spec", "redriven_at", "reason", "caption")
+    shown = [[str(row[name]) if row[name] is not None else "–" for name in names_of] for row in rows]
+    print_table(("offset", "given up", "spec", "sent again", "reason", "caption"), shown)
 
 
 def redrive(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from onibus.infra.cli.tables import print_table
 from onibus.infra.process.terminal import console, echo, printable
 
 if TYPE_CHECKING:
@@ -35,23 +36,23 @@ def say(result: dict[str, Any], line: str, as_json: bool) -> None:
 
 def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
     """Print a table with a row per label."""
-    from rich.table import Table
-
     from onibus.consumers.labels.fold import iso
     from onibus.consumers.specs.verdict_in_force import verdict_name
 
-    table = Table("id", "verdict", "spec", "by", "annotated", "answers", "caption")
-    for label in labels:
-        table.add_row(
+    columns = ("id", "verdict", "spec", "by", "annotated", "answers", "caption")
+    rows = [
+        (
             label.subject_id.hex()[:ID_DIGITS],
             verdict_name(label.verdict),
             specs.name(label.spec_id),
-            printable(f"{label.annotator} ({label.origin.value})"),
+            f"{label.annotator} ({label.origin.value})",
             iso(label.annotated_at)[:19],
             str(label.annotations),
-            printable(label.text),
+            label.text,
         )
-    console().print(table)
+        for label in labels
+    ]
+    print_table(columns, rows)
 
 
 def print_history(found: dict[str, Any]) -> None:

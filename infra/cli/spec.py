@@ -10,7 +10,8 @@ import typer
 
 from onibus.infra.cli import spec_files
 from onibus.infra.cli.options import AsJson, with_settings
-from onibus.infra.process.terminal import console, echo, printable
+from onibus.infra.cli.tables import print_table
+from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def list_specs(
 
     Choose another with --spec NAME@ID, with the first digits of the id, or with --spec NAME@MODEL.
     """
+    from onibus.consumers.specs.spec_file import spec_names
+
     rows = _rows(settings, name)
     if labels:
         table = _label_table(settings)
@@ -46,15 +49,21 @@ def list_specs(
     if as_json:
         echo(json.dumps(rows, indent=2))
         return
-    from rich.table import Table
-
-    view = Table("name", "id", "model", "announced last", "by", "in use", *(["labels"] if labels else []))
+    shown = []
     for row in rows:
         model = f"{row['model']} {row['model_revision']}".strip()
-        shown = [row["name"], row["id"], model, row["announced_at"], row["announced_by"] or "–"]
         counted = [f"{row['labels']:,}"] if labels else []
-        view.add_row(*map(printable, shown), "yes" if row["in_use"] else "", *counted)
-    console().print(view)
+        in_use = "yes" if row["in_use"] else ""
+        shown.append(
+            (row["name"], row["id"], model, row["announced_at"], row["announced_by"] or "–", in_use, *counted)
+        )
+    columns = ("name", "id", "model", "announced last", "by", "in use")
+    if shown:
+        print_table((*columns, "labels") if labels else columns, shown)
+    else:
+        echo(f"no annotator has announced {name or 'a spec'} on this cluster yet")
+    if name is None:
+        echo(f"built in: {', '.join(spec_names())}; look at one with: onibus spec show NAME")
 
 
 def _rows(settings: Settings, name: str | None) -> list[dict[str, Any]]:

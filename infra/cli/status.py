@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.cli.tables import print_table
 from onibus.infra.money import dollars
-from onibus.infra.process.terminal import console, echo, printable
+from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,34 +64,30 @@ def status(
 
 
 def _show(shown_on: Console, found: SystemStatus, metrics: dict[str, float], minutes: float) -> None:
-    from rich.table import Table
-
-    groups = Table("group", "state", "members", "behind", "most behind", title="consumer groups")
+    groups = []
     for group in found.groups:
         worst = max(group.lag, key=lambda p: group.lag[p], default=0)
         most = f"partition {worst}: {group.lag[worst]:,}" if group.lag else "–"
-        groups.add_row(group.group, group.state, str(group.members), f"{sum(group.lag.values()):,}", most)
-    shown_on.print(groups)
+        groups.append((group.group, group.state, str(group.members), f"{sum(group.lag.values()):,}", most))
+    print_table(("group", "state", "members", "behind", "most behind"), groups, "consumer groups")
     title = f"specs (rates and latencies of the last {minutes:g} minutes)"
-    specs = Table("spec", "id", "labels", "answers per minute", "unreadable", "p50", "p99", title=title)
+    specs = []
     for spec in found.specs:
         latencies = (spec.latency_p50, spec.latency_p99)
         shown = ("–" if seconds is None else f"{seconds:.3g} s" for seconds in latencies)
         unreadable = "–" if spec.unreadable is None else f"{spec.unreadable:.0%}"
         counts = (f"{spec.labels:,}", f"{spec.answers_a_minute:,.1f}", unreadable)
-        specs.add_row(spec.spec, spec.spec_id, *counts, *shown)
-    shown_on.print(specs)
-    costs = Table(
-        "spec", "annotator", "model", "answers", "unreadable", "tokens in", "tokens out",
-        "model time", "cost",
-        title="costs",
-    )  # fmt: skip
+        specs.append((spec.spec, spec.spec_id, *counts, *shown))
+    names = ("spec", "id", "labels", "answers per minute", "unreadable", "p50", "p99")
+    print_table(names, specs, title)
+    costs = []
     for cost in found.costs:
         numbers = (cost.answers, cost.unreadable, cost.tokens_in, cost.tokens_out)
         model = f"{cost.model} {cost.model_revision}".strip()
         figures = (*(f"{n:,}" for n in numbers), f"{cost.model_seconds:,.1f} s", _money(cost))
-        costs.add_row(*map(printable, (cost.spec, cost.annotator, model)), *figures)
-    shown_on.print(costs)
+        costs.append((cost.spec, cost.annotator, model, *figures))
+    counted = ("answers", "unreadable", "tokens in", "tokens out", "model time", "cost")
+    print_table(("spec", "annotator", "model", *counted), costs, "costs")
     if sum(spec.answers_waiting for spec in found.specs):
         waiting = sum(spec.answers_waiting for spec in found.specs)
         shown_on.print(f"not in the latencies: {waiting:,} answers on captions older than their annotator")

@@ -8,8 +8,9 @@ from dataclasses import asdict
 import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.cli.tables import print_table
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.terminal import console, echo
+from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
 
 
@@ -55,8 +56,6 @@ def check(settings: Settings, as_json: AsJson = False) -> None:
 
 def list_topics(settings: Settings, as_json: AsJson = False) -> None:
     """List every topic with its purpose, and whether the cluster has it as it should be."""
-    from rich.table import Table
-
     from onibus.infra.kafka.topic_admin import describe_topics, differences
     from onibus.infra.kafka.topics import topic_table
 
@@ -70,12 +69,13 @@ def list_topics(settings: Settings, as_json: AsJson = False) -> None:
         ]
         echo(json.dumps(rows, indent=2))
         return
-    view = Table("topic", "partitions", "copies", "clean-up", "purpose", "on the cluster")
+    shown = []
     for topic in table:
         state = "; ".join(found[topic.name]) or "as it should be"
         cleanup = topic.config["cleanup.policy"]
-        view.add_row(topic.name, str(topic.partitions), str(topic.replication), cleanup, topic.purpose, state)
-    console().print(view)
+        counts = (str(topic.partitions), str(topic.replication))
+        shown.append((topic.name, *counts, cleanup, topic.purpose, state))
+    print_table(("topic", "partitions", "copies", "clean-up", "purpose", "on the cluster"), shown)
 
 
 def _refuse(found: list[str]) -> None:
