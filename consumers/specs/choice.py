@@ -7,6 +7,7 @@ the order of their last announcement, as :func:`~onibus.consumers.specs.spec_fil
 
 from __future__ import annotations
 
+import difflib
 import logging
 import string
 from collections.abc import Mapping
@@ -69,9 +70,12 @@ def log_choice(log: logging.Logger, specs: Mapping[bytes, AnnotationSpec], text:
 
 def missing_line(specs: Mapping[bytes, AnnotationSpec], text: str) -> str:
     """One line for a spec that ``text`` stands for and no annotator has announced."""
-    others = specs_meant(specs, text.partition("@")[0])
-    there = ", ".join(_shown(specs, spec_id) for spec_id in others)
-    return f"no annotator has announced {text} yet" + (f"; of that name there is {there}" if there else "")
+    name = text.partition("@")[0]
+    line = f"no annotator has announced {text} yet"
+    if others := specs_meant(specs, name):
+        return f"{line}; of that name there is " + ", ".join(_shown(specs, spec_id) for spec_id in others)
+    similar = difflib.get_close_matches(name, {spec.name for spec in specs.values()}, n=2, cutoff=0.75)
+    return f"{line}; announced is {' and '.join(similar)}" if similar else line
 
 
 def _shown(specs: Mapping[bytes, AnnotationSpec], spec_id: bytes) -> str:
