@@ -94,6 +94,10 @@ def run(
         session = _open_run(options, folder, before, given)
         os.environ.update(environment_of(settings))
         expose(metrics_port, settings.metrics_host)
+        log.info(
+            "starting run %s: %d environments, network %s",
+            *(options.run, options.workers * options.environments, options.network),
+        )
         with Progress(options, folder) as progress:
             state = run_experiment(options, settings.runs_dir.absolute(), stopping, progress.watch, session)
             progress.finish(state)
