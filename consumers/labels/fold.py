@@ -25,6 +25,8 @@ class FoldedLabel:
         partition: of the annotation log, and so of ``captions`` and ``labels``.
         by_annotators: the last verdict of a model or the rules, whatever a person said; None if withdrawn.
         annotations: number of annotations of this subject; tokens and latency (microseconds) are their sums.
+        probability: of helpful, of two captions of the first, by the deciding annotation; None where no
+            probabilities were read.
     """
 
     spec_id: bytes
@@ -44,6 +46,7 @@ class FoldedLabel:
     tokens_in: int = 0
     tokens_out: int = 0
     latency_us: int = 0
+    probability: float | None = None
 
     @property
     def by_person(self) -> bool:
@@ -129,6 +132,7 @@ def _folded(logged: LoggedAnnotation, annotation: Annotation, before: FoldedLabe
         tokens_in + annotation.tokens_in,
         tokens_out + annotation.tokens_out,
         latency_us + annotation.latency_us,
+        annotation.probability,
     )
 
 
@@ -147,6 +151,7 @@ def label_json(label: FoldedLabel, spec_name: str) -> dict[str, Any]:
         "annotated_at": iso(label.annotated_at),
         "partition": label.partition,
         "offset": label.offset,
+        "probability": label.probability,
         "annotations": label.annotations,
         "tokens_in": label.tokens_in,
         "tokens_out": label.tokens_out,

@@ -33,7 +33,7 @@ _RECORDS_AT_A_TIME = 1_000
 
 @dataclass(frozen=True, slots=True)
 class LabelPage:
-    """Some of the labels that match a filter, newest first.
+    """Some of the labels that match a filter, in the order that was asked for.
 
     Attributes:
         total: number of all that match.
@@ -81,9 +81,18 @@ class LabelBoard:
         with self._lock:
             self._fold, self._places, self._sorted = other._fold, other._places, None
 
-    def page(self, wanted: LabelFilter, start: int, most: int) -> LabelPage:
-        """Up to ``most`` matching labels, from the ``start``-th on."""
+    def page(
+        self, wanted: LabelFilter, start: int, most: int, *, least_certain_first: bool = False
+    ) -> LabelPage:
+        """Up to ``most`` matching labels, from the ``start``-th on, the newest first.
+
+        Args:
+            least_certain_first: instead, those whose probability is nearest to one half; then those that have
+                none.
+        """
         fitting = [label for label in self._newest_first() if wanted.matches(label)]
+        if least_certain_first:
+            fitting.sort(key=_certainty)
         found = Counter(verdict_name(label.verdict) for label in fitting)
         verdicts = {name: found[name] for name in verdict_names() if name in found}
         return LabelPage(fitting[start : start + most], len(fitting), verdicts)
@@ -116,6 +125,11 @@ class LabelBoard:
             if self._sorted is None:
                 self._sorted = sorted(self._fold, key=lambda label: (-label.annotated_at, label.subject_id))
             return self._sorted
+
+
+def _certainty(label: FoldedLabel) -> float:
+    """From 0, a probability of one half, to 0.5; more for a label without probability."""
+    return 1.0 if label.probability is None else abs(label.probability - 0.5)
 
 
 class BoardFeed:

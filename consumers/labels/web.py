@@ -142,9 +142,10 @@ class _Site:
                 origin=Origin(query["origin"]) if query.get("origin") else None,
             )
             start = max(0, int(query.get("start", 0)))
-        except ValueError as error:
+            least_certain_first = {"newest": False, "least-certain": True}[query.get("order", "newest")]
+        except (ValueError, KeyError) as error:
             raise HTTPException(400, f"not understood: {error}") from error
-        page = self._board.page(wanted, start, PAGE_SIZE)
+        page = self._board.page(wanted, start, PAGE_SIZE, least_certain_first=least_certain_first)
         return JSONResponse(
             {
                 "total": page.total,

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -78,6 +79,16 @@ def test_labels_are_filtered_newest_first() -> None:
     assert seen.get("/labels").json()["verdicts"] == {"unhelpful": 3, "helpful": 3, "unsure": 1}
     assert seen.get("/labels", params={"spec": "no hex"}).status_code == 400
     assert seen.get("/labels", params={"origin": "nobody"}).status_code == 400
+
+
+def test_labels_are_sorted_by_how_certain_the_model_was() -> None:
+    board = LabelBoard()
+    said = zip(TEXTS, (0.97, None, 0.52, 0.04, 0.4), strict=False)
+    log = [replace(annotation(text, at=n + 1), probability=p) for n, (text, p) in enumerate(said)]
+    board.apply(LoggedAnnotation(0, n, n, one) for n, one in enumerate(log))
+    found = visitor(board).get("/labels", params={"order": "least-certain"}).json()["labels"]
+    assert [row["probability"] for row in found] == [0.52, 0.4, 0.04, 0.97, None]
+    assert visitor(board).get("/labels", params={"order": "no such"}).status_code == 400
 
 
 def test_captions_are_text_not_markup() -> None:

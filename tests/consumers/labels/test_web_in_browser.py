@@ -76,6 +76,19 @@ def test_rows_show_verdict_words_and_reason_and_fit_a_filter(browser: Browser, s
         expect(page.locator("#rows .verdict")).to_have_text(["helpful"] * 3)
 
 
+def test_what_the_model_was_least_certain_of_comes_first_if_asked_for(
+    browser: Browser, settings: Settings
+) -> None:
+    said = [replace(annotation(text), probability=p) for text, p in zip(TEXTS, (0.9, 0.55), strict=False)]
+    publish_annotations(settings, said)
+    with served_labels(settings) as address, faultless_page(browser) as page:
+        page.goto(address)
+        expect(rows(page)).to_have_count(2)
+        page.get_by_label("order").select_option("least-certain")
+        expect(page.locator("#rows .verdict small")).to_have_text(["0.55", "0.90"])
+        expect(page.locator("#rows .caption")).to_have_text([TEXTS[1], TEXTS[0]])
+
+
 def test_older_labels_are_on_the_next_page(browser: Browser, settings: Settings) -> None:
     publish_annotations(settings, [annotation(f"You see here {n} coins.", at=n + 1) for n in range(60)])
     with served_labels(settings) as address, faultless_page(browser) as page:
