@@ -31,6 +31,7 @@ from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.ask_until_readable import estimated_tokens
+from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.prompts import Prompt
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
@@ -259,6 +260,7 @@ class GroupStart:
             sizes = [one.size for one in captions if spec_id in one.specs]
             each = self._comparisons if spec.kind is Kind.COMPARE_TWO else 1
             around = estimated_tokens(Prompt(spec).example())
+            each *= AnswerFormat.model_validate_json(spec.parser).samples
             asked = len(sizes) * each
             tokens_out = int(spec.sampling.get("max_tokens", _MOST_TOKENS_OUT))
             cost.add(Cost(tokens_in=asked * around + each * sum(sizes) // 4, tokens_out=asked * tokens_out))

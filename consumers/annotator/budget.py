@@ -24,6 +24,7 @@ from onibus.consumers.annotator.batch import Batch
 from onibus.consumers.annotator.cost import Cost, Prices, Spending
 from onibus.consumers.language_models.ask_until_readable import READABLE_TRIES
 from onibus.consumers.language_models.base import Attempt
+from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.topics import TopicNames
@@ -80,7 +81,8 @@ def dearest_question(specs: Collection[AnnotationSpec]) -> Cost:
     """
     tokens_in = max(_prompt_bytes(s) + _CAPTION_BYTES * _CAPTIONS[s.kind] for s in specs)
     tokens_out = max(int(s.sampling.get("max_tokens", _MOST_TOKENS_OUT)) for s in specs)
-    return Cost(tokens_in=READABLE_TRIES * tokens_in, tokens_out=READABLE_TRIES * tokens_out)
+    answers = max(READABLE_TRIES, *(AnswerFormat.model_validate_json(s.parser).samples for s in specs))
+    return Cost(tokens_in=answers * tokens_in, tokens_out=answers * tokens_out)
 
 
 def _prompt_bytes(spec: AnnotationSpec) -> int:

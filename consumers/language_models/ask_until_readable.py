@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -15,6 +16,7 @@ from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.answer_parsing import Reading, read_answer
 from onibus.consumers.specs.probabilities import judged, log_odds, raw_answer
 from onibus.consumers.specs.prompts import EXAMPLES, Prompt
+from onibus.consumers.specs.shares import share_of
 from onibus.schemas.records import AnnotationSpec, Kind
 
 _log = logging.getLogger(__name__)
@@ -168,6 +170,8 @@ async def answer_to(question: Question, asked: AskedSpec, ask_once: AskOnce) -> 
     """
     captions = (question.text,) if question.second is None else (question.text, question.second)
     prompt = asked.prompt.text(*captions)
+    if asked.format.samples > 1:
+        return await _answer_by_share(question, asked, ask_once, prompt, captions)
     attempts: list[Attempt] = []
     why = ""
     while len(attempts) < READABLE_TRIES:
@@ -183,6 +187,26 @@ async def answer_to(question: Question, asked: AskedSpec, ask_once: AskOnce) -> 
         why = why_unreadable(asked.max_tokens, is_cut=reply.is_cut) if reply.is_cut else ""
     why = f"no verdict in {len(attempts)} answers, last: {shown(attempts[-1].raw_answer)}{why}"
     return Answer(question, verdict_of(attempts), tuple(attempts), given_up=why)
+
+
+async def _answer_by_share(
+    question: Question, asked: AskedSpec, ask_once: AskOnce, prompt: str, captions: Sequence[str]
+) -> Answer:
+    """Ask as often as the spec says, at the same time; the share of the readable answers decides."""
+    replies = await asyncio.gather(*(ask_once(prompt) for _ in range(asked.format.samples)))
+    attempts = [asked.attempt(prompt, captions, one) for one in replies if not isinstance(one, str)]
+    verdicts = [attempt.verdict for attempt in attempts if attempt.verdict is not None]
+    if not verdicts:
+        refusals = [one for one in replies if isinstance(one, str)]
+        why = refusals[0] if refusals else f"no verdict in {len(attempts)} answers, last: "
+        last = "" if refusals else shown(attempts[-1].raw_answer)
+        return Answer(question, verdict_of(()), tuple(attempts), given_up=why + last)
+    found = share_of(asked.format, verdicts)
+    # The last annotation of a caption is the one in force: an answer that says the same, where there is one.
+    attempts.sort(key=lambda attempt: (attempt.verdict is not None, attempt.verdict is found.verdict))
+    said = f"share {found.probability:.2f} of {len(verdicts)} answers; {attempts[-1].reason}".rstrip("; ")
+    attempts[-1] = replace(attempts[-1], verdict=found.verdict, probability=found.probability, reason=said)
+    return Answer(question, found.verdict, tuple(attempts))
 
 
 def sampling_value(text: str) -> Any:

@@ -42,12 +42,17 @@ class Probability(SpecPart):
 
 
 class AnswerFormat(SpecPart):
-    """How a model's answer is read: see :mod:`onibus.consumers.specs.answer_parsing`."""
+    """How a model's answer is read: see :mod:`onibus.consumers.specs.answer_parsing`.
+
+    Attributes:
+        samples: how many answers are asked for; with several, their share decides: see :mod:`.shares`.
+    """
 
     parser: Literal["verdict-line", "one-word", "probability"] = "verdict-line"
     constrained: bool = False
     words: dict[Verdict, str] = {v: v.value for v in WORDS[Kind.JUDGE_ONE]}
     probability: Probability | None = None
+    samples: int = Field(default=1, ge=1, le=50)
 
     @property
     def reads_probabilities(self) -> Probability | None:
@@ -57,8 +62,11 @@ class AnswerFormat(SpecPart):
     def canonical(self) -> str:
         """The text that stands as ``parser`` in the annotation spec.
 
-        Without a field of its own for probabilities, if there is none: other formats keep their spec ids.
+        Without a field of its own for probabilities or samples, if there are none: other formats keep their
+        spec ids.
         """
         left_out = {"probability"} if self.probability is None else set[str]()
+        if self.samples == 1:
+            left_out.add("samples")
         fields = self.model_dump(mode="json", exclude=left_out)
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))

@@ -64,7 +64,7 @@ def judged(answer_format: AnswerFormat, odds: float, baseline: float = 0.0) -> J
     """
     how = answer_format.reads_probabilities or Probability()
     probability = logistic(how.scale * (odds - baseline) + how.offset)
-    yes, no = _verdicts(answer_format)
+    yes, no = opposites(answer_format)
     if how.unsure and abs(probability - how.threshold) < how.unsure:
         return Judged(Verdict.UNSURE, probability)
     return Judged(yes if probability >= how.threshold else no, probability)
@@ -81,14 +81,15 @@ def raw_answer(likeliest: Mapping[str, float]) -> str:
     return json.dumps({token: round(logarithm, 4) for token, logarithm in ordered}, ensure_ascii=False)
 
 
-def _verdicts(answer_format: AnswerFormat) -> tuple[Verdict, Verdict]:
+def opposites(answer_format: AnswerFormat) -> tuple[Verdict, Verdict]:
+    """Helpful and unhelpful; of two captions, the first and the second."""
     if Verdict.HELPFUL in answer_format.words:
         return Verdict.HELPFUL, Verdict.UNHELPFUL
     return Verdict.FIRST, Verdict.SECOND
 
 
 def _words(answer_format: AnswerFormat) -> tuple[str, str]:
-    yes, no = _verdicts(answer_format)
+    yes, no = opposites(answer_format)
     return answer_format.words[yes], answer_format.words[no]
 
 

@@ -28,6 +28,7 @@ _DECIDED = {
 """Verdicts without whose words nothing can be learnt."""
 _NO_PROBABILITY = ("unsure", "tie")
 _TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+_NO_TEMPERATURE = ("0", "0.0")
 _NOT_SAMPLING = ("logprobs", "messages", "model", "n", "stream", "structured_outputs", "top_logprobs")
 """Fields of a request that are ours."""
 
@@ -46,6 +47,7 @@ def faults(contents: Mapping[str, Any]) -> list[str]:
     if isinstance(answer, dict):
         found += _word_faults(kind, answer)
         found += _probability_faults(answer)
+        found += _sample_faults(answer, contents.get("sampling"))
     if all(isinstance(contents.get(name), str) for name in ("template", "goal")):
         found += _template_faults(kind, contents["template"], contents["goal"])
         found += _message_faults(contents)
@@ -86,8 +88,11 @@ def _names_of(place: tuple[int | str, ...], model: type[BaseModel]) -> list[str]
 
 def _probability_faults(answer: Mapping[str, Any]) -> Iterator[str]:
     is_read = answer.get("parser") == "probability"
-    if isinstance(answer.get("probability"), dict) and not is_read:
-        yield 'answer.probability: counts only with parser = "probability"; add that, or leave it out'
+    if isinstance(answer.get("probability"), dict) and not is_read and answer.get("samples", 1) == 1:
+        yield (
+            'answer.probability: counts only with parser = "probability", or with samples; add one of them, '
+            "or leave it out"
+        )
     words = answer.get("words")
     if is_read and isinstance(words, dict):
         told = [w.casefold() for n, w in words.items() if isinstance(w, str) and n not in _NO_PROBABILITY]
@@ -97,6 +102,18 @@ def _probability_faults(answer: Mapping[str, Any]) -> Iterator[str]:
             yield "answer.words: unsure and tie are no words here; set answer.probability.unsure instead"
     if is_read and answer.get("constrained"):
         yield "answer.constrained: has no meaning for probabilities; leave it out"
+
+
+def _sample_faults(answer: Mapping[str, Any], sampling: Any) -> Iterator[str]:
+    if not isinstance(answer.get("samples"), int) or answer["samples"] < 2:
+        return
+    if answer.get("parser") == "probability":
+        yield "answer.samples: one answer has the probabilities already; leave samples out"
+    if isinstance(sampling, dict):
+        if str(sampling.get("temperature", "")) in _NO_TEMPERATURE:
+            yield "answer.samples: at temperature 0 all answers are the same; raise sampling.temperature"
+        if "seed" in sampling:
+            yield "answer.samples: with a seed all answers are the same; leave sampling.seed out"
 
 
 def _message_faults(contents: Mapping[str, Any]) -> Iterator[str]:
