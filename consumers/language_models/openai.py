@@ -38,7 +38,12 @@ from onibus.consumers.language_models.chat_client import (
 )
 from onibus.consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
 from onibus.consumers.language_models.completions import reply_of
-from onibus.consumers.language_models.refusals import REFUSALS, RefusalCheck, is_about_this_request
+from onibus.consumers.language_models.refusals import (
+    FIRST_PROBES,
+    REFUSALS,
+    RefusalCheck,
+    is_about_this_request,
+)
 from onibus.consumers.specs.probabilities import MOST_LIKELY
 from onibus.infra.errors import OnibusError
 from onibus.infra.observability import metrics
@@ -126,13 +131,16 @@ class OpenAIModel:
     async def check(self) -> Attempt:
         """Ask one question under the first spec, to find out whether the server answers such questions."""
         asked = next(iter(self._asked.values()))
-        deadline = time.monotonic() + CHECK_SECONDS
+        deadline, refused = time.monotonic() + CHECK_SECONDS, 0
         while True:
             try:
                 reply = await self._request(asked, asked.prompt.example())
                 break
             except REFUSALS as error:
-                raise self._refused(asked, error) from error
+                refused += 1
+                if refused == FIRST_PROBES:
+                    raise self._refused(asked, error) from error
+                await self._sleep(pause_seconds(refused))
             except ChatError as error:
                 if time.monotonic() > deadline:
                     raise ModelRefusedError(

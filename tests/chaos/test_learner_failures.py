@@ -112,7 +112,7 @@ def test_little_shared_memory_is_named_and_what_to_do(settings: Settings) -> Non
         check=False,
     )
     assert result.returncode == 2
-    (line,) = result.stderr.strip().splitlines()
+    line = result.stderr.strip().splitlines()[-1]
     assert "/dev/shm of 6 MB is too small" in line
     assert "--shm-size" in line
 

@@ -8,7 +8,7 @@ import pytest
 
 from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
 from onibus.consumers.language_models.openai import OpenAIModel
-from onibus.consumers.language_models.refusals import PROBES, REFUSED_TRIES
+from onibus.consumers.language_models.refusals import FIRST_PROBES, PROBES, REFUSED_TRIES
 from onibus.schemas.records import Verdict
 from tests.consumers.chat_asking import GOOD, SPEC, ask, caption_in, check, model
 from tests.consumers.chat_server import Reply, chat_server
@@ -219,6 +219,13 @@ def test_content_that_the_model_refuses_is_given_up_at_once_with_what_it_said(ch
     assert answer.attempts[0].raw_answer == (choice["message"].get("refusal") or "")
 
 
+def test_a_single_404_of_a_proxy_does_not_end_the_start() -> None:
+    replies = iter([(404, {"error": {"message": "no such route"}}), (200, GOOD)])
+    with chat_server(lambda _: next(replies)) as server:
+        check(model(server.url))
+    assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize(
     ("status", "complaint"),
     [(401, "OPENAI_API_KEY"), (403, "OPENAI_API_KEY"), (404, "--model"), (400, r"\[sampling\]")],
@@ -229,5 +236,5 @@ def test_what_no_question_gets_past_ends_it_before_the_first(status: int, compla
         with pytest.raises(ModelRefusedError, match=complaint) as caught:
             check(asked)
     assert "\n" not in str(caught.value)
-    assert len(server.requests) == 1
+    assert len(server.requests) == FIRST_PROBES
     assert "secret-key" not in str(caught.value)

@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from onibus.consumers.annotator.budget import GroupBudget, Limits
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
-from onibus.consumers.annotator.partners_reader import PoolFeed
+from onibus.consumers.annotator.partners_reader import PartnersReader
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import codec_for
@@ -84,7 +84,7 @@ def test_an_annotator_that_stops_waits_for_neither_budget_nor_pool(settings: Set
     stopping = threading.Event()
     stopping.set()
     pool = ComparisonPartners()
-    feed = PoolFeed(settings, codec_for(settings), pool)
+    feed = PartnersReader(settings, codec_for(settings), pool)
     feed.load(stopping)
     feed.close()
     budget = GroupBudget(settings, codec_for(settings), Limits(tokens=1_000), {SPEC_ID: SPEC}, "a1")
