@@ -6,10 +6,12 @@ import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from playwright.sync_api import Browser
+from xdist.scheduler import LoadFileScheduling
 
 from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
 from onibus.infra.kafka.clients import admin
@@ -36,20 +38,36 @@ VLLM_SECONDS = 900
 """The first test waits until a model is trained and a server has loaded it: minutes on a busy machine."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses one of these as ``integration``; tests that start processes by themselves say so.
 
-    Where several processes run the tests, those of a file stay in one; so do all of vLLM's.
+    vLLM's tests and files with other long ones come first, so that no process is left with them at the end.
     """
     for item in items:
         if STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
-        group = item.path
         if item.path.is_relative_to(VLLM_TESTS):
-            group = VLLM_TESTS
             item.add_marker(pytest.mark.timeout(VLLM_SECONDS))
-        item.add_marker(pytest.mark.xdist_group(str(group)))
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (not item.path.is_relative_to(VLLM_TESTS), item.path not in long))
+
+
+class FilesInOneProcess(LoadFileScheduling):
+    """Where several processes run the tests, those of a file stay in one, and so do all of vLLM's.
+
+    What their fixtures start is started once. (pytest 9.2 no longer sees the groups of ``--dist loadgroup``.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        folder = VLLM_TESTS.relative_to(Path(__file__).parents[1]).as_posix()
+        return folder if file.startswith(f"{folder}/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesInOneProcess:
+    """pytest-xdist asks for this."""
+    return FilesInOneProcess(config, log)
 
 
 # A runner may ignore hang-ups (nohup), and children inherit that; some tests are about them.
