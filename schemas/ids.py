@@ -7,6 +7,7 @@ ones independently.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from onibus.schemas.records import AnnotationSpec, EpisodeFinished
@@ -15,6 +16,7 @@ CAPTION_ID_BYTES = 16
 SUBJECT_ID_BYTES = 16
 SPEC_ID_BYTES = 8
 LABEL_KEY_BYTES = SPEC_ID_BYTES + SUBJECT_ID_BYTES
+_PAIR = 2
 
 NO_CAPTION = 0
 """The int64 that stands for "the game showed nothing" in observations; it never has a label."""
@@ -41,6 +43,19 @@ def pair_id(first: bytes, second: bytes) -> bytes:
     if len(first) != CAPTION_ID_BYTES or len(second) != CAPTION_ID_BYTES:
         raise ValueError("a pair is made of two caption ids of 16 bytes each")
     return blake2b(first + second, digest_size=SUBJECT_ID_BYTES, person=b"onibus-pair").digest()
+
+
+def order_of(caption_id: bytes) -> int:
+    """Where a caption stands in the order of all captions: its first 8 bytes, little endian, unsigned."""
+    return int.from_bytes(caption_id[:8], "little")
+
+
+def leader_of(texts: Sequence[str]) -> bytes | None:
+    """Of two captions, the id of the one that leads to their comparison, the greater; None for one caption.
+
+    Every pair has one leader whoever asks and whenever, so a pair stands in one partition only.
+    """
+    return max(map(caption_id, texts), key=order_of) if len(texts) == _PAIR else None
 
 
 def lookup_id(subject_id: bytes) -> int:

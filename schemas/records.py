@@ -64,6 +64,7 @@ class Label:
     annotated_at: int
     annotator: str
     confidence: float | None = None
+    leader: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

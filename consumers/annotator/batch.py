@@ -164,6 +164,7 @@ class BatchWriter:
                 annotated_at=annotations[-1].annotated_at,
                 annotator=self._name,
                 confidence=answer.confidence,
+                leader=ids.leader_of(subject.texts),
             )
             self._add(batch, self._topics.labels, caption.partition, key, label)
             was_waiting = self._was_waiting(caption)

@@ -1,10 +1,14 @@
 """The captions that a new one can be compared with, and which of them it is.
 
-A caption is compared with a few that came up before it: those for which a hash of the two is least. So its
-partners follow from the captions on the log alone, whoever asks and how often; each pair has one caption
-that leads to it, the later one, and belongs to that caption's partition. And since every caption is joined
-to an earlier one, all comparisons together are one connected graph, which a Bradley-Terry model needs: of
-two captions that no chain of comparisons joins, it cannot say which is the better.
+A caption is compared with a few of lesser id: those for which a hash of the two is least. So of two captions
+it is always the same one that leads to their comparison, whoever asks and whenever: no pair is ever judged
+in two partitions, whatever anyone has read of the log. How many comparisons a caption has led to stands in
+the labels (:mod:`~onibus.consumers.annotator.comparison_labels`), so it does not matter either that
+annotators, or the same one after a restart, have other captions at hand.
+
+And since every caption but the one of least id is joined to one of lesser id, at the latest when it comes up
+again, all comparisons together are one connected graph, which a Bradley-Terry model needs: of two captions
+that no chain of comparisons joins, it cannot say which is the better.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onibus.schemas.ids import lookup_id, pair_id
+from onibus.schemas.ids import order_of, pair_id
 
 LONGEST_PARTNER = 2_000
 """Bytes of a caption record; a longer one is compared with others, but no other with it."""
@@ -25,7 +29,7 @@ _SPARE = 1.25
 
 
 class Partner(NamedTuple):
-    """A caption of the pool and where it first stands on the log."""
+    """A caption of the pool and where it stands on the log."""
 
     caption_id: bytes
     text: str
@@ -43,81 +47,69 @@ class Pair(NamedTuple):
 
 
 class ComparisonPartners:
-    """Captions of all partitions, each from its first record on.
+    """A sample of the captions of all partitions.
 
     Args:
-        capacity: of more, those with the least ids stay: ids are hashes, so it is a fair sample, and the
-            same one for everybody. At most ``capacity * 1.25 * LONGEST_PARTNER`` bytes of text: 50 MB.
+        capacity: of more, those with the least ids stay: ids are hashes, so it is a fair sample. At most
+            ``capacity * 1.25 * LONGEST_PARTNER`` bytes of text: 50 MB.
     """
 
     def __init__(self, capacity: int = 20_000) -> None:
         self._capacity = capacity
         self._partners: list[Partner] = []
         self._ids = np.zeros(0, np.uint64)
-        self._since = np.zeros(0, np.int64)
-        self._place: dict[bytes, int] = {}
+        self._known: set[bytes] = set()
 
     def __len__(self) -> int:
         return len(self._partners)
 
     def wants(self, caption_id: bytes) -> bool:
         """Whether this caption's record is worth decoding."""
-        return caption_id not in self._place
+        return caption_id not in self._known
 
-    def add(self, partners: Sequence[Partner], since: Sequence[int]) -> None:
-        """Take captions over; those that are there already stay as they are.
-
-        Args:
-            since: of each, when its first record was observed, microseconds since the epoch.
-        """
-        new: dict[bytes, tuple[Partner, int]] = {}
-        for partner, time in zip(partners, since, strict=True):
-            if self.wants(partner.caption_id):
-                new.setdefault(partner.caption_id, (partner, time))
-        self._place |= {caption_id: len(self._partners) + n for n, caption_id in enumerate(new)}
-        self._partners += [partner for partner, _ in new.values()]
+    def add(self, partners: Sequence[Partner]) -> None:
+        """Take captions over; those that are there already stay as they are."""
+        new = {
+            partner.caption_id: partner for partner in reversed(partners) if self.wants(partner.caption_id)
+        }
+        self._known |= new.keys()
+        self._partners += new.values()
         self._ids = np.concatenate([self._ids, _words(list(new))])
-        self._since = np.concatenate([self._since, np.array([time for _, time in new.values()], np.int64)])
         if len(self._partners) > self._capacity * _SPARE:
             self._cut_back()
 
-    def pairs(self, caption_id: bytes, text: str, observed_at: int, most: int) -> list[Pair]:
-        """The up to ``most`` pairs that a caption leads to.
-
-        Args:
-            observed_at: of the record at hand, microseconds; where the pool has its first one, that counts.
-        """
-        place = self._place.get(caption_id)
-        since = observed_at if place is None else int(self._since[place])
-        mine = _words([caption_id])[0]
-        earlier = np.flatnonzero((self._since < since) | ((self._since == since) & (self._ids < mine)))
-        if not earlier.size:
+    def pairs(self, caption_id: bytes, text: str, most: int) -> list[Pair]:
+        """The up to ``most`` pairs that a caption leads to."""
+        mine = np.uint64(order_of(caption_id))
+        lesser = np.flatnonzero(self._ids < mine)
+        if not lesser.size:
             return []
-        draw = _mixed(self._ids[earlier], mine)
+        draw = _mixed(self._ids[lesser], mine)
         least = np.argpartition(draw, min(most, draw.size) - 1)[:most]
-        chosen = earlier[least[np.argsort(draw[least], kind="stable")]]
+        chosen = lesser[least[np.argsort(draw[least], kind="stable")]]
         return [_pair(caption_id, text, self._partners[number]) for number in chosen]
 
     def _cut_back(self) -> None:
         kept = np.sort(np.argpartition(self._ids, self._capacity)[: self._capacity])
         self._partners = [self._partners[number] for number in kept]
-        self._ids, self._since = self._ids[kept], self._since[kept]
-        self._place = {partner.caption_id: number for number, partner in enumerate(self._partners)}
+        self._ids = self._ids[kept]
+        self._known = {partner.caption_id for partner in self._partners}
 
 
 def _pair(caption_id: bytes, text: str, partner: Partner) -> Pair:
     """The pair in one of its two orders; which one is a toss that everybody sees fall alike.
 
-    Half of all pairs show the later caption first, so what a judge prefers by position alone shows.
+    Half of all pairs show the leading caption first, so what a judge prefers by position alone shows. (An
+    onibus of before, which had the later caption lead, showed each pair the other way round. So none of its
+    pairs has the id of one of ours, which may stand in another partition.)
     """
-    one, other = lookup_id(caption_id), lookup_id(partner.caption_id)
-    toss = int(_mixed(np.array([one & _WORD], np.uint64), np.uint64(other & _WORD))[0]) >> 63
-    if toss == (caption_id < partner.caption_id):
+    one, other = np.array([order_of(caption_id)], np.uint64), np.uint64(order_of(partner.caption_id))
+    toss = int(_mixed(one, other)[0]) >> 63
+    if toss != (caption_id < partner.caption_id):
         return Pair(pair_id(caption_id, partner.caption_id), text, partner.text, partner)
     return Pair(pair_id(partner.caption_id, caption_id), partner.text, text, partner)
 
 
-_WORD = (1 << 64) - 1
 _SHIFT = np.uint64(32)
 _ODD = np.uint64(0x9FB21C651E98DF25)
 

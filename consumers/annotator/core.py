@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from onibus.consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable, lookups_of
 from onibus.consumers.annotator.caption_filter import CaptionFilter
+from onibus.consumers.annotator.comparing import Comparing
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
 from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
@@ -30,7 +31,6 @@ from onibus.schemas.codec import Codec, DecodeError
 from onibus.schemas.records import (
     AnnotationSpec,
     CaptionObserved,
-    CaptionOffset,
     Kind,
     Origin,
 )
@@ -76,6 +76,9 @@ class Annotator:
         comparisons: that each caption leads to.
         caption_filter: which captions each spec is asked about; all, if not given.
         prices: of the model's tokens, if they are known.
+
+    Attributes:
+        comparing: ids of the specs that compare two.
     """
 
     def __init__(
@@ -95,11 +98,8 @@ class Annotator:
         self._specs, self._caption_filter = dict(specs), caption_filter or CaptionFilter(specs)
         self.records = BatchWriter(specs, origin, name, codec, topics, prices)
         self._judging = [i for i, spec in specs.items() if spec.kind is Kind.JUDGE_ONE]
-        self._comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
-        self._partners, self._comparisons = (
-            ComparisonPartners() if partners is None else partners,
-            comparisons,
-        )
+        self.comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
+        self._pairs = Comparing(ComparisonPartners() if partners is None else partners, comparisons)
         self._codec, self._topics = codec, topics
         self._tables: dict[int, LabelTable] = {}
         self._assignments: dict[int, int] = {}
@@ -117,7 +117,8 @@ class Annotator:
 
         Args:
             end: everything below it is on the log by now.
-            labels: holds every label that was written for this partition.
+            labels: holds every label that was written for this partition, and where specs compare two, the
+                number of comparisons.
         """
         self._assignment += 1
         self._assignments[partition] = self._assignment
@@ -271,17 +272,17 @@ class Annotator:
         self._keep(batch.answers)
 
     def _wanting(self, partition: int, keys: Sequence[bytes | None]) -> NDArray[np.bool_]:
-        """Which records are of captions that lack a label, or are not readable: bool (n,).
+        """Which records are of captions that lack labels, or are not readable: bool (n,).
 
         What a caption is compared with is found out only when its turn comes: it takes far longer.
         """
-        if self._comparing:
-            return np.ones(len(keys), np.bool_)
         well_formed = [key is not None and len(key) == ids.CAPTION_ID_BYTES for key in keys]
         wanting = ~np.array(well_formed, np.bool_)
         subjects = lookups_of([key if good else _BLANK for key, good in zip(keys, well_formed, strict=True)])
         for spec_id in self._judging:
             wanting |= self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
+        for spec_id in self.comparing:
+            wanting |= self._pairs.owed(self._tables[partition], spec_id, subjects) > 0
         return wanting
 
     def _missing(self, captions: Sequence[PendingCaption]) -> list[list[Subject]]:
@@ -295,22 +296,12 @@ class Annotator:
                 for place in np.flatnonzero(lacking):
                     if spec_id in captions[mine[place]].specs:
                         missing[mine[place]].append(Subject.single(spec_id, captions[mine[place]]))
-            for i in mine if self._comparing else ():
-                missing[i] += self._missing_pairs(captions[i])
-        return missing
-
-    def _missing_pairs(self, caption: PendingCaption) -> list[Subject]:
-        pairs = self._partners.pairs(caption.caption_id, caption.text, caption.observed_at, self._comparisons)
-        if not pairs:
-            return []
-        looked_up = lookups_of([pair.subject_id for pair in pairs])
-        table, here = self._tables[caption.partition], CaptionOffset(caption.partition, caption.offset)
-        missing = []
-        for spec_id in (spec_id for spec_id in self._comparing if spec_id in caption.specs):
-            for place in np.flatnonzero(table.verdicts(spec_id, looked_up) == NO_LABEL):
-                pair = pairs[place]
-                there = CaptionOffset(pair.partner.partition, pair.partner.offset)
-                missing.append(Subject(spec_id, pair.subject_id, (pair.first, pair.second), (here, there)))
+            for spec_id in self.comparing:
+                table = self._tables[partition]
+                owed = self._pairs.owed(table, spec_id, subjects)
+                for caption, place in ((captions[mine[n]], n) for n in np.flatnonzero(owed > 0)):
+                    if spec_id in caption.specs:
+                        missing[mine[place]] += self._pairs.missing(table, spec_id, caption, int(owed[place]))
         return missing
 
     def _consider(

@@ -68,6 +68,7 @@ class GroupMember:
             what is written for them still counts. In another thread, while :meth:`poll` waits; no sign of
             life is given meanwhile, so it must not take longer than half the session time-out.
         static_name: a name unique in the group that a restarted member has again, for static membership.
+        comparing: ids of the specs that compare two: their comparisons are counted in the labels.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class GroupMember:
         end: Callable[[int], None],
         finish: Callable[[Collection[int]], None] = lambda _: None,
         static_name: str | None = None,
+        comparing: Collection[bytes] = (),
     ) -> None:
         self._settings, self._group, self._session_timeout_ms = settings, group, session_timeout_ms
         self._begin, self._end, self._finish, self._static_name = begin, end, finish, static_name
@@ -90,7 +92,7 @@ class GroupMember:
         self._labels_due = 0.0
         self._member_id = ""
         self._admin = clients.admin(settings)
-        self._feed = LabelFeed(settings, codec)
+        self._feed = LabelFeed(settings, codec, comparing)
         self._mark_check = MarkCheck(settings)
         self._consumer, self._ownership = self._join()
         self._stable_at = time.monotonic()

@@ -46,7 +46,7 @@ from onibus.infra.kafka.transient import raise_unless_transient
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
 from onibus.schemas.codec import RegistryError
-from onibus.schemas.records import AnnotationSpec, Kind
+from onibus.schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ class AnnotatorProcess:
         self._annotator.records.limit(largest_values(self._settings, self._written_topics()))
         self._allowance.load(stopping)
         self._caption_log = CaptionLog(self._settings)
-        if any(spec.kind is Kind.COMPARE_TWO for spec in self._specs.values()):
+        if self._annotator.comparing:
             self._partners_reader = PartnersReader(
                 self._settings, self._codec, self._partners, self._caption_filter
             )
@@ -193,6 +193,7 @@ class AnnotatorProcess:
             self._annotator.end,
             partial(self._finish, stopping),
             static_name=self._membership.name if self._membership.is_static else None,
+            comparing=self._annotator.comparing,
         )
 
     def _written_topics(self) -> list[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaTimeoutError
 
+from onibus.consumers.annotator.comparison_labels import ComparisonLabels
 from onibus.consumers.annotator.pending import OwedRange
 from onibus.consumers.labels.table import LabelTable
+from onibus.consumers.labels.writer import LEADER
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.observability import metrics
@@ -27,12 +29,16 @@ _UNREADABLE_KEPT = 1_000
 
 
 class LabelFeed:
-    """Feeds one label table for each partition owned; partitions come and go."""
+    """Feeds one label table for each partition owned; partitions come and go.
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
+    Args:
+        comparing: ids of the specs whose comparisons are counted.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec, comparing: Collection[bytes] = ()) -> None:
         self._topic = TopicNames(settings.topic_prefix).labels
-        self._codec = codec
-        self._tables: dict[int, LabelTable] = {}
+        self._codec, self._comparing = codec, frozenset(comparing)
+        self._tables: dict[int, ComparisonLabels] = {}
         self._unreadable: list[ConsumerRecord] = []
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
 
@@ -50,7 +56,7 @@ class LabelFeed:
 
     def add(self, partition: int) -> LabelTable:
         """Begin to read a partition of ``labels`` from its beginning; the table fills with every poll."""
-        table = self._tables[partition] = LabelTable(self._codec)
+        table = self._tables[partition] = ComparisonLabels(self._codec, self._comparing)
         self._assign()
         self._consumer.seek_to_beginning(self._of(partition))
         return table
@@ -68,7 +74,7 @@ class LabelFeed:
         for tp, records in self._consumer.poll(timeout_ms=timeout_ms).items():
             table = self._tables[tp.partition]
             keys, values = [r.key for r in records], [r.value for r in records]
-            if unreadable := table.apply(keys, values):
+            if unreadable := table.apply(keys, values, [dict(r.headers).get(LEADER) for r in records]):
                 metrics.UNREADABLE.labels(topic=self._topic).inc(unreadable)
                 room = _UNREADABLE_KEPT - len(self._unreadable)
                 self._unreadable += [records[place] for place in table.unreadable(keys, values)[:room]]

@@ -1,23 +1,32 @@
-"""Reads the captions that others can be compared with from the topic ``captions``."""
+"""Reads the captions that others can be compared with from the topic ``captions``.
+
+Only the newest captions of the log, and those not for long: nothing depends on which captions are at hand
+(:mod:`~onibus.consumers.annotator.comparison_partners`), so a start takes no longer for what lies before.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.comparison_partners import LONGEST_PARTNER, ComparisonPartners, Partner
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.schemas.codec import Codec, DecodeError
 from onibus.schemas.ids import CAPTION_ID_BYTES, caption_id
 from onibus.schemas.records import CaptionObserved
+
+NEWEST = 200_000
+"""Records of all partitions together that are read at the start, in about two seconds: ten times as many as
+the pool holds captions."""
+LOAD_SECONDS = 10.0
+"""What is not read by then is read while captions are judged."""
 
 _RECORDS_PER_POLL = 5_000
 _EVERY_SECONDS = 0.1
@@ -43,13 +52,18 @@ class PartnersReader:
         self._due = 0.0
 
     def load(self, stopping: threading.Event) -> None:
-        """Read everything that is there now; ``stopping`` ends it early.
+        """Read the :data:`NEWEST` records, for :data:`LOAD_SECONDS` at most; ``stopping`` ends it early.
 
         Raises:
-            OnibusError: the topic does not go on before its end.
+            OnibusError: there is no such topic.
         """
         partitions = clients.partitions_of(self._consumer, self._topic)
-        for _ in until_end(self._consumer, partitions, stopping):
+        self._consumer.assign(partitions)
+        firsts, ends = self._consumer.beginning_offsets(partitions), self._consumer.end_offsets(partitions)
+        for tp in partitions:
+            self._consumer.seek(tp, max(firsts[tp], ends[tp] - NEWEST // len(partitions)))
+        deadline = time.monotonic() + LOAD_SECONDS
+        while not stopping.is_set() and time.monotonic() < deadline and not self._has_reached(ends):
             self._poll(200)
 
     def follow(self) -> None:
@@ -62,12 +76,15 @@ class PartnersReader:
         """Close the connection."""
         self._consumer.close(timeout_ms=1_000)
 
+    def _has_reached(self, ends: Mapping[TopicPartition, int]) -> bool:
+        return all((self._consumer.position(tp, timeout_ms=1_000) or 0) >= end for tp, end in ends.items())
+
     def _poll(self, timeout_ms: int) -> None:
         for records in self._consumer.poll(timeout_ms=timeout_ms).values():
             self._take(records)
 
     def _take(self, records: Sequence[ConsumerRecord]) -> None:
-        partners, since = [], []
+        partners = []
         for record in records:
             if not self._may_be_partner(record):
                 continue
@@ -80,8 +97,7 @@ class PartnersReader:
             )
             if is_asked_about and record.key == caption_id(caption.text):
                 partners.append(Partner(record.key, caption.text, record.partition, record.offset))
-                since.append(caption.observed_at)
-        self._partners.add(partners, since)
+        self._partners.add(partners)
 
     def _may_be_partner(self, record: ConsumerRecord) -> bool:
         return (

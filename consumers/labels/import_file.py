@@ -126,4 +126,5 @@ def _partition(row: LoggedAnnotation, before: FoldedLabel | None, theirs: int, o
     assert row.annotation is not None
     if theirs == ours:
         return row.partition
-    return ids.caption_partition(ids.caption_id(row.annotation.texts[0]), ours)
+    texts = row.annotation.texts
+    return ids.caption_partition(ids.leader_of(texts) or ids.caption_id(texts[0]), ours)

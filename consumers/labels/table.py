@@ -64,7 +64,8 @@ class LabelTable:
             return 0
         if not _are_well_formed(keys):
             good = [i for i, key in enumerate(keys) if _length(key) == ids.LABEL_KEY_BYTES]
-            return len(keys) - len(good) + self.apply([keys[i] for i in good], [values[i] for i in good])
+            readable_keys, theirs = [keys[i] for i in good], [values[i] for i in good]
+            return len(keys) - len(good) + LabelTable.apply(self, readable_keys, theirs)
         key_table = np.frombuffer(b"".join(keys), _KEY_LAYOUT)  # type: ignore[arg-type]
         codes = self._codes(values)
         unreadable = 0

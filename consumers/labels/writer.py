@@ -36,6 +36,8 @@ _MOST_TRIES = 20
 _LONGEST_PAUSE_SECONDS = 0.5
 _KEPT_SECONDS = 60.0
 _NEVER = threading.Event()
+LEADER = "onibus-leader"
+"""Header of the withdrawal of a comparison: the caption that led to it, which has no value to stand in."""
 NO_SOURCE = -1
 """Caption offset of a label that was not caused by a caption record."""
 
@@ -139,7 +141,9 @@ class LabelWriter:
         if change.decides is not None:
             label = _label(change.decides, change.partition)
             value = None if label is None else self._codec.encode(labels, label)
-            records.append(OutgoingRecord(labels, change.partition, key, value))
+            leader = ids.leader_of(change.decides.texts) if label is None else None
+            headers = () if leader is None else ((LEADER, leader),)
+            records.append(OutgoingRecord(labels, change.partition, key, value, headers))
         return records
 
     def _open(self) -> KafkaProducer:
@@ -160,4 +164,5 @@ def _label(annotation: Annotation, partition: int) -> Label | None:
         observed_at=annotation.observed_at,
         annotated_at=annotation.annotated_at,
         annotator=annotation.annotator,
+        leader=ids.leader_of(annotation.texts),
     )

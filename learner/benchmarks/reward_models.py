@@ -190,8 +190,8 @@ def _comparisons(captions: Sequence[str]) -> _Log:
     annotations: list[Annotation] = []
     for number, caption in enumerate(captions):
         caption_id = ids.caption_id(caption)
-        pool.add([Partner(caption_id, caption, 0, number)], [number])
-        for pair in pool.pairs(caption_id, caption, number, COMPARISONS):
+        pool.add([Partner(caption_id, caption, 0, number)])
+        for pair in pool.pairs(caption_id, caption, COMPARISONS):
             verdict, _ = judge.compare(pair.first, pair.second)
             annotations.append(
                 _annotation(spec, (pair.first, pair.second), pair.subject_id, verdict, len(annotations))

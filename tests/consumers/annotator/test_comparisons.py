@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 import pytest
 
+from onibus.consumers.annotator import partners_reader
 from onibus.infra.settings import Settings
 from onibus.schemas import codec, ids
-from onibus.schemas.records import Annotation, Label, Verdict
+from onibus.schemas.records import Annotation, Label, Origin, Verdict
 from tests.consumers.annotating import (
     annotator,
     caption_ends,
@@ -18,6 +20,7 @@ from tests.consumers.annotating import (
     records,
     rules_specs,
 )
+from tests.consumers.replay.running import onibus
 from tests.waiting import wait_until
 
 TEXTS = [f"caption {n}" for n in range(60)] + [f"You see here a key, number {n}." for n in range(12)]
@@ -25,6 +28,10 @@ TEXTS = [f"caption {n}" for n in range(60)] + [f"You see here a key, number {n}.
 
 def annotations(settings: Settings) -> list[Annotation]:
     return [codec.decode(Annotation, record.value) for record in records(settings, "annotations")]
+
+
+def about(settings: Settings, subject_id: bytes) -> list[Annotation]:
+    return [one for one in annotations(settings) if one.subject_id == subject_id]
 
 
 def wait_until_all_is_committed(settings: Settings) -> None:
@@ -59,6 +66,48 @@ def test_each_pair_is_judged_once_and_all_captions_are_connected(settings: Setti
     assert set(label_keys(settings).values()) == {1}
     assert connected([a.texts for a in found])
     assert len(TEXTS) - 1 <= len(found) <= 4 * len(TEXTS)
+
+
+@pytest.mark.slow
+def test_captions_lead_to_their_comparisons_once_though_every_start_has_others_at_hand(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs, model = rules_specs("keys-and-doors-pairs")
+    monkeypatch.setattr(partners_reader, "NEWEST", 20)
+    shuffled = list(TEXTS)
+    for start in range(3):
+        Random(start).shuffle(shuffled)
+        publish(settings, shuffled)
+        with (
+            annotator(settings, f"a{2 * start}", specs, model),
+            annotator(settings, f"a{2 * start + 1}", specs, model),
+        ):
+            wait_until_all_is_committed(settings)
+    found = annotations(settings)
+    assert max(Counter(frozenset(one.texts) for one in found).values()) == 1
+    led = Counter(ids.leader_of(one.texts) for one in found)
+    assert max(led.values()) == 4
+    assert connected([one.texts for one in found])
+
+
+def test_a_withdrawn_comparison_is_made_anew_when_its_caption_comes_up_again(settings: Settings) -> None:
+    specs, model = rules_specs("keys-and-doors-pairs")
+    publish(settings, TEXTS)
+    with annotator(settings, "a1", specs, model):
+        wait_until_all_is_committed(settings)
+        subject = annotations(settings)[0].subject_id
+        onibus(settings, "labels", "withdraw", subject.hex(), "--yes")
+
+        def is_made_anew() -> bool:
+            publish(settings, TEXTS)
+            return len(about(settings, subject)) > 2
+
+        wait_until(is_made_anew, 30, "the comparison made anew", interval=1)
+    assert [one.origin for one in about(settings, subject)] == [
+        Origin.RULES,
+        Origin.WITHDRAWAL,
+        Origin.RULES,
+    ]
 
 
 def test_labels_and_annotations_say_which_captions_were_compared_and_where_they_stand(

@@ -64,8 +64,8 @@ def comparisons(play: RecordedPlay, spec: str = "goals", most: int = 8) -> Itera
     judge, pool = Judge(rules), ComparisonPartners()
     for number, text in enumerate(play.texts.values()):
         own = caption_id(text)
-        pool.add([Partner(own, text, 0, number)], [number])
-        for pair in pool.pairs(own, text, number, most):
+        pool.add([Partner(own, text, 0, number)])
+        for pair in pool.pairs(own, text, most):
             verdict, _ = judge.compare(pair.first, pair.second)
             yield replace(
                 annotation(text, verdict), subject_id=pair.subject_id, texts=(pair.first, pair.second)
