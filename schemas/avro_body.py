@@ -28,6 +28,8 @@ from onibus.schemas.records import (
     EpisodeFinished,
     Kind,
     Label,
+    LearnedAnnotation,
+    LearnedBlock,
     Message,
     Origin,
     Record,
@@ -46,6 +48,7 @@ SCHEMA_FILES: Mapping[type[Record], str] = {
     AnnotationSpec: "annotation_spec",
     RewardModelChunk: "reward_model_chunk",
     RewardUpdate: "reward_update",
+    LearnedBlock: "learned_block",
     DeadLetter: "dead_letter",
     EpisodeFinished: "episode_finished",
 }
@@ -203,6 +206,8 @@ def _plain_item(item: Any) -> Any:
         return {"partition": item.partition, "offset": item.offset}
     if isinstance(item, Message):
         return {"role": item.role, "content": item.content}
+    if isinstance(item, LearnedAnnotation):
+        return {name: _plain(getattr(item, name)) for name in item.__slots__}
     return item
 
 
@@ -214,6 +219,14 @@ _ORIGINS = {origin.value: origin for origin in Origin}
 
 _caption_offset = assembler(CaptionOffset)
 _message = assembler(Message)
+_learned = assembler(LearnedAnnotation)
+
+
+def _learned_annotation(raw: dict[str, Any]) -> LearnedAnnotation:
+    raw["verdict"], raw["origin"] = _VERDICTS[raw["verdict"]], _ORIGINS[raw["origin"]]
+    raw["texts"] = tuple(raw["texts"])
+    return _learned(raw)
+
 
 _REVIVERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "Label": {"verdict": _VERDICTS.__getitem__},
@@ -225,5 +238,6 @@ _REVIVERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     },
     "AnnotationSpec": {"kind": Kind, "messages": lambda v: tuple(map(_message, v))},
     "RewardUpdate": {"spec_ids": tuple},
+    "LearnedBlock": {"annotations": lambda v: tuple(map(_learned_annotation, v))},
 }
 """Functions that turn Avro's plain values back into ours, by schema and field."""

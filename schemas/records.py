@@ -162,6 +162,30 @@ class RewardUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedAnnotation:
+    """What of an annotation a reward model learns from, and where on the log it stands."""
+
+    partition: int
+    offset: int
+    subject_id: bytes
+    texts: tuple[str, ...]
+    verdict: Verdict | None
+    origin: Origin
+    annotated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedBlock:
+    """Annotations that a reward model has learned from; key: model name + block number."""
+
+    model: str
+    number: int
+    previous: bytes
+    annotation_offsets: dict[str, int]
+    annotations: tuple[LearnedAnnotation, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A record that could not be worked on, with the reason."""
 
@@ -223,6 +247,7 @@ Record = (
     | AnnotationSpec
     | RewardModelChunk
     | RewardUpdate
+    | LearnedBlock
     | DeadLetter
     | EpisodeFinished
 )

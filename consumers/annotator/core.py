@@ -22,9 +22,9 @@ from onibus.consumers.annotator.comparing import Comparing
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
 from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
-from onibus.consumers.annotator.position_check import Mark
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.base import Answer, Question
+from onibus.infra.kafka.position_check import Mark
 from onibus.infra.kafka.topics import TopicNames
 from onibus.schemas import ids
 from onibus.schemas.codec import Codec, DecodeError

@@ -23,10 +23,10 @@ from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 
 from onibus.consumers.annotator.partition_readers import SENT_AGAIN, LabelFeed
-from onibus.consumers.annotator.position_check import MarkCheck
 from onibus.consumers.labels.table import LabelTable
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.patches import MendedAssignor, report_lost
+from onibus.infra.kafka.position_check import MarkCheck
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.schemas.codec import Codec

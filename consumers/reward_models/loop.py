@@ -14,6 +14,7 @@ from kafka.errors import KafkaError
 
 from onibus.consumers.reward_models import unseen
 from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
+from onibus.consumers.reward_models.learned import LearnedLog, read_learned
 from onibus.consumers.reward_models.merged_annotations import AnnotationLog
 from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
 from onibus.consumers.reward_models.publisher import VersionWriter
@@ -27,6 +28,7 @@ from onibus.consumers.reward_models.transfer import model_name
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.reachability import UnreachableError
+from onibus.infra.kafka.transactions import OutgoingRecord
 from onibus.infra.kafka.transient import raise_unless_transient
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
@@ -67,9 +69,9 @@ class Summary:
 class TrainerProcess:
     """Trains the reward model of one specification until it is told to stop.
 
-    Killed at any moment, it goes on from the newest version on the bus: the annotations up to that
-    version's offsets restore its data, the file has its optimizer, and the numbers are as if nothing
-    had happened.
+    Killed at any moment, it goes on from the newest version on the bus: what it has learned from, which is
+    written with the versions, restores its data, the file has its optimizer, and the numbers are as if
+    nothing had happened.
 
     While a version is written the next one is trained already, and waits for it: one is on its way at a time.
     """
@@ -91,6 +93,7 @@ class TrainerProcess:
         self._publisher = ThreadPoolExecutor(1, "versions")
         self._writing: Future[None] | None = None
         self._leaving = threading.Event()
+        self._unwritten: list[OutgoingRecord] = []
         self.summary = Summary(self._model)
 
     def run(self, stopping: threading.Event) -> Summary:
@@ -108,11 +111,14 @@ class TrainerProcess:
                 self._model, self._spec_id, self._seed, self._newest(), objective=objective
             )
             self.summary.version, self.summary.gradient_steps = trainer.version, trainer.gradient_steps
-            log = AnnotationLog(self._settings, self._codec, self._spec_id, trainer.offsets)
+            learned = read_learned(self._settings, self._codec, self._model, self._spec_id)
+            read_from = learned.offsets
+            log = AnnotationLog(self._settings, self._codec, self._spec_id, trainer.offsets, read_from)
             trainer.go_on_from(log.restored)
+            self._take_again(learned, trainer, stopping)
             _log.info("ready: trainer of reward model %s at version %d", self._model, trainer.version)
             while not stopping.is_set():
-                self._turn(log, trainer, stopping)
+                self._turn(log, learned, trainer, stopping)
             self._leaving.set()
             self._wait_until_written(stopping)
         finally:
@@ -141,7 +147,19 @@ class TrainerProcess:
             )  # fmt: skip
         return file
 
-    def _turn(self, log: AnnotationLog, trainer: RewardTrainer, stopping: threading.Event) -> None:
+    def _take_again(self, learned: LearnedLog, trainer: RewardTrainer, stopping: threading.Event) -> None:
+        """Have the trainer see what was seen before, as far as it learns from it."""
+        for seen in learned.taken():
+            trainer.see(*seen)
+            if trainer.is_due():  # the versions were lost, not the data
+                self._make_version(trainer, learned, stopping)
+        for partition, offset in learned.offsets.items():
+            if trainer.offsets.get(partition, 0) < offset:
+                trainer.see(partition, offset - 1, None)
+
+    def _turn(
+        self, log: AnnotationLog, learned: LearnedLog, trainer: RewardTrainer, stopping: threading.Event
+    ) -> None:
         if self._writing is not None and self._writing.done():
             self._wait_until_written(stopping)
         try:
@@ -152,24 +170,35 @@ class TrainerProcess:
             stopping.wait(_RETRY_SECONDS)
             return
         while not stopping.is_set() and (record := _next(log, stopping)) is not None:
+            learned.add(*record)
             trainer.see(*record)
             if trainer.is_due():
-                self._make_version(trainer, stopping)
+                self._make_version(trainer, learned, stopping)
         if log.quiet_seconds > QUIET_SECONDS and trainer.is_due(quiet=True):
-            self._make_version(trainer, stopping)
+            self._make_version(trainer, learned, stopping)
+        elif learned.is_due(trainer.offsets) and not stopping.is_set():
+            self._wait_until_written(stopping)
+            self._writing = self._publisher.submit(self._keep, learned.cut(trainer.offsets))
 
-    def _make_version(self, trainer: RewardTrainer, stopping: threading.Event) -> None:
+    def _make_version(self, trainer: RewardTrainer, learned: LearnedLog, stopping: threading.Event) -> None:
         """Train, and have it published; if a stop comes between, the next start does it again."""
         version = trainer.train(keep_going=lambda: not stopping.is_set())
         if version is None:
             return
         self._wait_until_written(stopping)
         counted = trainer.objective.counted(version.metrics)
-        self._writing = self._publisher.submit(self._publish, version, counted)
+        blocks = learned.cut(trainer.offsets)
+        self._writing = self._publisher.submit(self._publish, version, counted, blocks)
 
-    def _publish(self, version: TrainedVersion, counted: str) -> None:
-        if self._writer.publish(version, self._leaving):
+    def _publish(self, version: TrainedVersion, counted: str, blocks: list[OutgoingRecord]) -> None:
+        if self._writer.publish(version, self._leaving, [*self._unwritten, *blocks]):
+            self._unwritten = []
             self._count(version, counted)
+
+    def _keep(self, blocks: list[OutgoingRecord]) -> None:
+        self._unwritten += blocks
+        if self._writer.keep(self._unwritten, self._leaving):
+            self._unwritten = []
 
     def _wait_until_written(self, stopping: threading.Event) -> None:
         """Wait for the version that is on its way, not long once it is time to stop; raises what it met."""

@@ -43,13 +43,21 @@ class AnnotationLog:
         OnibusError: the cluster cannot be reached, or has no such topic.
     """
 
-    def __init__(self, settings: Settings, codec: Codec, spec_id: bytes, restored: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        spec_id: bytes,
+        restored: Mapping[int, int],
+        start: Mapping[int, int] | None = None,
+    ) -> None:
         self._codec, self._spec_id, self._restored = codec, spec_id, dict(restored)
         self._topic = TopicNames(settings.topic_prefix).annotations
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
         self._partitions = clients.partitions_of(self._consumer, self._topic)
         self._consumer.assign(self._partitions)
-        self._consumer.seek_to_beginning(*self._partitions)
+        for tp, first in self._consumer.beginning_offsets(self._partitions).items():
+            self._consumer.seek(tp, max(first, (start or {}).get(tp.partition, 0)))
         self._waiting: dict[TopicPartition, deque[ConsumerRecord]] = {p: deque() for p in self._partitions}
         self._ends: dict[TopicPartition, int] = self._consumer.end_offsets(self._partitions)
         self._blocked = set(self._partitions)

@@ -78,27 +78,37 @@ class VersionWriter:
         """
         return newest_version(self._settings, self._codec, self._model)
 
-    def publish(self, version: TrainedVersion, stopping: threading.Event) -> bool:
+    def publish(
+        self, version: TrainedVersion, stopping: threading.Event, learned: Sequence[OutgoingRecord] = ()
+    ) -> bool:
         """Write a version; tries again while the cluster is away. False: stopped before it was written.
+
+        Args:
+            learned: the blocks that end with it (see :mod:`onibus.consumers.reward_models.learned`).
 
         Raises:
             OnibusError: another trainer has taken the model over.
         """
         data = version.file.to_bytes()
         while not stopping.is_set():
-            try:
-                chunks = cut(self._model, version.file.provenance.version, data, self._chunk_bytes)
-                records = self._records(version, chunks)
-                producer = self._producer
-                assert producer is not None
-                within_patience(partial(send_transaction, producer, records), stopping)
+            chunks = cut(self._model, version.file.provenance.version, data, self._chunk_bytes)
+            if self._sent([*self._records(version, chunks), *learned], "version", stopping):
                 return True
-            except TransactionFailedError as error:
-                if error.was_fenced:
-                    raise self._taken_over() from error
-                _log.warning("version not written: %s; trying again", error)
             if self._reopened_and_there(chunks[0], stopping):
                 return True
+        return False
+
+    def keep(self, learned: Sequence[OutgoingRecord], stopping: threading.Event) -> bool:
+        """Write blocks without a version, once; whether they are known to be written.
+
+        After a failure nothing is kept before the next version is written, with what was not.
+
+        Raises:
+            OnibusError: another trainer has taken the model over.
+        """
+        if self._sent(learned, "data", stopping):
+            return True
+        self.close()
         return False
 
     def close(self) -> None:
@@ -106,6 +116,19 @@ class VersionWriter:
         if self._producer is not None:
             producer, self._producer = self._producer, None
             give_up(producer)
+
+    def _sent(self, records: Sequence[OutgoingRecord], what: str, stopping: threading.Event) -> bool:
+        """Write records; if False, nobody knows whether they are."""
+        if self._producer is None:
+            return False
+        try:
+            within_patience(partial(send_transaction, self._producer, records), stopping)
+        except TransactionFailedError as error:
+            if error.was_fenced:
+                raise self._taken_over() from error
+            _log.warning("%s not written: %s; trying again", what, error)
+            return False
+        return True
 
     def _largest_chunk(self) -> int:
         """Bytes of data that a record of ``reward-models`` has room for, as its topic is set now.

@@ -65,7 +65,7 @@ class Role:
 
 _EVERYTHING = (
     "captions", "labels", "annotations", "annotation_specs", "reward_models", "reward_updates",
-    "dead_letters", "episodes",
+    "reward_data", "dead_letters", "episodes",
 )  # fmt: skip
 
 ROLES: dict[str, Role] = {
@@ -80,8 +80,8 @@ ROLES: dict[str, Role] = {
     ),
     "trainer": Role(
         "onibus train-reward",
-        reads=("annotations", "annotation_specs", "reward_models", "reward_updates"),
-        writes=("reward_models", "reward_updates"),
+        reads=("annotations", "annotation_specs", "reward_models", "reward_updates", "reward_data"),
+        writes=("reward_models", "reward_updates", "reward_data"),
         transacts=True,
     ),
     "learner": Role(

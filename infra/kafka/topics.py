@@ -31,6 +31,7 @@ class TopicNames:
         self.annotation_specs = f"{prefix}annotation-specs"
         self.reward_models = f"{prefix}reward-models"
         self.reward_updates = f"{prefix}reward-updates"
+        self.reward_data = f"{prefix}reward-data"
         self.dead_letters = f"{prefix}dead-letters"
         self.episodes = f"{prefix}episodes"
 
@@ -63,6 +64,7 @@ def topic_table(settings: Settings) -> list[Topic]:
         Topic(names.annotation_specs, 1, copies, compact, "what was asked, by spec id"),
         Topic(names.reward_models, 1, copies, compact, "newest weights of each reward model"),
         Topic(names.reward_updates, 1, copies, delete(FOREVER_MS), "how each model version was made"),
+        Topic(names.reward_data, 1, copies, compact, "what each reward model has learned from, in short"),
         Topic(names.dead_letters, 1, copies, delete(30 * DAY_MS), "records that were given up"),
         Topic(names.episodes, 1, copies, delete(30 * DAY_MS), "whole episodes: seeds and actions"),
     ]

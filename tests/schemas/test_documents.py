@@ -27,6 +27,7 @@ WRITTEN_WITH = {
     "DeadLetter": ["bd8e5d459b18b80b"],
     "EpisodeFinished": ["3770d10ce70536d9", "8a30017785b9b77b", "3578d93b64acb787"],
     "Label": ["2de77a76eb1163a3", "d12bd630b6c971a2", "556fa22233884394"],
+    "LearnedBlock": ["321b29b54ec9497a"],
     "RewardModelChunk": ["51a5eb00b4cd7b43"],
     "RewardUpdate": ["4710b72bae9947f0", "b5cd2041988559e4", "4958962847f629fc"],
 }

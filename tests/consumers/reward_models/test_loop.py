@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,13 +26,14 @@ from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of, load_settings
 from onibus.schemas import codec
-from onibus.schemas.records import Kind, RewardModelChunk
+from onibus.schemas.records import Annotation, Kind, RewardModelChunk
 from tests.consumers.reward_models.annotation_logs import (
     KEY_FOUND,
     MODEL,
     SPEC_ID,
     SPEC_NAME,
     TEXTS,
+    UNHELPFUL_TEXTS,
     annotation,
     publish_annotations,
     updates,
@@ -73,13 +77,20 @@ def bits(settings: Settings) -> list[tuple[int, int, dict[str, int], bytes]]:
     return [(u.version, u.gradient_steps, u.annotation_offsets, u.weights_sha256) for u in updates(settings)]
 
 
+def of_another_spec(text: str) -> Annotation:
+    return replace(annotation(text), spec_id=b"another.")
+
+
 @pytest.mark.slow
-def test_a_training_killed_and_resumed_gives_the_same_bits_as_one_that_was_not(settings: Settings) -> None:
+@pytest.mark.parametrize("data_are_there", [True, False], ids=["with its data", "of an older onibus"])
+def test_a_training_killed_and_resumed_gives_the_same_bits_as_one_that_was_not(
+    settings: Settings, data_are_there: bool
+) -> None:
     unbroken = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}unbroken."})
     create_topics(unbroken)
     for one in (settings, unbroken):  # the same log twice, times included
         keep_producers_time(one, TopicNames(one.topic_prefix).annotations)
-    log = [annotation(text) for text in TEXTS]
+    log = [make(text) for text in TEXTS for make in (of_another_spec, annotation)]
     publish_annotations(settings, log)
     publish_annotations(unbroken, log)
 
@@ -92,6 +103,8 @@ def test_a_training_killed_and_resumed_gives_the_same_bits_as_one_that_was_not(s
     killed.process.kill()
     killed.process.wait()
     assert not all_trained(settings), "it must be killed on the way"
+    if not data_are_there:
+        forget_data(settings)
     with trainer_in_a_thread(settings) as errors:
         wait_until(lambda: all_trained(settings), 120, "the rest of the versions")
     with trainer_in_a_thread(unbroken):
@@ -99,6 +112,71 @@ def test_a_training_killed_and_resumed_gives_the_same_bits_as_one_that_was_not(s
     assert not errors
     assert bits(settings) == bits(unbroken)
     assert [u.version for u in updates(settings)] == list(range(1, len(updates(settings)) + 1))
+
+
+def forget_data(settings: Settings) -> None:
+    """Have the bus as an onibus left it that kept no data of models."""
+    topic = TopicNames(settings.topic_prefix).reward_data
+    with clients.admin(settings) as client:
+        client.delete_topics([topic])
+        wait_until(lambda: topic not in client.list_topics(), 20, "the topic to go")
+    create_topics(settings)
+
+
+@pytest.fixture
+def logs_read(monkeypatch: pytest.MonkeyPatch) -> list[Counter[bool]]:
+    """Of each trainer from here on, how many records of the log it took: by whether they are of its spec."""
+    read: list[Counter[bool]] = []
+
+    class Counted(AnnotationLog):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.taken = Counter[bool]()
+            read.append(self.taken)
+
+        def next(self) -> tuple[int, int, Annotation | None] | None:
+            if (record := super().next()) is not None:
+                self.taken[record[2] is not None] += 1
+            return record
+
+    monkeypatch.setattr("onibus.consumers.reward_models.loop.AnnotationLog", Counted)
+    return read
+
+
+@pytest.mark.slow
+def test_a_trainer_that_starts_again_reads_of_the_log_only_what_came_since(
+    settings: Settings, logs_read: list[Counter[bool]]
+) -> None:
+    publish_annotations(settings, [of_another_spec(text) for text in TEXTS])
+    publish_annotations(settings, [annotation(text) for text in TEXTS])
+    with trainer_in_a_thread(settings):
+        wait_until(lambda: all_trained(settings), 120, "every version")
+    made = len(updates(settings))
+    publish_annotations(settings, [annotation(f"{text} Again.", verdict_of(text)) for text in TEXTS[:6]])
+    with trainer_in_a_thread(settings) as errors:
+        wait_until(lambda: updates(settings)[-1].metrics["labels"] == len(TEXTS) + 6, 120, "a version of all")
+    assert not errors
+    assert len(updates(settings)) > made
+    assert logs_read == [Counter({True: len(TEXTS), False: len(TEXTS)}), Counter({True: 6})]
+
+
+def test_annotations_of_others_are_not_read_again_though_there_is_no_version(
+    settings: Settings, logs_read: list[Counter[bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onibus.consumers.reward_models.learned.WRITTEN_EVERY", len(TEXTS))
+    data = TopicNames(settings.topic_prefix).reward_data
+    publish_annotations(settings, [annotation(text) for text in UNHELPFUL_TEXTS])  # nothing to tell apart
+    publish_annotations(settings, [of_another_spec(text) for text in TEXTS])
+    with trainer_in_a_thread(settings):
+        wait_until(
+            lambda: sum(map(len, clients.read_all(settings, data))) > 0, 60, "a block without a version"
+        )
+    publish_annotations(settings, [annotation(KEY_FOUND)])
+    with trainer_in_a_thread(settings) as errors:
+        wait_until(lambda: updates(settings), 60, "a version")
+    assert not errors
+    assert updates(settings)[0].metrics["labels"] == len(UNHELPFUL_TEXTS) + 1
+    assert logs_read[1].total() < len(TEXTS)
 
 
 def test_of_two_trainers_the_later_goes_on_and_the_earlier_ends_with_one_line(settings: Settings) -> None:
