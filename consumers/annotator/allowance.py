@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Mapping
 
 from kafka.errors import KafkaError
 
 from onibus.consumers.annotator.batch import Batch
-from onibus.consumers.annotator.budget import GroupBudget
+from onibus.consumers.annotator.budget import GroupBudget, Limits
 from onibus.consumers.annotator.core import Annotator
+from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.language_models.base import Attempt
+from onibus.infra.settings import Settings
+from onibus.schemas.codec import Codec
+from onibus.schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +34,22 @@ class Allowance:
     def __init__(self, budget: GroupBudget | None, annotator: Annotator, partitions: int, specs: int) -> None:
         self._budget, self._annotator = budget, annotator
         self._partitions, self._specs = partitions, specs
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        codec: Codec,
+        limits: Limits | None,
+        specs: Mapping[bytes, AnnotationSpec],
+        membership: Membership,
+        annotator: Annotator,
+    ) -> Allowance:
+        """The one of a member of a group with these limits, if there are any."""
+        budget = None
+        if limits is not None and limits.are_given:
+            budget = GroupBudget(settings, codec, limits, specs, membership.name, membership.group)
+        return cls(budget, annotator, settings.partitions, len(specs))
 
     def load(self, stopping: threading.Event) -> None:
         """See :meth:`GroupBudget.load`."""
@@ -49,6 +70,10 @@ class Allowance:
         """See :meth:`GroupBudget.committed`."""
         if self._budget is not None:
             self._budget.committed(batch)
+
+    def mark(self, partition: int) -> str:
+        """See :meth:`GroupBudget.mark`."""
+        return "" if self._budget is None else self._budget.mark(partition)
 
     def affordable(self, most: int) -> int:
         """How many more captions there is money for; ``most`` where there is no budget."""

@@ -29,6 +29,7 @@ from kafka.structs import OffsetAndMetadata
 from onibus.consumers.annotator.batch import lookups_of
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Cost, Prices
+from onibus.consumers.annotator.spent_mark import spent_of
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.ask_until_readable import estimated_tokens
 from onibus.consumers.specs.answer_format import AnswerFormat
@@ -155,7 +156,8 @@ class GroupStart:
             try:
                 partitions = clients.partitions_of(reader, self._topics.captions)[: self._settings.partitions]
                 reader.assign(partitions)
-                at = {tp: self._committed(reader, tp) for tp in partitions}
+                committed = {tp: self._committed(reader, tp) for tp in partitions}
+                at = {tp: None if found is None else int(found.offset) for tp, found in committed.items()}
                 starts = self._from_now_on(reader, at, is_all=backlog is None)
                 found = [] if backlog is None else self._unjudged(backlog, {**at, **starts}, set(starts))
                 if backlog is not None and found and not approved:
@@ -164,7 +166,12 @@ class GroupStart:
                 for one in found:
                     starts[one.partition] = min(one.offset, starts.get(one.partition, one.offset))
                 if starts:
-                    reader.commit({tp: OffsetAndMetadata(offset, "", -1) for tp, offset in starts.items()})
+                    reader.commit(
+                        {
+                            tp: OffsetAndMetadata(offset, spent_of(committed[tp]), -1)
+                            for tp, offset in starts.items()
+                        }
+                    )
                 return
             except _AT_WORK as error:
                 if attempt == _TRIES - 1:
@@ -176,12 +183,11 @@ class GroupStart:
             finally:
                 reader.close()
 
-    def _committed(self, reader: KafkaConsumer, tp: TopicPartition) -> int | None:
+    def _committed(self, reader: KafkaConsumer, tp: TopicPartition) -> OffsetAndMetadata | None:
         deadline = time.monotonic() + _COMMITTED_SECONDS
         while True:
             try:
-                found = reader.committed(tp, timeout_ms=1_000)
-                return None if found is None else int(found)
+                return reader.committed(tp, metadata=True, timeout_ms=1_000)
             except KafkaError as error:
                 if not error.retriable or time.monotonic() > deadline:
                     raise

@@ -1,10 +1,12 @@
 """A budget of tokens or dollars that a group of annotators keeps without talking to each other.
 
-Spent is what stands on the log of answers, and everyone follows that log. What is left is shared out by
-partitions: who owns a quarter of them may have questions under way for a quarter of what is left, each
-reckoned at the most that it can cost. Shares add up to one at most, so what is under way anywhere fits into
-what is left. A share that is too small for one question makes its owner stop, and leaves it to the others;
-the owner of partition 0 stays until all that is left is too small.
+Spent is what stands on the log of answers, and everyone follows that log. Sums are kept beside the group's
+offsets (:mod:`~onibus.consumers.annotator.spent_mark`), so a start adds up only what came since.
+
+What is left is shared out by partitions: who owns a quarter of them may have questions under way for a
+quarter of what is left, each reckoned at the most that it can cost. Shares add up to one at most, so what is
+under way anywhere fits into what is left. A share that is too small for one question makes its owner stop,
+and leaves it to the others; the owner of partition 0 stays until all that is left is too small.
 
 Not on the log, and so not counted: answers lost with an annotator that was killed, and requests without an
 answer that a provider may bill all the same.
@@ -15,13 +17,17 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Collection, Mapping
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 from onibus.consumers.annotator.batch import Batch
 from onibus.consumers.annotator.cost import Cost, Prices, Spending
+from onibus.consumers.annotator.spent_mark import SpentMark, name_of
 from onibus.consumers.language_models.ask_until_readable import READABLE_TRIES
 from onibus.consumers.language_models.base import Attempt
 from onibus.consumers.specs.answer_format import AnswerFormat
@@ -31,6 +37,7 @@ from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.money import dollars
 from onibus.infra.settings import Settings
 from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.ids import SPEC_ID_BYTES
 from onibus.schemas.records import Annotation, AnnotationSpec, Kind
 
 _log = logging.getLogger(__name__)
@@ -40,6 +47,9 @@ _MOST_TOKENS_OUT = 1_024
 _CAPTION_BYTES = 512
 _CAPTIONS = {Kind.JUDGE_ONE: 1, Kind.COMPARE_TWO: 2}
 _RECORDS_PER_POLL = 5_000
+_MARK_MS = 1_000
+_MARKS_SECONDS = 15.0
+"""Longer than a transaction with offsets may stay open, which these are not known before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +105,7 @@ class GroupBudget:
     Args:
         specs: whose answers count, by spec id.
         name: this annotator's; what it commits itself it reports by :meth:`committed`.
+        group: consumer group, full name, beside whose offsets sums are kept.
     """
 
     def __init__(
@@ -104,16 +115,22 @@ class GroupBudget:
         limits: Limits,
         specs: Mapping[bytes, AnnotationSpec],
         name: str,
+        group: str,
     ) -> None:
         self._settings, self._codec, self._limits, self._name = settings, codec, limits, name
-        self._specs = frozenset(specs)
+        self._specs, self._group = frozenset(specs), group
         self._dearest = dearest_question(specs.values())
-        self._topic = TopicNames(settings.topic_prefix).annotations
+        self._topics = TopicNames(settings.topic_prefix)
+        self._topic = self._topics.annotations
         self._spent, self._probes = Cost(), Cost()
+        self._read: dict[int, Cost] = defaultdict(Cost)
         self._consumer: KafkaConsumer | None = None
 
-    def load(self, stopping: threading.Event) -> None:
+    def load(self, stopping: threading.Event, *, from_marks: bool = True) -> None:
         """Add up everything that is on the log, then follow it. ``stopping`` ends it early.
+
+        Args:
+            from_marks: go on from the sums that are kept, where there are any.
 
         Raises:
             OnibusError: the cluster cannot be reached, has no such topic, or does not go on.
@@ -121,7 +138,14 @@ class GroupBudget:
         """
         consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
         self._consumer, self._spent = consumer, replace(self._probes)
-        for _ in until_end(consumer, clients.partitions_of(consumer, self._topic), stopping):
+        self._read.clear()
+        partitions = clients.partitions_of(consumer, self._topic)
+        marks = self._marks(partitions, consumer.end_offsets(partitions)) if from_marks else {}
+        for tp, mark in marks.items():
+            self._read[tp.partition] = mark.cost
+            self._spent.add(mark.cost)
+        start = {tp: mark.offset for tp, mark in marks.items()}
+        for _ in until_end(consumer, partitions, stopping, start=start):
             self._poll(timeout_ms=500, own=True)
         _log.info("budget: %s spent", self.line())
 
@@ -131,7 +155,43 @@ class GroupBudget:
         self._poll(timeout_ms=0, own=False)
         if self._consumer.take_lost():
             self.close()
-            self.load(stopping)
+            self.load(stopping, from_marks=False)
+
+    def mark(self, partition: int) -> str:
+        """What to append to the metadata of the group's offset in a partition."""
+        if self._consumer is None:
+            return ""
+        position = self._consumer.position(TopicPartition(self._topic, partition), timeout_ms=100)
+        if position is None:
+            return ""
+        return SpentMark(name_of(self._specs), int(position), self._read[partition]).text()
+
+    def _marks(
+        self, partitions: Sequence[TopicPartition], ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, SpentMark]:
+        """Those of the same specs that fit the log, if they can be had soon."""
+        reader, found = clients.consumer(self._settings, group_id=self._group), {}
+        deadline = time.monotonic() + _MARKS_SECONDS
+        try:
+            for tp in partitions:
+                mark = self._mark_of(reader, tp.partition, deadline)
+                if mark is not None and mark.specs == name_of(self._specs) and mark.offset <= ends[tp]:
+                    found[tp] = mark
+        finally:
+            reader.close()
+        return found
+
+    def _mark_of(self, reader: KafkaConsumer, partition: int, deadline: float) -> SpentMark | None:
+        of_captions = TopicPartition(self._topics.captions, partition)
+        while time.monotonic() < deadline:
+            try:
+                at = reader.committed(of_captions, metadata=True, timeout_ms=_MARK_MS)
+            except KafkaError as error:  # a transaction with offsets is open, say
+                if not error.retriable:
+                    raise
+            else:
+                return None if at is None else SpentMark.parse(at.metadata or "")
+        return None
 
     def committed(self, batch: Batch) -> None:
         """This annotator has committed a batch."""
@@ -173,13 +233,21 @@ class GroupBudget:
 
     def _poll(self, timeout_ms: int, own: bool) -> None:
         assert self._consumer is not None
-        found = Spending()
-        for records in self._consumer.poll(timeout_ms=timeout_ms).values():
+        found, all_of_partition = Spending(), dict[int, Spending]()
+        for tp, records in self._consumer.poll(timeout_ms=timeout_ms).items():
+            read = all_of_partition.setdefault(tp.partition, Spending())
             for record in records:
+                if (record.key or b"")[:SPEC_ID_BYTES] not in self._specs:
+                    continue
                 try:
                     annotation = self._codec.decode(Annotation, record.value)
                 except DecodeError:
                     continue  # counted where it matters, by the readers of answers
+                read.count([annotation])
                 if own or annotation.annotator != self._name:
                     found.count([annotation])
+        for partition, read in all_of_partition.items():
+            total = replace(self._read[partition])
+            total.add(read.total(self._specs))
+            self._read[partition] = total
         self._spent.add(found.total(self._specs))

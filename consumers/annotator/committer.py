@@ -35,6 +35,7 @@ class BatchWriting:
         writer: open whenever :meth:`begin` is called.
         captions_topic: full name of the topic whose offsets are committed.
         on_end: called in another thread when a transaction has ended, in whatever way.
+        further_mark: what is appended to the metadata of the offset of a partition.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class BatchWriting:
         writer: TransactionWriter,
         captions_topic: str,
         on_end: Callable[[], None] = lambda: None,
+        further_mark: Callable[[int], str] = lambda _: "",
     ) -> None:
+        self._further_mark = further_mark
         self._annotator, self._writer = annotator, writer
         self._captions_topic, self._on_end = captions_topic, on_end
         self._pacing = Pacing()
@@ -94,7 +97,9 @@ class BatchWriting:
             return False
         self._pacing.began(len(batch.captions), now)
         offsets = {
-            TopicPartition(self._captions_topic, p): OffsetAndMetadata(offset, batch.marks.get(p, ""), -1)
+            TopicPartition(self._captions_topic, p): OffsetAndMetadata(
+                offset, batch.marks.get(p, "") + self._further_mark(p), -1
+            )
             for p, offset in batch.offsets.items()
         }
         transaction = self._writer.write(batch.records, offsets, member, self._on_end)

@@ -22,7 +22,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, ProducerFencedError
 
 from onibus.consumers.annotator.allowance import Allowance
-from onibus.consumers.annotator.budget import GroupBudget, Limits
+from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.committer import BatchWriting
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
@@ -121,13 +121,12 @@ class AnnotatorProcess:
         )
         self._caption_filter, self._announce = caption_filter, announce
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
-        self._writing = BatchWriting(self._annotator, self._writer, self._topics.captions, self._asking.wake)
+        self._allowance = Allowance.of(settings, self._codec, limits, specs, membership, self._annotator)
+        self._writing = BatchWriting(
+            self._annotator, self._writer, self._topics.captions, self._asking.wake, self._allowance.mark
+        )
         self._started = time.monotonic()
         self._asked = 0
-        budget = None
-        if limits is not None and limits.are_given:
-            budget = GroupBudget(settings, self._codec, limits, self._specs, membership.name)
-        self._allowance = Allowance(budget, self._annotator, settings.partitions, len(self._specs))
         self._fencings = self._failures = 0
         self._polled_at = 0.0
         self._has_read = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 
@@ -24,6 +24,7 @@ def until_end(
     partitions: Sequence[TopicPartition],
     stopping: threading.Event | None = None,
     stall_seconds: float = STALL_SECONDS,
+    start: Mapping[TopicPartition, int] | None = None,
 ) -> Iterator[None]:
     """Seek to the beginning of ``partitions``, then yield before each poll of the caller, up to the end.
 
@@ -34,6 +35,7 @@ def until_end(
     Args:
         consumer: one without a group.
         stopping: ends it early.
+        start: offsets to read from instead of the beginning; one beyond the log counts for nothing.
 
     Raises:
         OnibusError: there was no progress for ``stall_seconds``.
@@ -41,6 +43,10 @@ def until_end(
     consumer.assign(partitions)
     consumer.seek_to_beginning(*partitions)
     starts, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+    for partition, offset in (start or {}).items():
+        if starts[partition] <= offset <= ends[partition]:
+            consumer.seek(partition, offset)
+            starts[partition] = offset
     total = behind = sum(ends[partition] - starts[partition] for partition in partitions)
     topics = ", ".join(sorted({partition.topic for partition in partitions}))
     moved_at = reported_at = time.monotonic()

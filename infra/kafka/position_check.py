@@ -36,8 +36,11 @@ class Mark(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
-        """The mark that :meth:`text` wrote; None if it is none, as with offsets of an older program."""
-        offset, colon, key = text.partition(":")
+        """The mark that :meth:`text` wrote; None if it is none, as with offsets of an older program.
+
+        After a semicolon others may have added what is theirs.
+        """
+        offset, colon, key = text.partition(";")[0].partition(":")
         try:
             return cls(int(offset), bytes.fromhex(key)) if colon else None
         except ValueError:

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka.structs import OffsetAndMetadata
 
-from onibus.consumers.annotator.budget import Limits, dearest_question
+from onibus.consumers.annotator.budget import GroupBudget, Limits, dearest_question
 from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.annotator.run import AnnotateOptions, spending_limits
+from onibus.consumers.annotator.spent_mark import SpentMark, spent_of
 from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.position_check import Mark
 from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import codec, ids
-from onibus.schemas.records import Annotation
+from onibus.schemas.codec import R, SingleObjectCodec
+from onibus.schemas.records import Annotation, AnnotationSpec
 from tests.command import run_onibus
-from tests.consumers.annotating import annotator, publish, records
+from tests.consumers.annotating import (
+    GROUP,
+    annotator,
+    caption_ends,
+    committed_offsets,
+    publish,
+    records,
+)
 from tests.consumers.chat_server import chat_server, completion
+from tests.consumers.reward_models.annotation_logs import (
+    SPEC,
+    SPEC_ID,
+    TEXTS,
+    annotation,
+    publish_annotations,
+)
 from tests.waiting import wait_until
 
 DEAREST = Cost(tokens_in=900, tokens_out=100)
@@ -94,6 +113,59 @@ def test_a_budget_is_kept_with_a_server_that_does_not_count(
     assert all(a.tokens_are_estimated for a in answers)
     most = f"{dearest_question([spec]).tokens:,} tokens"
     assert f" of 20,000 tokens, and one more question may cost {most};" in caplog.text
+
+
+class CountingCodec(SingleObjectCodec):
+    """Counts the annotations that are read."""
+
+    read = 0
+
+    def decode(self, record_type: type[R], data: bytes | None) -> R:
+        self.read += record_type is Annotation
+        return super().decode(record_type, data)
+
+
+def test_a_start_adds_up_only_what_came_since_the_sums_beside_the_offsets(settings: Settings) -> None:
+    spec = load_spec("goals", "m")
+    specs = {ids.spec_id(spec): spec}
+    limits = Limits(tokens=10_000_000)
+    group = settings.topic_prefix + GROUP
+
+    def spent_by(specs: dict[bytes, AnnotationSpec], codec: CountingCodec) -> str:
+        budget = GroupBudget(settings, codec, limits, specs, "a9", group)
+        budget.load(threading.Event())
+        budget.close()
+        return budget.line()
+
+    publish_annotations(settings, [annotation(text) for text in TEXTS])  # others', which are not read
+    with chat_server(lambda _: (200, "verdict: helpful")) as server:
+        for texts in ([f"You kill {n} newts." for n in range(100)], ["You hear a bell."]):
+            publish(settings, texts)
+            model = OpenAIModel(specs, server.url, "k", 8)
+            with annotator(settings, "a1", specs, model, limits=limits):
+                wait_until(lambda: committed_offsets(settings) == caption_ends(settings), 60, "all judged")
+    answers = [codec.decode(Annotation, r.value) for r in records(settings, "annotations")]
+    tokens = sum(a.tokens_in + a.tokens_out for a in answers)
+    restarting, other = CountingCodec(), CountingCodec()
+    assert spent_by(specs, restarting) == f"{tokens:,} of 10,000,000 tokens"
+    assert restarting.read < 101
+    assert spent_by({**specs, SPEC_ID: SPEC}, other) == f"{tokens:,} of 10,000,000 tokens"
+    assert other.read == len(answers), "the sums are of other specs"
+
+
+@pytest.mark.parametrize("text", ["", "7:00ff", ";spent:", ";spent:ab,1,2", ";spent:ab,1,2,3,4,5,much"])
+def test_what_is_no_sum_is_taken_for_none(text: str) -> None:
+    assert SpentMark.parse(text) is None
+
+
+def test_sums_stand_behind_the_mark_of_the_position() -> None:
+    cost = Cost(tokens_in=5, tokens_out=7, usd=0.1 + 0.2, priced_in=3, priced_out=1)
+    position, spent = Mark.of(12, b"caption-id-16-by"), SpentMark("ab", 99, cost)
+    text = position.text() + spent.text()
+    assert Mark.parse(text) == position
+    assert SpentMark.parse(text) == spent
+    assert spent_of(OffsetAndMetadata(3, text, -1)) == spent.text()
+    assert spent_of(OffsetAndMetadata(3, position.text(), -1)) == spent_of(None) == ""
 
 
 def test_two_annotators_stop_by_themselves_before_the_group_has_spent_more_and_stay_stopped(

@@ -87,7 +87,7 @@ def test_an_annotator_that_stops_waits_for_neither_budget_nor_pool(settings: Set
     feed = PartnersReader(settings, codec_for(settings), pool)
     feed.load(stopping)
     feed.close()
-    budget = GroupBudget(settings, codec_for(settings), Limits(tokens=1_000), {SPEC_ID: SPEC}, "a1")
+    budget = GroupBudget(settings, codec_for(settings), Limits(tokens=1_000), {SPEC_ID: SPEC}, "a1", "g")
     budget.load(stopping)
     budget.close()
     assert budget.line() == "0 of 1,000 tokens"

@@ -198,7 +198,9 @@ def test_a_running_trainer_ends_with_one_line(settings: Settings) -> None:
 def test_a_budget_counts_a_log_that_was_created_anew_from_its_beginning(settings: Settings) -> None:
     topic = TopicNames(settings.topic_prefix).annotations
     publish_annotations(settings, [annotation(text) for text in texts(0, 40)])
-    budget = GroupBudget(settings, codec_for(settings), Limits(tokens=1_000_000), {SPEC_ID: SPEC}, "other")
+    budget = GroupBudget(
+        settings, codec_for(settings), Limits(tokens=1_000_000), {SPEC_ID: SPEC}, "other", "g"
+    )
     budget.load(threading.Event())
     try:
         assert budget._spent.answers == 40
