@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
@@ -37,6 +38,7 @@ from onibus.consumers.specs.prompts import Prompt
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.money import dollars
 from onibus.infra.settings import Settings
@@ -54,6 +56,10 @@ _AT_WORK = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError,
 _TRIES = 3
 _MOST_TOKENS_OUT = 1_024
 _ALL = "all"
+_RECORDS_PER_POLL = 5_000
+_FIRST_MINUTES, _FURTHER = 1.0, 4
+"""How far back the newest captions are looked for first, and how many times as far if these are too few: a
+week is reached in eight steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,23 +224,44 @@ class GroupStart:
         Args:
             new: partitions that nobody of the group has read yet.
         """
-        newest: dict[bytes, _Found] = {}
-        for batch in clients.read_all(self._settings, self._topics.captions):
-            for record in batch:
-                if record.timestamp < backlog.since or record.key is None:
-                    continue
-                try:
-                    caption = self._codec.decode(CaptionObserved, record.value)
-                except DecodeError:
-                    continue
-                specs = self._caption_filter.specs(caption.task, caption.run)
-                if specs and record.key == caption_id(caption.text):
-                    place = TopicPartition(record.topic, record.partition), record.offset, record.timestamp
-                    newest[record.key] = _Found(*place, record.key, len(caption.text), specs)
-        before = [one for one in newest.values() if one.offset < (at.get(one.partition) or 0)]
-        lacking = self._lacking(before, new)
+        reader = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
+        lacking: list[_Found] = []
+        try:
+            for since in _reaches(backlog):
+                newest, is_all = self._newest(reader, since)
+                before = [one for one in newest if one.offset < (at.get(one.partition) or 0)]
+                lacking = self._lacking(before, new)
+                if is_all or (backlog.captions is not None and len(lacking) >= backlog.captions):
+                    break
+        finally:
+            reader.close()
         lacking.sort(key=lambda one: one.timestamp, reverse=True)
         return lacking[: backlog.captions]
+
+    def _newest(self, reader: KafkaConsumer, since: int) -> tuple[Collection[_Found], bool]:
+        """The newest record of each caption seen since then, and whether nothing lies before."""
+        partitions = clients.partitions_of(reader, self._topics.captions)
+        ends, firsts = reader.end_offsets(partitions), reader.beginning_offsets(partitions)
+        found = reader.offsets_for_times(dict.fromkeys(partitions, since))
+        start = {tp: int(found[tp].offset) if found.get(tp) else int(ends[tp]) for tp in partitions}
+        newest: dict[bytes, _Found] = {}
+        for _ in until_end(reader, partitions, start=start):
+            for batch in reader.poll(timeout_ms=500).values():
+                self._take(batch, since, newest)
+        return newest.values(), all(start[tp] <= firsts[tp] for tp in partitions)
+
+    def _take(self, records: Sequence[ConsumerRecord], since: int, newest: dict[bytes, _Found]) -> None:
+        for record in records:
+            if record.timestamp < since or record.key is None:
+                continue
+            try:
+                caption = self._codec.decode(CaptionObserved, record.value)
+            except DecodeError:
+                continue
+            specs = self._caption_filter.specs(caption.task, caption.run)
+            if specs and record.key == caption_id(caption.text):
+                place = TopicPartition(record.topic, record.partition), record.offset, record.timestamp
+                newest[record.key] = _Found(*place, record.key, len(caption.text), specs)
 
     def _lacking(self, captions: list[_Found], new: Container[TopicPartition]) -> list[_Found]:
         """Those without a label under a spec that judges one; each that was never read, if two are compared.
@@ -272,3 +299,14 @@ class GroupStart:
             cost.add(Cost(tokens_in=asked * around + each * sum(sizes) // 4, tokens_out=asked * tokens_out))
             questions += asked
         return Owed(len(captions), questions, cost)
+
+
+def _reaches(backlog: Backlog) -> Iterator[int]:
+    """Since when to read, milliseconds since the epoch: for a number of captions further and further back."""
+    if backlog.captions is None:
+        yield backlog.since
+        return
+    now, minutes = time.time(), _FIRST_MINUTES
+    while True:
+        yield max(0, round(1000 * (now - 60 * minutes)))
+        minutes *= _FURTHER

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed
 from onibus.consumers.annotator.budget import Limits
@@ -14,10 +17,12 @@ from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.errors import OnibusError
+from onibus.infra.kafka import clients
+from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.money import dollars
 from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import codec, ids
-from onibus.schemas.records import Annotation
+from onibus.schemas.records import Annotation, CaptionObserved
 from tests.command import run_onibus, the_one_line
 from tests.consumers.annotating import (
     GROUP,
@@ -31,6 +36,7 @@ from tests.consumers.annotating import (
     wait_for_labels,
 )
 from tests.consumers.chat_server import chat_server
+from tests.topic_time import keep_producers_time
 from tests.waiting import wait_until
 
 OLD = [f"You kill {n} old newts." for n in range(30)]
@@ -61,6 +67,34 @@ def test_a_new_group_begins_at_what_is_seen_from_now_on_and_then_misses_nothing(
     with annotator(settings):
         wait_for_labels(settings, len(NEW))
     assert_each_exactly_once(settings, SPECS, NEW)
+
+
+@pytest.mark.parametrize(("backlog", "owed", "most_read"), [("5", 5, 30), ("40", 40, 240), ("all", 60, 60)])
+def test_of_the_log_no_more_is_read_than_the_backlog_asks_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, backlog: str, owed: int, most_read: int
+) -> None:
+    topic = TopicNames(settings.topic_prefix).captions
+    keep_producers_time(settings, topic)
+    producer, now = clients.producer(settings), round(1000 * time.time())
+    for minutes, texts in ((500, OLD), (0.1, NEW)):
+        for text in texts:
+            key = ids.caption_id(text)
+            observed = CaptionObserved(text, "score", "run", 0, 0, 0, 1, -1, 1)
+            partition = ids.caption_partition(key, settings.partitions)
+            written_at = now - round(60_000 * minutes)
+            value = codec.encode(observed)
+            producer.send(topic, key=key, value=value, partition=partition, timestamp_ms=written_at)
+    producer.close()
+    read, take = [0], GroupStart._take
+
+    def counted(self: GroupStart, records: Sequence[ConsumerRecord], *rest: Any) -> None:
+        read[0] += len(records)
+        take(self, records, *rest)
+
+    monkeypatch.setattr(GroupStart, "_take", counted)
+    (asked,) = begin(settings, backlog)
+    assert asked.captions == owed
+    assert owed <= read[0] <= most_read
 
 
 def test_a_caption_of_the_backlog_that_is_still_met_is_judged(settings: Settings) -> None:
