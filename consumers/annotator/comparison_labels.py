@@ -73,7 +73,7 @@ class ComparisonLabels(LabelTable):
                 continue
             named = leaders[place] if value is None and leaders else None
             leader = named if value is None else self._leader(value)
-            if leader is not None:
+            if leader is not None and len(leader) == ids.CAPTION_ID_BYTES:
                 spec_id, pair = ids.split_label_key(key)
                 found.setdefault(spec_id, {})[pair] = (value is not None, leader)
         return found

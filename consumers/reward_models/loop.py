@@ -150,6 +150,8 @@ class TrainerProcess:
     def _take_again(self, learned: LearnedLog, trainer: RewardTrainer, stopping: threading.Event) -> None:
         """Have the trainer see what was seen before, as far as it learns from it."""
         for seen in learned.taken():
+            if stopping.is_set():
+                return
             trainer.see(*seen)
             if trainer.is_due():  # the versions were lost, not the data
                 self._make_version(trainer, learned, stopping)

@@ -43,6 +43,7 @@ def test_a_withdrawn_comparison_counts_no_longer_and_counts_again_once_it_is_lab
     table = ComparisonLabels(comparing=[SPEC])
     table.apply([key(1), key(2)], [label(), label()])
     table.apply([key(1), key(9)], [None, None], [LEADER, LEADER])  # of one that has no label nothing is taken
+    table.apply([key(8)], [None], [b"no id"])
     assert counts(table) == [1, 0]
     table.apply([key(1)], [label()])
     assert counts(table) == [2, 0]
