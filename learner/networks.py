@@ -13,6 +13,9 @@ from nle import nethack
 from sample_factory.model.encoder import Encoder
 from torch import Tensor, nn
 
+from onibus.learner.options import LearnOptions
+from onibus.learner.registered_networks import registered_encoder
+
 GLYPHS = int(nethack.MAX_GLYPH) + 1  # one more for "outside the map"
 CROP_SIDE = 9
 BLSTATS = 27
@@ -20,8 +23,14 @@ MESSAGE_BYTES = 128
 """The full network reads this many bytes of the 256 of a message; few are longer."""
 
 
-def make_encoder(cfg: Any, _observation_space: Any) -> Encoder:
-    """The encoder that ``cfg.network`` names; Sample Factory calls this in each process with a policy."""
+def make_encoder(cfg: Any, observation_space: Any) -> Encoder:
+    """The encoder that ``cfg.network`` names, or a registered task's.
+
+    Sample Factory calls this in each process with a policy.
+    """
+    own = LearnOptions.model_validate(cfg.onibus).registered
+    if own is not None:
+        return registered_encoder(cfg, observation_space, own)
     return SmallEncoder(cfg) if cfg.network == "small" else FullEncoder(cfg)
 
 

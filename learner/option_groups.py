@@ -75,7 +75,11 @@ class RunOptions(BaseModel):
 
     task: str = Field(
         DEFAULT_TASK,
-        description="score, oracle, staircase, gold, scout, keyroom-s5 or any other MiniHack environment.",
+        description="score, oracle, staircase, gold, scout, keyroom-s5 or any other MiniHack environment; or "
+        "one that a module of yours registers.",
+    )
+    imports: Annotated[tuple[str, ...], Flag("--import", repeated=True)] = Field(
+        (), description="Module that registers tasks, see extending.md; can be repeated."
     )
     actions: Annotated[Actions | None, Flag(default=BY_TASK)] = Field(
         None,

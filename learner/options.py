@@ -23,6 +23,7 @@ from onibus.learner.option_groups import (
     parse_spec_share,
 )
 from onibus.learner.presets import PRESETS
+from onibus.producers.environments.tasks import RegisteredTask, import_tasks, registered_task
 from onibus.producers.nethack.task_names import default_actions, is_sparse, name_of_version
 
 OPTIONS_FILE = "options.json"
@@ -76,6 +77,28 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
             raise ValueError("--reward-threshold and --reward-quantile exclude each other; give one of them")
         return self
 
+    @model_validator(mode="after")
+    def _only_nethack_has_actions_and_characters(self) -> LearnOptions:
+        for flag, given in (("--actions", self.actions), ("--character", self.character)):
+            if given is not None and self.registered is not None:
+                raise ValueError(f"{flag} is for NetHack's tasks; leave it out for {self.task}")
+        return self
+
+    @property
+    def registered(self) -> RegisteredTask | None:
+        """The task, where a module of :attr:`imports` or an entry point registers it; else None.
+
+        Raises:
+            OnibusError: a module cannot be imported.
+        """
+        import_tasks(self.imports)
+        return registered_task(self.task)
+
+    def plugins(self) -> dict[str, str]:
+        """Versions of the user's own parts, by module."""
+        own = self.registered
+        return {} if own is None else {own.module: own.version}
+
     @property
     def played(self) -> str:
         """The task that is played: one without actions began when NetHack's tasks were still NLE's own."""
@@ -85,7 +108,9 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
     def acts_locally(self) -> bool:
         """Whether rollout processes act with their own copy of the policy."""
         if self.inference is None:
-            return self.network == "small" and self.device == "cpu"
+            own = self.registered
+            takes_any = own is None or (own.encoder is None and own.is_discrete)
+            return self.network == "small" and self.device == "cpu" and takes_any
         return self.inference == "local"
 
     @property
@@ -114,13 +139,14 @@ def defaults_for(task: str) -> dict[str, Any]:
 
     Full NetHack follows the published ONI settings (arXiv 2410.23022): c_int 0.4, c_ext 0.1 for Score and
     10 where the reward is sparse, so that a success, 50 clipped to 10, pays 100. MiniHack's small tasks
-    learn faster with a higher rate and discount 0.99.
+    learn faster with a higher rate and discount 0.99; registered tasks begin with the same, and their spec.
     """
     if actions := default_actions(task):
         coefficient = 10.0 if is_sparse(task) else 0.1
         return _NETHACK | {"actions": actions, "extrinsic_coefficient": coefficient}
+    own = registered_task(task)
     return {
-        "specs": ({"name": "keys-and-doors", "coefficient": 0.5},),
+        "specs": ({"name": "keys-and-doors" if own is None else own.spec, "coefficient": 0.5},),
         "extrinsic_coefficient": 1.0,
         "learning_rate": 5e-4,
         "discount": 0.99,
@@ -169,6 +195,7 @@ def make_options(task: str, **given: Any) -> LearnOptions:
         OnibusError: a value is out of range.
     """
     given = _over_preset(given)
+    import_tasks(given.get("imports", ()))
     chosen = {"task": task} | defaults_for(task) | given
     reward = chosen.get("reward", DEFAULT_REWARD)
     usual = default_specs(task, reward, given.get("preset"))

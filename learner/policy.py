@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sample_factory.algo.utils.action_distributions import is_continuous_action_space
 from sample_factory.algo.utils.context import global_model_factory
 from sample_factory.model.actor_critic import create_actor_critic
 from sample_factory.model.model_utils import get_rnn_size
@@ -26,6 +27,7 @@ class CheckpointPolicy:
         options: the run's options: its task, network and step limit.
         observation: which observations it needs, "small" or "full".
         version: gradient steps behind these weights.
+        is_discrete: whether an action is one of a fixed number; known once it is bound.
     """
 
     def __init__(self, path: Path, checkpoint: dict[str, Any], options: LearnOptions) -> None:
@@ -34,6 +36,7 @@ class CheckpointPolicy:
         self._path = path
         self._checkpoint = checkpoint
         self.version = int(self._checkpoint["train_step"])
+        self.is_discrete = True
         self._network: Any = None
         self._states = torch.zeros(0)
 
@@ -42,6 +45,7 @@ class CheckpointPolicy:
         cfg = configuration(self.options, self._path.parent, session=0)
         factory = global_model_factory()
         factory.register_encoder_factory(make_encoder)
+        self.is_discrete = not is_continuous_action_space(environment.action_space)
         self._network = create_actor_critic(cfg, environment.observation_space, environment.action_space)
         self._network.load_state_dict(self._checkpoint["model"])
         self._network.eval()
@@ -51,10 +55,17 @@ class CheckpointPolicy:
 
     def __call__(
         self, observations: dict[str, NDArray[Any]], started: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
-        """Actions, int64 (N,), for N observations stacked by key; ``started`` marks new episodes."""
-        actions = self._forward(observations, started)["actions"].reshape(len(started))
-        sampled: NDArray[np.int64] = actions.cpu().numpy().astype(np.int64)
+    ) -> NDArray[np.int64] | NDArray[np.float32]:
+        """Actions for N observations stacked by key; ``started`` marks new episodes.
+
+        Returns:
+            int64 (N,); or, of a task with continuous actions, float32 (N, n).
+        """
+        actions = self._forward(observations, started)["actions"].cpu().numpy()
+        if not self.is_discrete:
+            continuous: NDArray[np.float32] = actions.reshape(len(started), -1).astype(np.float32)
+            return continuous
+        sampled: NDArray[np.int64] = actions.reshape(len(started)).astype(np.int64)
         return sampled
 
     def logits(

@@ -16,6 +16,7 @@ from onibus.infra.observability import metrics
 from onibus.learner.options import LearnOptions
 from onibus.learner.scalar_log import ScalarLog
 from onibus.learner.supervision import RunState
+from onibus.producers.environments.caption_wrapper import STATISTIC_PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,11 @@ class Progress:
         for theirs, ours in EPISODE_STATISTICS.items():
             values = state.episodes.get(theirs, [])
             row[ours] = sum(values) / len(values) if values else math.nan
+        row |= {
+            name: sum(values) / len(values)
+            for name, values in state.episodes.items()
+            if values and name.startswith(STATISTIC_PREFIX)
+        }
         return row | state.learner | _counted()
 
     def _expose(self, row: dict[str, float]) -> None:

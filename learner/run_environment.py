@@ -11,6 +11,7 @@ from sample_factory.envs.env_utils import TrainingInfoInterface
 import onibus.learner.quiet_libraries  # noqa: F401  a rollout worker begins with this module
 from onibus.infra.settings import load_settings
 from onibus.learner.options import LearnOptions
+from onibus.producers.environments.caption_wrapper import CaptionWrapper
 from onibus.producers.nethack.environment import NetHackEnvironment
 from onibus.producers.publishing.caption_notes import NOTES_FOLDER
 from onibus.producers.publishing.caption_publisher import process_bus
@@ -28,9 +29,17 @@ class LearnerEnvironment(NetHackEnvironment, TrainingInfoInterface):  # type: ig
         self.policy_version = training_info.get("policy_version", self.policy_version)
 
 
+class LearnerCaptionWrapper(CaptionWrapper, TrainingInfoInterface):  # type: ignore[misc]
+    """The same of a registered task."""
+
+    def set_training_info(self, training_info: dict[str, Any]) -> None:
+        """Called by the rollout worker at the end of an episode."""
+        self.policy_version = training_info.get("policy_version", self.policy_version)
+
+
 def make_environment(
     _name: str, cfg: Any, env_config: Any, render_mode: str | None = None
-) -> NetHackEnvironment:
+) -> NetHackEnvironment | CaptionWrapper:
     """Sample Factory's factory: one environment in a rollout worker (or to learn the spaces: no config)."""
     del render_mode
     options = LearnOptions.model_validate(cfg.onibus)
@@ -50,8 +59,21 @@ def make_environment(
 
 def environment_for(
     options: LearnOptions, *, worker: int, environment: int, seed: int, bus: Callable[[], Any]
-) -> NetHackEnvironment:
+) -> NetHackEnvironment | CaptionWrapper:
     """The environment of a run with these options; the rest is as :class:`NetHackEnvironment` has it."""
+    if (own := options.registered) is not None:
+        return LearnerCaptionWrapper(
+            own.make(),
+            own.captioner,
+            task=own,
+            captions=options.captions,
+            max_episode_steps=options.max_episode_steps,
+            run=options.run,
+            worker=worker,
+            environment=environment,
+            seed=seed,
+            bus=bus,
+        )
     return LearnerEnvironment(
         task=options.played,
         observation=options.network,

@@ -183,6 +183,7 @@ class RewardingLearner(Learner):  # type: ignore[misc]
         checkpoint["onibus"] = {
             "options": self._options.model_dump_json(),
             "provenance": {} if self.source is None else self.source.provenance(),
+            "plugins": self._options.plugins(),
         }
         return checkpoint
 

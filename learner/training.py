@@ -38,6 +38,7 @@ from onibus.learner.run_files.run_lock import only_learner_of
 from onibus.learner.run_files.sessions import begin_session, sessions_before
 from onibus.learner.run_files.specs import SPECS_FILE
 from onibus.learner.sample_factory import run_experiment
+from onibus.producers.environments.caption_wrapper import CaptionWrapper
 from onibus.producers.nethack.tasks import make_task
 
 log = logging.getLogger(__name__)
@@ -138,6 +139,14 @@ def chosen_options(
 
 def _try_task(options: LearnOptions) -> None:
     """Make the task once: what cannot be played is refused before anything is written."""
+    if (own := options.registered) is not None:
+        environment = CaptionWrapper(own.make(), own.captioner)
+        environment.close()
+        if options.inference == "local" and not own.is_discrete:
+            raise OnibusError(
+                f"--inference local: {own.name} has continuous actions; use --inference central"
+            )
+        return
     task = make_task(
         options.played,
         max_episode_steps=options.max_episode_steps,
@@ -213,7 +222,7 @@ def _open_run(
     try:
         save_options(options, folder)
         begin_session(folder, session, options, given or {}, before)
-        record_parts(folder)
+        record_parts(folder, options.plugins())
     except OSError as error:
         raise OnibusError(
             f"cannot write the run's folder {folder}: {reason_of(error)}; choose another --runs-dir"

@@ -26,9 +26,10 @@ from onibus.infra.process.child_start import start_with_blocked
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.infra.settings import Settings
-from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.environments.any_task import AnyEnvironment, check_task, make_environment
+from onibus.producers.environments.spaces import random_actions
+from onibus.producers.environments.tasks import import_tasks
 from onibus.producers.nethack.task_names import Actions
-from onibus.producers.nethack.tasks import check_played
 from onibus.producers.publishing.caption_publisher import (
     CLOSE_SECONDS,
     FLUSH_SECONDS,
@@ -60,8 +61,9 @@ class Policy(Protocol):
 
     def __call__(
         self, observations: dict[str, NDArray[Any]], started: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
-        """Actions, int64 (N,), for N stacked observations; ``started`` (N,) marks first ones of episodes."""
+    ) -> NDArray[np.int64] | NDArray[np.float32]:
+        """Actions, int64 (N,) or float32 (N, n), for N stacked observations; ``started`` (N,) marks first
+        ones of episodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class RolloutOptions:
     actions: Actions | None = None
     character: str | None = None
     seed: int | None = None
+    imports: tuple[str, ...] = ()  # modules that register tasks
     checkpoint: Path | None = None
     """Whose policy plays; None plays random actions."""
 
@@ -127,7 +130,8 @@ def run(
     Raises:
         OnibusError: unknown task, actions or character, cluster out of reach, topics missing, a worker died.
     """
-    check_played(options.task, options.actions, options.character)
+    import_tasks(options.imports)
+    check_task(options.task, options.actions, options.character)
     require_topics(settings, role="rollout")
     crew = _Crew(settings, options, load_policy)
     try:
@@ -276,6 +280,7 @@ class RolloutWorker:
         load_policy: Callable[[Path], Policy] | None = None,
     ) -> None:
         self._options = options
+        import_tasks(options.imports)
         self._bus: RolloutBus = process_bus(settings, options.run, options.task)
         self._policy: Policy | None = None
         if options.checkpoint is not None:
@@ -302,9 +307,9 @@ class RolloutWorker:
         returns = np.zeros(count)
         active = [m for m in range(count) if self._episodes_left[m] != 0]
         while active and self._steps_left != 0:
-            actions = self._actions(observations, started)
+            actions = self._actions(observations, started).tolist()
             for m in active[: self._steps_left]:
-                step = self._environments[m].step(int(actions[m]))
+                step = self._environments[m].step(actions[m])
                 observations[m], reward, terminated, truncated, info = step
                 returns[m] += reward
                 started[m] = terminated or truncated
@@ -345,10 +350,10 @@ class RolloutWorker:
             environment.close()
         self._bus.close()
 
-    def _environment(self, worker: int, index: int) -> NetHackEnvironment:
+    def _environment(self, worker: int, index: int) -> AnyEnvironment:
         options = self._options
-        environment = NetHackEnvironment(
-            task=options.task,
+        environment = make_environment(
+            options.task,
             observation="small" if self._policy is None else self._policy.observation,
             max_episode_steps=options.max_episode_steps,
             actions=options.actions,
@@ -373,10 +378,9 @@ class RolloutWorker:
 
     def _actions(
         self, observations: list[dict[str, NDArray[Any]]], started: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
+    ) -> NDArray[np.int64] | NDArray[np.float32]:
         if self._policy is None:
-            choices = self._environments[0].action_space.n  # type: ignore[attr-defined]
-            return self._random.integers(choices, size=len(observations))
+            return random_actions(self._environments[0].action_space, self._random, len(observations))
         stacked = {key: np.stack([o[key] for o in observations]) for key in observations[0]}
         return self._policy(stacked, started)
 
@@ -388,7 +392,7 @@ class RolloutWorker:
     def _count_episode(self, m: int, extrinsic_return: float, info: dict[str, Any]) -> None:
         self._played.episodes += 1
         self._played.return_sum += float(extrinsic_return)
-        self._played.score_sum += info["episode_extra_stats"]["score"]
+        self._played.score_sum += info["episode_extra_stats"].get("score", 0.0)
         left = self._episodes_left[m]
         if left is not None:
             self._episodes_left[m] = left - 1

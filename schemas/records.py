@@ -238,6 +238,9 @@ class EpisodeFinished:
     scout: int | None = None
     kills: int | None = None
     progression: float | None = None
+    plugin: str = ""
+    action_format: str = ""
+    statistics: dict[str, float] = field(default_factory=dict)
 
 
 Record = (

@@ -9,9 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
+    "CaptionWrapper",
     "LabelLookup",
     "OnibusError",
     "Settings",
+    "Transition",
     "Verdict",
     "__version__",
     "annotations",
@@ -19,6 +21,7 @@ __all__ = [
     "episodes",
     "labels",
     "load_settings",
+    "register_task",
     "reward_updates",
 ]
 
@@ -33,19 +36,25 @@ if TYPE_CHECKING:
     from onibus.infra.settings import Settings as Settings
     from onibus.infra.settings import load_settings as load_settings
     from onibus.infra.version import NUMBER as __version__  # noqa: N811
+    from onibus.producers.environments.caption_wrapper import CaptionWrapper as CaptionWrapper
+    from onibus.producers.environments.captioners import Transition as Transition
+    from onibus.producers.environments.tasks import register_task as register_task
     from onibus.schemas.records import Verdict as Verdict
 
 _PLACES = {
     "__version__": "infra.version",
+    "CaptionWrapper": "producers.environments.caption_wrapper",
     "LabelLookup": "consumers.tables",
     "OnibusError": "infra.errors",
     "Settings": "infra.settings",
+    "Transition": "producers.environments.captioners",
     "Verdict": "schemas.records",
     "annotations": "consumers.tables",
     "captions": "consumers.tables",
     "episodes": "consumers.tables",
     "labels": "consumers.tables",
     "load_settings": "infra.settings",
+    "register_task": "producers.environments.tasks",
     "reward_updates": "consumers.tables",
 }
 

@@ -12,6 +12,7 @@ import typer
 from onibus.infra.cli.label_printing import progress
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.cli.recorded_episodes import reached, recorded_episodes
+from onibus.infra.cli.registered_episodes import Imports, captions_and_counts, other_version, show_steps
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
@@ -60,13 +61,18 @@ def episode(
     to: Annotated[
         Path | None, typer.Option(help="Write an asciicast file (for asciinema) instead of showing it.")
     ] = None,
+    imports: Imports = None,
 ) -> None:
-    """Replay a recorded episode with captions and rewards beside the map; check that it is the same."""
+    """Replay a recorded episode with captions and rewards beside the map; check that it is the same.
 
+    Of a registered task the captions and rewards alone are shown.
+    """
     from onibus.infra.cli.playback_view import Asciicast, PlaybackView, Terminal
-    from onibus.producers.nethack.episodes import other_version
+    from onibus.producers.environments.tasks import import_tasks
     from onibus.producers.nethack.playback import frames
     from onibus.schemas.ids import episode_key
+
+    import_tasks(imports or ())
 
     found = list(recorded_episodes(settings, name))
     if not found:
@@ -75,8 +81,11 @@ def episode(
     key = episode_key(record).decode()
     if notice := other_version(record):
         echo(f"{key}: {notice}", err=True)
-    captions = [f.caption for f in frames(record) if f.caption is not None] if model else []
+    captions = [text for text, _ in captions_and_counts(record) if text is not None] if model else []
     reward = _reward(settings, spec, model, captions, threshold, coefficient, beta, as_of)
+    if record.plugin:
+        show_steps(record, key, reward)
+        return
     view, pause = PlaybackView(f"{key} {record.task}"), 1 / speed if speed else 0.0
     with Asciicast(to, key, pause or 0.02) if to else Terminal(console()) as screen:
         for frame in frames(record):
@@ -100,20 +109,21 @@ def rewards(
     beta: _Beta = 3.0,
     as_of: _AsOf = None,
     limit: Annotated[int, typer.Option(min=1, help="Number of episodes, the newest ones.")] = 20,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what recorded episodes would earn with other labels, model, coefficient or exponent."""
-    from onibus.producers.nethack.episodes import other_version
-    from onibus.producers.nethack.playback import frames
+    from onibus.producers.environments.tasks import import_tasks
     from onibus.schemas.ids import episode_key
 
+    import_tasks(imports or ())
     records = list(recorded_episodes(settings, name))[-limit:]
     for notice in sorted({notice for record in records if (notice := other_version(record))}):
         echo(notice, err=True)
     steps = []
     with progress("episodes played again", len(records)) as advance:
         for record in records:
-            steps.append([(frame.caption, frame.count) for frame in frames(record)])
+            steps.append(list(captions_and_counts(record)))
             advance(1)
     captions = [caption for one in steps for caption, _ in one if caption is not None]
     reward = _reward(settings, spec, model, captions, threshold, coefficient, beta, as_of)

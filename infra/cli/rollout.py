@@ -33,9 +33,14 @@ def rollout(
     task: Annotated[
         str | None,
         typer.Option(
-            help="score, oracle, staircase, gold, scout, keyroom-s5 or any other MiniHack environment. "
+            help="score, oracle, staircase, gold, scout, keyroom-s5 or any other MiniHack environment, or "
+            "one that a module of yours registers. "
             "(default: the checkpoint's, else score)"
         ),
+    ] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="Module that registers tasks, see extending.md; can be repeated."),
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run, for the published records.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of worker processes.")] = 1,
@@ -87,6 +92,7 @@ def rollout(
         trained = load_checkpoint(checkpoint).options
         if task in (None, trained.task):
             task, actions = trained.played, actions or trained.actions
+            imports = [*trained.imports, *(imports or ())]
             character = character or trained.character
     metrics.expose(metrics_port, settings.metrics_host)
     options = RolloutOptions(
@@ -101,6 +107,7 @@ def rollout(
         actions=actions,
         character=character,
         seed=seed,
+        imports=tuple(imports or ()),
         checkpoint=checkpoint,
     )
     summary = run_rollout(settings, options, stopping, load_policy)

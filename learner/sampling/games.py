@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onibus.producers.environments.caption_wrapper import CaptionWrapper
 from onibus.producers.nethack.environment import NetHackEnvironment, Observation, scale_statistics
 
 
@@ -21,7 +22,8 @@ class Observations:
     def __init__(self, rows: Observation) -> None:
         self.rows = rows
         self.of_games = [
-            {name: array[game] for name, array in rows.items()} for game in range(len(rows["blstats"]))
+            {name: array[game] for name, array in rows.items()}
+            for game in range(len(next(iter(rows.values()))))
         ]
 
 
@@ -31,7 +33,7 @@ class Finished(NamedTuple):
     game: int
     """Index of its game."""
     statistics: Mapping[str, float]
-    """``episode_extra_stats`` of :class:`NetHackEnvironment`."""
+    """``episode_extra_stats`` of :class:`NetHackEnvironment` or :class:`CaptionWrapper`."""
 
 
 class Games:
@@ -43,8 +45,9 @@ class Games:
         cut_off: (N,) bool, whether its step limit did.
     """
 
-    def __init__(self, environments: Sequence[NetHackEnvironment]) -> None:
-        self._environments = tuple(environments)
+    def __init__(self, environments: Sequence[NetHackEnvironment] | Sequence[CaptionWrapper]) -> None:
+        self._environments: tuple[NetHackEnvironment | CaptionWrapper, ...] = tuple(environments)
+        self._scales = isinstance(environments[0], NetHackEnvironment)
         count = len(self._environments)
         self.rewards = np.zeros(count)
         self.ended = np.zeros(count, np.bool_)
@@ -68,7 +71,8 @@ class Games:
                 _, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
                 if terminated or truncated:
                     environment.reset()
-        scale_statistics(into.rows["blstats"])
+        if self._scales:
+            scale_statistics(into.rows["blstats"])
 
     def step(self, actions: Sequence[int], into: Observations) -> list[Finished]:
         """One action in each game; returns the episodes that it ended.
@@ -91,7 +95,8 @@ class Games:
                 ended[game], cut_off[game] = True, truncated
                 finished.append(Finished(game, info["episode_extra_stats"]))
                 environment.reset()
-        scale_statistics(into.rows["blstats"])
+        if self._scales:
+            scale_statistics(into.rows["blstats"])
         return finished
 
     def set_policy_version(self, version: int) -> None:

@@ -25,7 +25,7 @@ WRITTEN_WITH = {
     "AnnotationSpec": ["50352f66c78a7383", "72154cccb73128a0"],
     "CaptionObserved": ["67e34fda45a521d0"],
     "DeadLetter": ["bd8e5d459b18b80b"],
-    "EpisodeFinished": ["3770d10ce70536d9", "8a30017785b9b77b", "3578d93b64acb787"],
+    "EpisodeFinished": ["3770d10ce70536d9", "8a30017785b9b77b", "3578d93b64acb787", "74d2c3cf088a4a6f"],
     "Label": ["2de77a76eb1163a3", "d12bd630b6c971a2", "556fa22233884394"],
     "LearnedBlock": ["321b29b54ec9497a"],
     "RewardModelChunk": ["51a5eb00b4cd7b43"],

@@ -1,0 +1,111 @@
+"""Code of the user's own: found by name, with a version for the records, and named when it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from importlib import import_module, metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
+
+
+def import_plugin(flag: str, name: str) -> ModuleType:
+    """The module ``name``, which may lie in the current folder.
+
+    Args:
+        flag: what the user typed it with, for errors.
+        name: dotted name of a module.
+
+    Raises:
+        OnibusError: there is no such module, or it cannot be imported.
+    """
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as python -m does; child processes are spawned with the same path
+    try:
+        return import_module(name)
+    except OnibusError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise OnibusError(
+                f"{flag} {name}: there is no module {error.name}; run this in the folder that holds it, or "
+                "install it beside onibus"
+            ) from error
+        raise _not_importable(flag, name, error) from error
+    except Exception as error:
+        raise _not_importable(flag, name, error) from error
+
+
+def load_plugin(flag: str, reference: str) -> Any:
+    """The object that ``module:name`` stands for.
+
+    Raises:
+        OnibusError: as :func:`import_plugin`; or the module has no such name.
+    """
+    module_name, _, name = reference.partition(":")
+    if not module_name or not name:
+        raise OnibusError(f"{flag} {reference}: write it as module:name, for example my_module:MyClass")
+    module = import_plugin(flag, module_name)
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        raise OnibusError(f"{flag} {reference}: {module_name} has no {name}; is it spelt so?") from error
+
+
+def is_plugin(reference: str) -> bool:
+    """Whether a value of a flag is ``module:name``."""
+    return ":" in reference
+
+
+def version_of(module_name: str) -> str:
+    """What records say of the version of an imported module.
+
+    Its package's ``__version__``, or that of the distribution that it comes from; for a file that has
+    neither, ``sha256-`` and the first 12 digits of its content's hash.
+    """
+    top = module_name.partition(".")[0]
+    module = sys.modules.get(module_name)
+    for one in (module, sys.modules.get(top)):
+        if stated := getattr(one, "__version__", None):
+            return str(stated)
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return "unknown"
+    for name in metadata.packages_distributions().get(top, []):
+        distribution = metadata.distribution(name)
+        here = Path(str(distribution.locate_file(""))).resolve() in Path(file).resolve().parents
+        if here or '"editable": true' in (distribution.read_text("direct_url.json") or ""):
+            return distribution.version
+    return f"sha256-{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}"
+
+
+def failure_of(what: str, error: BaseException) -> OnibusError:
+    """What a plug-in raised, in one line that names it and the place.
+
+    Args:
+        what: the plug-in and what it was doing.
+        error: what it raised.
+    """
+    if isinstance(error, OnibusError):
+        return error
+    return OnibusError(f"{what} failed: {reason_of(error)}{_place(error)}; correct it there")
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line that was at work."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return ""
+    return f" ({Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno})"
+
+
+def _not_importable(flag: str, name: str, error: BaseException) -> OnibusError:
+    return OnibusError(f"{flag} {name}: the module cannot be imported: {reason_of(error)}{_place(error)}")

@@ -1,0 +1,79 @@
+"""Captioners: what a step brought about, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, NamedTuple
+
+from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
+from onibus.schemas.ids import caption_id, lookup_id
+
+LONGEST_CAPTION = 2_000
+"""Characters of a caption; what is longer is cut off."""
+
+
+class Transition(NamedTuple):
+    """One step of an environment, as a captioner sees it. Nothing in it may be changed.
+
+    Attributes:
+        before: the observation that the action was chosen for; the same object that the environment gave out,
+            so an environment that writes into one array over and over shows the new values here, too.
+        action: as the environment got it.
+        after: the observation that the action led to.
+        reward: of the task.
+        terminated: whether the episode ended in this step by itself.
+        truncated: whether it was cut off.
+        info: what the environment says of the step.
+        environment: the environment itself, without its wrappers.
+    """
+
+    before: Any
+    action: Any
+    after: Any
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+    environment: Any
+
+
+Captioner = Callable[[Transition], str | None]
+"""What a step brought about, in words; None or an empty text for nothing worth saying. It is called at every
+step, so it must be fast, and keep nothing that grows."""
+
+
+def caption_in_info(step: Transition) -> str | None:
+    """The captioner of a task that has none: ``info["caption"]``."""
+    said: str | None = step.info.get("caption")
+    return said
+
+
+class CaptionTexts:
+    """Captions by their texts, made once each; bounded by :data:`TABLE_CAPTIONS`."""
+
+    def __init__(self) -> None:
+        self._captions: dict[str, Caption | None] = {}
+
+    def caption(self, text: object) -> Caption | None:
+        """The caption of a text; None for one of nothing but blanks.
+
+        Raises:
+            TypeError: it is not a text.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a caption is a str or None, not {type(text).__name__}")
+        text = text[:LONGEST_CAPTION]
+        try:
+            return self._captions[text]
+        except KeyError:
+            return self._add(text)
+
+    def _add(self, text: str) -> Caption | None:
+        if len(self._captions) >= TABLE_CAPTIONS:
+            for old in list(islice(self._captions, TABLE_CAPTIONS // 8)):
+                del self._captions[old]
+        line = " ".join(text.encode(errors="replace").decode().split())
+        full_id = caption_id(line)
+        made = self._captions[text] = Caption(line, full_id, lookup_id(full_id)) if line else None
+        return made
