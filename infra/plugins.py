@@ -24,6 +24,9 @@ def import_plugin(flag: str, name: str) -> ModuleType:
     Raises:
         OnibusError: there is no such module, or it cannot be imported.
     """
+    if name.endswith(".py") or os.sep in name:
+        stem = Path(name).stem
+        raise OnibusError(f"{flag} {name}: give a module's name, not a file's: {flag} {stem}")
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)  # as python -m does; child processes are spawned with the same path

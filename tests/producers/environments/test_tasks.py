@@ -38,6 +38,7 @@ def test_a_module_that_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import onibus\n\n1 / 0\n")
     (tmp_path / "needy.py").write_text("import a_library_that_is_missing\n")
     for module, says in (
+        ("broken.py", "give a module's name, not a file's: --import broken"),
         ("nothing_here", "there is no module nothing_here; run this in the folder that holds it"),
         ("broken", "cannot be imported: ZeroDivisionError: division by zero (broken.py, line 3)"),
         ("needy", "cannot be imported: ModuleNotFoundError: No module named 'a_library_that_is_missing'"),

@@ -1,0 +1,101 @@
+"""Tasks of one's own on real parts: a broker, an annotator, a learner, and labels that pay."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import onibus
+from onibus.infra.process.supervisor import Component
+from onibus.infra.settings import Settings, environment_of
+from onibus.learner.progress import read_history
+from tests.command import run_onibus, the_one_line
+from tests.learner.runs import checkpoint_of, learn_to_the_end
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+MODULE = "onibus.infra.examples.key_and_door"
+SPEC = Path(__file__).parents[1] / "infra" / "examples" / "key-and-door.toml"
+ROOMS = Path(__file__).parent / "producers" / "environments" / "rooms.py"
+SMALL = ("--workers", "1", "--environments", "8", "--batch-size", "256")
+
+
+def learner_of(settings: Settings, run: str, *flags: str) -> Component:
+    learner = Component("learner", ("learn", "--run", run, *SMALL, *flags), settings.runs_dir / f"{run}.log")
+    learner.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
+    return learner
+
+
+def test_the_example_learns_from_labels_over_the_bus(settings: Settings) -> None:
+    folder = settings.runs_dir / "door"
+    annotator = Component("judge", ("annotate", "--spec", str(SPEC)), settings.runs_dir / "judge.log")
+    annotator.start(environment_of(settings))
+    learner = learner_of(settings, "door", "--import", MODULE, "--task", "key-and-door", "--steps", "200000")
+    try:
+        wait_until(lambda: rows(folder)[-1:] and rows(folder)[-1].get("labels_known", 0) > 0, 120, "labels")
+        wait_until(lambda: rows(folder)[-1].get("intrinsic_reward", 0) > 0, 120, "labels that pay")
+    finally:
+        for part in (learner, annotator):
+            part.ask_to_stop()
+            part.wait_stopped()
+    parts = [json.loads(line) for line in (folder / "parts.jsonl").read_text().splitlines()]
+    assert parts[-1][MODULE] == onibus.__version__
+    assert checkpoint_of(folder)["onibus"]["plugins"] == {MODULE: onibus.__version__}
+    assert 0 <= rows(folder)[-1]["episode/key_taken"] <= 1
+
+    labels = {
+        row["caption"]: row["verdict"]
+        for row in onibus.labels(spec="key-and-door", settings=settings).to_pylist()
+    }
+    assert labels["A small brass key lies here."] == "helpful"
+    assert labels["There is no door here."] == "unhelpful"
+    episodes = onibus.episodes(run="door", settings=settings).to_pylist()
+    assert {(row["task"], row["plugin"]) for row in episodes} == {
+        ("key-and-door", f"{MODULE} {onibus.__version__}")
+    }
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_onibus(*arguments, folder=settings.runs_dir, environment=environment_of(settings))
+
+    assert "the same as recorded" in command("replay", "episode", "door/", "--import", MODULE).stdout
+    again = command("replay", "rewards", "door/", "--import", MODULE, "--spec", "key-and-door")
+    assert "door/0/" in again.stdout
+    assert "success" in command("evaluate", str(folder), "--episodes", "4").stdout
+    assert "4 episodes" in command("rollout", "--checkpoint", str(folder), "--episodes", "4").stdout
+    assert f"add --import {MODULE} to play it again" in the_one_line(command("replay", "episode", "door/"))
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return read_history(folder) if folder.exists() else []
+
+
+@pytest.mark.parametrize("flags", [(), ("--serial",), ("--network", "full")], ids=str)
+def test_images_dicts_and_continuous_actions_are_learned_from(
+    settings: Settings, flags: tuple[str, ...]
+) -> None:
+    shutil.copy(ROOMS, settings.runs_dir)
+    task = ("--import", "rooms", "--task", "counting-boxes", "--reward", "none", "--run", "boxes")
+    done = learn_to_the_end(settings, *task, *SMALL, *flags, "--steps", "2000")
+    assert done.returncode == 0, done.stderr
+    assert rows(settings.runs_dir / "boxes")[-1]["return"] == 2.5
+    # It goes on with its own module and options.
+    done = learn_to_the_end(settings, "--run", "boxes", "--resume", "--steps", "3000")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_says_in_one_line_which_plug_in_failed(settings: Settings) -> None:
+    shutil.copy(ROOMS, settings.runs_dir)
+    task = ("--import", "rooms", "--task", "counting-in-words", "--reward", "none", "--run", "fails")
+    done = learn_to_the_end(settings, *task, *SMALL, "--steps", "5000")
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert (
+        "the captioner of task counting-in-words failed: KeyError: 'no words for 2' (rooms.py, line" in last
+    )
+    assert "Traceback" not in done.stderr
+    shutil.rmtree(settings.runs_dir / "fails")
