@@ -83,6 +83,13 @@ def test_images_dicts_and_continuous_actions_are_learned_from(
     done = learn_to_the_end(settings, *task, *SMALL, *flags, "--steps", "2000")
     assert done.returncode == 0, done.stderr
     assert rows(settings.runs_dir / "boxes")[-1]["return"] == 2.5
+    for greedy in ((), ("--greedy",)):
+        done = run_onibus(
+            *("evaluate", "boxes", "--episodes", "3", *greedy),
+            folder=settings.runs_dir,
+            environment=environment_of(settings),
+        )
+        assert "3 episodes of counting-boxes" in done.stdout, done.stderr
     # It goes on with its own module and options.
     done = learn_to_the_end(settings, "--run", "boxes", "--resume", "--steps", "3000")
     assert done.returncode == 0, done.stderr

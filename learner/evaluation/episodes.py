@@ -87,7 +87,7 @@ class _Game:
         observation: dict[str, NDArray[Any]] = self.environment.reset()[0]
         return observation
 
-    def step(self, action: int) -> tuple[dict[str, NDArray[Any]], bool]:
+    def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], bool]:
         """One action; whether it ended the episode, which then is complete."""
         observation, reward, terminated, truncated, info = self.environment.step(action)
         figures = self.episode.figures
@@ -161,10 +161,13 @@ def _play(
     while active:
         stacked = {key: np.stack([o[key] for o in observations]) for key in observations[0]}
         logits = policy.logits(stacked, started)
-        actions = logits.argmax(axis=1) if greedy else _sampled(logits, games)
+        if not policy.is_discrete:
+            actions: Sequence[Any] = list(_continuous(logits, games, greedy))
+        else:
+            actions = (logits.argmax(axis=1) if greedy else _sampled(logits, games)).tolist()
         started[:] = False
         for slot in tuple(active):
-            observations[slot], ended = games[slot].step(int(actions[slot]))
+            observations[slot], ended = games[slot].step(actions[slot])
             if not ended:
                 continue
             yield games[slot].episode
@@ -180,4 +183,20 @@ def _sampled(logits: NDArray[np.float64], games: Sequence[_Game]) -> NDArray[np.
     weights = np.exp(logits - logits.max(axis=1, keepdims=True)).cumsum(axis=1)
     drawn = np.array([game.random.random() for game in games]) * weights[:, -1]
     actions: NDArray[np.int64] = (weights <= drawn[:, None]).sum(axis=1)
+    return actions
+
+
+def _continuous(parameters: NDArray[np.float64], games: Sequence[_Game], greedy: bool) -> NDArray[np.float32]:
+    """An action each, float32 (N, n), of normal distributions, with each game's own generator.
+
+    Args:
+        parameters: (N, 2 n), means and logarithms of deviations, as Sample Factory's network gives them.
+        games: the games.
+        greedy: take the means.
+    """
+    means, logarithms = np.split(parameters, 2, axis=1)
+    if greedy:
+        return means.astype(np.float32)
+    drawn = np.stack([game.random.standard_normal(means.shape[1]) for game in games])
+    actions: NDArray[np.float32] = (means + np.exp(logarithms) * drawn).astype(np.float32)
     return actions
