@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.plugins import is_plugin
 
 P_HELPFUL_THRESHOLD = 0.5
 """Probability above which a classification model's judgement counts as helpful, unless another is given."""
@@ -50,11 +51,17 @@ REWARD_KINDS: Mapping[str, RewardKind] = {
 
 
 def reward_kind(name: str) -> RewardKind:
-    """The reward of this name.
+    """The reward of this name; of one of the user's own, ``module:Class``, what it is made from.
 
     Raises:
         OnibusError: there is no such reward.
     """
+    if is_plugin(name):
+        return RewardKind(annotators=True)
     if name not in REWARD_KINDS:
-        raise OnibusError(f"--reward {name}: there is no such reward; give one of: {', '.join(REWARD_KINDS)}")
+        known = ", ".join(REWARD_KINDS)
+        raise OnibusError(
+            f"--reward {name}: there is no such reward; give one of: {known}; or module:Class for one of "
+            "your own"
+        )
     return REWARD_KINDS[name]

@@ -11,11 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.flags import Flag
+from onibus.infra.reward_kinds import reward_kind
 from onibus.producers.nethack.characters import DEFAULT_CHARACTER
 from onibus.producers.nethack.task_names import Actions
-
-Reward = Literal["retrieval", "classification", "ranking", "motif", "similarity", "none"]
-"""The names in :data:`onibus.infra.reward_kinds.REWARD_KINDS`."""
 
 BY_TASK = "by task"
 """What the help says of defaults in :func:`defaults_for`."""
@@ -62,7 +60,7 @@ def parse_spec_share(text: str, default_coefficient: float) -> SpecShare:
 
 
 DEFAULT_TASK = "keyroom-s5"
-DEFAULT_REWARD: Reward = "retrieval"
+DEFAULT_REWARD = "retrieval"
 
 
 class RunOptions(BaseModel):
@@ -113,10 +111,11 @@ class RewardOptions(BaseModel):
 
     model_config = ConfigDict(title="Reward")
 
-    reward: Reward = Field(
+    reward: str = Field(
         DEFAULT_REWARD,
         description="retrieval (labels); classification or ranking (a model of onibus train-reward); "
-        "motif (a frozen model, see --motif-model); similarity (to the goal, see --embedding); or none.",
+        "motif (a frozen model, see --motif-model); similarity (to the goal, see --embedding); none; or "
+        "module:Class for one of your own.",
     )
     reward_threshold: float | None = Field(
         None,
@@ -155,6 +154,12 @@ class RewardOptions(BaseModel):
         description="Largest size of the task's own reward, before its coefficient; 0 for no limit.",
     )
     count_beta: float = Field(3.0, description="Exponent of a caption's count in its episode.")
+
+    @field_validator("reward")
+    @classmethod
+    def _there_is_such_a_reward(cls, given: str) -> str:
+        reward_kind(given)
+        return given
 
     @field_validator("extrinsic_clip")
     @classmethod

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of, write_whole
 from onibus.infra.flags import flag_name, made
+from onibus.infra.plugins import import_plugin, is_plugin, version_of
 from onibus.infra.reward_kinds import RewardKind, reward_kind
 from onibus.learner.option_groups import (
     DEFAULT_REWARD,
@@ -95,9 +96,18 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         return registered_task(self.task)
 
     def plugins(self) -> dict[str, str]:
-        """Versions of the user's own parts, by module."""
+        """Versions of the user's own parts, by module.
+
+        Raises:
+            OnibusError: one cannot be imported.
+        """
         own = self.registered
-        return {} if own is None else {own.module: own.version}
+        found = {} if own is None else {own.module: own.version}
+        if is_plugin(self.reward):
+            module = self.reward.partition(":")[0]
+            import_plugin("--reward", module)
+            found[module] = version_of(module)
+        return found
 
     @property
     def played(self) -> str:

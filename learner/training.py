@@ -16,6 +16,7 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
 from onibus.infra.kafka.topic_admin import require_topics
 from onibus.infra.observability.metrics import expose
+from onibus.infra.plugins import is_plugin
 from onibus.infra.process.shutdown import stop_event
 from onibus.infra.run_names import check_run_name
 from onibus.infra.settings import Settings, environment_of
@@ -33,6 +34,7 @@ from onibus.learner.options import (
 )
 from onibus.learner.progress import Progress
 from onibus.learner.rewards.frozen import check_judges
+from onibus.learner.rewards.plugin import load_reward
 from onibus.learner.run_files.parts import record_parts
 from onibus.learner.run_files.run_lock import only_learner_of
 from onibus.learner.run_files.sessions import begin_session, sessions_before
@@ -86,6 +88,8 @@ def run(
     if options.device == "gpu" and not torch.cuda.is_available():
         raise OnibusError("this machine has no GPU that torch can use; leave out --device gpu")
     _try_task(options)
+    if is_plugin(options.reward):
+        load_reward(options.reward)
     if options.captions:
         require_topics(settings, role="learner")
         check_judges(settings, options)
@@ -131,7 +135,7 @@ def chosen_options(
                 "give the --run of one that is there, or leave --resume out to start it"
             )
         options = make_options(**{"task": DEFAULT_TASK, "run": name or ""} | dict(given))
-        default_name = f"{options.task}-{options.reward}-{time.strftime('%Y%m%d-%H%M%S')}"
+        default_name = f"{options.task}-{options.reward.replace(':', '.')}-{time.strftime('%Y%m%d-%H%M%S')}"
         return options if name else options.model_copy(update={"run": check_run_name(default_name)}), None
     before = _options_of(folder)
     return resumed_options(before, **given).model_copy(update={"run": name}), before

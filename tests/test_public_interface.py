@@ -18,9 +18,13 @@ RECORDED = ROOT / "tests" / "recorded" / "v0_1_0" / "topics.avro"
 KEY = "You see here a key named The Master Key of Thievery."
 
 NAMES = [
+    "AnnotationSpec",
+    "Answer",
     "CaptionWrapper",
     "LabelLookup",
     "OnibusError",
+    "Question",
+    "RewardBatch",
     "Settings",
     "Transition",
     "Verdict",

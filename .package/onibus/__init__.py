@@ -9,9 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
+    "AnnotationSpec",
+    "Answer",
     "CaptionWrapper",
     "LabelLookup",
     "OnibusError",
+    "Question",
+    "RewardBatch",
     "Settings",
     "Transition",
     "Verdict",
@@ -26,6 +30,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from onibus.consumers.language_models.base import Answer as Answer
+    from onibus.consumers.language_models.base import Question as Question
     from onibus.consumers.tables import LabelLookup as LabelLookup
     from onibus.consumers.tables import annotations as annotations
     from onibus.consumers.tables import captions as captions
@@ -36,16 +42,22 @@ if TYPE_CHECKING:
     from onibus.infra.settings import Settings as Settings
     from onibus.infra.settings import load_settings as load_settings
     from onibus.infra.version import NUMBER as __version__  # noqa: N811
+    from onibus.learner.rewards.plugin import RewardBatch as RewardBatch
     from onibus.producers.environments.caption_wrapper import CaptionWrapper as CaptionWrapper
     from onibus.producers.environments.captioners import Transition as Transition
     from onibus.producers.environments.tasks import register_task as register_task
+    from onibus.schemas.records import AnnotationSpec as AnnotationSpec
     from onibus.schemas.records import Verdict as Verdict
 
 _PLACES = {
     "__version__": "infra.version",
+    "AnnotationSpec": "schemas.records",
+    "Answer": "consumers.language_models.base",
     "CaptionWrapper": "producers.environments.caption_wrapper",
     "LabelLookup": "consumers.tables",
     "OnibusError": "infra.errors",
+    "Question": "consumers.language_models.base",
+    "RewardBatch": "learner.rewards.plugin",
     "Settings": "infra.settings",
     "Transition": "producers.environments.captioners",
     "Verdict": "schemas.records",

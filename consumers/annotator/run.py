@@ -23,6 +23,7 @@ from onibus.consumers.specs.spec_file import SpecFile, load_spec_file, publish_s
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.topic_admin import require_topics
 from onibus.infra.observability import metrics
+from onibus.infra.plugins import is_plugin
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.shutdown import stop_event
 from onibus.infra.settings import Settings
@@ -32,6 +33,8 @@ from onibus.schemas.records import AnnotationSpec, Origin
 
 _log = logging.getLogger(__name__)
 
+JUDGES = ("rules", "openai", "vllm")
+"""Values of ``--llm``; it can also be ``module:factory``."""
 _RULES_UNDER_WAY = 1_000
 _MODEL_WANTED = {
     "openai": "the name under which the server has the model",
@@ -167,7 +170,7 @@ def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[by
     """What is asked, by spec id.
 
     Raises:
-        OnibusError: a spec has no rules for ``--llm rules``, or no model is named.
+        OnibusError: a spec has no rules for ``--llm rules``, there is no such judge, or no model is named.
     """
     specs = [_spec_of(file, options) for file in files]
     return {ids.spec_id(spec): spec for spec in specs}
@@ -176,6 +179,16 @@ def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[by
 def _spec_of(file: SpecFile, options: AnnotateOptions) -> AnnotationSpec:
     if options.llm == "rules":
         return file.for_rules()
+    if is_plugin(options.llm):
+        from onibus.consumers.language_models.plugin import model_version
+
+        revision = options.model_revision or model_version(options.llm)
+        return file.for_model(options.model or options.llm, revision)
+    if options.llm not in JUDGES:
+        raise OnibusError(
+            f"--llm {options.llm}: there is no such judge; give {', '.join(JUDGES)}, or module:factory for "
+            "one of your own"
+        )
     if options.model is None:
         raise OnibusError(f"--llm {options.llm} needs --model: {_MODEL_WANTED[options.llm]}")
     if options.llm == "vllm" and is_folder(options.model):
@@ -218,6 +231,10 @@ def language_model(
     """
     if options.llm == "rules":
         return RulesModel({ids.spec_id(file.for_rules()): file.rules for file in files if file.rules})
+    if is_plugin(options.llm):
+        from onibus.consumers.language_models.plugin import PluginModel
+
+        return PluginModel(options.llm, specs)
     if options.llm == "vllm":
         from onibus.consumers.language_models.vllm import VllmModel  # in an environment of its own: make vllm
 

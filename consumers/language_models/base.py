@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from onibus.schemas.records import Origin, Verdict
+
+NO_PROMPT = bytes(16)
+"""Stands for the prompt where there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,42 @@ class Answer:
     verdict: Verdict
     attempts: tuple[Attempt, ...]
     given_up: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        question: Question,
+        verdict: Verdict,
+        *,
+        raw_answer: str | None = None,
+        reason: str = "",
+        prompt_hash: bytes = NO_PROMPT,
+        tokens_in: int = 0,
+        tokens_out: int = 0,
+        latency_us: int = 0,
+    ) -> Answer:
+        """The answer to a question that was understood at the first attempt, now.
+
+        Args:
+            question: what was asked.
+            verdict: the judgement.
+            raw_answer: what the model said, word for word; None for the verdict alone.
+            reason: why, in a sentence; for people who look at labels.
+            prompt_hash: 16 bytes that stand for the prompt.
+            tokens_in: of the prompt; tokens_out: of what came back. Budgets count them.
+            latency_us: how long it took, microseconds.
+        """
+        attempt = Attempt(
+            verdict=verdict,
+            raw_answer=verdict.value if raw_answer is None else raw_answer,
+            reason=reason,
+            prompt_hash=prompt_hash,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            latency_us=latency_us,
+            answered_at=time.time_ns() // 1000,
+        )
+        return cls(question, verdict, (attempt,))
 
     @property
     def confidence(self) -> float | None:

@@ -6,11 +6,9 @@ import re
 import time
 from collections.abc import Mapping
 
-from onibus.consumers.language_models.base import Answer, Attempt, Question
+from onibus.consumers.language_models.base import Answer, Question
 from onibus.consumers.specs.spec_file import Rules
 from onibus.schemas.records import Origin, Verdict
-
-NO_PROMPT = bytes(16)
 
 
 class RulesModel:
@@ -38,17 +36,8 @@ class RulesModel:
             verdict, reason = judge.judge(question.text)
         else:
             verdict, reason = judge.compare(question.text, question.second)
-        attempt = Attempt(
-            verdict=verdict,
-            raw_answer=verdict.value,
-            reason=reason,
-            prompt_hash=NO_PROMPT,
-            tokens_in=0,
-            tokens_out=0,
-            latency_us=(time.perf_counter_ns() - started) // 1000,
-            answered_at=time.time_ns() // 1000,
-        )
-        return Answer(question, verdict, (attempt,))
+        latency = (time.perf_counter_ns() - started) // 1000
+        return Answer.of(question, verdict, reason=reason, latency_us=latency)
 
     async def close(self) -> None:
         """Nothing to give up."""

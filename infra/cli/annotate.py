@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
@@ -15,14 +14,6 @@ from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
 
 
-class Llm(StrEnum):
-    """Who judges captions."""
-
-    RULES = "rules"
-    OPENAI = "openai"
-    VLLM = "vllm"
-
-
 def register(app: typer.Typer) -> None:
     """Add ``onibus annotate``."""
     app.command("annotate")(annotate)
@@ -32,11 +23,12 @@ def register(app: typer.Typer) -> None:
 def annotate(
     settings: Settings,
     llm: Annotated[
-        Llm,
+        str,
         typer.Option(
-            help="Who judges: keyword rules, any OpenAI-compatible server, or vLLM in this process."
+            help="Who judges: rules (keywords), openai (any compatible server), vllm (in this process), or "
+            "module:factory for a model of your own."
         ),
-    ] = Llm.RULES,
+    ] = "rules",
     spec: Annotated[
         list[str] | None,
         typer.Option(help="Name of a spec, or a spec file; can be repeated. (default: goals)"),
@@ -121,7 +113,7 @@ def annotate(
 
     options = AnnotateOptions(
         specs=tuple(spec or ["goals"]),
-        llm=llm.value,
+        llm=llm,
         base_url=base_url,
         model=model,
         model_revision=model_revision,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onibus.infra.cli.annotate import Llm
 from onibus.infra.cli.options import AsJson, PriceIn, PriceOut
 from onibus.infra.errors import OnibusError
 from onibus.infra.money import dollars
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from onibus.consumers.replay.trying_specs import Trial
 
 _Spec = Annotated[str, typer.Argument(help="Name of a spec, or a spec file.")]
-_Who = Annotated[Llm, typer.Option("--llm", help="Who judges, as for onibus annotate.")]
+_Who = Annotated[str, typer.Option("--llm", help="Who judges, as for onibus annotate.")]
 _Url = Annotated[str | None, typer.Option(help="Address of the server (openai).")]
 _Model = Annotated[str | None, typer.Option(help="Name of the model (openai), or a folder (vllm).")]
 _Concurrency = Annotated[int, typer.Option(min=1, max=10_000, help="Requests in flight.")]
@@ -66,7 +65,7 @@ def try_one(
     caption: Annotated[
         list[str], typer.Option(help="What the game says; twice for a spec that compares two captions.")
     ],
-    llm: _Who = Llm.RULES,
+    llm: _Who = "rules",
     base_url: _Url = None,
     model: _Model = None,
     price_in: PriceIn = 0.0,
@@ -82,7 +81,7 @@ def try_one(
     cost = trial.cost
     said: dict[str, Any] = {
         "spec_id": trial.spec_id.hex(),
-        "messages": [] if llm is Llm.RULES else conversation(trial.spec, caption),
+        "messages": [] if llm == "rules" else conversation(trial.spec, caption),
         "raw_answers": [attempt.raw_answer for attempt in answer.attempts],
         "reason": answer.attempts[-1].reason if answer.attempts else "",
         "verdict": answer.verdict.value,
@@ -96,7 +95,7 @@ def try_one(
     if as_json:
         echo(json.dumps(said, indent=2, ensure_ascii=False))
         return
-    for message in conversation(trial.spec, caption) if llm is not Llm.RULES else []:
+    for message in conversation(trial.spec, caption) if llm != "rules" else []:
         echo(f"--- {message['role']}\n{printable_lines(message['content'])}")
     for raw in said["raw_answers"]:
         echo(f"--- answer\n{printable_lines(raw)}")
@@ -115,7 +114,7 @@ def evaluate(
     compare: Annotated[
         list[str] | None, typer.Option(help="Another spec, beside it. Can be repeated.")
     ] = None,
-    llm: _Who = Llm.RULES,
+    llm: _Who = "rules",
     base_url: _Url = None,
     model: _Model = None,
     concurrency: _Concurrency = 16,
@@ -188,10 +187,8 @@ def _print(title: str, trial: Trial, found: SpecEvaluation, usd: float | None) -
 
 
 def _options(
-    spec: str, llm: Llm, base_url: str | None, model: str | None, concurrency: int
+    spec: str, llm: str, base_url: str | None, model: str | None, concurrency: int
 ) -> AnnotateOptions:
     from onibus.consumers.annotator.run import AnnotateOptions
 
-    return AnnotateOptions(
-        specs=(spec,), llm=llm.value, base_url=base_url, model=model, concurrency=concurrency
-    )
+    return AnnotateOptions(specs=(spec,), llm=llm, base_url=base_url, model=model, concurrency=concurrency)

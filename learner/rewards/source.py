@@ -25,6 +25,7 @@ from onibus.consumers.specs.spec_file import read_specs
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import SideFile, reason_of
 from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.plugins import is_plugin
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
 from onibus.learner.rewards.frozen import fix_judges
@@ -35,6 +36,7 @@ from onibus.learner.rewards.functions import (
     SpecReward,
 )
 from onibus.learner.rewards.latency import RewardLatency
+from onibus.learner.rewards.plugin import PluginReward
 from onibus.learner.rewards.scores import ModelScores
 from onibus.learner.rewards.shapes import shape_of
 from onibus.learner.rewards.subscriber import ModelSubscriber
@@ -184,13 +186,15 @@ class RewardSource:
         """What the reward stands on, for checkpoints: by spec id the coefficient, and labels or model."""
         return {s.spec_id.hex(): f"{s.coefficient} x {self._judge_of(s.spec_id)}" for s in self._reward.specs}
 
-    def _chosen_reward(self) -> RetrievalReward | ModelReward | NoReward:
+    def _chosen_reward(self) -> RetrievalReward | ModelReward | PluginReward | NoReward:
         beta = self._options.count_beta
         match self._options.reward:
             case "none":
                 return NoReward()
             case "retrieval":
                 return RetrievalReward(self._table, beta)
+            case reward if is_plugin(reward):
+                return PluginReward(reward, self._table, beta)
             case "classification" if self._options.known_labels:
                 return ModelReward(self._models, beta, self._table)
             case _:

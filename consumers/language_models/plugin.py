@@ -1,0 +1,105 @@
+"""``--llm module:factory``: a language model of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, cast
+
+from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
+from onibus.infra.errors import OnibusError
+from onibus.infra.plugins import failure_of, load_plugin, version_of
+from onibus.schemas.records import AnnotationSpec, Kind, Origin, Verdict
+
+_VERDICTS: Mapping[Kind, frozenset[Verdict]] = {
+    Kind.JUDGE_ONE: frozenset({Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE}),
+    Kind.COMPARE_TWO: frozenset({Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE}),
+}
+
+
+class Judge(Protocol):
+    """What a factory makes: a :class:`~onibus.consumers.language_models.base.LanguageModel`, of which only
+    this is needed. Where it has ``check``, ``close`` and ``origin``, they are used, too."""
+
+    async def answer(self, question: Question) -> Answer:
+        """Judge one caption, or compare two. Many calls run at the same time, on one asyncio loop, so it must
+        not block: what takes long is awaited, or done in ``asyncio.to_thread``."""
+        ...
+
+
+Factory = Callable[[Mapping[bytes, AnnotationSpec]], Judge]
+"""Is called once per annotator, with the specs by their 8-byte ids."""
+
+
+def model_version(reference: str) -> str:
+    """The version of the module of ``module:factory``; part of the spec id, so each has its own labels.
+
+    Raises:
+        OnibusError: it cannot be imported, or has no such name.
+    """
+    load_plugin("--llm", reference)
+    return version_of(reference.partition(":")[0])
+
+
+class PluginModel:
+    """Asks the user's model, and sees that what it gives is an answer; what it raises ends the annotator.
+
+    Args:
+        reference: ``module:factory``, a :data:`Factory`.
+        specs: what is asked, by spec id.
+
+    Raises:
+        OnibusError: the factory cannot be found, or failed.
+    """
+
+    def __init__(self, reference: str, specs: Mapping[bytes, AnnotationSpec]) -> None:
+        self._reference, self._specs = reference, specs
+        factory: Factory = load_plugin("--llm", reference)
+        try:
+            self._judge = factory(specs)
+        except Exception as error:
+            raise failure_of(f"--llm {reference}", error) from error
+        if not callable(getattr(self._judge, "answer", None)):
+            raise OnibusError(
+                f"--llm {reference} made a {type(self._judge).__name__} without a method answer(question)"
+            )
+        self.origin: Origin = getattr(self._judge, "origin", Origin.LLM)
+
+    async def check(self) -> Attempt | None:
+        """The model's own check, if it has one.
+
+        Raises:
+            ModelRefusedError: it failed.
+        """
+        check = getattr(self._judge, "check", None)
+        return None if check is None else cast(Attempt | None, await self._asked(check()))
+
+    async def answer(self, question: Question) -> Answer:
+        """The model's answer.
+
+        Raises:
+            ModelRefusedError: it failed, or what it gave is no answer to the question.
+        """
+        answer = await self._asked(self._judge.answer(question))
+        if not isinstance(answer, Answer):
+            raise ModelRefusedError(f"--llm {self._reference} gave a {type(answer).__name__}, not an Answer")
+        kind = self._specs[question.spec_id].kind
+        if answer.verdict not in _VERDICTS[kind]:
+            raise ModelRefusedError(
+                f"--llm {self._reference} answered {answer.verdict}; under a spec of kind {kind} it may say "
+                + ", ".join(sorted(_VERDICTS[kind]))
+            )
+        return answer
+
+    async def close(self) -> None:
+        """The model's own close, if it has one."""
+        close = getattr(self._judge, "close", None)
+        if close is not None:
+            await self._asked(close())
+
+    async def _asked(self, asked: Awaitable[Any]) -> Any:
+        try:
+            return await asked
+        except ModelRefusedError:
+            raise
+        except Exception as error:
+            raise ModelRefusedError(str(failure_of(f"--llm {self._reference}", error))) from error
