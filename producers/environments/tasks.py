@@ -1,30 +1,31 @@
-"""Tasks of the user's own, by name: registered by a module, found through ``--import`` or an entry point."""
+"""Tasks of the user's own, by name: registered by a module, found through ``--import`` or an entry point.
+
+Needs no Gymnasium, so that a command can show its flags.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
-
-import gymnasium as gym
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of, import_plugin, version_of
 from onibus.producers.environments.captioners import Captioner
-from onibus.producers.environments.spaces import action_arrays
 from onibus.producers.nethack.task_names import NLE_TASKS, PUBLISHED_TASKS
 
 if TYPE_CHECKING:
+    import gymnasium as gym
     from torch import nn
 
 ENTRY_POINTS = "onibus.tasks"
 """Group of Python entry points: a task's name, and the module that registers it."""
 
-Encoder = Callable[[gym.spaces.Dict], "nn.Module"]
+Encoder = Callable[["gym.spaces.Dict"], "nn.Module"]
 """Makes a policy's network up to its features: (B, …) tensors by name to (B, F)."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -54,6 +55,8 @@ class RegisteredTask:
     @cached_property
     def is_discrete(self) -> bool:
         """Whether its actions are; makes an environment, once."""
+        from onibus.producers.environments.spaces import action_arrays
+
         environment = self.make()
         try:
             return action_arrays(environment.action_space).is_discrete
@@ -66,6 +69,8 @@ class RegisteredTask:
         Raises:
             OnibusError: the factory failed, or made something else.
         """
+        import gymnasium as gym
+
         try:
             made = self.factory()
         except Exception as error:
@@ -138,10 +143,16 @@ def registered_task(name: str) -> RegisteredTask | None:
     """
     if name in _tasks:
         return _tasks[name]
-    found = next(iter(entry_points(group=ENTRY_POINTS, name=name)), None)
-    if found is None:
+    module = named_by_packages().get(name)
+    if module is None:
         return None
-    import_plugin(f"entry point {ENTRY_POINTS}: {name} =", found.module)
+    import_plugin(f"entry point {ENTRY_POINTS}: {name} =", module)
     if name not in _tasks:
-        raise OnibusError(f"the entry point of task {name} is {found.module}, which does not register it")
+        raise OnibusError(f"the entry point of task {name} is {module}, which does not register it")
     return _tasks[name]
+
+
+@cache
+def named_by_packages() -> Mapping[str, str]:
+    """Modules by the names of the tasks that installed packages say they register."""
+    return {one.name: one.module for one in entry_points(group=ENTRY_POINTS)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import onibus
 from onibus.infra.errors import OnibusError
-from onibus.producers.environments.tasks import import_tasks, registered_task
+from onibus.producers.environments.tasks import import_tasks, named_by_packages, registered_task
 from tests.command import run_onibus, the_one_line
 from tests.producers.environments.rooms import Counting
 
@@ -57,8 +58,19 @@ def test_a_task_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.
     (metadata / "entry_points.txt").write_text("[onibus.tasks]\ncart-pole = cart_pole_task\n")
     (metadata / "RECORD").write_text("cart_pole_task.py,,\n")
     monkeypatch.syspath_prepend(tmp_path)
+    named_by_packages.cache_clear()
     assert registered_task("cart-poles") is None
     task = registered_task("cart-pole")
     assert task is not None
     assert task.plugin == "cart_pole_task 2.5"
     assert (task.spec, task.is_discrete) == ("cart-pole", True)
+    named_by_packages.cache_clear()
+
+
+def test_the_registry_needs_no_gymnasium() -> None:
+    """A command that shows the flags of a run may be on an annotator's machine."""
+    script = (
+        "import sys; sys.modules['gymnasium'] = sys.modules['torch'] = sys.modules['nle'] = None; "
+        "import onibus.learner.options; import onibus; onibus.register_task('any', object)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
