@@ -177,18 +177,14 @@ def _play(
 def _finish(shown_on: Console, running: Demo) -> None:
     """Summary and report, while the broker still runs."""
     from onibus.infra.demo.summary import CaptionRow, print_summary
-    from onibus.learner.reporting.report import write_report
-    from onibus.learner.run_files.judged_captions import judge_captions
-    from onibus.learner.run_files.versions import keep_versions
+    from onibus.learner.reporting.collecting import make_report
 
     report: Path | None = None
     rows: list[CaptionRow] = []
     if (running.folder / "history.jsonl").exists():
         with shown_on.status("writing the report …"):
-            captions = judge_captions(running.settings, running.folder)
-            keep_versions(running.settings, running.folder)
-            report = write_report(running.folder, captions)
-        rows = [CaptionRow(c.text, c.verdict, c.steps, c.reward) for c in captions if c.reward > 0]
+            report, captions = make_report(running.settings, running.folder)
+        rows = [CaptionRow(c.text, c.verdict, c.steps, c.reward) for c in captions or () if c.reward > 0]
     print_summary(shown_on, running, rows, report)
 
 

@@ -36,6 +36,7 @@ _COMMANDS: tuple[str, ...] = (
     "labels",
     "replay",
     "episodes",
+    "watch",
     "report",
     "evaluate",
     "compare",

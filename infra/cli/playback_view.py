@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -16,11 +18,19 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import console, printable
 from onibus.producers.nethack.playback import Frame
 
-WIDTH, HEIGHT = 132, 27
-"""Columns and rows of a frame: NetHack's 80 by 24, captions beside it, a line below."""
+if TYPE_CHECKING:
+    from onibus.learner.reporting.run_judge import Judged
 
-_CAPTIONS_SHOWN = 18
+WIDTH, HEIGHT = 132, 27
+"""Columns and rows of an asciicast: NetHack's 80 by 24, captions beside it, a line above."""
+
+_COLUMNS, _ROWS = 80, 24
+_BESIDE = 112
+"""Columns from which captions stand beside the map instead of below it."""
+_KEPT = 200
 _BLACK, _BLUE = 0, 4  # NetHack shows black as blue: most terminals are black
+_MARKS = {"helpful": "✓", "unhelpful": "✗", "unsure": "?"}
+_PLAIN_MARKS = {"helpful": "+", "unhelpful": "-", "unsure": "?"}
 
 
 class PlaybackView:
@@ -28,44 +38,104 @@ class PlaybackView:
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._captions: deque[Text] = deque(maxlen=_CAPTIONS_SHOWN)
+        self._captions: deque[tuple[Frame, Judged]] = deque(maxlen=_KEPT)
+        self._frame: Frame | None = None
         self.extrinsic = self.intrinsic = 0.0
 
-    def add(self, frame: Frame, intrinsic: float) -> RenderableType:
-        """Take over a frame and its intrinsic reward; what to show now."""
+    def add(self, frame: Frame, judged: Judged) -> None:
+        """Take over a frame, and what was said of its caption."""
+        self._frame = frame
         self.extrinsic += frame.extrinsic
-        self.intrinsic += intrinsic
+        self.intrinsic += judged.reward
         if frame.caption is not None:
-            line = f"{frame.step:5} {intrinsic:+.2f} {printable(frame.caption)}" + f" ({frame.count})" * (
-                frame.count > 1
-            )
-            style = "bold green" if intrinsic > 0 else "bold red" if intrinsic < 0 else "dim"
-            self._captions.append(Text(line, style, no_wrap=True, overflow="ellipsis"))
+            self._captions.append((frame, judged))
+
+    def render(self, width: int, height: int, ascii_only: bool = False) -> RenderableType:
+        """What to show now on so many columns and rows, 80 by 24 at least; call :meth:`add` before.
+
+        Captions stand beside the map where there is room, else below it. On 24 rows the newest one takes the
+        place of the line in which the game says it.
+        """
+        assert self._frame is not None
+        is_low, has_side = height <= _ROWS, width >= _BESIDE
+        below = 0 if has_side else max(0, height - _ROWS - 1)
+        screen = Text("\n", no_wrap=True, overflow="crop").join(_screen_lines(self._frame)[is_low:])
+        head = self._head(self._frame, "" if has_side or below else self._newest(ascii_only), ascii_only)
+        if not has_side:
+            return Group(head, screen, *self._lines(below, ascii_only))
         table = Table.grid(padding=(0, 1))
-        table.add_column(width=80)
-        table.add_column(width=WIDTH - 82)
-        table.add_row(screen_text(frame), Text("\n", no_wrap=True).join(self._captions))
-        totals = f"extrinsic {self.extrinsic:.2f}  intrinsic {self.intrinsic:.2f}"
-        status = f"{self._title}  step {frame.step}  {totals}"
-        table.add_row(Text(status, "bold", no_wrap=True, overflow="ellipsis"), "")
-        return table
+        table.add_column(width=_COLUMNS)
+        table.add_column(width=width - _COLUMNS - 2)
+        table.add_row(
+            screen, Text("\n", no_wrap=True).join(self._lines(min(height - 1, _ROWS - is_low), ascii_only))
+        )
+        return Group(head, table)
+
+    def _head(self, frame: Frame, newest: str, ascii_only: bool) -> Text:
+        """Numbers first: what is too long for the line is cut at its end."""
+        totals = f"step {frame.step}  return {self.extrinsic:.2f}  intrinsic {self.intrinsic:.2f}"
+        return Text(f"{totals}  {newest or self._title}", "bold", no_wrap=True, overflow=_cut(ascii_only))
+
+    def _newest(self, ascii_only: bool) -> str:
+        """The caption of the step that is shown, if it has one."""
+        if not self._captions or self._captions[-1][0] is not self._frame:
+            return " "
+        return _said(*self._captions[-1], ascii_only)
+
+    def _lines(self, most: int, ascii_only: bool) -> Sequence[Text]:
+        shown = list(self._captions)[-most:] if most else []
+        return [
+            Text(
+                f"{frame.step:6} {_said(frame, judged, ascii_only)}",
+                "bold green" if judged.reward > 0 else "bold red" if judged.reward < 0 else "dim",
+                no_wrap=True,
+                overflow=_cut(ascii_only),
+            )
+            for frame, judged in shown
+        ]
 
 
-def screen_text(frame: Frame) -> Text:
+def _cut(ascii_only: bool) -> OverflowMethod:
+    return "crop" if ascii_only else "ellipsis"
+
+
+def _said(frame: Frame, judged: Judged, ascii_only: bool) -> str:
+    """Verdict, reward, which time it came up, and the words: numbers first, so that none is cut."""
+    mark = (_PLAIN_MARKS if ascii_only else _MARKS).get(judged.verdict, " ")
+    times = f"{'x' if ascii_only else '×'}{frame.count} " if frame.count > 1 else ""
+    return f"{mark} {judged.reward:+.2f} {times}{printable(frame.caption or '')}"
+
+
+def _screen_lines(frame: Frame) -> list[Text]:
     """NetHack's screen with its colours, 24 lines."""
-    text = Text(no_wrap=True)
-    for characters, colours in zip(frame.characters.tolist(), frame.colours.tolist(), strict=True):
-        for character, colour in zip(characters, colours, strict=True):
-            shown = chr(character) if chr(character).isprintable() else " "
-            text.append(shown, None if shown == " " else f"color({abs(colour) % 16 or _BLUE})")
-        text.append("\n")
-    return text
+    return [
+        Text.assemble(*_coloured(characters, colours), no_wrap=True, overflow="crop")
+        for characters, colours in zip(frame.characters.tolist(), frame.colours.tolist(), strict=True)
+    ]
+
+
+def _coloured(characters: Sequence[int], colours: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """Stretches of one colour, each with its style; blanks belong to the stretch that they follow."""
+    text, tint = "", _BLACK
+    for code, colour in zip(characters, colours, strict=True):
+        shown = chr(code) if chr(code).isprintable() else " "
+        new = tint if shown == " " else abs(colour) % 16 or _BLUE
+        if new != tint and text:
+            yield text, _style(tint)
+            text = ""
+        text, tint = text + shown, new
+    yield text, _style(tint)
+
+
+def _style(colour: int) -> str:
+    return "" if colour == _BLACK else f"color({colour})"
 
 
 class Terminal:
-    """Shows frames in place, at a speed."""
+    """Shows frames in place, as large as the terminal is at that moment."""
 
     def __init__(self, shown_on: Console) -> None:
+        self._console = shown_on
         self._live = Live(console=shown_on, auto_refresh=False, screen=shown_on.is_terminal)
 
     def __enter__(self) -> Terminal:
@@ -75,9 +145,16 @@ class Terminal:
     def __exit__(self, *arguments: object) -> None:
         self._live.__exit__(None, None, None)
 
-    def show(self, view: RenderableType) -> None:
+    def show(self, view: PlaybackView) -> None:
         """Put the next frame in the last one's place."""
-        self._live.update(view, refresh=True)
+        size = self._console.size
+        self._live.update(
+            view.render(size.width, size.height, self._console.options.ascii_only), refresh=True
+        )
+
+    def say(self, line: str) -> None:
+        """Show a line alone."""
+        self._live.update(Text(line, "dim"), refresh=True)
 
 
 class Asciicast:
@@ -104,11 +181,11 @@ class Asciicast:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def show(self, view: RenderableType) -> None:
+    def show(self, view: PlaybackView) -> None:
         """Add the next frame."""
         out = io.StringIO()
         console(file=out, force_terminal=True, color_system="standard", width=WIDTH, height=HEIGHT).print(
-            view
+            view.render(WIDTH, HEIGHT)
         )
         lines = out.getvalue().rstrip("\n").split("\n")
         frame = "\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,6 @@ import typer
 
 from onibus.infra.cli.label_printing import progress
 from onibus.infra.cli.options import AsJson, with_settings
-from onibus.infra.cli.recorded_episodes import reached, recorded_episodes
 from onibus.infra.cli.registered_episodes import Imports, captions_and_counts, other_version, show_steps
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import console, echo
@@ -20,6 +20,8 @@ from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
     from onibus.consumers.replay.episode_rewards import CaptionReward
+    from onibus.learner.reporting.run_judge import Judge
+    from onibus.schemas.records import EpisodeFinished
 
 _Spec = Annotated[
     str | None, typer.Option(help="Reward captions by the labels of this spec, as --reward retrieval does.")
@@ -61,35 +63,51 @@ def episode(
     to: Annotated[
         Path | None, typer.Option(help="Write an asciicast file (for asciinema) instead of showing it.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write an HTML page that plays it instead of showing it.")
+    ] = None,
     imports: Imports = None,
 ) -> None:
     """Replay a recorded episode with captions and rewards beside the map; check that it is the same.
 
-    Of a registered task the captions and rewards alone are shown.
+    Without --spec and --model, captions are rewarded as the run does, if its folder is in RUNS_DIR. Of a
+    registered task the captions and rewards alone are shown.
     """
     from onibus.infra.cli.playback_view import Asciicast, PlaybackView, Terminal
+    from onibus.learner.reporting.recorded_episodes import reached, recorded_episodes
     from onibus.producers.environments.tasks import import_tasks
     from onibus.producers.nethack.playback import frames
     from onibus.schemas.ids import episode_key
 
     import_tasks(imports or ())
-
-    found = list(recorded_episodes(settings, name))
+    found = deque(recorded_episodes(settings, name), 1)
     if not found:
-        raise OnibusError(f"no recorded episode begins with {name!r}; see: onibus episodes")
+        raise OnibusError(f"no recorded episode begins with {name!r}; see: onibus episodes list")
     record = found[-1]
     key = episode_key(record).decode()
     if notice := other_version(record):
         echo(f"{key}: {notice}", err=True)
-    captions = [text for text, _ in captions_and_counts(record) if text is not None] if model else []
-    reward = _reward(settings, spec, model, captions, threshold, coefficient, beta, as_of)
+    if spec or model:
+        captions = [text for text, _ in captions_and_counts(record) if text is not None] if model else []
+        reward = _reward(settings, spec, model, captions, threshold, coefficient, beta, as_of)
+        judge = _as_judge(reward)
+    else:
+        judge = _judge_of_run(settings, record)
     if record.plugin:
-        show_steps(record, key, reward)
+        if html is not None or to is not None:
+            raise OnibusError(
+                f"{key} is of a registered task, which has no map to draw; leave --html and --to out"
+            )
+        show_steps(record, key, lambda caption, times: judge(caption, times).reward)
+        return
+    if html is not None:
+        _write_player(html, record, judge)
         return
     view, pause = PlaybackView(f"{key} {record.task}"), 1 / speed if speed else 0.0
     with Asciicast(to, key, pause or 0.02) if to else Terminal(console()) as screen:
         for frame in frames(record):
-            screen.show(view.add(frame, reward(frame.caption, frame.count)))
+            view.add(frame, judge(frame.caption, frame.count))
+            screen.show(view)
             if to is None:
                 time.sleep(pause)
     echo(
@@ -97,6 +115,39 @@ def episode(
         f"{record.extrinsic_return:g}, intrinsic {view.intrinsic:.3f}" + (f"; written to {to}" if to else "")
     )
     echo(reached(record))
+
+
+def _write_player(path: Path, record: EpisodeFinished, judge: Judge) -> None:
+    from onibus.infra.files import write_or_refuse
+    from onibus.learner.reporting.episode_players import player_of
+
+    write_or_refuse(path, player_of(record, judge))
+    echo(str(path))
+
+
+def _judge_of_run(settings: Settings, record: EpisodeFinished) -> Judge:
+    """The reward of the run that played it, if its folder is here."""
+    from onibus.infra.run_names import check_run_name
+    from onibus.learner.options import OPTIONS_FILE, load_options
+    from onibus.learner.reporting.run_judge import RunJudge, not_judged
+
+    try:
+        folder = settings.runs_dir / check_run_name(record.run)
+        if not (folder / OPTIONS_FILE).exists():
+            return not_judged
+        return RunJudge(settings, load_options(folder), folder)
+    except OnibusError as error:
+        echo(f"captions are shown without rewards: {error}", err=True)
+        return not_judged
+
+
+def _as_judge(reward: CaptionReward) -> Judge:
+    from onibus.learner.reporting.run_judge import Judged
+
+    def judge(caption: str | None, count: int) -> Judged:
+        return Judged("helpful" if caption in reward.helpful else "", reward(caption, count))
+
+    return judge
 
 
 def rewards(
@@ -113,6 +164,7 @@ def rewards(
     as_json: AsJson = False,
 ) -> None:
     """Show what recorded episodes would earn with other labels, model, coefficient or exponent."""
+    from onibus.learner.reporting.recorded_episodes import recorded_episodes
     from onibus.producers.environments.tasks import import_tasks
     from onibus.schemas.ids import episode_key
 

@@ -18,7 +18,7 @@ from onibus.learner.comparing.charts import curve_charts, profile_charts
 from onibus.learner.comparing.comparison import Comparison, band, cost, final_value
 from onibus.learner.comparing.groups import differing
 from onibus.learner.reporting.charts import pdf_of, svg_of
-from onibus.learner.reporting.report import page_templates
+from onibus.learner.reporting.pages import page_templates
 from onibus.learner.statistics import Estimate, estimate
 
 COMPARISON_FILE = "comparison.html"

@@ -37,6 +37,7 @@ class PlayedEpisode:
         figures: return, episode_steps, and whatever else the environment reports of an episode.
         end: how it ended; empty where that is not known. cause_of_death: what the game says of a death.
         captions: how often each caption came up.
+        record: what plays it again, where it was asked for and the game was not too long for one.
     """
 
     index: int
@@ -44,6 +45,7 @@ class PlayedEpisode:
     end: str = ""
     cause_of_death: str = ""
     captions: Counter[str] = field(default_factory=Counter)
+    record: EpisodeFinished | None = None
 
 
 class _Listener:
@@ -71,8 +73,10 @@ class _Listener:
 class _Game:
     """One environment, and the episode that it plays now."""
 
-    def __init__(self, options: LearnOptions, slot: int, seed: int, listener: _Listener) -> None:
-        self._seed, self._listener = seed, listener
+    def __init__(
+        self, options: LearnOptions, slot: int, seed: int, listener: _Listener, record: bool
+    ) -> None:
+        self._seed, self._listener, self._record = seed, listener, record
         self.environment = environment_for(
             options, worker=EVALUATION_WORKER, environment=slot, seed=seed, bus=lambda: listener
         )
@@ -101,6 +105,7 @@ class _Game:
             self.episode.captions[caption.text] += count
         if (record := self._listener.records.pop(index, None)) is not None:
             self.episode.end, self.episode.cause_of_death = record.end, record.cause_of_death
+            self.episode.record = record if self._record else None
         return observation, True
 
 
@@ -112,6 +117,7 @@ def play(
     seed: int,
     greedy: bool,
     device: str,
+    record: bool = False,
 ) -> Iterator[PlayedEpisode]:
     """Play the episodes ``indices`` with a policy, ``environments`` at a time; each when it has ended.
 
@@ -121,6 +127,7 @@ def play(
         seed: base seed of the evaluation, 0 or more.
         greedy: take the likeliest action instead of sampling.
         device: torch's name of where the network runs.
+        record: whether episodes come with their records.
 
     Raises:
         OnibusError: the policy does not fit its task.
@@ -129,7 +136,7 @@ def play(
     games: list[_Game] = []
     try:
         slots = range(min(environments, len(indices)))
-        games.extend(_Game(policy.options, slot, seed, listener) for slot in slots)
+        games.extend(_Game(policy.options, slot, seed, listener, record) for slot in slots)
         _bind(policy, games[0], device)
         yield from _play(policy, games, indices, greedy)
     finally:

@@ -10,8 +10,6 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
-
 from onibus.consumers.reward_models.unseen import told
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import read_rows, write_or_refuse
@@ -19,6 +17,8 @@ from onibus.learner.options import LearnOptions, load_options
 from onibus.learner.progress import read_history
 from onibus.learner.reporting import charts
 from onibus.learner.reporting.charts import curve_of
+from onibus.learner.reporting.episode_players import Player
+from onibus.learner.reporting.pages import page_templates
 from onibus.learner.run_files.judged_captions import JudgedCaption
 from onibus.learner.run_files.versions import kept_versions
 
@@ -63,6 +63,7 @@ def write_report(
     folder: Path,
     captions: Sequence[JudgedCaption] | None,
     deaths: Sequence[tuple[str, int]] = (),
+    players: Sequence[Player] = (),
 ) -> Path:
     """Write ``report.html`` into the run's folder and return its path.
 
@@ -70,6 +71,7 @@ def write_report(
         folder: the run's folder.
         captions: its judged captions, best rewarded first; None when they could not be read.
         deaths: causes of death and how often each came up, the most frequent first; none leaves them out.
+        players: pages that play episodes, as far as there are any.
 
     Raises:
         OnibusError: no run in ``folder``, nothing to show yet, or the page cannot be written.
@@ -89,6 +91,7 @@ def write_report(
             headline=_headline(options, history, versions),
             charts=[c for c in drawn if c.svg],
             captions_known=captions is not None,
+            players=players,
             deaths=deaths[:LISTED],
             deaths_in_all=sum(number for _, number in deaths),
             most=most,
@@ -258,10 +261,3 @@ def _versions() -> list[tuple[str, str]]:
         except PackageNotFoundError:
             found.append((package, "not installed"))
     return found
-
-
-def page_templates() -> Environment:
-    """The templates of reports and of comparisons, which share a style."""
-    return Environment(
-        loader=PackageLoader("onibus.learner.reporting"), autoescape=select_autoescape(["html", "j2"])
-    )

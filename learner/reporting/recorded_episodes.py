@@ -1,32 +1,29 @@
-"""The recorded episodes on the bus, for the commands that show them."""
+"""The recorded episodes on the bus, and what is said of one."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from onibus.infra.process.terminal import echo
+from onibus.infra.kafka.clients import read_all
+from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
+from onibus.schemas.codec import DecodeError
+from onibus.schemas.records import EpisodeFinished
 
-if TYPE_CHECKING:
-    from onibus.schemas.records import EpisodeFinished
+log = logging.getLogger(__name__)
 
 
 def recorded_episodes(settings: Settings, name: str) -> Iterator[EpisodeFinished]:
     """Recorded episodes whose names (RUN/WORKER/ENVIRONMENT/EPISODE) begin with ``name``, oldest first.
 
-    One that cannot be read is reported and left out.
+    One that cannot be read is logged and left out.
 
     Raises:
         OnibusError: the cluster or the topic is away.
     """
-    from onibus.infra.kafka.clients import read_all
-    from onibus.infra.kafka.codecs import codec_for
-    from onibus.infra.kafka.topics import TopicNames
-    from onibus.schemas.codec import DecodeError
-    from onibus.schemas.records import EpisodeFinished
-
     codec = codec_for(settings)
     for records in read_all(settings, TopicNames(settings.topic_prefix).episodes):
         for record in records:
@@ -34,7 +31,7 @@ def recorded_episodes(settings: Settings, name: str) -> Iterator[EpisodeFinished
                 try:
                     yield codec.decode(EpisodeFinished, record.value)
                 except DecodeError as error:
-                    echo(f"episode at offset {record.offset} cannot be read: {error}", err=True)
+                    log.warning("the episode at offset %d cannot be read: %s", record.offset, error)
 
 
 def causes_of_death(settings: Settings, run: str) -> list[tuple[str, int]]:
@@ -47,21 +44,32 @@ def causes_of_death(settings: Settings, run: str) -> list[tuple[str, int]]:
     return Counter(one.cause_of_death for one in episodes if one.cause_of_death).most_common()
 
 
-def reached(record: EpisodeFinished) -> str:
-    """What an episode came to, in one line; what was not recorded is left out."""
+def facts_of(record: EpisodeFinished) -> list[tuple[str, str]]:
+    """Name and value of what an episode came to; what was not recorded is left out."""
     said = [
-        f"score {record.score:,.0f}",
-        f"depth {record.depth}",
-        f"experience level {record.experience_level}",
-        f"gold {record.gold:,}",
-        f"turns {record.turns:,}",
+        ("score", f"{record.score:,.0f}"),
+        ("depth", str(record.depth)),
+        ("experience level", str(record.experience_level)),
+        ("gold", f"{record.gold:,}"),
+        ("turns", f"{record.turns:,}"),
     ]
     if record.scout is not None:
-        said.append(f"scout {record.scout:,}")
+        said.append(("scout", f"{record.scout:,}"))
     if record.kills is not None:
-        said.append(f"kills {record.kills:,}")
+        said.append(("kills", f"{record.kills:,}"))
     if record.progression is not None:
-        said.append(f"progression {record.progression:.1%}")
+        said.append(("progression", f"{record.progression:.1%}"))
+    return said
+
+
+def reached(record: EpisodeFinished) -> str:
+    """What an episode came to, in one line."""
+    said = [f"{name} {value}" for name, value in facts_of(record)]
     if record.success is not None:
         said.append("success" if record.success else "no success")
     return ", ".join(said)
+
+
+def ending(record: EpisodeFinished) -> str:
+    """What the game says of a death, else how the episode ended."""
+    return record.cause_of_death or record.end.replace("_", " ")
