@@ -40,7 +40,7 @@ from sample_factory.algo.sampling import sampler
 from sample_factory.algo.utils.context import global_env_registry, global_model_factory
 from sample_factory.algo.utils.env_info import EnvInfo, extract_env_info
 from sample_factory.algo.utils.make_env import make_env_func_batched
-from sample_factory.algo.utils.misc import ExperimentStatus
+from sample_factory.algo.utils.misc import TRAIN_STATS, ExperimentStatus
 from sample_factory.algo.utils.tensor_dict import TensorDict
 from signal_slot.signal_slot import Timer
 
@@ -71,11 +71,22 @@ from onibus.learner.vtrace import bootstrap_from
 log = logging.getLogger(__name__)
 
 
+_LOSSES = {
+    "policy_loss": "policy_loss",
+    "value_loss": "value_loss",
+    "entropy": "entropy",
+    "kl_divergence": "kl_divergence",
+    "grad_norm": "gradient_norm",
+}
+"""Sample Factory's names of figures of a training iteration, and ours."""
+
+
 class RewardingLearner(Learner):  # type: ignore[misc]
     """Sample Factory's learner with our reward in its batches."""
 
     source: RewardSource | None = None
     _next_statistics = 0.0
+    _losses: dict[str, float] | None = None
 
     def init(self) -> Any:
         """Load model and labels; runs in the learner's own process."""
@@ -122,10 +133,15 @@ class RewardingLearner(Learner):  # type: ignore[misc]
         """One training iteration; once a second its report carries our statistics too."""
         report: dict[str, Any] | None = super().train(batch)
         now = time.monotonic()
+        if report is not None and TRAIN_STATS in report:  # now and then: every 2 s at first, later 2 min
+            told = report[TRAIN_STATS]
+            self._losses = {ours: float(told[theirs]) for theirs, ours in _LOSSES.items() if theirs in told}
         if report is not None and now >= self._next_statistics:
             self._next_statistics = now + STATISTICS_SECONDS
             statistics = {} if self.source is None else self.source.statistics()
-            report[STATISTICS_KEY] = statistics | {"train_step": float(self.train_step)}
+            report[STATISTICS_KEY] = (
+                statistics | (self._losses or {}) | {"train_step": float(self.train_step)}
+            )
         return report
 
     def _calculate_losses(self, mb: Any, num_invalids: int) -> Any:

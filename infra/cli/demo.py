@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -181,11 +182,14 @@ def _finish(shown_on: Console, running: Demo) -> None:
 
     report: Path | None = None
     rows: list[CaptionRow] = []
+    figures: Sequence[tuple[str, str]] = ()
     if (running.folder / "history.jsonl").exists():
         with shown_on.status("writing the report …"):
-            report, captions = make_report(running.settings, running.folder)
-        rows = [CaptionRow(c.text, c.verdict, c.steps, c.reward) for c in captions or () if c.reward > 0]
-    print_summary(shown_on, running, rows, report)
+            made = make_report(running.settings, running.folder)
+        report, figures = made.path, made.figures
+        paid = (c for c in made.captions or () if c.reward > 0)
+        rows = [CaptionRow(c.text, c.verdict, c.steps, c.reward) for c in paid]
+    print_summary(shown_on, running, figures, rows, report)
 
 
 def _spec_name(spec: str) -> str:

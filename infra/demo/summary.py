@@ -32,11 +32,22 @@ class CaptionRow:
     reward: float
 
 
-def print_summary(console: Console, demo: Demo, best: Sequence[CaptionRow], report: Path | None) -> None:
-    """Say what ran, what came of it, and where everything lies."""
-    last = demo.history[-1] if demo.history else None
+def print_summary(
+    console: Console,
+    demo: Demo,
+    figures: Sequence[tuple[str, str]],
+    best: Sequence[CaptionRow],
+    report: Path | None,
+) -> None:
+    """Say what ran, what came of it, and where everything lies.
+
+    Args:
+        figures: those at the head of the report, name and value; what was scraped besides is added.
+        best: captions that earned most.
+        report: its path; None where there is none.
+    """
     console.print()
-    console.print(_figures(demo, last))
+    console.print(_figures(demo, figures))
     if best:
         console.print(_captions(best[:LISTED]))
     for name, place in _places(demo, report):
@@ -45,45 +56,30 @@ def print_summary(console: Console, demo: Demo, best: Sequence[CaptionRow], repo
         console.print(Text(f"had to be killed: {', '.join(demo.killed)}; see their logs", "yellow"))
 
 
-def _figures(demo: Demo, last: Snapshot | None) -> Table:
+def _figures(demo: Demo, figures: Sequence[tuple[str, str]]) -> Table:
     options = demo.options
     table = Table(
         title=f"onibus demo: {options.task}, reward {options.reward}, judged by {options.judge_name}"
     )
     table.add_column("what")
     table.add_column("how much", justify="right")
-    if last is None:
-        return table
-    rows = [
-        ("time watched", f"{last.seconds / 60:.1f} min"),
-        ("environment steps", _number(last.env_steps)),
-        ("mean return of the last 100 episodes", _decimal(last.episode_return)),
-        ("mean intrinsic return", _decimal(last.intrinsic_return)),
-        ("captions published", _number(last.captions_published)),
-        ("  of them new to their worker", _number(last.captions_new)),
-        ("  dropped", _number(last.captions_dropped)),
-        ("labels on the bus at the start", _number(labels_at_start(demo.history))),
-        ("labels written in this run", _number(last.labels_written)),
-        *([] if math.isnan(last.cost_usd) else [("  what they cost", dollars(last.cost_usd))]),
-        ("captions not asked again (label there or on its way)", _number(last.captions_known)),
-        *_model(last),
-        ("label latency, median / 95 %", within(last.latency_p50, last.latency_p95)),
-        ("from a caption to its first reward", within(last.reward_latency_p50, last.reward_latency_p95)),
-    ]
-    for name, value in rows:
+    scraped = _scraped(demo, demo.history[-1]) if demo.history else []
+    for name, value in (*figures, *scraped):
         table.add_row(name, value)
     return table
 
 
-def _model(last: Snapshot) -> list[tuple[str, str]]:
-    if math.isnan(last.model_version):
-        return []
-    age = "–" if math.isnan(last.model_age_seconds) else f"{last.model_age_seconds:.0f} s"
-    accuracy = "not known" if math.isnan(last.model_accuracy) else f"{last.model_accuracy:.1%}"
+def _scraped(demo: Demo, last: Snapshot) -> list[tuple[str, str]]:
+    """What is known of annotators and of the demo as a whole, as it was when it was last looked at."""
     return [
-        ("version of the reward model", _number(last.model_version)),
-        ("  its held-out accuracy", accuracy),
-        ("  its age at the end", age),
+        ("time watched", f"{last.seconds / 60:.1f} min"),
+        ("captions new to their worker", _number(last.captions_new)),
+        ("captions dropped", _number(last.captions_dropped)),
+        ("labels on the bus at the start", _number(labels_at_start(demo.history))),
+        ("labels written in this run", _number(last.labels_written)),
+        *([] if math.isnan(last.cost_usd) else [("  what they cost", dollars(last.cost_usd))]),
+        ("captions not asked again (label there or on its way)", _number(last.captions_known)),
+        ("label latency, median / 95 %", within(last.latency_p50, last.latency_p95)),
     ]
 
 
@@ -115,7 +111,3 @@ def _shortened(text: str) -> str:
 
 def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:,.0f}"
-
-
-def _decimal(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"

@@ -11,20 +11,29 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.files import UnwritableFileError
 from onibus.infra.settings import Settings
 from onibus.learner.options import load_options
+from onibus.learner.progress import read_history
 from onibus.learner.reporting.episode_players import Player, kept_players, write_players
+from onibus.learner.reporting.headline import Figure, headline
 from onibus.learner.reporting.recorded_episodes import causes_of_death
 from onibus.learner.reporting.report import write_report
 from onibus.learner.run_files.judged_captions import JudgedCaption, judge_captions, kept_captions
-from onibus.learner.run_files.versions import keep_versions
+from onibus.learner.run_files.judging import kept_judging, read_judging
+from onibus.learner.run_files.versions import keep_versions, kept_versions
 
 log = logging.getLogger(__name__)
 
 
 class MadeReport(NamedTuple):
-    """The page of a report, and the captions on it, best rewarded first; None where they are not known."""
+    """The page of a report, and what is on it.
+
+    Attributes:
+        captions: best rewarded first; None where they are not known.
+        figures: at its head, name and value.
+    """
 
     path: Path
     captions: Sequence[JudgedCaption] | None
+    figures: Sequence[Figure]
 
 
 def make_report(settings: Settings, folder: Path) -> MadeReport:
@@ -41,11 +50,12 @@ def make_report(settings: Settings, folder: Path) -> MadeReport:
     players: list[Player] = []
     try:
         captions = judge_captions(settings, folder)
+        judging = read_judging(settings, folder)
         keep_versions(settings, folder)
     except UnwritableFileError:
         raise
     except OnibusError as error:
-        captions = kept_captions(folder)
+        captions, judging = kept_captions(folder), kept_judging(folder)
         instead = "with the captions of the last report" if captions is not None else "without captions"
         log.warning("the annotation log cannot be read (%s); continuing %s", error, instead)
     try:
@@ -56,4 +66,5 @@ def make_report(settings: Settings, folder: Path) -> MadeReport:
     except OnibusError as error:
         players = kept_players(folder)
         log.warning("the episodes cannot be read (%s); no causes of death", error)
-    return MadeReport(write_report(folder, captions, deaths, players), captions)
+    path = write_report(folder, captions, deaths, players, judging)
+    return MadeReport(path, captions, headline(read_history(folder), kept_versions(folder), judging))

@@ -32,7 +32,7 @@ def fix_judges(settings: Settings, scores: ModelScores, options: LearnOptions) -
         spec_id = use_frozen_model(settings, scores, options.motif_model)
         return {options.motif_model: SpecReward(spec_id, options.specs[0].coefficient)}
     names = use_similarity(scores, options)
-    return {share.name: SpecReward(names[share.name], share.coefficient) for share in options.specs}
+    return {s.name: SpecReward(names[s.name], s.coefficient, s.name) for s in options.specs}
 
 
 def check_judges(settings: Settings, options: LearnOptions) -> None:

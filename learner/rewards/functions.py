@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -54,10 +54,11 @@ class Rewards(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SpecReward:
-    """One specification's part of the reward: its id and its coefficient."""
+    """One specification's part of the reward: its id, its coefficient, and how the run calls it."""
 
     spec_id: bytes
     coefficient: float
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,14 @@ class RewardedBatch:
     ``coverage`` is the share of steps with a caption whose caption had a label, or a score, under some
     specification; NaN when no step had a caption. ``first_sights`` are the captions that came up in their
     episode for the first time, and ``unscored`` those of them that a model was to score and did not.
+    ``by_spec`` are the sums of each specification's part, by name, where there are several.
     """
 
     intrinsic: NDArray[np.float32]
     coverage: float
     first_sights: int = 0
     unscored: int = 0
+    by_spec: Mapping[str, float] = field(default_factory=dict)
 
 
 class RetrievalReward:
@@ -95,11 +98,13 @@ class RetrievalReward:
         """
         total = np.zeros(ids.shape, dtype=np.float32)
         labelled = np.zeros(ids.shape, dtype=bool)
+        parts: dict[str, NDArray[np.float32]] = {}
         for spec in self.specs:
             verdicts = self._table.verdicts(spec.spec_id, ids)
             labelled |= verdicts != 0
-            total += np.float32(spec.coefficient) * (verdicts == HELPFUL)
-        return _faded(total, labelled, ids, counts, self._beta)
+            parts[spec.name] = np.float32(spec.coefficient) * (verdicts == HELPFUL)
+            total += parts[spec.name]
+        return _faded(total, labelled, ids, counts, self._beta, parts)
 
 
 class ModelReward:
@@ -123,13 +128,15 @@ class ModelReward:
         scored = np.zeros(ids.shape, dtype=bool)
         first = counts == 1
         unscored = 0
+        parts: dict[str, NDArray[np.float32]] = {}
         for spec in self.specs:
             rewards = self._rewards(spec.spec_id, ids)
             there = ~np.isnan(rewards)
             scored |= there
             unscored = max(unscored, int(np.count_nonzero(first & ~there)))
-            total[there] += np.float32(spec.coefficient) * rewards[there]
-        batch = _faded(total, scored, ids, counts, self._beta)
+            parts[spec.name] = np.float32(spec.coefficient) * np.where(there, rewards, np.float32(0))
+            total += parts[spec.name]
+        batch = _faded(total, scored, ids, counts, self._beta, parts)
         return replace(batch, first_sights=int(np.count_nonzero(first)), unscored=unscored)
 
     def _rewards(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -154,15 +161,20 @@ def _faded(
     ids: NDArray[np.int64],
     counts: NDArray[np.int64],
     beta: float,
+    parts: Mapping[str, NDArray[np.float32]],
 ) -> RewardedBatch:
     """Rewards by how often their caption has come up, in place, and how many captions were judged."""
     rewarded = np.flatnonzero(total)
+    fading = counts.reshape(-1)[rewarded].astype(np.float32) ** beta
     if rewarded.size:
         flat = total.reshape(-1)
-        flat[rewarded] /= counts.reshape(-1)[rewarded].astype(np.float32) ** beta
+        flat[rewarded] /= fading
+    by_spec = {}
+    if len(parts) > 1:
+        by_spec = {name: float((part.reshape(-1)[rewarded] / fading).sum()) for name, part in parts.items()}
     captioned = np.count_nonzero(ids != NO_CAPTION)
     coverage = np.count_nonzero(judged) / captioned if captioned else float("nan")
-    return RewardedBatch(total, coverage)
+    return RewardedBatch(total, coverage, by_spec=by_spec)
 
 
 class NoReward:

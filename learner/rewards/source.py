@@ -58,6 +58,9 @@ SAVE_SECONDS = 15.0
 MOST_UNCOUNTED = 64
 """Batches whose captions wait to be counted; counting them together is far cheaper than one by one."""
 
+BY_SPEC = "intrinsic_return_by_"
+"""Begins the names of each specification's part of the intrinsic return."""
+
 RETURN_WINDOW = 100
 """Batches over which the mean intrinsic return is taken."""
 
@@ -89,7 +92,7 @@ class RewardSource:
         self._next_save = time.monotonic() + SAVE_SECONDS
         self._saver = ThreadPoolExecutor(1, "caption-totals")
         self._saving: Future[bool] | None = None
-        self._returns: deque[tuple[float, float]] = deque(maxlen=RETURN_WINDOW)
+        self._returns: deque[tuple[float, float, Mapping[str, float]]] = deque(maxlen=RETURN_WINDOW)
         self._last: dict[str, float] = {}
         self._first_sights = self._unscored = 0
         self._last_batch = time.monotonic()
@@ -146,7 +149,7 @@ class RewardSource:
         """
         rewarded = self._reward(ids, counts)
         total = float(rewarded.intrinsic.sum())
-        self._returns.append((total, dones))
+        self._returns.append((total, dones, rewarded.by_spec))
         self._unsaved.append((ids, rewarded.intrinsic))
         self._latency.rewarded(ids, rewarded.intrinsic)
         if len(self._unsaved) >= MOST_UNCOUNTED:
@@ -176,8 +179,8 @@ class RewardSource:
             | self._label_statistics()
             | self._model_statistics()
             | self._latency.statistics()
+            | self._intrinsic_returns()
             | {
-                "intrinsic_return": self._intrinsic_return(),
                 "longest_pause_seconds": pause,
             }
         )
@@ -247,11 +250,17 @@ class RewardSource:
             told["model_age_labels"] = float(sum(max(0, self._table.count(s) - m.labels) for s, m in there))
         return told
 
-    def _intrinsic_return(self) -> float:
-        """Mean intrinsic return an episode: rewards over episode ends in the last batches (a ratio)."""
-        rewards = sum(total for total, _ in self._returns)
-        episodes = sum(dones for _, dones in self._returns)
-        return rewards / episodes if episodes else math.nan
+    def _intrinsic_returns(self) -> dict[str, float]:
+        """Mean intrinsic return per episode: rewards over episode ends in the last batches (a ratio).
+
+        And the part of each specification in it, where there are several.
+        """
+        sums = {"intrinsic_return": sum(total for total, _, _ in self._returns)}
+        for _, _, by_spec in self._returns:
+            for name, part in by_spec.items():
+                sums[f"{BY_SPEC}{name}"] = sums.get(f"{BY_SPEC}{name}", 0.0) + part
+        episodes = sum(dones for _, dones, _ in self._returns)
+        return {name: total / episodes if episodes else math.nan for name, total in sums.items()}
 
     def _label_statistics(self) -> dict[str, float]:
         specs = [s.spec_id for s in self._reward.specs]
@@ -298,7 +307,9 @@ class RewardSource:
                 if share.choice not in found and (now := spec_in_use(specs, share.choice)) is not None:
                     found[share.choice] = now
             self._reward.specs = tuple(
-                SpecReward(found[one.choice], one.coefficient) for one in shares if one.choice in found
+                SpecReward(found[one.choice], one.coefficient, one.choice)
+                for one in shares
+                if one.choice in found
             )
             now_missing = {share.choice for share in shares} - set(found)
             if not now_missing:

@@ -70,8 +70,15 @@ def test_several_specifications_add_up_with_their_coefficients() -> None:
     table = table_of(
         (GOALS, "a", Verdict.HELPFUL), (COMBAT, "a", Verdict.HELPFUL), (COMBAT, "b", Verdict.HELPFUL)
     )
-    rewarded = reward_of(table, (GOALS, 0.4), (COMBAT, 0.1))(ids_of("a", "b"), np.array([1, 1]))
+    reward = reward_of(table, (GOALS, 0.4), (COMBAT, 0.1))
+    rewarded = reward(ids_of("a", "b"), np.array([1, 1]))
     np.testing.assert_allclose(rewarded.intrinsic, [0.5, 0.1], rtol=1e-6)
+    reward.specs = [SpecReward(GOALS, 0.4, "goals"), SpecReward(COMBAT, 0.1, "combat")]
+    rewarded = reward(ids_of("a", "b", None), np.array([2, 1, 0]))
+    assert rewarded.by_spec == pytest.approx({"goals": 0.4 / 8, "combat": 0.1 / 8 + 0.1})
+    assert sum(rewarded.by_spec.values()) == pytest.approx(float(rewarded.intrinsic.sum()))
+    reward.specs = reward.specs[:1]
+    assert reward(ids_of("a"), np.array([1])).by_spec == {}, "it is all of the reward"
 
 
 def test_coverage_is_the_share_of_captioned_steps_with_a_label() -> None:

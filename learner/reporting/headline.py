@@ -1,0 +1,58 @@
+"""The figures at the head of a report, which the summary of a demo prints, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from onibus.infra.money import dollars
+from onibus.learner.run_files.judging import Agreement, SpecJudging, total_usd
+
+Figure = tuple[str, str]
+"""Name and value."""
+
+_PLAIN = (
+    ("env_steps", "environment steps", ",.0f"),
+    ("return", "mean return", ".3f"),
+    ("intrinsic_return", "mean intrinsic return", ".3f"),
+    ("success", "successful episodes", ".0%"),
+    ("progression", "mean progression (BALROG)", ".2%"),
+    ("captions_published", "captions published", ",.0f"),
+    ("labels_known", "labels in the learner's table", ",.0f"),
+    ("label_coverage", "captions with a label or score", ".0%"),
+)
+"""Names in a history, titles and formats."""
+
+
+def headline(
+    history: Sequence[Mapping[str, float]],
+    versions: Sequence[Mapping[str, float]] = (),
+    judging: Sequence[SpecJudging] = (),
+) -> list[Figure]:
+    """What a run has come to: the last row of its history, its newest reward model, its judges.
+
+    What is not known is left out.
+    """
+    last = history[-1]
+    found = [(title, format(last[name], form)) for name, title, form in _PLAIN if name in last]
+    found.insert(1, ("minutes of training", f"{last['seconds'] / 60:.1f}"))
+    if {"label_to_reward_p50", "label_to_reward_p95"} <= last.keys():
+        median, most = last["label_to_reward_p50"], last["label_to_reward_p95"]
+        found.append(("caption to first reward, p50 / p95", f"{median:.2f} / {most:.2f} s"))
+    if (usd := total_usd(judging)) is not None:
+        found.append(("cost of the answers", dollars(usd)))
+    people = [one.people for one in judging if one.people is not None]
+    if people:
+        found.append(("judged as people did", in_words(people)))
+    if last.get("model_version"):
+        found.append(("version of the reward model", format(last["model_version"], ".0f")))
+    if "model_age_seconds" in last:
+        found.append(("its age when the run ended", f"{last['model_age_seconds']:.0f} s"))
+    if versions and "held_out_accuracy" in versions[-1]:
+        found.append(("held-out accuracy", f"{versions[-1]['held_out_accuracy']:.1%}"))
+    return found
+
+
+def in_words(agreements: Sequence[Agreement]) -> str:
+    """How often two agree in all."""
+    count, agreed = (sum(numbers) for numbers in zip(*[(a.count, a.agreed) for a in agreements], strict=True))
+    return f"{agreed:,} of {count:,}"

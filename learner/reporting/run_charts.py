@@ -1,0 +1,199 @@
+"""The charts of a run: what it learned, how its captions were judged, how fast it was."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onibus.learner.options import LearnOptions
+from onibus.learner.reporting.charts import Curve, curve_of, line_chart
+from onibus.learner.rewards.source import BY_SPEC
+from onibus.learner.run_files.judging import SpecJudging
+
+_INCHES = (5.6, 2.8)
+"""Letters of such a chart can still be read where it is as narrow as a telephone."""
+
+_POINTS = 1_000
+"""Of a curve, at most: more cannot be told apart, and a page holds each chart twice."""
+
+_EPISODES = {
+    "success": "share of successes",
+    "episode_steps": "steps of an episode",
+    "score": "in-game score",
+    "depth": "deepest level",
+    "experience_level": "experience level",
+    "gold": "gold",
+    "turns": "game turns",
+    "died": "share of deaths",
+    "scout": "squares seen",
+    "kills": "kills",
+    "progression": "progression (BALROG)",
+}
+
+_LEARNING = {
+    "entropy": ("Entropy of the policy", "nats"),
+    "policy_loss": ("Policy loss", "loss"),
+    "value_loss": ("Value loss", "loss, with its coefficient"),
+    "kl_divergence": ("Change of the policy in an update", "Kullback-Leibler divergence"),
+    "gradient_norm": ("Norm of the gradient", "before clipping"),
+}
+
+_HELD_OUT = {
+    "accuracy": "held_out_accuracy",
+    "balanced accuracy": "held_out_balanced_accuracy",
+    "precision": "held_out_precision",
+    "recall": "held_out_recall",
+}
+
+Rows = Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart and what it shows."""
+
+    title: str
+    svg: str
+
+    @property
+    def file(self) -> str:
+        """Name of a file for it, without an ending."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+    @property
+    def address(self) -> str:
+        """The chart as an address that a browser saves as a file."""
+        return f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
+
+
+def run_charts(
+    options: LearnOptions, history: Rows, system: Rows, versions: Rows, judging: Sequence[SpecJudging]
+) -> list[Chart]:
+    """Every chart that has something to show: none without two points, and none of what never changes.
+
+    Args:
+        history: of the run. system: what a demo noted of all its processes. versions: of the reward model.
+        judging: of each spec.
+    """
+    found = [
+        *_returns(options, history),
+        *_learning(history),
+        *_judged(history, judging),
+        *_models(history, versions),
+        *_speed(history, system),
+    ]
+    return [chart for chart in found if chart.svg]
+
+
+def _chart(
+    title: str, curves: Mapping[str, Curve], x: str, y: str, y_range: tuple[float, float] | None = None
+) -> Chart:
+    telling = any(len(set(xs)) > 1 and len(set(ys)) > 1 for xs, ys in curves.values())
+    thin = {name: _thinned(curve) for name, curve in curves.items() if len(curve[0])}
+    return Chart(title, line_chart(thin, x, y, y_range, size=_INCHES) if telling else "")
+
+
+def _thinned(curve: Curve) -> Curve:
+    xs, ys = curve
+    if len(xs) <= _POINTS:
+        return curve
+    places = np.linspace(0, len(xs) - 1, _POINTS).astype(int).tolist()
+    return [xs[place] for place in places], [ys[place] for place in places]
+
+
+def _returns(options: LearnOptions, history: Rows) -> Iterator[Chart]:
+    steps, mean = "environment steps", f"mean of {options.episodes_averaged} episodes"
+
+    def by_steps(name: str) -> Curve:
+        return curve_of(history, "env_steps", name)
+
+    yield _chart("Extrinsic return", {"extrinsic": by_steps("return")}, steps, mean)
+    yield _chart("Intrinsic return", {"intrinsic": by_steps("intrinsic_return")}, steps, "mean per episode")
+    specs = sorted({name for row in history for name in row if name.startswith(BY_SPEC)})
+    by_spec = {name.removeprefix(BY_SPEC): by_steps(name) for name in specs}
+    yield _chart("Intrinsic return by spec", by_spec, steps, "mean per episode")
+    for name, title in _EPISODES.items():
+        yield _chart(title.capitalize(), {title: by_steps(name)}, steps, mean)
+
+
+def _learning(history: Rows) -> Iterator[Chart]:
+    for name, (title, what) in _LEARNING.items():
+        yield _chart(title, {title: curve_of(history, "env_steps", name)}, "environment steps", what)
+
+
+def _judged(history: Rows, judging: Sequence[SpecJudging]) -> Iterator[Chart]:
+    yield _chart(
+        "Captions with a label",
+        {"share": curve_of(history, "env_steps", "label_coverage")},
+        "environment steps",
+        "share",
+        (0, 1.05),
+    )
+    for one in judging:
+        yield _chart(
+            f"Verdicts under {one.name}",
+            _shares(history, one),
+            "environment steps",
+            "share of all so far",
+            (0, 1.05),
+        )
+    yield _chart(
+        "Captions and labels",
+        {
+            "captions published": curve_of(history, "seconds", "captions_published"),
+            "new captions": curve_of(history, "seconds", "captions_new"),
+            "labels in the table": curve_of(history, "seconds", "labels_known"),
+        },
+        "seconds",
+        "in all",
+    )
+
+
+def _shares(history: Rows, judging: SpecJudging) -> dict[str, Curve]:
+    """Of each verdict its share of those given so far, over the steps that the run had taken by then."""
+    moments, steps = curve_of(history, "time", "env_steps")
+    if not moments or not judging.times:
+        return {}
+    when = np.interp(judging.times, moments, steps)
+    last_of_step = np.append(np.flatnonzero(np.diff(when)), len(when) - 1)
+    given = {name: np.array(counts, float)[last_of_step] for name, counts in judging.verdicts.items()}
+    total = sum(given.values(), np.zeros(len(last_of_step)))
+    xs = when[last_of_step].tolist()
+    return {name: (xs, (counts / total).tolist()) for name, counts in given.items()}
+
+
+def _models(history: Rows, versions: Rows) -> Iterator[Chart]:
+    yield _chart(
+        "Held-out accuracy of the reward model",
+        {name: curve_of(versions, "version", figure) for name, figure in _HELD_OUT.items()},
+        "version",
+        "share",
+        (0, 1.05),
+    )
+    yield _chart(
+        "Age of the reward model in use",
+        {"age": curve_of(history, "seconds", "model_age_seconds")},
+        "seconds",
+        "seconds since it was written",
+    )
+
+
+def _speed(history: Rows, system: Rows) -> Iterator[Chart]:
+    speed = {"speed": curve_of(history, "env_steps", "steps_per_second")}
+    yield _chart("Speed", speed, "environment steps", "steps per second")
+    for title, rows, name, what in (
+        ("Label latency", system, "latency", "seconds (bucket bounds)"),
+        ("Latency of the language model", system, "model_latency", "seconds (bucket bounds)"),
+        ("From the first sight of a caption to its first reward", history, "label_to_reward", "seconds"),
+    ):
+        curves = {
+            "median": curve_of(rows, "seconds", f"{name}_p50"),
+            "95 %": curve_of(rows, "seconds", f"{name}_p95"),
+        }
+        yield _chart(title, curves, "seconds", what)
+    lag = {"lag": curve_of(system, "seconds", "consumer_lag")}
+    yield _chart("Consumer lag", lag, "seconds", "records")
