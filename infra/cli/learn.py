@@ -9,6 +9,7 @@ import typer
 
 from onibus.infra.cli.flags import with_options
 from onibus.infra.cli.options import MetricsPort, Verbose, with_settings
+from onibus.infra.errors import OnibusError
 from onibus.infra.observability.multiprocess import share_between_processes
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.settings import Settings
@@ -31,6 +32,13 @@ def learn(
             help="Name of the run; its files are in RUNS_DIR/NAME. (default: task, reward and time)"
         ),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Several seeds, as in 1,2,3: a run of each, RUN-s1 and so on, one at a time, and their "
+            "comparison. What is done is not done again. Needs --steps."
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -49,6 +57,28 @@ def learn(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads only get in the workers' way
     share_between_processes()
 
+    if seeds is not None:
+        _learn_seeds(settings, given, run, seeds, resume or resume_or_start, metrics_port)
+        return
+
     from onibus.learner.training import run as run_learner
 
     run_learner(settings, given, name=run, resume=resume, or_start=resume_or_start, metrics_port=metrics_port)
+
+
+def _learn_seeds(
+    settings: Settings,
+    given: dict[str, Any],
+    name: str | None,
+    seeds: str,
+    resume: bool,
+    metrics_port: int | None,
+) -> None:
+    from onibus.infra.cli.sweep import run_sweep
+    from onibus.learner.sweeping.seeds import sweep_over_seeds
+
+    if resume:
+        raise OnibusError("--seeds goes on with runs that are there by itself; leave --resume out")
+    if metrics_port is not None:
+        raise OnibusError("--metrics-port is for one run; leave it or --seeds out")
+    run_sweep(settings, sweep_over_seeds(given, name, seeds), parallel=1)

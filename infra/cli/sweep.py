@@ -59,7 +59,7 @@ def sweep(
     if slurm is not None or kubernetes is not None:
         _write_files(settings, chosen, at_a_time, slurm, kubernetes)
         return
-    _run(settings, chosen, at_a_time)
+    run_sweep(settings, chosen, at_a_time)
 
 
 def _write_files(
@@ -78,7 +78,13 @@ def _write_files(
         echo(f"and somewhere: onibus {' '.join(chosen.annotators)}")
 
 
-def _run(settings: Settings, chosen: Sweep, parallel: int) -> None:
+def run_sweep(settings: Settings, chosen: Sweep, parallel: int) -> None:
+    """Make the runs on this machine, show how far they are, and compare them at the end.
+
+    Raises:
+        OnibusError: a run failed, or is there with other options.
+        typer.Exit: it was stopped before all were done.
+    """
     from onibus.learner.comparing.comparison import compare
     from onibus.learner.comparing.groups import grouped, read_run
     from onibus.learner.comparing.page import final_table, write_page
