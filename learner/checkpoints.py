@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import PART_SUFFIX, reason_of, write_whole
 from onibus.learner.options import LearnOptions
 
 CHECKPOINT_FOLDER = "checkpoint_p0"
+EXPORTED_FILE = "model.safetensors"
+"""In a folder that ``onibus export hf`` wrote: weights, which carry the run's options."""
 MILESTONES = "milestones"
 """The folder in it for checkpoints that are kept forever."""
 
@@ -32,13 +35,39 @@ def read_checkpoint(
         OnibusError: it cannot be read, or is something else; ends with ``advice``.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        content = _exported(path, device) if path.suffix == ".safetensors" else _saved(path, device)
         if not {"model", "train_step", "env_steps"} <= content.keys():
             raise ValueError("it is not a checkpoint of onibus learn")
     except Exception as error:  # torch raises many kinds for a broken file
         reason = reason_of(error) if isinstance(error, OSError) else type(error).__name__
         raise OnibusError(f"checkpoint {path} cannot be read ({reason}); {advice}") from error
     return content
+
+
+def _saved(path: Path, device: Any) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return content
+
+
+def _exported(path: Path, device: Any) -> dict[str, Any]:
+    """The content of what :func:`weights_metadata` was written with, as a checkpoint's."""
+    with safe_open(path, "pt", device=str(device)) as file:
+        told = file.metadata() or {}
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+    steps = {name: int(told[name]) for name in ("train_step", "env_steps")}
+    return {"model": weights, **steps, "onibus": {"options": told["options"]}}
+
+
+def weights_metadata(content: dict[str, Any], options: LearnOptions) -> dict[str, str]:
+    """What a file of weights alone carries of a checkpoint, so that it can be played."""
+    steps = {name: str(int(content[name])) for name in ("train_step", "env_steps")}
+    return {"format": "pt", "options": options.model_dump_json()} | steps
+
+
+def playable_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a run in ``folder``, or the weights of a run that was exported there."""
+    exported = folder / EXPORTED_FILE
+    return newest_checkpoint(folder) or (exported if exported.exists() else None)
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:

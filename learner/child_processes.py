@@ -162,13 +162,16 @@ def _how_it_ended(exit_code: int) -> str:
     return f"exit code {exit_code}; its lines above say why"
 
 
+_END_BY_THEMSELVES = ("resource_tracker", "wandb-core")
+"""Children that end when this process does, after they have freed shared memory, and sent what is left."""
+
+
 def end_children() -> None:
     """Kill, by id, what is left of this process's children."""
-    # The tracker ends by itself when this process does, after it has freed shared memory.
     children = [
         child
         for child in psutil.Process().children(recursive=True)
-        if "resource_tracker" not in " ".join(_command_line(child))
+        if not any(name in " ".join(_command_line(child)) for name in _END_BY_THEMSELVES)
     ]
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):

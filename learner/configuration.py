@@ -53,10 +53,11 @@ _INSTEAD: Mapping[str, str] = {
     "env": "--task",
     "experiment": "--run",
     "train_dir": "--runs-dir",
+    "with_wandb": "--wandb",
 }
 """Flags of ours that say the same in another way."""
 
-_NOT_HERE = ("help", "algo", "num_policies", "with_pbt", "with_wandb", "batched_sampling")
+_NOT_HERE = ("help", "algo", "num_policies", "with_pbt", "batched_sampling")
 """What onibus does not work with: it trains one policy, and samples environments one by one."""
 
 GROUP = 32

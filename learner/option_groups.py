@@ -100,6 +100,9 @@ class RunOptions(BaseModel):
     captions: bool = Field(
         True, description="Publish and reward captions; without them, a run is a baseline of speed."
     )
+    wandb: bool = Field(
+        False, description="Log the history to Weights & Biases, too; its own WANDB_ variables say where."
+    )
 
 
 class RewardOptions(BaseModel):

@@ -14,7 +14,7 @@ from sample_factory.model.actor_critic import create_actor_critic
 from sample_factory.model.model_utils import get_rnn_size
 
 from onibus.infra.errors import OnibusError
-from onibus.learner.checkpoints import newest_checkpoint, options_in, read_checkpoint
+from onibus.learner.checkpoints import options_in, playable_checkpoint, read_checkpoint
 from onibus.learner.configuration import configuration
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import LearnOptions, load_options
@@ -94,10 +94,12 @@ class CheckpointPolicy:
 def load_policy(path: Path) -> CheckpointPolicy:
     """The policy in a checkpoint file, wherever it lies, or in the newest checkpoint of a run's folder.
 
+    A run that ``onibus export hf`` wrote counts, too: its folder, or its file of weights.
+
     Raises:
         OnibusError: there is none, or it cannot be read.
     """
-    found = newest_checkpoint(path) if path.is_dir() else path
+    found = playable_checkpoint(path) if path.is_dir() else path
     if found is None or not found.exists():
         raise OnibusError(f"no checkpoint in {path}; give a run's folder or a checkpoint_….pth file")
     checkpoint = read_checkpoint(found, advice="give another --checkpoint")

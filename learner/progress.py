@@ -1,4 +1,4 @@
-"""What a run tells while it learns: a history file, metrics, TensorBoard, a line now and then."""
+"""What a run tells while it learns: a history file, metrics, TensorBoard, W&B, a line now and then."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from onibus.learner.options import LearnOptions
 from onibus.learner.scalar_log import ScalarLog
 from onibus.learner.supervision import RunState
 from onibus.producers.environments.caption_wrapper import STATISTIC_PREFIX
+from onibus.learner.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,15 @@ class Progress:
         self._rows = RowFile(self._folder / HISTORY_FILE)
         self._history = SideFile(f"{self._folder / HISTORY_FILE}")
         self._board = ScalarLog(self._folder / "tensorboard")
+        self._tracker = Tracker(self._options, self._folder)
+        if self._options.wandb:
+            self._tracker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._rows.close()
         self._board.close()
+        self._tracker.close()
 
     def watch(self, state: RunState) -> None:
         """Take note of a state; called about twice a second."""
@@ -97,6 +102,7 @@ class Progress:
         for name, value in known.items():
             self._board.add_scalar(f"onibus/{name}", value, int(self.last["env_steps"]))
         self._board.flush()
+        self._tracker.add(known)
 
     def _row(self, state: RunState, now: float) -> dict[str, float]:
         self._speed.append((now, state.env_steps))

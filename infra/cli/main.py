@@ -40,6 +40,7 @@ _COMMANDS: tuple[str, ...] = (
     "report",
     "evaluate",
     "compare",
+    "export",
     "bench",
 )
 """Modules of :mod:`onibus.infra.cli`; each has ``register(app)`` and imports its component only when run."""

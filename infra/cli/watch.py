@@ -62,6 +62,7 @@ def watch(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: a game is a batch of one
 
     from onibus.infra.cli.playback_view import PlaybackView, Terminal
+    from onibus.learner.evaluation.checkpoints import run_folder_of
     from onibus.learner.evaluation.watching import newest_games
     from onibus.learner.reporting.recorded_episodes import ending
     from onibus.producers.nethack.playback import frames
@@ -73,7 +74,7 @@ def watch(
 
         def begin(checkpoint: Path, number: int) -> None:
             nonlocal judge, title
-            title = f"{checkpoint.parent.parent.name} {checkpoint.stem} game {number}"
+            title = f"{(run_folder_of(checkpoint) or checkpoint.parent).name} {checkpoint.stem} game {number}"
             screen.say(f"{title}: playing …")
             if judge is None:
                 judge = _judge_of(settings, checkpoint, notes)

@@ -13,7 +13,7 @@ from onibus.infra.errors import OnibusError
 from onibus.learner.options import LearnOptions, load_options
 from onibus.learner.progress import read_history
 
-_OF_ONE_RUN = ("run", "seed")
+_OF_ONE_RUN = ("run", "seed", "wandb")
 """Options that runs of a group may differ in."""
 
 _SELF_EXPLAINING = ("task", "reward", "specs")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from onibus.infra.errors import OnibusError
-from onibus.learner.checkpoints import CHECKPOINT_FOLDER, newest_checkpoint
+from onibus.learner.checkpoints import CHECKPOINT_FOLDER, playable_checkpoint
 from onibus.learner.options import OPTIONS_FILE
 from onibus.learner.run_files.run_folders import find_run
 
@@ -24,10 +24,10 @@ def chosen_checkpoints(runs_dir: Path, place: str, which: Which) -> list[Path]:
     Raises:
         OnibusError: there is no such run, file or checkpoint.
     """
-    if place.endswith(".pth") or Path(place).is_file():
+    if place.endswith((".pth", ".safetensors")) or Path(place).is_file():
         return [Path(place)]
     folder = find_run(runs_dir, place)
-    newest = newest_checkpoint(folder)
+    newest = playable_checkpoint(folder)
     best = max((folder / CHECKPOINT_FOLDER).glob("best_*.pth"), default=None)
     if newest is None:
         raise OnibusError(
@@ -42,7 +42,7 @@ def chosen_checkpoints(runs_dir: Path, place: str, which: Which) -> list[Path]:
                 "use --checkpoints newest"
             )
         return [best]
-    kept = [*(folder / CHECKPOINT_FOLDER).glob("checkpoint_*.pth"), *([best] if best else [])]
+    kept = [*(folder / CHECKPOINT_FOLDER).glob("checkpoint_*.pth"), *([best] if best else [])] or [newest]
     return sorted(kept, key=lambda path: path.name.split("_")[1:])
 
 

@@ -12,7 +12,7 @@ from onibus.learner.checkpoints import newest_checkpoint
 from onibus.learner.options import OPTIONS_FILE, LearnOptions, load_options
 from onibus.learner.progress import HISTORY_FILE
 
-_MAY_CHANGE = {"run", "steps", "checkpoint_seconds"}
+_MAY_CHANGE = {"run", "steps", "checkpoint_seconds", "wandb"}
 """Options that a run may be gone on with differently."""
 
 _TAIL_BYTES = 1 << 14
