@@ -45,9 +45,10 @@ class Tracker:
         """Begin the run, or go on with it.
 
         Raises:
-            OnibusError: nobody is logged in, or the server cannot be reached.
+            OnibusError: no one is logged in, or the server cannot be reached.
         """
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         logging.getLogger("wandb").setLevel(logging.WARNING)  # it logs each step of its own start

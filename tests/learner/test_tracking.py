@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from onibus.learner.options import make_options
 from onibus.learner.progress import read_history
 from onibus.learner.tracking import ID_FILE, Tracker
 from tests.command import run_onibus
+from tests.learner.runs import all_gone, checkpoint_of, descendants, start_learner, stop, wait_ready
+from tests.waiting import wait_until
 
 _BLOCK, _HEADER = 1 << 15, 7
 
@@ -120,3 +123,21 @@ def test_a_run_of_the_command_logs_its_history_under_the_same_names(settings: Se
 def the_one_line_after_logs(errors: str) -> str:
     """The error at the end of what the learner logged."""
     return errors.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_leaves_no_process_of_wandb(
+    settings: Settings, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # that of this process, if a test has started it
+    learner = start_learner(settings, "tracked", "--wandb", "--no-captions")
+    wait_ready(learner)
+    processes = descendants(learner)
+    assert any("wandb-core" in " ".join(process.cmdline()) for process in processes)
+    assert stop(learner, number) == (0 if number is signal.SIGTERM else -signal.SIGKILL)
+    wait_until(all_gone(processes), 15)
+    if number is signal.SIGTERM:
+        rows, _ = kept(settings.runs_dir / "tracked")
+        assert rows[-1]["env_steps"] == checkpoint_of(settings.runs_dir / "tracked")["env_steps"]
