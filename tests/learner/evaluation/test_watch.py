@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
 from itertools import islice
@@ -67,7 +68,7 @@ def test_the_command_needs_no_broker_and_sums_up_each_game(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_a_terminal_of_80_by_24_shows_the_map(tmp_path: Path) -> None:
+def test_a_terminal_of_80_by_24_shows_the_map_until_ctrl_c(tmp_path: Path) -> None:
     fresh_run(tmp_path / "runs" / "a-run", max_episode_steps=5)
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ONIBUS_")} | {
@@ -78,26 +79,28 @@ def test_a_terminal_of_80_by_24_shows_the_map(tmp_path: Path) -> None:
         "PYTHONPATH": str(REPOSITORY),
     }
     child = subprocess.Popen(
-        [sys.executable, "-m", "onibus", "watch", "a-run", "--episodes", "1", "--speed", "0"],
+        [sys.executable, "-m", "onibus", "watch", "a-run", "--speed", "0"],
         cwd=tmp_path,
         env=environment,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
+        start_new_session=True,
     )
     os.close(theirs)
-    shown = b""
+    shown, asked = b"", False
     while True:
         try:
-            read = os.read(ours, 65536)
+            shown += os.read(ours, 65536)
         except OSError:  # the other end is closed
             break
-        if not read:
-            break
-        shown += read
+        if not asked and b"game 1" in shown and b"step 5  return" in shown:
+            asked = True
+            child.send_signal(signal.SIGINT)  # as a terminal does at Ctrl-C
     os.close(ours)
     assert child.wait(60) == 0, shown
-    assert b"step 5  return" in shown
-    assert b"\x1b[?1049h" in shown
-    assert b"\x1b[?1049l" in shown
     assert b"@" in shown
+    begins, ends = shown.index(b"\x1b[?1049h"), shown.index(b"\x1b[?1049l")
+    assert begins < ends
+    assert b"game 0: 5 steps" in shown[ends:], "games are summed up where they stay to be read"
+    assert b"Traceback" not in shown
