@@ -16,8 +16,8 @@ from onibus.infra.observability import metrics
 from onibus.learner.options import LearnOptions
 from onibus.learner.scalar_log import ScalarLog
 from onibus.learner.supervision import RunState
-from onibus.producers.environments.caption_wrapper import STATISTIC_PREFIX
 from onibus.learner.tracking import Tracker
+from onibus.producers.environments.caption_wrapper import STATISTIC_PREFIX
 
 log = logging.getLogger(__name__)
 
