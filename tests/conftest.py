@@ -19,6 +19,7 @@ from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.settings import Settings, load_settings
 from onibus.producers.publishing.caption_publisher import close_process_buses
 from tests.browser import headless_browser
+from tests.no_orphans import pytest_configure as pytest_configure
 from tests.ports import free_port
 
 FAST_BROKER = {

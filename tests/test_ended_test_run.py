@@ -1,0 +1,54 @@
+"""A test run that is interrupted or killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.command import REPOSITORY
+from tests.learner.runs import all_gone
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+SLEEPS = """
+import subprocess, sys
+
+def test_that_takes_long():
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
+"""
+
+
+def sleeps(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return "sleep(600)" in " ".join(process.cmdline())
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_ended_test_run_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "test_long.py").write_text(SLEEPS)
+    flags = ["-n", "1", "-p", "tests.no_orphans", "-c", os.devnull]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *flags, tmp_path],
+        env=os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / '.package'}"},
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        main = psutil.Process(run.pid)
+        wait_until(lambda: any(map(sleeps, main.children(recursive=True))), 90, "the test to be at work")
+        family = main.children(recursive=True)
+        assert len(family) >= 3, "pytest-xdist's process, its keeper and what the test started"
+        run.send_signal(number)
+        wait_until(all_gone([main, *family]), 40, "the end of all")
+    finally:
+        run.kill()
+        run.wait()
