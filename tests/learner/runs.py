@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -66,7 +67,13 @@ def descendants(component: Component) -> list[psutil.Process]:
 
 def all_gone(processes: list[psutil.Process]) -> Callable[[], bool]:
     """Whether none of them runs any more."""
-    return lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+    return lambda: not any(map(_runs, processes))
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):  # gone between the two questions
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def learn_to_the_end(settings: Settings, *flags: str) -> subprocess.CompletedProcess[str]:
