@@ -174,7 +174,7 @@ def test_money_is_told_where_it_is_known_alone(run: Path) -> None:
 
 def test_versions_are_those_of_the_run(run: Path) -> None:
     assert "did not record what it was made with" in write_report(run, []).read_text()
-    record_parts(run)
+    record_parts(run, {})
     rows = [json.loads(line) for line in (run / "parts.jsonl").read_text().splitlines()]
     before = rows[0] | {"onibus": "0.0.9 (commit 0123456789ab)", "torch": "1.0"}
     (run / "parts.jsonl").write_text("\n".join(map(json.dumps, [before, *rows])) + "\n")

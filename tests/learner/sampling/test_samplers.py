@@ -203,7 +203,7 @@ def test_actions_are_drawn_by_their_probabilities() -> None:
 
 
 @pytest.mark.parametrize(
-    ("games", "groups"), [(1, 1), (4, 1), (16, 1), (20, 1), (32, 2), (48, 3), (37, 1), (240, 15)]
+    ("games", "groups"), [(1, 1), (4, 1), (16, 1), (20, 1), (32, 1), (48, 2), (64, 2), (37, 1), (240, 8)]
 )
-def test_games_are_divided_into_groups_of_about_sixteen(games: int, groups: int) -> None:
+def test_games_are_divided_into_groups_of_about_32(games: int, groups: int) -> None:
     assert groups_of(games) == groups
