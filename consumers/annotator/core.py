@@ -79,6 +79,7 @@ class Annotator:
 
     Attributes:
         comparing: ids of the specs that compare two.
+        pairs: decides what is compared.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Annotator:
         self.records = BatchWriter(specs, origin, name, codec, topics, prices)
         self._judging = [i for i, spec in specs.items() if spec.kind is Kind.JUDGE_ONE]
         self.comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
-        self._pairs = Comparing(ComparisonPartners() if partners is None else partners, comparisons)
+        self.pairs = Comparing(ComparisonPartners() if partners is None else partners, comparisons)
         self._codec, self._topics = codec, topics
         self._tables: dict[int, LabelTable] = {}
         self._assignments: dict[int, int] = {}
@@ -282,7 +283,7 @@ class Annotator:
         for spec_id in self._judging:
             wanting |= self._tables[partition].verdicts(spec_id, subjects) == NO_LABEL
         for spec_id in self.comparing:
-            wanting |= self._pairs.owed(self._tables[partition], spec_id, subjects) > 0
+            wanting |= self.pairs.owed(self._tables[partition], spec_id, subjects) > 0
         return wanting
 
     def _missing(self, captions: Sequence[PendingCaption]) -> list[list[Subject]]:
@@ -298,10 +299,10 @@ class Annotator:
                         missing[mine[place]].append(Subject.single(spec_id, captions[mine[place]]))
             for spec_id in self.comparing:
                 table = self._tables[partition]
-                owed = self._pairs.owed(table, spec_id, subjects)
+                owed = self.pairs.owed(table, spec_id, subjects)
                 for caption, place in ((captions[mine[n]], n) for n in np.flatnonzero(owed > 0)):
                     if spec_id in caption.specs:
-                        missing[mine[place]] += self._pairs.missing(table, spec_id, caption, int(owed[place]))
+                        missing[mine[place]] += self.pairs.missing(table, spec_id, caption, int(owed[place]))
         return missing
 
     def _consider(

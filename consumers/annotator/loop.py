@@ -80,6 +80,7 @@ class AnnotatorProcess:
         pending: the stack to use, if not one of the usual size.
         limits: what the group may spend; none, if not given.
         caption_filter: which captions each spec is asked about; all, if not given.
+        near_pairs: whether captions are compared that the specs' reward models score alike.
         announce: publishes the specs, once the model has answered: one that cannot be asked takes no name.
         on_step: see :class:`~onibus.infra.kafka.transactions.TransactionWriter`.
     """
@@ -96,6 +97,7 @@ class AnnotatorProcess:
         comparisons: int = COMPARISONS,
         caption_filter: CaptionFilter | None = None,
         announce: Callable[[], object] = lambda: None,
+        near_pairs: bool = False,
     ) -> None:
         prices = limits.prices if limits is not None and limits.prices.are_given else None
         self._counts = Counts(specs, prices)
@@ -119,7 +121,7 @@ class AnnotatorProcess:
             caption_filter,
             prices,
         )
-        self._caption_filter, self._announce = caption_filter, announce
+        self._caption_filter, self._announce, self._near_pairs = caption_filter, announce, near_pairs
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._allowance = Allowance.of(settings, self._codec, limits, specs, membership, self._annotator)
         self._writing = BatchWriting(
@@ -178,10 +180,12 @@ class AnnotatorProcess:
         self._annotator.records.limit(largest_values(self._settings, self._written_topics()))
         self._allowance.load(stopping)
         self._caption_log = CaptionLog(self._settings)
-        if self._annotator.comparing:
-            self._partners_reader = PartnersReader(
-                self._settings, self._codec, self._partners, self._caption_filter
-            )
+        if comparing := {spec_id: self._specs[spec_id] for spec_id in self._annotator.comparing}:
+            records, scored = (self._codec, self._partners), comparing if self._near_pairs else None
+            reader = PartnersReader(self._settings, *records, self._caption_filter, scored)
+            self._partners_reader = reader
+            if reader.scores is not None:
+                self._annotator.pairs.scores = reader.scores.scores
             self._partners_reader.load(stopping)
         self._member = GroupMember(
             self._settings,
@@ -192,7 +196,7 @@ class AnnotatorProcess:
             self._annotator.end,
             partial(self._finish, stopping),
             static_name=self._membership.name if self._membership.is_static else None,
-            comparing=self._annotator.comparing,
+            comparing=comparing,
         )
 
     def _written_topics(self) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -20,7 +21,10 @@ from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.schemas.codec import Codec, DecodeError
 from onibus.schemas.ids import CAPTION_ID_BYTES, caption_id
-from onibus.schemas.records import CaptionObserved
+from onibus.schemas.records import AnnotationSpec, CaptionObserved
+
+if TYPE_CHECKING:
+    from onibus.consumers.annotator.partner_scores import PartnerScores
 
 NEWEST = 200_000
 """Records of all partitions together that are read at the start, in about two seconds: ten times as many as
@@ -37,6 +41,10 @@ class PartnersReader:
 
     Args:
         caption_filter: captions that no spec is asked about are no partners of others, either.
+        scored: specs whose reward models are followed, by id.
+
+    Attributes:
+        scores: of captions under those; None without such specs.
     """
 
     def __init__(
@@ -45,7 +53,13 @@ class PartnersReader:
         codec: Codec,
         pool: ComparisonPartners,
         caption_filter: CaptionFilter | None = None,
+        scored: Mapping[bytes, AnnotationSpec] | None = None,
     ) -> None:
+        self.scores: PartnerScores | None = None
+        if scored:
+            from onibus.consumers.annotator.partner_scores import PartnerScores  # brings torch
+
+            self.scores = PartnerScores(settings, codec, scored)
         self._codec, self._partners, self._caption_filter = codec, pool, caption_filter
         self._topic = TopicNames(settings.topic_prefix).captions
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
@@ -73,7 +87,9 @@ class PartnersReader:
             self._poll(0)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
+        if self.scores is not None:
+            self.scores.close()
         self._consumer.close(timeout_ms=1_000)
 
     def _has_reached(self, ends: Mapping[TopicPartition, int]) -> bool:

@@ -55,6 +55,7 @@ class AnnotateOptions:
     model_revision: str = ""
     concurrency: int = 64
     comparisons: int = COMPARISONS
+    near_pairs: bool = False
     request_seconds: float = 120.0
     group: str | None = None
     name: str | None = None
@@ -112,6 +113,7 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
         limits=limits,
         comparisons=options.comparisons,
         caption_filter=caption_filter,
+        near_pairs=options.near_pairs,
         announce=lambda: publish_specs(settings, list(specs.values())),
     ).run(stopping)
     _log.info("annotator %s: %s", membership.name, summary.line())

@@ -50,6 +50,14 @@ def annotate(
         int,
         typer.Option(min=1, max=100, help="Comparisons per caption, for specs that compare two captions."),
     ] = 4,
+    near_pairs: Annotated[
+        bool,
+        typer.Option(
+            "--near-pairs",
+            help="Compare captions that the spec's newest reward model scores alike, once there is one: "
+            "fewer comparisons for as good an order.",
+        ),
+    ] = False,
     request_timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds after which a request times out (openai).")
     ] = 120.0,
@@ -119,6 +127,7 @@ def annotate(
         model_revision=model_revision,
         concurrency=concurrency,
         comparisons=comparisons,
+        near_pairs=near_pairs,
         request_seconds=request_timeout,
         group=group,
         name=name,

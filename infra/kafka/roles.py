@@ -73,7 +73,7 @@ ROLES: dict[str, Role] = {
     "rollout": Role("onibus rollout: plays and publishes", writes=("captions", "episodes")),
     "annotator": Role(
         "onibus annotate",
-        reads=("captions", "labels", "annotations", "annotation_specs"),
+        reads=("captions", "labels", "annotations", "annotation_specs", "reward_models"),
         writes=("labels", "annotations", "annotation_specs", "dead_letters"),
         joins=True,
         transacts=True,

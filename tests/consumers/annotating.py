@@ -187,6 +187,7 @@ def annotator(
     limits: Limits | None = None,
     is_static: bool = False,
     group: str = GROUP,
+    near_pairs: bool = False,
 ) -> Iterator[Running]:
     """An annotator, stopped at the end whatever happens."""
     default_specs, default_model = rules_specs()
@@ -195,7 +196,8 @@ def annotator(
     member = replace(
         membership(settings, name, most_under_way), is_static=is_static, group=settings.topic_prefix + group
     )
-    process = AnnotatorProcess(settings, specs, model or default_model, member, on_step, pending, limits)
+    rest = (on_step, pending, limits)
+    process = AnnotatorProcess(settings, specs, model or default_model, member, *rest, near_pairs=near_pairs)
     running = Running(process)
     try:
         yield running
