@@ -20,7 +20,8 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 MODULE = "onibus.infra.examples.key_and_door"
-SPEC = Path(__file__).parents[1] / "infra" / "examples" / "key-and-door.toml"
+EXAMPLES = Path(__file__).parents[1] / "infra" / "examples"
+SPEC = EXAMPLES / "key-and-door.toml"
 ROOMS = Path(__file__).parent / "producers" / "environments" / "rooms.py"
 SMALL = ("--workers", "1", "--environments", "8", "--batch-size", "256")
 
@@ -68,6 +69,23 @@ def test_the_example_learns_from_labels_over_the_bus(settings: Settings) -> None
     assert "success" in command("evaluate", str(folder), "--episodes", "4").stdout
     assert "4 episodes" in command("rollout", "--checkpoint", str(folder), "--episodes", "4").stdout
     assert f"add --import {MODULE} to play it again" in the_one_line(command("replay", "episode", "door/"))
+
+
+def test_minigrid_is_rewarded_over_the_bus(settings: Settings) -> None:
+    folder = settings.runs_dir / "grid"
+    spec = str(EXAMPLES / "minigrid-door-key.toml")
+    annotator = Component("judge", ("annotate", "--spec", spec), settings.runs_dir / "judge.log")
+    annotator.start(environment_of(settings))
+    module = "onibus.infra.examples.minigrid_door_key"
+    learner = learner_of(settings, "grid", "--import", module, "--task", "minigrid-doorkey-5x5")
+    try:
+        wait_until(lambda: rows(folder)[-1:], 120, "the run")
+        wait_until(lambda: rows(folder)[-1].get("intrinsic_reward", 0) > 0, 120, "labels that pay")
+    finally:
+        for part in (learner, annotator):
+            part.ask_to_stop()
+            part.wait_stopped()
+    assert checkpoint_of(folder)["onibus"]["plugins"][module]
 
 
 def rows(folder: Path) -> list[dict[str, float]]:

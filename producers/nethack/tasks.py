@@ -88,7 +88,9 @@ def check_task(name: str) -> None:
         return
     close = difflib.get_close_matches(name.lower(), [*_NETHACK, *ids], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(PUBLISHED_TASKS)}"
-    raise OnibusError(f"unknown task {name!r}; {hint} (or any registered MiniHack environment)")
+    raise OnibusError(
+        f"unknown task {name!r}; {hint} (or any registered MiniHack environment; --import for your own)"
+    )
 
 
 def is_minihack(name: str) -> bool:
