@@ -46,6 +46,8 @@ def causes_of_death(settings: Settings, run: str) -> list[tuple[str, int]]:
 
 def facts_of(record: EpisodeFinished) -> list[tuple[str, str]]:
     """Name and value of what an episode came to; what was not recorded is left out."""
+    if record.plugin:
+        return [(name, f"{number:g}") for name, number in record.statistics.items()]
     said = [
         ("score", f"{record.score:,.0f}"),
         ("depth", str(record.depth)),
@@ -65,7 +67,7 @@ def facts_of(record: EpisodeFinished) -> list[tuple[str, str]]:
 def reached(record: EpisodeFinished) -> str:
     """What an episode came to, in one line."""
     said = [f"{name} {value}" for name, value in facts_of(record)]
-    if record.success is not None:
+    if record.success is not None and not record.plugin:
         said.append("success" if record.success else "no success")
     return ", ".join(said)
 

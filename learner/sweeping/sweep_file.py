@@ -158,6 +158,8 @@ def _field(name: str, place: str) -> str:
     field = name.removeprefix("--").replace("-", "_")
     if field in _AXES or field == "spec":
         raise OnibusError(f"sweep file {place}: {name} has its own place: tasks, rewards, specs or seeds")
+    if field == "import":
+        return "imports"
     if field not in LearnOptions.model_fields:
         raise OnibusError(f"sweep file {place}: onibus learn has no --{name}; see onibus learn --help")
     return field
@@ -197,4 +199,6 @@ def _annotators(file: SweepFile, runs: Sequence[LearnOptions]) -> list[str] | No
 def _flag(flag: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag.removeprefix('--')}"]
+    if isinstance(value, tuple):
+        return [part for one in value for part in (flag, str(one))]
     return [flag, str(value)]

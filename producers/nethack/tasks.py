@@ -89,7 +89,8 @@ def check_task(name: str) -> None:
     close = difflib.get_close_matches(name.lower(), [*_NETHACK, *ids], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(PUBLISHED_TASKS)}"
     raise OnibusError(
-        f"unknown task {name!r}; {hint} (or any registered MiniHack environment; --import for your own)"
+        f"unknown task {name!r}; {hint} (or any registered MiniHack environment; "
+        "of your own, see onibus learn --import)"
     )
 
 

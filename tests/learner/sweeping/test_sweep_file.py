@@ -78,6 +78,22 @@ def test_learn_takes_the_arguments_of_a_run_as_they_are_meant(tmp_path: Path) ->
     assert [share.name for share in mixed.specs] == ["goals-pairs", "combat-pairs"]
 
 
+def test_a_sweep_takes_a_task_of_ones_own(tmp_path: Path) -> None:
+    text = """
+        tasks = ["key-and-door"]
+        seeds = [1, 2]
+        [options]
+        steps = 1000
+        import = ["onibus.infra.examples.key_and_door"]
+    """
+    runs = read_sweep(written(tmp_path, text)).runs
+    assert [[share.name for share in run.specs] for run in runs] == [["key-and-door"]] * 2
+    for run in runs:
+        arguments = learn_arguments(run)
+        assert "--import onibus.infra.examples.key_and_door" in " ".join(arguments)
+        assert parsed(arguments) == run
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

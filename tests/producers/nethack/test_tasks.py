@@ -109,7 +109,8 @@ def test_an_unknown_task_is_told_with_close_matches(wrong: str, hint: str) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_a_task_that_needs_a_missing_package_says_which() -> None:
+def test_a_task_that_needs_a_missing_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "minigrid", None)
     with pytest.raises(OnibusError, match=r"multiroom-n2 cannot start: .*grid"):
         make_task("multiroom-n2")
 
