@@ -35,6 +35,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.integration
 
 STOP_SECONDS = 10.0
+ROOMS = "tests.producers.environments.rooms"
 
 
 def command(settings: Settings, *flags: str) -> subprocess.Popen[str]:
@@ -256,7 +257,11 @@ def no_policy(path: Path) -> Policy:
     ("wrong", "prefix", "message"),
     [
         ({"task": "scor"}, None, "unknown task 'scor'; did you mean score"),
-        ({"task": "multiroom-n2"}, None, "task multiroom-n2 cannot start"),
+        (
+            {"task": "counting-broken", "imports": (ROOMS,)},
+            None,
+            "counting-broken.* FileNotFoundError: no map",
+        ),
         ({}, "nowhere.", r"nowhere\.captions is missing"),
         ({"checkpoint": Path("/no/such/run")}, None, "^no checkpoint in /no/such/run; give another$"),
     ],

@@ -67,7 +67,12 @@ def _box() -> Counting:
     )  # fmt: skip
 
 
+def _broken() -> Counting:
+    raise FileNotFoundError("no map of it")
+
+
 onibus.register_task("counting", Counting)
+onibus.register_task("counting-broken", _broken)
 onibus.register_task("counting-leaking", Leaking)
 onibus.register_task("counting-in-words", Counting, captioner=_said)
 onibus.register_task("counting-boxes", _box)
