@@ -62,8 +62,7 @@ class Policy(Protocol):
     def __call__(
         self, observations: dict[str, NDArray[Any]], started: NDArray[np.bool_]
     ) -> NDArray[np.int64] | NDArray[np.float32]:
-        """Actions, int64 (N,) or float32 (N, n), for N stacked observations; ``started`` (N,) marks first
-        ones of episodes."""
+        """Actions, int64 (N,) or float32 (N, n), for N observations; ``started`` (N,) marks first ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +129,7 @@ def run(
     Raises:
         OnibusError: unknown task, actions or character, cluster out of reach, topics missing, a worker died.
     """
-    import_tasks(options.imports)
-    check_task(options.task, options.actions, options.character)
+    check_task(options.task, options.actions, options.character, options.imports)
     require_topics(settings, role="rollout")
     crew = _Crew(settings, options, load_policy)
     try:

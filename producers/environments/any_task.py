@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from onibus.infra.errors import OnibusError
 from onibus.producers.environments.caption_wrapper import CaptionWrapper
-from onibus.producers.environments.tasks import registered_task
+from onibus.producers.environments.tasks import import_tasks, registered_task
 from onibus.producers.nethack.environment import NetHackEnvironment
 from onibus.producers.nethack.task_names import Actions
 from onibus.producers.nethack.tasks import check_played
@@ -16,12 +16,19 @@ from onibus.producers.publishing.caption_publisher import RolloutBus
 AnyEnvironment = NetHackEnvironment | CaptionWrapper
 
 
-def check_task(name: str, actions: str | None, character: str | None) -> None:
+def check_task(name: str, actions: str | None, character: str | None, imports: Iterable[str]) -> None:
     """Do nothing if a task can be played with a set of actions and a character, or several.
+
+    Args:
+        name: of the task.
+        actions: a set of actions, or None.
+        character: who plays, or None.
+        imports: modules that register tasks.
 
     Raises:
         OnibusError: there is no such task, set or character; or the task has its own.
     """
+    import_tasks(imports)
     if registered_task(name) is None:
         check_played(name, actions, character)
     elif actions or character:
