@@ -113,7 +113,7 @@ def test_there_is_no_such_judge(judges: Path) -> None:
     line = the_one_line(run_onibus("annotate", "--llm", "gpt", folder=judges))
     assert "--llm gpt: there is no such judge; give rules, openai, vllm, or module:factory" in line
     line = the_one_line(run_onibus("annotate", "--llm", "no_module:f", folder=judges))
-    assert line.startswith("onibus: --llm no_module:f: there is no module no_module;") or "no_module" in line
+    assert line.startswith("onibus: --llm no_module: there is no module no_module; run this in the folder")
 
 
 def test_its_labels_name_it_and_its_version(settings: Settings, judges: Path) -> None:
