@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import select
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import termios
 import threading
+from html import unescape
 from pathlib import Path
 
 import psutil
@@ -93,7 +95,12 @@ def test_a_demo_ends_cleanly_by_ctrl_c_and_names_who_died(tmp_path: Path) -> Non
         "checkpoint_p0",
     ):
         assert expected in said
-    assert (tmp_path / "first" / "report.html").exists()
+    page = (tmp_path / "first" / "report.html").read_text()
+    figures = re.findall(r'<div class="card"><b>(.*?)</b><span>(.*?)</span>', page)
+    assert len(figures) >= 6
+    told = {line.strip("│ ") for line in said.splitlines()}
+    wanted = {f"{unescape(name)} │ {value}" for value, name in figures}
+    assert wanted <= {re.sub(r" +│ +", " │ ", line) for line in told}, "the summary has the report's figures"
     wait_until(lambda: not demo.left_over(), 10, "no process left")
     assert port_is_free(port)
     assert not (tmp_path / "demo.lock").exists()
