@@ -79,6 +79,8 @@ def episode(
     from onibus.producers.nethack.playback import frames
     from onibus.schemas.ids import episode_key
 
+    if to is not None and html is not None:
+        raise OnibusError("give --to or --html, not both")
     import_tasks(imports or ())
     found = deque(recorded_episodes(settings, name), 1)
     if not found:

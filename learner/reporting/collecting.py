@@ -14,7 +14,7 @@ from onibus.learner.options import load_options
 from onibus.learner.progress import read_history
 from onibus.learner.reporting.episode_players import Player, kept_players, write_players
 from onibus.learner.reporting.headline import Figure, headline
-from onibus.learner.reporting.recorded_episodes import causes_of_death
+from onibus.learner.reporting.recorded_episodes import deaths_and_last
 from onibus.learner.reporting.report import write_report
 from onibus.learner.run_files.judged_captions import JudgedCaption, judge_captions, kept_captions
 from onibus.learner.run_files.judging import kept_judging, read_judging
@@ -59,8 +59,8 @@ def make_report(settings: Settings, folder: Path) -> MadeReport:
         instead = "with the captions of the last report" if captions is not None else "without captions"
         log.warning("the annotation log cannot be read (%s); continuing %s", error, instead)
     try:
-        deaths = causes_of_death(settings, options.run)
-        players = write_players(settings, options, folder)
+        deaths, last = deaths_and_last(settings, options.run, options.episodes_averaged)
+        players = write_players(settings, options, folder, last)
     except UnwritableFileError:
         raise
     except OnibusError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from onibus.infra.files import UnwritableFileError, reason_of, write_or_refuse
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
 from onibus.learner.reporting.player import player_page
-from onibus.learner.reporting.recorded_episodes import ending, facts_of, recorded_episodes
+from onibus.learner.reporting.recorded_episodes import ending, facts_of
 from onibus.learner.reporting.run_judge import Judge, RunJudge, not_judged
 from onibus.producers.nethack.playback import frames
 from onibus.schemas.ids import episode_key
@@ -56,17 +55,17 @@ def player_of(record: EpisodeFinished, judge: Judge) -> str:
     return player_page(episode_key(record).decode(), facts, frames(record), judge)
 
 
-def write_players(settings: Settings, options: LearnOptions, folder: Path) -> list[Player]:
-    """Write pages of the best, the median and the worst of the last recorded episodes of a run.
+def write_players(
+    settings: Settings, options: LearnOptions, folder: Path, episodes: Sequence[EpisodeFinished]
+) -> list[Player]:
+    """Write pages of the best, the median and the worst of a run's episodes into its folder.
 
-    Those are as many as each mean of the run's history is taken over. One that cannot be played again is
-    logged and left out.
+    One that cannot be played again is logged and left out.
 
     Raises:
-        OnibusError: the cluster or the topic is away, or a page cannot be written.
+        OnibusError: a page cannot be written.
     """
-    last = deque(recorded_episodes(settings, f"{options.run}/"), options.episodes_averaged)
-    if not last:
+    if not episodes:
         return []
     try:
         judge: Judge = RunJudge(settings, options, folder)
@@ -74,7 +73,7 @@ def write_players(settings: Settings, options: LearnOptions, folder: Path) -> li
         log.warning("episodes are shown without rewards: %s", error)
         judge = not_judged
     players = []
-    for which, record in _chosen(list(last)):
+    for which, record in _chosen(episodes):
         path = folder / PLAYERS_FOLDER / f"{which}.html"
         try:
             page = player_of(record, judge)

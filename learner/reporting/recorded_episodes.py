@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 
 from onibus.infra.kafka.clients import read_all
@@ -34,14 +34,20 @@ def recorded_episodes(settings: Settings, name: str) -> Iterator[EpisodeFinished
                     log.warning("the episode at offset %d cannot be read: %s", record.offset, error)
 
 
-def causes_of_death(settings: Settings, run: str) -> list[tuple[str, int]]:
-    """What the recorded episodes of a run died of and how often, the most frequent first.
+def deaths_and_last(
+    settings: Settings, run: str, most: int
+) -> tuple[list[tuple[str, int]], list[EpisodeFinished]]:
+    """What the recorded episodes of a run died of and how often, the most frequent first; the last ``most``.
 
     Raises:
         OnibusError: as :func:`recorded_episodes`.
     """
-    episodes = recorded_episodes(settings, f"{run}/")
-    return Counter(one.cause_of_death for one in episodes if one.cause_of_death).most_common()
+    deaths, last = Counter[str](), deque[EpisodeFinished](maxlen=most)
+    for record in recorded_episodes(settings, f"{run}/"):
+        last.append(record)
+        if record.cause_of_death:
+            deaths[record.cause_of_death] += 1
+    return deaths.most_common(), list(last)
 
 
 def facts_of(record: EpisodeFinished) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pytest
 
 from onibus.infra.kafka import clients
 from onibus.infra.settings import Settings
-from onibus.learner.reporting.recorded_episodes import causes_of_death
+from onibus.learner.reporting.recorded_episodes import deaths_and_last
 from tests.consumers.replay.running import onibus, onibus_json, refusal
 
 GAMES = Path(__file__).parents[2] / "producers" / "nethack"
@@ -50,12 +50,14 @@ def test_json_has_every_field_but_seeds_and_actions(on_the_bus: Settings) -> Non
     assert "actions" not in now
 
 
-def test_causes_of_death_are_counted_for_a_run(on_the_bus: Settings) -> None:
-    ((cause, number),) = causes_of_death(on_the_bus, "before")
+def test_causes_of_death_are_counted_for_a_run_and_its_last_episodes_kept(on_the_bus: Settings) -> None:
+    ((cause, number),), last = deaths_and_last(on_the_bus, "before", 1)
     assert cause.startswith("killed by")
     assert number == 1
-    assert causes_of_death(on_the_bus, "enhance") == []
-    assert causes_of_death(on_the_bus, "befor") == []
+    assert [record.task for record in last] == ["staircase"]
+    deaths, last = deaths_and_last(on_the_bus, "enhance", 5)
+    assert (deaths, len(last)) == ([], 1)
+    assert deaths_and_last(on_the_bus, "befor", 5) == ([], [])
 
 
 def keys(settings: Settings, *flags: object) -> list[str]:
