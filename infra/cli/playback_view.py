@@ -153,8 +153,9 @@ class Terminal:
         )
 
     def say(self, line: str) -> None:
-        """Show a line alone."""
-        self._live.update(Text(line, "dim"), refresh=True)
+        """Show a line alone, where it is seen in place."""
+        if self._console.is_terminal:
+            self._live.update(Text(line, "dim"), refresh=True)
 
 
 class Asciicast:

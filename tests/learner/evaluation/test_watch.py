@@ -59,6 +59,7 @@ def test_the_command_needs_no_broker_and_sums_up_each_game(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "captions were shown without rewards" in lines[0]
+    assert len(lines) == 3
     assert [line.split(":")[0] for line in lines[1:]] == [
         f"a-run checkpoint_000000003_300 game {number}" for number in (0, 1)
     ]
