@@ -139,6 +139,11 @@ def play_again(
     Raises:
         OnibusError: the task is unknown; or, at the end, what was observed is not what was recorded.
     """
+    if record.plugin:
+        raise OnibusError(
+            f"episode {episode_key(record).decode()} is of a task that {record.plugin} registered, which has "
+            "no screen; use onibus replay episode"
+        )
     by_clock = not record.nle_version
     env: Any = make_task(
         name_of_version(record.task, record.task_version),

@@ -13,6 +13,7 @@ from onibus.infra.errors import OnibusError
 from onibus.producers.environments.captioners import LONGEST_CAPTION
 from onibus.producers.environments.playback import play_again
 from onibus.producers.environments.tasks import registered_task
+from onibus.producers.nethack.playback import frames
 from onibus.producers.publishing.caption import Caption
 from onibus.schemas import codec
 from onibus.schemas.ids import caption_id, lookup_id
@@ -143,6 +144,14 @@ def test_an_episode_is_recorded_and_played_again(name: str, actions: list[Any]) 
     again = list(play_again(record))
     assert [step.caption for step in again] == [text for text, _ in bus.captions]
     assert sum(step.extrinsic for step in again) == record.extrinsic_return
+
+
+def test_an_episode_of_a_registered_task_has_no_screen() -> None:
+    record, _ = recorded("counting", [0] * 5)
+    with pytest.raises(
+        OnibusError, match=r"^episode r/0/0/0 is of a task that tests.* use onibus replay episode$"
+    ):
+        list(frames(record))
 
 
 def test_an_episode_that_its_seed_does_not_fix_is_found_out() -> None:
