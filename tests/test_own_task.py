@@ -68,6 +68,9 @@ def test_the_example_learns_from_labels_over_the_bus(settings: Settings) -> None
     assert "door/0/" in again.stdout
     assert "success" in command("evaluate", str(folder), "--episodes", "4").stdout
     assert "4 episodes" in command("rollout", "--checkpoint", str(folder), "--episodes", "4").stdout
+    report = command("report", str(folder))
+    assert (report.returncode, report.stderr) == (0, "")
+    assert "has no screen" in the_one_line(command("watch", str(folder), "--episodes", "1"))
     assert f"add --import {MODULE} to play it again" in the_one_line(command("replay", "episode", "door/"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from onibus.infra.errors import OnibusError
 from onibus.learner.evaluation.checkpoints import chosen_checkpoints
 from onibus.learner.evaluation.episodes import play
 from onibus.learner.policy import load_policy
@@ -33,13 +34,18 @@ def newest_games(
         begin: called before each game with the checkpoint and the number of the game.
 
     Raises:
-        OnibusError: there is no checkpoint, or it cannot be read or does not fit.
+        OnibusError: there is no checkpoint, or it cannot be read or does not fit, or its task has no screen.
     """
     index = 0
     while True:
         (checkpoint,) = chosen_checkpoints(runs_dir, place, "newest")
         begin(checkpoint, index)
         policy = load_policy(checkpoint)
+        if policy.options.registered is not None:
+            raise OnibusError(
+                f"{policy.options.task} has no screen of NetHack's to watch; use onibus evaluate, or onibus replay "
+                "episode for what was recorded"
+            )
         if most_steps is not None:
             policy.options = policy.options.model_copy(update={"max_episode_steps": most_steps})
         (game,) = play(policy, [index], environments=1, seed=seed, greedy=greedy, device="cpu", record=True)

@@ -60,11 +60,12 @@ def write_players(
 ) -> list[Player]:
     """Write pages of the best, the median and the worst of a run's episodes into its folder.
 
-    One that cannot be played again is logged and left out.
+    One that cannot be played again is logged and left out. Those of registered tasks have no screen to show.
 
     Raises:
         OnibusError: a page cannot be written.
     """
+    episodes = [one for one in episodes if not one.plugin]
     if not episodes:
         return []
     try:
