@@ -40,10 +40,8 @@ from onibus.producers.publishing.kafka_sender import STOP_GRACE_SECONDS
 
 _log = logging.getLogger("onibus.rollout")
 
-REPORT_SECONDS = 0.5
-"""How often a worker tells how far it is."""
-PROGRESS_SECONDS = 10.0
-"""How often that is logged."""
+REPORT_SECONDS, PROGRESS_SECONDS = 0.5, 10.0
+"""How often a worker tells how far it is, and how often that is logged."""
 DELIVER_SECONDS = 30.0
 """How long a worker that has played its share waits for its last records to be delivered."""
 STOP_SECONDS = FLUSH_SECONDS + CLOSE_SECONDS + STOP_GRACE_SECONDS + 1.0

@@ -109,18 +109,8 @@ class AnnotatorProcess:
         self._caption_log: CaptionLog | None = None
         self._partners = ComparisonPartners()
         self._partners_reader: PartnersReader | None = None
-        records, partners = (self._codec, self._topics), self._partners
-        self._annotator = Annotator(
-            specs,
-            model.origin,
-            membership.name,
-            *records,
-            pending,
-            partners,
-            comparisons,
-            caption_filter,
-            prices,
-        )
+        parts = (pending, self._partners, comparisons, caption_filter, prices)
+        self._annotator = Annotator(specs, model.origin, membership.name, self._codec, self._topics, *parts)
         self._caption_filter, self._announce, self._near_pairs = caption_filter, announce, near_pairs
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._allowance = Allowance.of(settings, self._codec, limits, specs, membership, self._annotator)
@@ -128,11 +118,8 @@ class AnnotatorProcess:
             self._annotator, self._writer, self._topics.captions, self._asking.wake, self._allowance.mark
         )
         self._started = time.monotonic()
-        self._asked = 0
-        self._fencings = self._failures = 0
-        self._polled_at = 0.0
-        self._has_read = False
-        self._is_ready = False
+        self._asked = self._fencings = self._failures = 0
+        self._polled_at, self._has_read, self._is_ready = 0.0, False, False
 
     @property
     def summary(self) -> Summary:

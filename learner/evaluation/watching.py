@@ -43,8 +43,8 @@ def newest_games(
         policy = load_policy(checkpoint)
         if policy.options.registered is not None:
             raise OnibusError(
-                f"{policy.options.task} has no screen of NetHack's to watch; use onibus evaluate, or onibus replay "
-                "episode for what was recorded"
+                f"{policy.options.task} has no screen of NetHack's to watch; use onibus evaluate, or "
+                "onibus replay episode for what was recorded"
             )
         if most_steps is not None:
             policy.options = policy.options.model_copy(update={"max_episode_steps": most_steps})
