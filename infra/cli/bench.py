@@ -46,6 +46,7 @@ def register(app: typer.Typer) -> None:
     group.command("step-cost")(step_cost)
     group.command("size")(size)
     group.command("reward-models")(reward_models)
+    group.command("near-pairs")(near_pairs)
     group.command("replay")(replay)
     group.command("learning")(learning)
     group.command("vllm")(vllm)
@@ -168,6 +169,20 @@ def reward_models(
     _report("reward models", figures, as_json)
 
 
+def near_pairs(
+    play_steps: Annotated[
+        int, typer.Option(min=1_000, help="Random steps whose captions are compared.")
+    ] = 150_000,
+    captions: Annotated[int, typer.Option(min=128, help="Captions that are compared at most.")] = 1_200,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Comparisons that annotate --near-pairs saves (no broker; ten minutes)."""
+    from onibus.learner.benchmarks import near_pairs as benchmark
+
+    _report("near pairs", benchmark.measure(play_steps, captions, seeds), as_json)
+
+
 @with_settings
 def size(
     settings: Settings,
@@ -241,8 +256,8 @@ def everything(settings: Settings) -> None:
     from onibus.infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
-    parts = (reward_path, label_table, annotators, step_cost, size, reward_models, replay, vllm, learning)
-    for command in parts:
+    learned = (reward_models, near_pairs, replay)
+    for command in (reward_path, label_table, annotators, step_cost, size, *learned, vllm, learning):
         command()
 
 
