@@ -83,7 +83,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what killed writers left of checkpoints of the run in ``folder``; nobody must be writing one."""
+    """Remove what killed writers left of checkpoints of the run in ``folder``; no one must be writing one."""
     for part in (folder / CHECKPOINT_FOLDER).glob(f".*{PART_SUFFIX}"):
         part.unlink(missing_ok=True)
 

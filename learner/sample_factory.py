@@ -15,7 +15,7 @@ What is worked around here, and why:
 * ``train_for_seconds`` is ignored upstream; a timer here keeps it.
 * ``with_vtrace`` crashed at the first summary, which reads advantages that V-trace does not set, and its
   targets began at a guess: see :mod:`onibus.learner.vtrace`.
-* The environment's shapes were asked of a child process; if that failed, the parent waited for ever.
+* The environment's shapes were asked of a child process; if that failed, the parent waited forever.
 """
 
 from __future__ import annotations

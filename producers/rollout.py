@@ -260,7 +260,7 @@ def _work(
     except KafkaError as error:
         reports.send(str(explained(settings, error)))
     except BrokenPipeError:
-        pass  # the parent is gone, and with it everybody who wants to know
+        pass  # the parent is gone, and with it everyone who wants to know
     finally:
         reports.close()
 

@@ -81,7 +81,7 @@ class Backlog:
         """``all``, a number of captions, or a time.
 
         Raises:
-            OnibusError: it is none of these.
+            OnibusError: it is neither.
         """
         if text == _ALL:
             return cls(text)
@@ -222,7 +222,7 @@ class GroupStart:
         """Captions of the backlog that lack a label and whose newest record lies before the group's offset.
 
         Args:
-            new: partitions that nobody of the group has read yet.
+            new: partitions that no one of the group has read yet.
         """
         reader = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
         lacking: list[_Found] = []

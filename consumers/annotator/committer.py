@@ -114,7 +114,7 @@ class BatchWriting:
         """Wait for the end of the one under way, and have the annotator count on it; what was written.
 
         Raises:
-            TransactionFailedError: it was not committed, or nobody knows; :meth:`give_up` is to follow.
+            TransactionFailedError: it was not committed, or no one knows; :meth:`give_up` is to follow.
         """
         assert self._current is not None
         self._current.transaction.result(stopping)

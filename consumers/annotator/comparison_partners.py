@@ -97,7 +97,7 @@ class ComparisonPartners:
 
 
 def _pair(caption_id: bytes, text: str, partner: Partner) -> Pair:
-    """The pair in one of its two orders; which one is a toss that everybody sees fall alike.
+    """The pair in one of its two orders; which one follows from a hash.
 
     Half of all pairs show the leading caption first, so what a judge prefers by position alone shows. (An
     onibus of before, which had the later caption lead, showed each pair the other way round. So none of its

@@ -268,7 +268,7 @@ class Annotator:
             self._tables[partition].apply([r.key for r in labels], [r.value for r in labels])
 
     def failed(self, batch: Batch) -> None:
-        """Nothing of the batch was written, or nobody knows: end every partition, and begin it again."""
+        """Nothing of the batch was written, or no one knows: end every partition, and begin it again."""
         self._writing = []
         self._keep(batch.answers)
 

@@ -100,7 +100,7 @@ class Counts:
         self._spent(name, [attempt])
 
     def failed(self) -> None:
-        """A transaction failed, or nobody knows."""
+        """A transaction failed, or no one knows."""
         self.summary.failed_transactions += 1
         metrics.TRANSACTIONS.labels(outcome="failed").inc()
 

@@ -199,7 +199,7 @@ class GroupMember:
 
         In kafka-python 3.0 a leader's rejoin because of new metadata (say, more partitions) is forgotten if
         the call of poll that began it runs out of time: the member stays "rebalancing", without heartbeats,
-        for ever.
+        forever.
         """
         if time.monotonic() < self._stable_at + _LONGEST_REBALANCE_SECONDS:
             return

@@ -345,7 +345,7 @@ class AnnotatorProcess:
         return True
 
     def _start_over(self, cause: Exception, stopping: threading.Event) -> None:
-        """Nobody knows what was written: have the log tell, for every partition.
+        """No one knows what was written: have the log tell, for every partition.
 
         Raises:
             OnibusError: ``cause`` is nothing that passes by itself.

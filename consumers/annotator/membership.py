@@ -40,7 +40,7 @@ class Membership:
         most_under_way: captions asked about at a time.
         session_timeout_ms: after how long without a sign of life others take over.
         is_static: a restarted member of this name gets its partitions back at once (KIP-345); until the
-            session time-out nobody else gets them.
+            session time-out no one else gets them.
     """
 
     group: str

@@ -2,7 +2,7 @@
 
 A transaction costs broker and annotator some 20 ms of processor time together, however little it writes. One
 after the other they took more of it than the questions; a label that waits a quarter of a second while
-hundreds are on their way misses nobody.
+hundreds are on their way misses no one.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ def _failure(status: int, text: bytes, retry_after: str) -> ChatError:
     reason = "too many requests" if status == _TOO_MANY else f"status {status // 100}xx"
     try:
         seconds = min(LONGEST_RETRY_AFTER_SECONDS, float(retry_after))
-    except ValueError:  # a date, which nobody sends
+    except ValueError:  # a date, which no one sends
         seconds = 0.0
     kind = _KINDS.get(status, NotTakenError if 400 <= status < 500 else MayPassError)
     return kind(f"status {status}: {_readable(text)}", reason, seconds)

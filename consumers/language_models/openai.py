@@ -1,6 +1,6 @@
 """``--llm openai``: any server that speaks OpenAI's chat completions (vLLM, Ollama, llama.cpp, …).
 
-Trouble that may pass (nobody listens, time-outs, 429, 5xx) is waited out with growing pauses, for as long
+Trouble that may pass (no one listens, time-outs, 429, 5xx) is waited out with growing pauses, for as long
 as it takes: nothing is labelled meanwhile, and after some failures in a row all requests wait until the
 question of the start is answered (:mod:`onibus.consumers.language_models.circuit_breaker`). A caption that
 fails again and again while others succeed, or that the server or the model refuses, is given up. A server
@@ -60,7 +60,7 @@ STRIKES = 10
 caption in ten million by mistake."""
 REQUEST_SECONDS = 120.0
 CHECK_SECONDS = 10.0
-"""How long the start waits for a server where nobody listens."""
+"""How long the start waits for a server where no one listens."""
 
 _NEW_LIMIT_NAME = "max_completion_tokens"
 _NAMED_PARAMETERS: dict[str, type[float] | type[int]] = {

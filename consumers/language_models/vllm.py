@@ -227,7 +227,7 @@ class _EngineThread:
             raise self._failed
         request = _Request(prompt, sampling)
         self._asked.put(request)
-        if self._failed is not None:  # just now: nobody may be there any more to take it
+        if self._failed is not None:  # just now: no one may be there any more to take it
             raise self._failed
         return await request.answer
 

@@ -117,7 +117,7 @@ def load_model(settings: Settings, name: str) -> RewardModel:
     """A reward model from a file, or the newest version of a name on the bus.
 
     Raises:
-        OnibusError: there is none, or it is none of this program's.
+        OnibusError: there is none, or it is not an onibus reward model.
     """
     path = Path(name)
     try:

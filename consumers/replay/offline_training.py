@@ -200,7 +200,7 @@ def take_steps(
     version = None
     for _ in range(versions):
         version = trainer.train(keep_going=counted)
-    assert version is not None  # for one version at least, and nobody stops it
+    assert version is not None  # for one version at least, and no one stops it
     return version
 
 

@@ -1,4 +1,4 @@
-"""An offline model onto the bus, under a name that nobody else uses."""
+"""An offline model onto the bus, under a name that no one else uses."""
 
 from __future__ import annotations
 

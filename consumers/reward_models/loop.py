@@ -105,7 +105,7 @@ class TrainerProcess:
         """
         log: AnnotationLog | None = None
         try:
-            self._writer.open(stopping)  # from here on nobody else writes this model's versions
+            self._writer.open(stopping)  # from here on no one else writes this model's versions
             objective = objective_of(self._kind, self._network)
             trainer = RewardTrainer(
                 self._model, self._spec_id, self._seed, self._newest(), objective=objective

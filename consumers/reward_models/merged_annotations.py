@@ -73,7 +73,7 @@ class AnnotationLog:
     def quiet_seconds(self) -> float:
         """For how long every :meth:`fill` found nothing, all that there was having been given out; else 0.
 
-        What comes while nobody fills, because a version is being trained, say, is not known of yet.
+        What comes while no one fills, because a version is being trained, say, is not known of yet.
         """
         if self._blocked or self._empty_since is None:
             return 0.0

@@ -1,6 +1,6 @@
 """One version of a reward model as the bytes of one safetensors file: weights, optimizer, provenance.
 
-Adam's moments are in the same file as the weights, so nobody can have the one without the other: the
+Adam's moments are in the same file as the weights, so no one can have the one without the other: the
 newest version on the compacted topic is all that a trainer needs to go on with the same numbers.
 Nothing in it depends on when it was made, so equal trainings give equal bytes.
 """

@@ -118,7 +118,7 @@ class VersionWriter:
             give_up(producer)
 
     def _sent(self, records: Sequence[OutgoingRecord], what: str, stopping: threading.Event) -> bool:
-        """Write records; if False, nobody knows whether they are."""
+        """Write records; if False, no one knows whether they are."""
         if self._producer is None:
             return False
         try:

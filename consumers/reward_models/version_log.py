@@ -67,7 +67,7 @@ def trainings(updates: Iterable[RewardUpdate]) -> list[Training]:
         if update.version > due:
             raise OnibusError(
                 f"versions {due} to {update.version - 1} of reward model {update.model} are missing on "
-                "reward-updates, which is kept for ever: was the topic cut? What follows cannot be verified"
+                "reward-updates, which is kept forever: was the topic cut? What follows cannot be verified"
             )
         versions.append(update)
     return found + [Training(model, tuple(versions)) for model, versions in open_ones.items()]

@@ -161,7 +161,7 @@ def _sampling_faults(sampling: Any) -> Iterator[str]:
 
 
 def _number(value: Any, kind: type[int] | type[float]) -> float:
-    """``value``, which may be a text as on the bus, as a number; -1 if it is none."""
+    """``value``, which may be a text as on the bus, as a number; -1 if it is not one."""
     if isinstance(value, bool) or (kind is int and isinstance(value, float)):
         return -1
     try:

@@ -36,7 +36,7 @@ class Mark(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
-        """The mark that :meth:`text` wrote; None if it is none, as with offsets of an older program.
+        """The mark that :meth:`text` wrote; None if it is not one, as with offsets of an older program.
 
         After a semicolon others may have added what is theirs.
         """

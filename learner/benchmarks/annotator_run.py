@@ -83,7 +83,7 @@ def wait_until_idle(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, not for ever.
+    """Wait for a condition, not forever.
 
     Raises:
         OnibusError: it did not come about.

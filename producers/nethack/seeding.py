@@ -28,7 +28,7 @@ _SEED_BITS = (1 << 63) - 1  # fits Avro's signed long and NetHack's unsigned lon
 _BIRTHDAYS = (1 << 31) - 1  # NetHack reckons with them in C ints
 _SCORE_FILES = {"record": 0, "logfile": 1 << 20, "xlogfile": 1 << 20}
 """Files that the game writes at its end, and the size in bytes from which each is emptied: the high scores
-always, for the next game reads them; the logs, which nobody reads, so that they do not fill the disk."""
+always, for the next game reads them; the logs, which no one reads, so that they do not fill the disk."""
 
 
 class Seeds(NamedTuple):

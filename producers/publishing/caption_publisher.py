@@ -26,7 +26,7 @@ AGAIN_AFTER_LOSS_SECONDS = 2.0
 NEW_PATIENCE_SECONDS = 0.25
 """New captions leave at once after a quiet time, else together after this: labels are wanted soon."""
 PATIENCE_SECONDS = 3.0
-"""Captions seen again and episodes wait longer for company: nobody waits for them."""
+"""Captions seen again and episodes wait longer for company: no one waits for them."""
 FLUSH_SECONDS = 3.0
 """How long the last environment's close waits for delivery: with all else a stop must not take 10 s."""
 CLOSE_SECONDS = 1.0

@@ -48,7 +48,7 @@ class Outbox:
         """Whether no more records are taken."""
 
     def put(self, outgoing: Outgoing) -> bool:
-        """Add a record; False if there is no room, or nobody will come for it."""
+        """Add a record; False if there is no room, or no one will come for it."""
         with self._changed:
             full = len(self._queue) >= self._records or self._queued_bytes + outgoing.size > self._bytes
             if full or self.closed:
