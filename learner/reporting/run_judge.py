@@ -14,7 +14,9 @@ from onibus.consumers.labels.reader import LabelReader
 from onibus.consumers.labels.table import NO_LABEL, VERDICTS, LabelTable
 from onibus.consumers.reward_models.publisher import newest_version
 from onibus.consumers.reward_models.transfer import model_name
+from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.plugins import is_plugin
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
 from onibus.learner.rewards.frozen import fix_judges
@@ -54,10 +56,13 @@ class RunJudge:
         folder: of the run, which says which specs it found.
 
     Raises:
-        OnibusError: the cluster, a topic or a model of the run is away.
+        OnibusError: the cluster, a topic or a model of the run is away; or its reward is the user's own, which
+            judges whole batches and may remember what came before.
     """
 
     def __init__(self, settings: Settings, options: LearnOptions, folder: Path) -> None:
+        if is_plugin(options.reward):
+            raise OnibusError(f"what --reward {options.reward} pays cannot be worked out for single captions")
         self._beta = options.count_beta
         self._labels = LabelTable(codec_for(settings))
         self._models = ModelScores(shape_of(options), ranks=options.kind.compares)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from onibus.consumers.replay.judges import load_model
+from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions, load_options, make_options
 from onibus.learner.reporting.run_judge import Judged, RunJudge, not_judged
@@ -52,6 +53,17 @@ def test_a_model_pays_what_has_no_label_and_everything_where_labels_do_not_count
     assert by_both(NEW, 1) == Judged(f"score {p_new:.2f}", pytest.approx(0.5 * (p_new > 0.5)))
     by_model = judge(recorded, reward="classification", known_labels=False, reward_threshold=float(p_key))
     assert by_model(KEY, 1).reward == 0.0, "it is not above the threshold, whatever its label"
+
+
+def test_a_reward_of_the_users_own_is_not_guessed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_reward.py").write_text(
+        "class Nothing:\n    def __call__(self, batch):\n        return 0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(OnibusError, match="own_reward:Nothing pays cannot be worked out for single captions"):
+        judge(settings, reward="own_reward:Nothing")
 
 
 def test_a_run_without_intrinsic_reward_pays_nothing(recorded: Settings) -> None:
