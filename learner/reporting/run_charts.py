@@ -13,6 +13,7 @@ from onibus.learner.options import LearnOptions
 from onibus.learner.reporting.charts import Curve, curve_of, line_chart
 from onibus.learner.rewards.source import BY_SPEC
 from onibus.learner.run_files.judging import SpecJudging
+from onibus.producers.environments.caption_wrapper import STATISTIC_PREFIX
 
 _INCHES = (5.6, 2.8)
 """Letters of such a chart can still be read where it is as narrow as a telephone."""
@@ -116,8 +117,10 @@ def _returns(options: LearnOptions, history: Rows) -> Iterator[Chart]:
     specs = sorted({name for row in history for name in row if name.startswith(BY_SPEC)})
     by_spec = {name.removeprefix(BY_SPEC): by_steps(name) for name in specs}
     yield _chart("Intrinsic return by spec", by_spec, steps, "mean per episode")
-    for name, title in _EPISODES.items():
-        yield _chart(title.capitalize(), {title: by_steps(name)}, steps, mean)
+    own = sorted({name for row in history for name in row if name.startswith(STATISTIC_PREFIX)})
+    of_tasks = {name: name.removeprefix(STATISTIC_PREFIX).replace("_", " ") for name in own}
+    for name, title in (_EPISODES | of_tasks).items():
+        yield _chart(title[:1].upper() + title[1:], {title: by_steps(name)}, steps, mean)
 
 
 def _learning(history: Rows) -> Iterator[Chart]:

@@ -56,8 +56,8 @@ class RunJudge:
         folder: of the run, which says which specs it found.
 
     Raises:
-        OnibusError: the cluster, a topic or a model of the run is away; or its reward is the user's own, which
-            judges whole batches and may remember what came before.
+        OnibusError: the cluster, a topic or a model of the run is away; or its reward is the user's own,
+            which judges whole batches and may remember what came before.
     """
 
     def __init__(self, settings: Settings, options: LearnOptions, folder: Path) -> None:

@@ -216,6 +216,15 @@ def test_success_and_progression_are_told_and_charted_where_there_are_any(run: P
         assert f"<figcaption>{title}" in page
 
 
+def test_statistics_of_the_users_own_task_are_charted(run: Path) -> None:
+    history = run / "history.jsonl"
+    rows = [json.loads(line) for line in history.read_text().splitlines()]
+    for n, row in enumerate(rows):
+        row |= {"episode/key_taken": n / len(rows)}
+    history.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert "Key taken" in write_report(run, CAPTIONS).read_text()
+
+
 def test_without_the_annotation_log_the_page_says_so(run: Path) -> None:
     assert "could not be read" in write_report(run, None).read_text()
 
