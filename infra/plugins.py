@@ -13,6 +13,10 @@ from typing import Any
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
 
+_ROOT = Path(__file__).resolve().parents[1]
+_OURS = {_ROOT / name for name in ("consumers", "infra", "learner", "producers", "schemas")}
+_EXAMPLES = _ROOT / "infra" / "examples"
+
 
 def import_plugin(flag: str, name: str) -> ModuleType:
     """The module ``name``, which may lie in the current folder.
@@ -96,18 +100,20 @@ def failure_of(what: str, error: BaseException) -> OnibusError:
         error: what it raised.
     """
     if isinstance(error, OnibusError):
-        return error
-    return OnibusError(f"{what} failed: {reason_of(error)}{_place(error)}; correct it there")
+        return OnibusError(f"{what} failed: {error}")
+    place = _place(error)
+    return OnibusError(f"{what} failed: {reason_of(error)}{place}; correct it{' there' if place else ''}")
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line that was at work."""
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    if last is None:
-        return ""
-    return f" ({Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno})"
+    """The innermost line that was at work and is not onibus's own: of the plug-in, or of what it uses."""
+    found, step = "", error.__traceback__
+    while step is not None:
+        file = Path(step.tb_frame.f_code.co_filename).resolve()
+        if _OURS.isdisjoint(file.parents) or _EXAMPLES in file.parents:
+            found = f" ({file.name}, line {step.tb_lineno})"
+        step = step.tb_next
+    return found
 
 
 def _not_importable(flag: str, name: str, error: BaseException) -> OnibusError:

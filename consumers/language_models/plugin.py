@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, cast
 
 from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
+from onibus.consumers.specs.prompts import EXAMPLES
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of, load_plugin, version_of
 from onibus.schemas.records import AnnotationSpec, Kind, Origin, Verdict
@@ -65,13 +67,20 @@ class PluginModel:
         self.origin: Origin = getattr(self._judge, "origin", Origin.LLM)
 
     async def check(self) -> Attempt | None:
-        """The model's own check, if it has one.
+        """The model's own check or, without one, its answer to a question like those that will be asked.
+
+        So a judge that cannot answer ends before its spec is announced.
 
         Raises:
             ModelRefusedError: it failed.
         """
         check = getattr(self._judge, "check", None)
-        return None if check is None else cast(Attempt | None, await self._asked(check()))
+        if check is not None:
+            return cast(Attempt | None, await self._asked(check))
+        spec_id, spec = next(iter(self._specs.items()))
+        second = EXAMPLES[1] if spec.kind is Kind.COMPARE_TWO else None
+        answer = await self.answer(Question(spec_id, EXAMPLES[0], second))
+        return answer.attempts[-1] if answer.attempts else None
 
     async def answer(self, question: Question) -> Answer:
         """The model's answer.
@@ -79,7 +88,7 @@ class PluginModel:
         Raises:
             ModelRefusedError: it failed, or what it gave is no answer to the question.
         """
-        answer = await self._asked(self._judge.answer(question))
+        answer = await self._asked(lambda: self._judge.answer(question))
         if not isinstance(answer, Answer):
             raise ModelRefusedError(f"--llm {self._reference} gave a {type(answer).__name__}, not an Answer")
         kind = self._specs[question.spec_id].kind
@@ -94,10 +103,13 @@ class PluginModel:
         """The model's own close, if it has one."""
         close = getattr(self._judge, "close", None)
         if close is not None:
-            await self._asked(close())
+            await self._asked(close)
 
-    async def _asked(self, asked: Awaitable[Any]) -> Any:
+    async def _asked(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         try:
+            asked = ask()
+            if not inspect.isawaitable(asked):
+                raise OnibusError("its methods must be coroutines; write async def")
             return await asked
         except ModelRefusedError:
             raise

@@ -85,7 +85,7 @@ def quoted(text: str) -> str:
     Escaped are quotes, backslashes, what is not printable (line breaks, control characters), and what begins
     a tag or a special token; else it stays as it is, for models know the game's messages as they are.
     """
-    escaped = _MEANT_OTHERWISE.sub(lambda found: _escape(found.group()), text)
+    escaped = _MEANT_OTHERWISE.sub(lambda found: _escape(found.group()), str(text))  # a misspelt name says so
     return f'"{"".join(c if c.isprintable() else _escape(c) for c in escaped)}"'
 
 
@@ -94,7 +94,7 @@ def line(text: str) -> str:
 
     As :func:`quoted` without the quotes: those in it stay as they are.
     """
-    escaped = _ENDS_A_LINE.sub(lambda found: _escape(found.group()), text)
+    escaped = _ENDS_A_LINE.sub(lambda found: _escape(found.group()), str(text))
     return "".join(c if c.isprintable() else _escape(c) for c in escaped)
 
 

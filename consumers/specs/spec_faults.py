@@ -43,14 +43,17 @@ def faults(contents: Mapping[str, Any]) -> list[str]:
         kind = Kind(str(contents.get("kind")))
     except ValueError:
         return found
+    found += _rule_faults(contents.get("rules"))
     answer = contents.get("answer")
     if isinstance(answer, dict):
         found += _word_faults(kind, answer)
         found += _probability_faults(answer)
         found += _sample_faults(answer, contents.get("sampling"))
-    if all(isinstance(contents.get(name), str) for name in ("template", "goal")):
+    goal = contents.get("goal")
+    contents = {**contents, "goal": goal if isinstance(goal, str) else ""}  # a fault of its own
+    if isinstance(contents.get("template"), str):
         found += _template_faults(kind, contents["template"], contents["goal"])
-        found += _message_faults(contents)
+    found += _message_faults(contents)
     return found
 
 
@@ -189,6 +192,14 @@ def _word_faults(kind: Kind, answer: Mapping[str, Any]) -> Iterator[str]:
             yield f"{field}: {word!r} can never be read; give one word of letters, digits and inner hyphens"
         elif (other := verdicts.setdefault(_as_read(word), name)) != name:
             yield f"{field}: {word!r} is read as the word for {other}, too; upper and lower case are the same"
+
+
+def _rule_faults(rules: Any) -> Iterator[str]:
+    """Rules judge single captions, also where two are compared."""
+    otherwise = rules.get("otherwise") if isinstance(rules, dict) else None
+    if otherwise in set(Verdict) and otherwise not in WORDS[Kind.JUDGE_ONE]:
+        allowed = ", ".join(WORDS[Kind.JUDGE_ONE])
+        yield f"rules.otherwise: {otherwise} is not a verdict on one caption; give one of {allowed}"
 
 
 def _as_read(word: str) -> str:

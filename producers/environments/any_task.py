@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from typing import Literal
 
 from onibus.infra.errors import OnibusError
 from onibus.producers.environments.caption_wrapper import CaptionWrapper
-from onibus.producers.environments.tasks import import_tasks, registered_task
+from onibus.producers.environments.tasks import import_tasks, registered_names, registered_task
 from onibus.producers.nethack.environment import NetHackEnvironment
 from onibus.producers.nethack.task_names import Actions
 from onibus.producers.nethack.tasks import check_played
@@ -30,6 +31,9 @@ def check_task(name: str, actions: str | None, character: str | None, imports: I
     """
     import_tasks(imports)
     if registered_task(name) is None:
+        similar = difflib.get_close_matches(name, registered_names(), n=2, cutoff=0.75)
+        if similar:
+            raise OnibusError(f"unknown task {name!r}; did you mean {' or '.join(similar)}?")
         check_played(name, actions, character)
     elif actions or character:
         flag = "--actions" if actions else "--character"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from onibus.infra.errors import OnibusError
 from onibus.infra.observability import metrics
 from onibus.infra.plugins import failure_of
 from onibus.producers.environments.captioners import (
@@ -158,6 +160,8 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
             self._raw, given, terminated, truncated, info = self.env.step(native)
             observation = self._observe()
             reward = float(given)
+            if not math.isfinite(reward):
+                raise OnibusError(f"the reward is {reward}; give a finite number")
         except Exception as error:
             raise failure_of(f"the environment of task {self.task}, at a step,", error) from error
         self._step += 1
@@ -227,7 +231,7 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
     def _finish(self, info: dict[str, Any], end: str) -> None:
         try:
             statistics = _numbers(info.get(STATISTICS, {}))
-        except (TypeError, ValueError, AttributeError) as error:
+        except (OnibusError, TypeError, ValueError, AttributeError) as error:
             raise failure_of(
                 f"the environment of task {self.task}, with info[{STATISTICS!r}],", error
             ) from error
@@ -261,4 +265,11 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
 def _numbers(statistics: Any) -> dict[str, float]:
     if len(statistics) > MOST_STATISTICS:
         raise ValueError(f"{len(statistics)} statistics of an episode; give at most {MOST_STATISTICS}")
+    wrong = [name for name, number in statistics.items() if not _is_number(number)]
+    if wrong:
+        raise OnibusError(f"{wrong[0]} is {statistics[wrong[0]]!r}; give numbers")
     return {str(name): float(number) for name, number in statistics.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, bool | int | float | np.bool_ | np.number)

@@ -36,9 +36,24 @@ class ObservationArrays:
     _is_dict: bool
 
     def write(self, raw: Any, into: Mapping[str, NDArray[Any]]) -> None:
-        """Write an observation into arrays of :attr:`space`'s shapes."""
+        """Write an observation into arrays of :attr:`space`'s shapes.
+
+        Raises:
+            OnibusError: it is not of the space that the environment names, or holds a NaN or an infinity,
+                which would ruin the policy.
+        """
         for name, convert in self._converts.items():
-            into[name][...] = convert(raw[name] if self._is_dict else raw)
+            array = into[name]
+            try:
+                array[...] = convert(raw[name] if self._is_dict else raw)
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                given = _shape_of(raw, name, self._is_dict)
+                raise OnibusError(
+                    f"the observation {name!r} is {given}, where observation_space says {array.dtype} of "
+                    f"shape {array.shape}; correct one of them"
+                ) from error
+            if array.dtype == np.float32 and not np.isfinite(array).all():
+                raise OnibusError(f"the observation {name!r} holds a NaN or an infinity; give finite numbers")
 
 
 def observation_arrays(space: gym.Space[Any], *, captions: bool) -> ObservationArrays:
@@ -88,6 +103,13 @@ def _array_of(name: str, space: gym.Space[Any]) -> tuple[gym.spaces.Box, Convert
         f"{what} is {kind_name}, which the policy cannot take: give it as numbers, or leave it out with "
         "gymnasium.wrappers.FilterObservation (what it says can be a caption)"
     )
+
+
+def _shape_of(raw: Any, name: str, is_dict: bool) -> str:
+    if is_dict and not (isinstance(raw, Mapping) and name in raw):
+        return "missing"
+    value = raw[name] if is_dict else raw
+    return f"of shape {np.shape(value)}" if isinstance(value, np.ndarray | list | tuple) else repr(value)[:40]
 
 
 def _same(value: Any) -> Any:

@@ -135,6 +135,11 @@ def import_tasks(modules: Iterable[str]) -> None:
         import_plugin("--import", module)
 
 
+def registered_names() -> list[str]:
+    """Names of the tasks that modules have registered so far, and that entry points name."""
+    return sorted({*_tasks, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
 def registered_task(name: str) -> RegisteredTask | None:
     """The task of this name that a module has registered, or that an entry point names; else None.
 

@@ -11,7 +11,7 @@ import pytest
 import onibus
 from onibus.consumers.language_models.base import ModelRefusedError
 from onibus.consumers.language_models.plugin import PluginModel
-from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.consumers.specs.spec_file import announced_specs, load_spec_file
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
@@ -67,6 +67,25 @@ def confused(specs):
     return Confused()
 
 
+class AtOnce:
+    def answer(self, question):
+        return onibus.Answer.of(question, onibus.Verdict.HELPFUL)
+
+
+def at_once(specs):
+    return AtOnce()
+
+
+class Forgetful:
+    async def answer(self, question):
+        known = {"You see here a key.": onibus.Verdict.HELPFUL}
+        return onibus.Answer.of(question, known[question.text])
+
+
+def forgetful(specs):
+    return Forgetful()
+
+
 def broken(specs):
     raise ValueError("no weights")
 
@@ -96,6 +115,7 @@ def test_what_is_no_answer_ends_the_annotator_in_one_line(judges: Path) -> None:
     for name, says in (
         ("failing", r"--llm judges:failing failed: KeyError: 'no opinion' \(judges.py, line 18\); correct"),
         ("evasive", "--llm judges:evasive gave a str, not an Answer"),
+        ("at_once", "--llm judges:at_once failed: its methods must be coroutines; write async def"),
         ("confused", "answered first; under a spec of kind judge_one it may say helpful, unhelpful, unsure"),
     ):
         with pytest.raises(ModelRefusedError, match=says):
@@ -107,6 +127,15 @@ def test_what_is_no_answer_ends_the_annotator_in_one_line(judges: Path) -> None:
     ):
         with pytest.raises(OnibusError, match=says):
             asked(name, "a key")
+
+
+def test_a_judge_that_cannot_answer_takes_no_name(settings: Settings, judges: Path) -> None:
+    environment = environment_of(settings)
+    said = the_one_line(
+        run_onibus("annotate", "--llm", "judges:failing", folder=judges, environment=environment)
+    )
+    assert "--llm judges:failing failed: KeyError: 'no opinion'" in said
+    assert not announced_specs(settings)
 
 
 def test_there_is_no_such_judge(judges: Path) -> None:
@@ -134,8 +163,8 @@ def test_its_labels_name_it_and_its_version(settings: Settings, judges: Path) ->
     assert {(a["tokens_in"], a["reason"]) for a in answers} == {(3, "its length")}
 
 
-def test_one_that_fails_ends_the_command_with_one_line(settings: Settings, judges: Path) -> None:
-    flags = ("annotate", "--llm", "judges:failing", "--name", "judge")
+def test_one_that_fails_later_ends_the_command_with_one_line(settings: Settings, judges: Path) -> None:
+    flags = ("annotate", "--llm", "judges:forgetful", "--name", "judge")
     annotator = Component("judge", flags, settings.runs_dir / "judge.log")
     annotator.start(environment_of(settings))
     wait_until(lambda: "ready: annotator" in annotator.log_path.read_text(), 60, "the annotator")
@@ -143,5 +172,5 @@ def test_one_that_fails_ends_the_command_with_one_line(settings: Settings, judge
     assert annotator.process is not None
     assert annotator.process.wait(60) == 2
     said = annotator.log_path.read_text()
-    assert "onibus: --llm judges:failing failed: KeyError: 'no opinion' (judges.py, line 18)" in said
+    assert "onibus: --llm judges:forgetful failed: KeyError: 'a caption' (judges.py, line " in said
     assert "Traceback" not in said

@@ -324,3 +324,20 @@ def test_a_spec_is_published_once_and_keeps_its_first_time(settings: Settings) -
     assert all(spec.created_at > 0 for spec in first.values())
     publish_specs(settings, specs)
     assert read_specs(settings) == first
+
+
+def test_a_misspelt_name_in_a_template_is_said_beside_the_other_faults(tmp_path: Path) -> None:
+    path = tmp_path / "chef.toml"
+    path.write_text(
+        'name = "chef"\nkind = "judge_one"\ngaol = "Fry."\ntemplate = "{{ captoin | quoted }}"\n'
+        '[rules]\notherwise = "first"\n'
+    )
+    with pytest.raises(OnibusError) as caught:
+        load_spec_file(path)
+    said = str(caught.value)
+    assert "has 4 faults" in said
+    assert "template: 'captoin' is undefined; it may use {{ goal }} and {{ caption }}" in said
+    assert (
+        "rules.otherwise: first is not a verdict on one caption; give one of helpful, unhelpful, unsure"
+        in said
+    )

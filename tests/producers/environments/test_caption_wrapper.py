@@ -10,6 +10,7 @@ import pytest
 
 import onibus
 from onibus.infra.errors import OnibusError
+from onibus.producers.environments.any_task import check_task
 from onibus.producers.environments.captioners import LONGEST_CAPTION
 from onibus.producers.environments.playback import play_again
 from onibus.producers.environments.tasks import registered_task
@@ -193,3 +194,50 @@ def test_what_is_no_caption_is_refused_and_what_is_long_is_cut() -> None:
     assert [text for text, _ in bus.captions] == ["two lines", "x" * LONGEST_CAPTION]
     with pytest.raises(OnibusError, match="a caption is a str or None, not int"):
         environment.step(0)
+
+
+class Wrong(Counting):
+    """Its third step is not as it must be: observation, reward or statistics."""
+
+    def __init__(self, observation: Any = (0.0, 0.0), reward: Any = 0.5, statistics: Any = None) -> None:
+        super().__init__(length=3)
+        self.observation, self.reward, self.statistics = observation, reward, statistics
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, ended, late, info = super().step(action)
+        if not ended:
+            return observation, reward, ended, late, info
+        return self.observation, self.reward, ended, late, {"episode_statistics": self.statistics or {}}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"reward": np.nan}, "the reward is nan; give a finite number"),
+        ({"reward": -np.inf}, "the reward is -inf; give a finite number"),
+        ({"observation": np.array([0.0, np.nan])}, "the observation 'obs' holds a NaN or an infinity"),
+        (
+            {"observation": np.zeros(4)},
+            r"the observation 'obs' is of shape \(4,\), where .* shape \(2,\); correct",
+        ),
+        ({"observation": "dark"}, "the observation 'obs' is 'dark', where observation_space says float32"),
+        (
+            {"statistics": {"taste": "good"}},
+            r"with info\['episode_statistics'\], failed: taste is 'good'; give numbers",
+        ),
+    ],
+)
+def test_what_an_environment_gives_wrongly_is_named(given: dict[str, Any], says: str) -> None:
+    environment = onibus.CaptionWrapper(Wrong(**given))
+    environment.reset()
+    for _ in range(2):
+        environment.step(0)
+    with pytest.raises(OnibusError, match=says) as caught:
+        environment.step(0)
+    assert str(caught.value).startswith("the environment of task Wrong, ")
+    assert "spaces.py" not in str(caught.value)
+
+
+def test_a_name_like_a_registered_task_is_asked_about() -> None:
+    with pytest.raises(OnibusError, match=r"unknown task 'countin'; did you mean counting\b"):
+        check_task("countin", None, None, ())
