@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+_log = logging.getLogger(__name__)
+
 _MOST_KNOWN = 10_000
 """Pairs of task and run remembered; runs come and go for as long as an annotator lives."""
+_MOST_SAID = 10
+"""Tasks of which it is said that no one asks about their captions."""
 
 
 class CaptionFilter:
@@ -29,6 +34,7 @@ class CaptionFilter:
         self._tasks = {spec_id: tuple(own.get(spec_id, ())) for spec_id in specs}
         self._only_tasks, self._only_runs = tuple(only_tasks), tuple(only_runs)
         self._known: dict[tuple[str, str], frozenset[bytes]] = {}
+        self._said: set[str] = set()
 
     def specs(self, task: str, run: str) -> frozenset[bytes]:
         """Ids of the specs that are asked about captions of this task and run."""
@@ -37,7 +43,15 @@ class CaptionFilter:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             found = self._known[task, run] = self._decide(task, run)
+            if not found:
+                self._say_left_out(task, run)
         return found
+
+    def _say_left_out(self, task: str, run: str) -> None:
+        """A misspelt task in a spec would leave out everything, and say nothing."""
+        if task not in self._said and len(self._said) < _MOST_SAID:
+            self._said.add(task)
+            _log.info("captions of task %s (run %s) are left out: no spec here is for them", task, run)
 
     def _decide(self, task: str, run: str) -> frozenset[bytes]:
         if not (_fits(task, self._only_tasks) and _fits(run, self._only_runs)):

@@ -43,7 +43,8 @@ class Summary:
     def line(self) -> str:
         """The summary as one line for a person."""
         return (
-            f"{self.labels:,} labels from {self.consumed:,} caption records ({self.known:,} needed none) "
+            f"{self.labels:,} labels from {self.consumed:,} caption records "
+            f"({self.known:,} labelled before or of other tasks) "
             f"in {self.seconds:.0f} s; {self.transactions:,} transactions, "
             f"{self.failed_transactions:,} failed; {self.dead_letters:,} dead letters"
             f"{'' if self.usd is None else f'; {dollars(self.usd)}'}{self._bias()}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from onibus.consumers.annotator.batch import Batch
+from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.core import Annotator
 from onibus.consumers.annotator.pending import Pending
 from onibus.consumers.labels.table import LabelTable
@@ -269,3 +270,13 @@ def test_batches_are_bounded() -> None:
         sizes.append(len(batch.labels))
         who.committed(batch)
     assert sizes == [3, 3, 1]
+
+
+def test_captions_that_no_spec_is_for_are_mentioned_once_per_task(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    chosen = CaptionFilter([b"spec0000"], {b"spec0000": ["kitchne"]})
+    for run in ("one", "two", "one"):
+        assert chosen.specs("kitchen", run) == frozenset()
+    assert chosen.specs("kitchne", "one") == {b"spec0000"}
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["captions of task kitchen (run one) are left out: no spec here is for them"]
