@@ -13,6 +13,7 @@ from sample_factory.algo.utils.context import global_model_factory
 from sample_factory.model.actor_critic import create_actor_critic
 from sample_factory.model.model_utils import get_rnn_size
 
+import onibus.learner.quiet_libraries  # noqa: F401  a process of `onibus rollout` begins with this module
 from onibus.infra.errors import OnibusError
 from onibus.learner.checkpoints import options_in, playable_checkpoint, read_checkpoint
 from onibus.learner.configuration import configuration

@@ -67,7 +67,9 @@ def test_the_example_learns_from_labels_over_the_bus(settings: Settings) -> None
     again = command("replay", "rewards", "door/", "--import", MODULE, "--spec", "key-and-door")
     assert "door/0/" in again.stdout
     assert "success" in command("evaluate", str(folder), "--episodes", "4").stdout
-    assert "4 episodes" in command("rollout", "--checkpoint", str(folder), "--episodes", "4").stdout
+    played = command("rollout", "--checkpoint", str(folder), "--episodes", "4")
+    assert "4 episodes" in played.stdout
+    assert "\x1b" not in played.stdout + played.stderr, "no line of Sample Factory's"
     report = command("report", str(folder))
     assert (report.returncode, report.stderr) == (0, "")
     assert "has no screen" in the_one_line(command("watch", str(folder), "--episodes", "1"))
