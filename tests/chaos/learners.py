@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -62,9 +63,9 @@ class Learner:
         me = psutil.Process(self.process.pid)
         return [me, *me.children(recursive=True)]
 
-    def wait_for_children(self, count: int = 3) -> None:
-        """Wait until more than ``count`` processes run: itself, a tracker of resources, its two workers."""
-        wait_until(lambda: len(self.tree()) > count, READY_SECONDS, "child processes")
+    def wait_for_workers(self, count: int) -> None:
+        """Wait until so many child processes have begun; others, such as git's, come and go before."""
+        wait_until(lambda: sum(map(_is_worker, self.tree())) >= count, READY_SECONDS, "child processes")
 
     def let_no_file_grow(self) -> None:
         """From here on no file grows, as on a full disk: any write behind a file's first byte fails."""
@@ -106,3 +107,9 @@ def learner(settings: Settings, run: str, *flags: str, **more: object) -> Iterat
         yield running
     finally:
         running._end()
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "spawn_main" in " ".join(process.cmdline())
+    return False

@@ -61,7 +61,7 @@ def test_an_exception_before_anything_is_learned_ends_the_run_at_once(
     variables = {"FAILS_IN": "label load", "FAILS_WHEN": str(tmp_path / "now")}
     program = ("-m", "tests.chaos.failing_learner")
     with learner(settings, "a-run", program=program, variables=variables) as run:
-        run.wait_for_children(2)
+        run.wait_for_workers(1)
         processes = run.tree()
         assert run.process.wait(60) == 2
         assert run.last_line() == (
@@ -79,7 +79,7 @@ def test_a_broker_that_goes_when_the_child_processes_come_ends_the_run_without_a
         settings = load_settings(**broker.client_settings(), runs_dir=tmp_path, partitions=2)
         create_topics(settings)
         with learner(settings, "a-run") as run:
-            run.wait_for_children(1)
+            run.wait_for_workers(1)
             stop_broker(folder)
             assert run.process.wait(180) == 2
             assert run.last_line().startswith("onibus: learner_proc0 failed: ")
@@ -90,7 +90,7 @@ def test_a_broker_that_goes_when_the_child_processes_come_ends_the_run_without_a
 
 def test_a_run_that_is_stopped_before_it_learns_ends_cleanly_and_soon(settings: Settings) -> None:
     with learner(settings, "a-run") as run:
-        run.wait_for_children()
+        run.wait_for_workers(2)
         processes = run.tree()
         assert run.stop() < STOP_SECONDS + BUSY_SECONDS
         assert run.process.returncode == 0, run.text()

@@ -33,7 +33,7 @@ def test_what_episodes_came_to_is_in_the_history_and_on_the_board(settings: Sett
         assert f"onibus/{name}".encode() in board
     played = ("rollout", "--checkpoint", folder, "--run", "again", "--episodes", 2, "--environments", 2)
     assert json.loads(onibus(settings, *played, "--max-episode-steps", 20, "--json"))["episodes"] == 2
-    again = onibus_json(settings, "episodes", "again/")
+    again = onibus_json(settings, "episodes", "list", "again/")
     assert {(row["task"], row["action_set"], row["policy_version"] > 0) for row in again} == {
         ("staircase", "oni", True)
     }
