@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.command import REPOSITORY
-from tests.learner.runs import all_gone
+from tests.learner.runs import all_gone, has_in_command
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -24,12 +23,6 @@ import subprocess, sys
 def test_that_takes_long():
     subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
 """
-
-
-def sleeps(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return "sleep(600)" in " ".join(process.cmdline())
-    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -44,7 +37,9 @@ def test_an_ended_test_run_leaves_no_process(tmp_path: Path, number: signal.Sign
     )
     try:
         main = psutil.Process(run.pid)
-        wait_until(lambda: any(map(sleeps, main.children(recursive=True))), 90, "the test to be at work")
+        wait_until(
+            lambda: any(has_in_command(one, "sleep(600)") for one in main.children(True)), 90, "the test"
+        )
         family = main.children(recursive=True)
         assert len(family) >= 3, "pytest-xdist's process, its keeper and what the test started"
         run.send_signal(number)

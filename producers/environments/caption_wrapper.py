@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import secrets
 from collections.abc import Callable
 from itertools import islice
@@ -27,6 +26,7 @@ from onibus.producers.environments.spaces import CAPTION, action_arrays, observa
 from onibus.producers.environments.tasks import RegisteredTask
 from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
 from onibus.producers.publishing.caption_publisher import RolloutBus
+from onibus.producers.publishing.shared_bus import SharedBus
 
 STATISTICS = "episode_statistics"
 """What the last step's ``info`` calls an episode's statistics: numbers by name."""
@@ -112,9 +112,8 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self._plugin = "" if task is None else task.plugin
         self._limit = max_episode_steps
         self._base_seed = seed
-        self._get_bus = bus
+        self._shared_bus = SharedBus(bus)
         self._bus: RolloutBus | None = None
-        self._bus_process = -1
         self._recorder: TaskRecorder | None = None
         self._counts: dict[int, int] = {}
         self._carried = _NO_CAPTION
@@ -130,7 +129,7 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
         """Begin the next episode with a seed of its own; see the class for what ``seed`` does."""
         if self._base_seed is None:
             self._base_seed = secrets.randbits(63) if seed is None else seed
-        self._join_bus()
+        self._bus = self._shared_bus.join()
         self.episode += 1
         own = episode_seed(self._base_seed, self.worker, self.environment, self.episode)
         return self.begin(own, options)
@@ -182,18 +181,9 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     def close(self) -> None:
         """Close the environment; the process's last one also waits for its records to be delivered."""
-        if self._bus is not None and self._bus_process == os.getpid():
-            self._bus.detach()
+        self._shared_bus.leave()
         self._bus = None
         super().close()  # type: ignore[no-untyped-call]
-
-    def _join_bus(self) -> None:
-        """Ask for the bus at the first reset, and again if this object was forked into another process."""
-        if self._bus_process != os.getpid():
-            self._bus_process = os.getpid()
-            self._bus = self._get_bus()
-            if self._bus is not None:
-                self._bus.attach()
 
     def _observe(self) -> dict[str, NDArray[Any]]:
         observation = self.into

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from onibus.producers.nethack.task_names import Actions, default_actions
 from onibus.producers.nethack.tasks import is_minihack, make_task
 from onibus.producers.nethack.uncopied import leave_uncopied
 from onibus.producers.publishing.caption_publisher import RolloutBus
+from onibus.producers.publishing.shared_bus import SharedBus
 
 CROP = 9
 """Side of the square of glyphs around the player."""
@@ -119,9 +119,8 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._full = observation == "full"
         self._minihack = is_minihack(task)
         self._base_seed = seed
-        self._get_bus = bus
+        self._shared_bus = SharedBus(bus)
         self._bus: RolloutBus | None = None
-        self._bus_process = -1
         leave_uncopied(self.env)
         self._ending = EndingReader(self.env, of_nethack=not self._minihack)
         self._look = self._ending.explored.look
@@ -145,7 +144,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         del options
         if self._base_seed is None:
             self._base_seed = random_base_seed() if seed is None else seed
-        self._join_bus()
+        self._bus = self._shared_bus.join()
         self.episode += 1
         seeds = episode_seeds(self._base_seed, self.worker, self.environment, self.episode)
         if not self._minihack:
@@ -191,19 +190,10 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
 
     def close(self) -> None:
         """Close the game; the process's last environment also waits for its records to be delivered."""
-        if self._bus is not None and self._bus_process == os.getpid():
-            self._bus.detach()
+        self._shared_bus.leave()
         self._bus = None
         super().close()  # type: ignore[no-untyped-call]
         keep_hang_ups()
-
-    def _join_bus(self) -> None:
-        """Ask for the bus at the first reset, and again if this object was forked into another process."""
-        if self._bus_process != os.getpid():
-            self._bus_process = os.getpid()
-            self._bus = self._get_bus()
-            if self._bus is not None:
-                self._bus.attach()
 
     def _observe(self, raw: Observation) -> Observation:
         blstats, glyphs = raw["blstats"], raw["glyphs"]

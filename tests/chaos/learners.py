@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import signal
@@ -17,7 +16,7 @@ import psutil
 
 from onibus.infra.settings import Settings, environment_of
 from tests.command import REPOSITORY
-from tests.learner.runs import SMALL
+from tests.learner.runs import SMALL, has_in_command
 from tests.waiting import wait_until
 
 READY_SECONDS = 120.0
@@ -65,7 +64,11 @@ class Learner:
 
     def wait_for_workers(self, count: int) -> None:
         """Wait until so many child processes have begun; others, such as git's, come and go before."""
-        wait_until(lambda: sum(map(_is_worker, self.tree())) >= count, READY_SECONDS, "child processes")
+        wait_until(
+            lambda: sum(has_in_command(one, "spawn_main") for one in self.tree()) >= count,
+            READY_SECONDS,
+            "child processes",
+        )
 
     def let_no_file_grow(self) -> None:
         """From here on no file grows, as on a full disk: any write behind a file's first byte fails."""
@@ -107,9 +110,3 @@ def learner(settings: Settings, run: str, *flags: str, **more: object) -> Iterat
         yield running
     finally:
         running._end()
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return "spawn_main" in " ".join(process.cmdline())
-    return False

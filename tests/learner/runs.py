@@ -70,6 +70,13 @@ def all_gone(processes: list[psutil.Process]) -> Callable[[], bool]:
     return lambda: not any(map(_runs, processes))
 
 
+def has_in_command(process: psutil.Process, text: str) -> bool:
+    """Whether its command line has ``text``; False if it has gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return text in " ".join(process.cmdline())
+    return False
+
+
 def _runs(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):  # gone between the two questions
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -16,7 +16,7 @@ import pytest
 from onibus.infra.process.supervisor import READY_MARK
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.checkpoints import newest_checkpoint
-from tests.learner.runs import all_gone
+from tests.learner.runs import all_gone, has_in_command
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -44,11 +44,7 @@ def has_children(count: int) -> Callable[[psutil.Process], bool]:
     """Whether so many were started: they have just begun to import their libraries then."""
 
     def look(process: psutil.Process) -> bool:
-        lines = []
-        for child in process.children():
-            with suppress(psutil.NoSuchProcess):
-                lines.append(" ".join(child.cmdline()))
-        return sum("spawn_main" in line for line in lines) >= count
+        return sum(has_in_command(child, "spawn_main") for child in process.children()) >= count
 
     return look
 

@@ -18,6 +18,7 @@ from onibus.producers.nethack.captions import MESSAGE_BYTES, CaptionTable
 from onibus.producers.nethack.environment import NetHackEnvironment
 from onibus.producers.publishing.caption import Caption
 from onibus.producers.publishing.caption_publisher import AGAIN_SECONDS, RepeatFilter, RolloutBus, process_bus
+from onibus.producers.publishing.shared_bus import SharedBus
 from onibus.schemas import codec
 from onibus.schemas.ids import caption_id, caption_partition
 from onibus.schemas.records import CaptionObserved, EpisodeFinished
@@ -126,7 +127,7 @@ def test_a_process_has_one_bus_for_a_run_and_task(settings: Settings) -> None:
 
 def _lazily_published(settings: Settings, run: str) -> NetHackEnvironment:
     env = environment("keyroom-s5", run=run, max_episode_steps=50)
-    env._get_bus = lambda: process_bus(settings, run, "keyroom-s5")
+    env._shared_bus = SharedBus(lambda: process_bus(settings, run, "keyroom-s5"))
     return env
 
 
