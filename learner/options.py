@@ -63,12 +63,6 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         return self
 
     @model_validator(mode="after")
-    def _local_inference_is_on_the_cpu(self) -> LearnOptions:
-        if self.inference == "local" and self.device != "cpu":
-            raise ValueError("local inference acts on the CPU; use --device cpu, or --inference central")
-        return self
-
-    @model_validator(mode="after")
     def _one_threshold(self) -> LearnOptions:
         if self.reward_quantile is None:
             return self

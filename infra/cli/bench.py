@@ -44,6 +44,7 @@ def register(app: typer.Typer) -> None:
     group.command("label-table")(label_table)
     group.command("annotators")(annotators)
     group.command("step-cost")(step_cost)
+    group.command("gpu")(gpu)
     group.command("size")(size)
     group.command("reward-models")(reward_models)
     group.command("near-pairs")(near_pairs)
@@ -197,6 +198,42 @@ def size(
     with _broker(settings, "bench-size.") as own:
         figures = benchmark.measure(own, task, workers, environments)
     _report(f"size, {task}, {workers} workers of {environments}", figures, as_json)
+
+
+@with_settings
+def gpu(
+    settings: Settings,
+    task: Annotated[str, typer.Option(help="Task to play.")] = "score",
+    rewards: Annotated[
+        str, typer.Option(help="Rewards, separated by commas.")
+    ] = "none,retrieval,classification",
+    games: Annotated[str, typer.Option(help="Numbers of environments, separated by commas.")] = "480,2048",
+    workers: Annotated[int, typer.Option(min=1, help="Rollout workers.")] = 16,
+    seconds: Annotated[float, typer.Option(min=5, help="Seconds of each run after its warm-up.")] = 20,
+    warm_up: Annotated[float, typer.Option(min=0, help="Seconds of each run that are not counted.")] = 10,
+    inference: Annotated[
+        str, typer.Option(help="Where actions are computed: local, central or both, separated by a comma.")
+    ] = "local",
+    batch_size: Annotated[int, typer.Option(min=32, help="Transitions per batch.")] = 1024,
+    device: Annotated[str, typer.Option(help="gpu; cpu only to try the benchmark itself.")] = "gpu",
+    as_json: AsJson = False,
+) -> None:
+    """The full network on a GPU, with ONI's sizes, beside plain Sample Factory (about eight minutes)."""
+    from onibus.learner.benchmarks import on_gpu as benchmark
+
+    sizes = [int(size) for size in games.split(",")]
+    plan = benchmark.Plan(
+        task, rewards.split(","), sizes, workers, seconds, warm_up, inference.split(","), batch_size, device
+    )
+    title = f"full network, {task}, {workers} workers, batches of {batch_size}"
+    measured: list[Figure] = []
+    with _broker(settings, "bench-gpu.") as own:
+        for figures in benchmark.measure(own, plan):
+            measured += figures
+            if not as_json:
+                _report(title, figures, as_json)
+    if as_json:
+        _report(title, measured, as_json)
 
 
 @with_settings

@@ -56,12 +56,14 @@ class ActingPolicy:
 
         Returns:
             actions (N,), their log-probabilities (N,), logits (N, A), values (N,), next states (N, S).
+
+        N is the same at every call.
         """
         network = self._client.actor_critic
         if network.training:
             network.eval()  # the learner's own network, where all is one process
         if self._forward is None:
-            self._forward = _traced(network, observation, states)
+            self._forward = _one_call(network, observation, states)
         with inference_context(self._serial):
             logits, values, new_states = self._forward(states, *observation.values())
         likely = logits.numpy()
@@ -84,18 +86,52 @@ class _Acting(nn.Module):
         return logits, self.network.critic_linear(features), new_states
 
 
-def _traced(network: Any, observation: dict[str, Tensor], states: Tensor) -> Callable[..., Any]:
-    """The pass as one call, without Python between its operations: a quarter less time for 16 games.
+def _one_call(network: Any, observation: dict[str, Tensor], states: Tensor) -> Callable[..., Any]:
+    """The pass as one call, without Python between its operations.
 
     It has the network's own parameters, so that those that are taken later are used.
     """
-    with torch.no_grad(), warnings.catch_warnings():
+    acting = _Acting(network, tuple(observation))
+    inputs = (states, *observation.values())
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        return _Recorded(acting, inputs, device) if device.type == "cuda" else _traced(acting, inputs)
+
+
+def _traced(acting: _Acting, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+    """On a CPU: a quarter less time for 16 games."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about shapes that become constants, which they are here
-        inputs = (states, *observation.values())
         traced: Callable[..., Any] = torch.jit.trace(  # type: ignore[no-untyped-call]
-            _Acting(network, tuple(observation)), inputs, check_trace=False
+            acting, tuple(inputs), check_trace=False
         )
     return traced
+
+
+class _Recorded:
+    """On a GPU: the pass as a CUDA graph, which is launched once instead of once for each operation."""
+
+    _WARM_UP = 3
+    """Passes before the recording: cuDNN chooses its algorithms in them."""
+
+    def __init__(self, acting: _Acting, inputs: Sequence[Tensor], device: torch.device) -> None:
+        self._inputs = [given.to(device) for given in inputs]
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(self._WARM_UP):
+                acting(*self._inputs)
+        torch.cuda.current_stream(device).wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outputs = acting(*self._inputs)
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Outputs on the CPU for inputs of the recorded shapes on the CPU."""
+        for place, given in zip(self._inputs, inputs, strict=True):
+            place.copy_(given, non_blocking=True)
+        self._graph.replay()
+        return tuple(output.cpu() for output in self._outputs)
 
 
 def draw(

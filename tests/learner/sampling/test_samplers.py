@@ -13,7 +13,7 @@ from sample_factory.algo.sampling.sampler import SerialSampler
 from sample_factory.algo.utils.context import global_env_registry, global_model_factory
 from sample_factory.algo.utils.misc import EPISODIC
 from sample_factory.algo.utils.model_sharing import ParameterServer
-from sample_factory.algo.utils.shared_buffers import BufferMgr
+from sample_factory.algo.utils.shared_buffers import BufferMgr, policy_device
 from sample_factory.model.actor_critic import create_actor_critic
 from signal_slot.signal_slot import EventLoop, EventLoopObject, signal
 
@@ -31,6 +31,9 @@ ROLLOUTS = 6
 STEPS_OF_AN_EPISODE = 11  # so that episodes end within rollouts, and at different steps of them
 VERSION = 7
 CHANGED_VALUE = 3.5
+DEVICES = ["cpu", "gpu"] if torch.cuda.is_available() else ["cpu"]
+TOLERANCE = {"cpu": 1e-5, "gpu": 2e-3}
+"""On a GPU convolutions round their inputs (TF32)."""
 
 
 class Collected(EventLoopObject):  # type: ignore[misc]
@@ -76,7 +79,12 @@ def make_game(_name: str, cfg: Any, env_config: Any, render_mode: str | None = N
 
 
 def sample(
-    tmp_path: Path, sampler_class: type, network: str, sharpness: float, changes: bool = False
+    tmp_path: Path,
+    sampler_class: type,
+    network: str,
+    sharpness: float,
+    changes: bool = False,
+    device: str = "cpu",
 ) -> tuple[Collected, Any]:
     """Sample with frozen weights, or with some that change after half of the rollouts.
 
@@ -85,7 +93,7 @@ def sample(
     options = make_options(
         "keyroom-s5", run="sampled", reward="none", serial=True, workers=1, environments=GAMES, seed=5,
         rollout=ROLLOUT, batch_size=GAMES * ROLLOUT * ROLLOUTS, network=network,
-        inference="local" if sampler_class is LocalSerialSampler else "central",
+        inference="local" if sampler_class is LocalSerialSampler else "central", device=device,
     )  # fmt: skip
     cfg = configuration(options, tmp_path, session=0)
     cfg.decorrelate_envs_on_one_worker = False  # whose random steps are not seeded
@@ -97,6 +105,7 @@ def sample(
     policy = create_actor_critic(cfg, spaces.obs_space, spaces.action_space)
     with torch.no_grad():
         policy.action_parameterization.distribution_linear.weight.mul_(sharpness)
+    policy.model_to_device(policy_device(cfg, 0))
     server = ParameterServer(0, buffers.policy_versions, serial_mode=True)
     server.init(policy, VERSION, torch.device("cpu"))
     loop = EventLoop("sampling", serial_mode=True)
@@ -143,10 +152,12 @@ def test_both_samplers_make_the_same_trajectories(tmp_path: Path, network: str) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("network", ["small", "full"])
-def test_what_the_policy_said_is_recorded_with_each_step(tmp_path: Path, network: str) -> None:
-    local, policy = sample(tmp_path, LocalSerialSampler, network, sharpness=1.0)
-    policy.eval()
+def test_what_the_policy_said_is_recorded_with_each_step(tmp_path: Path, network: str, device: str) -> None:
+    local, policy = sample(tmp_path, LocalSerialSampler, network, sharpness=1.0, device=device)
+    policy.eval().model_to_device("cpu")
+    same = TOLERANCE[device]
     for rollout in local.rollouts:
         for step in range(ROLLOUT):
             seen = {
@@ -158,9 +169,9 @@ def test_what_the_policy_said_is_recorded_with_each_step(tmp_path: Path, network
                 said = policy(seen, torch.from_numpy(rollout["rnn_states"][:, step]))
                 chosen = torch.from_numpy(rollout["actions"][:, step]).long()
                 likely = policy.action_distribution().log_prob(chosen)
-            np.testing.assert_allclose(rollout["action_logits"][:, step], said["action_logits"], atol=1e-5)
-            np.testing.assert_allclose(rollout["values"][:, step], said["values"], atol=1e-5)
-            np.testing.assert_allclose(rollout["log_prob_actions"][:, step], likely, atol=1e-5)
+            np.testing.assert_allclose(rollout["action_logits"][:, step], said["action_logits"], atol=same)
+            np.testing.assert_allclose(rollout["values"][:, step], said["values"], atol=same)
+            np.testing.assert_allclose(rollout["log_prob_actions"][:, step], likely, atol=same)
         assert (rollout["policy_version"] == VERSION).all()
     actions = np.concatenate([rollout["actions"] for rollout in local.rollouts])
     assert len(np.unique(actions)) > 1
@@ -179,8 +190,9 @@ def test_a_rollout_goes_on_where_its_process_looked_at_its_messages(
 
 
 @pytest.mark.slow
-def test_parameters_that_the_learner_announces_are_used_from_then_on(tmp_path: Path) -> None:
-    local, _ = sample(tmp_path, LocalSerialSampler, "small", sharpness=1.0, changes=True)
+@pytest.mark.parametrize("device", DEVICES)
+def test_parameters_that_the_learner_announces_are_used_from_then_on(tmp_path: Path, device: str) -> None:
+    local, _ = sample(tmp_path, LocalSerialSampler, "small", sharpness=1.0, changes=True, device=device)
     before, after = local.rollouts[0], local.rollouts[-1]
     assert (before["policy_version"] == VERSION).all()
     assert (after["policy_version"] == VERSION + 1).all()
@@ -206,4 +218,8 @@ def test_actions_are_drawn_by_their_probabilities() -> None:
     ("games", "groups"), [(1, 1), (4, 1), (16, 1), (20, 1), (32, 1), (48, 2), (64, 2), (37, 1), (240, 8)]
 )
 def test_games_are_divided_into_groups_of_about_32(games: int, groups: int) -> None:
-    assert groups_of(games) == groups
+    assert groups_of(games, "cpu") == groups
+
+
+def test_games_on_a_gpu_are_divided_into_groups_of_about_128() -> None:
+    assert [groups_of(games, "gpu") for games in (30, 128, 256, 480)] == [1, 1, 2, 4]
