@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from onibus.infra.devices import torch_device
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
 from onibus.infra.kafka.topic_admin import require_topics
@@ -85,8 +84,7 @@ def run(
     options, before = chosen_options(settings.runs_dir, given, name, resume=resume, or_start=or_start)
     folder = settings.runs_dir / options.run
     configuration(options, settings.runs_dir, 0)  # refuses what does not fit before anything is written
-    if options.device == "gpu" and not torch.cuda.is_available():
-        raise OnibusError("this machine has no GPU that torch can use; leave out --device gpu")
+    torch_device(options.device)  # refuses a GPU that is not there
     _try_task(options)
     if is_plugin(options.reward):
         load_reward(options.reward)

@@ -159,6 +159,7 @@ class RewardUpdate:
     trained_at: int
     processor: str = ""
     onibus: str = ""
+    gpu: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from onibus.consumers.reward_models.trainer import STEPS_PER_VERSION, THREADS, R
 from onibus.consumers.reward_models.transfer import model_name
 from onibus.consumers.reward_models.unseen import is_held_out
 from onibus.consumers.reward_models.version_log import OFFLINE
+from onibus.infra.devices import Device, torch_device
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import write_whole
 from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
@@ -41,6 +42,7 @@ class TrainingPlan:
         threshold: above which the model's judgement is to count; it goes on the card.
         class_weights: of unhelpful and helpful captions in the loss; None: 1 each.
         network: a name in :data:`~onibus.consumers.reward_models.character_cnn.NETWORKS`.
+        device: that trains it.
     """
 
     name: str
@@ -52,6 +54,7 @@ class TrainingPlan:
     threshold: float = P_HELPFUL_THRESHOLD
     class_weights: tuple[float, float] | None = None
     network: str = USUAL
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         if self.steps < STEPS_PER_VERSION or self.steps % STEPS_PER_VERSION:
@@ -59,6 +62,7 @@ class TrainingPlan:
                 f"--steps {self.steps} is no multiple of {STEPS_PER_VERSION}; give another number"
             )
         network_named(self.network)
+        torch_device(self.device)
         if self.class_weights is not None:
             if self.spec.kind is not Kind.JUDGE_ONE:
                 raise OnibusError(
@@ -91,6 +95,7 @@ class ModelCard:
     architecture: dict[str, Any]
     torch_version: str
     threads: int
+    gpu: str
     metrics: dict[str, float]
     trained_at: str
     format: str = field(default="onibus-reward-model-card/1")
@@ -106,7 +111,7 @@ class ModelCard:
             f"Spec {self.spec['name']} (`{self.spec['spec_id']}`): {self.spec['goal']}\n\n"
             f"Seed {self.seed}, {self.gradient_steps:,} gradient steps{weights}, threshold "
             f"{self.threshold:g}; {self.architecture['name']}, torch {self.torch_version}, "
-            f"{self.threads} thread.\n\n"
+            f"{self.gpu or f'{self.threads} thread'}.\n\n"
             f"| figure | value |\n|---|---|\n{rows}\n"
         )
 
@@ -138,7 +143,8 @@ def train(
 
 def _trainer(plan: TrainingPlan) -> RewardTrainer:
     objective = planned_objective(plan.spec, plan.class_weights, network_named(plan.network))
-    return RewardTrainer(plan.model, plan.spec_id, plan.seed, objective=objective)
+    device = torch_device(plan.device)
+    return RewardTrainer(plan.model, plan.spec_id, plan.seed, objective=objective, device=device)
 
 
 def _held_out_figures(
@@ -235,6 +241,7 @@ def write_model(path: Path, version: TrainedVersion, plan: TrainingPlan, data: s
         architecture=json.loads(made.architecture),
         torch_version=torch.__version__,
         threads=THREADS,
+        gpu=made.gpu,
         metrics=version.metrics,
         trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -19,6 +19,7 @@ from onibus.consumers.reward_models.publisher import newest_version
 from onibus.consumers.reward_models.trainer import RewardTrainer
 from onibus.consumers.reward_models.version_log import OFFLINE, Training
 from onibus.consumers.specs.known_specs import KnownSpecs
+from onibus.infra.devices import gpu_name
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.settings import Settings
@@ -46,6 +47,8 @@ class TrainingCheck:
         first_different: the first version whose file is another; each later one is made from it.
         made_by: the onibus that made it, if that is not this one: it may train otherwise, so the versions
             from there on cannot be verified here, which is no fault of theirs.
+        other_gpu: the first version that a GPU made which this machine lacks, and that GPU's name; it and
+            those after it are not made again here.
         torch_versions: with which they were made online; ``torch_version`` is this machine's.
         processors: on which they were made, empty where that was not recorded; ``processor`` is this one.
         online_seconds: from the first version's end to the last one's; below 0 if the trainer's clock was
@@ -59,6 +62,7 @@ class TrainingCheck:
     identical: int = 0
     first_different: int | None = None
     made_by: str | None = None
+    other_gpu: tuple[int, str] | None = None
     torch_versions: tuple[str, ...] = ()
     torch_version: str = torch.__version__
     processors: tuple[str, ...] = ()
@@ -82,7 +86,7 @@ class TrainingCheck:
         if self.online_seconds >= 0:
             told += f" (online {self.online_seconds:.1f} s)"
         if self.first_different is None:
-            return told
+            return told + self._not_made_again()
         if self.made_by is not None:
             return (
                 f"{told}; version {self.first_different} was made by onibus {self.made_by}, this is "
@@ -106,6 +110,15 @@ class TrainingCheck:
             names = ", ".join(name or "a processor that was not recorded" for name in others)
             parts.append(f"made on {names}, this is {self.processor}")
         return f" ({'; '.join(parts)})" if parts else ""
+
+    def _not_made_again(self) -> str:
+        if self.other_gpu is None:
+            return ""
+        first, theirs = self.other_gpu
+        return (
+            f"; version {first} was trained on a GPU ({theirs}), this machine has {gpu_name() or 'none'}: "
+            "verify it, and those after it, on a machine with that GPU"
+        )
 
 
 def verify_training(
@@ -132,7 +145,7 @@ def verify_training(
     outputs = CLASSES if spec.kind is Kind.JUDGE_ONE else SCORE
     network = network_of(first.architecture, outputs) or MAX_OVER_TIME
     objective = planned_objective(spec, weights, network)  # another architecture is told of when it differs
-    trainer = RewardTrainer(training.model, spec_id, first.seed, objective=objective)
+    trainer: RewardTrainer | None = None
     check = TrainingCheck(
         training.model,
         len(training.versions),
@@ -143,6 +156,14 @@ def verify_training(
     began, newest = time.monotonic(), None
     with AnnotationReader(settings, codec_for(settings), of_specs({spec_id})) as reader:
         for update in training.versions:
+            device = _device_of(update)
+            if device is None:
+                check.other_gpu = update.version, update.gpu
+                break
+            if trainer is None or trainer.device != device:
+                trainer = RewardTrainer(
+                    training.model, spec_id, first.seed, newest, objective=objective, device=device
+                )
             newest = _made_again(trainer, reader, update, spec_id)
             if sha256(newest.to_bytes()).digest() == update.weights_sha256:
                 check.identical += 1
@@ -152,9 +173,16 @@ def verify_training(
                     check.made_by = update.onibus or OLDEST
             progress(1)
     check.replay_seconds = time.monotonic() - began
-    if check.first_different is not None and newest is not None:
+    if check.first_different is not None and newest is not None and check.other_gpu is None:
         check.apart = _distance(settings, last, newest)
     return check
+
+
+def _device_of(update: RewardUpdate) -> str | None:
+    """The torch device that makes a version again; None: this machine has no such GPU."""
+    if not update.gpu:
+        return "cpu"
+    return "cuda" if update.gpu == gpu_name() else None
 
 
 def _made_again(

@@ -134,7 +134,7 @@ class CharacterCNN(nn.Module):
             layers.append(nn.Conv1d(channels, network.channels, kernel))
             channels, length = network.channels, length - kernel + 1
             if place in network.pooled_after:
-                layers.append(nn.MaxPool1d(network.pool))  # before the ReLU: the same, and less to do for it
+                layers.append(_Largest(network.pool))  # before the ReLU: the same, and less to do for it
                 length //= network.pool
             layers.append(nn.ReLU())
         self.convolutions = nn.Sequential(*layers)
@@ -155,9 +155,25 @@ class CharacterCNN(nn.Module):
         """Outputs (n, outputs) of captions (n, length) uint8."""
         places = self.convolutions(self.embedding(captions.long()).transpose(1, 2))
         if self._network.max_over_time:
-            places = nn.functional.max_pool1d(places, places.shape[2])
+            places = places.amax(dim=2)
         outputs: Tensor = self.head(places)
         return outputs
+
+
+class _Largest(nn.Module):
+    """The largest of every ``count`` places: (n, channels, length) to (n, channels, length // count).
+
+    What ``nn.MaxPool1d`` computes, whose gradient on a GPU has other bits each time.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count = count
+
+    def forward(self, values: Tensor) -> Tensor:
+        length = values.shape[2] // self._count
+        places = values[:, :, : length * self._count]
+        return places.reshape(*values.shape[:2], length, self._count).amax(dim=3)
 
 
 def _dense(inputs: int, network: Network, outputs: int) -> list[nn.Module]:
@@ -184,22 +200,28 @@ def to_rows(captions: Sequence[bytes]) -> NDArray[np.uint8]:
 
 def helpful_probability(network: CharacterCNN, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     """p(helpful) of each caption under a network with two outputs: float32 (n,) for rows (n, 256) uint8."""
-    return _in_parts(lambda captions: network(captions).softmax(dim=1)[:, HELPFUL_CLASS], network, rows)
+    return _in_parts(lambda outputs: outputs.softmax(dim=1)[:, HELPFUL_CLASS], network, rows)
 
 
 def caption_scores(network: CharacterCNN, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Score of each caption under a network with one output: float32 (n,) for rows (n, 256) uint8."""
-    return _in_parts(lambda captions: network(captions)[:, 0], network, rows)
+    return _in_parts(lambda outputs: outputs[:, 0], network, rows)
+
+
+def outputs_of(network: CharacterCNN, captions: Tensor) -> Tensor:
+    """Outputs (n, outputs) of captions (n, 256) uint8, both on the CPU; computed where the network is."""
+    device = next(network.parameters()).device
+    outputs: Tensor = network(captions.to(device))
+    return outputs.cpu()
 
 
 @torch.no_grad()
 def _in_parts(
     judge: Callable[[Tensor], Tensor], network: CharacterCNN, rows: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """``judge`` of all rows, computed where the network is, so many at a time that memory stays small."""
-    device = next(network.parameters()).device
+    """``judge`` of the outputs of all rows, computed so many at a time that memory stays small."""
     parts = [
-        judge(torch.tensor(rows[start : start + _CAPTIONS_AT_A_TIME]).to(device)).cpu().numpy()
+        judge(outputs_of(network, torch.tensor(rows[start : start + _CAPTIONS_AT_A_TIME]))).numpy()
         for start in range(0, len(rows), _CAPTIONS_AT_A_TIME)
     ]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

@@ -16,6 +16,7 @@ from onibus.consumers.reward_models.character_cnn import (
     Network,
     architecture,
     helpful_probability,
+    outputs_of,
     to_bytes,
     to_rows,
 )
@@ -97,7 +98,8 @@ class Classification:
         captions, classes = torch.tensor(data.captions), torch.tensor(data.helpful).long()
         generator = torch.Generator().manual_seed(seed)
         for rows in uniform_batches(len(classes), steps, generator, self._network.batch):
-            outputs = network(with_hidden_bytes(captions[rows], self._network.hidden_bytes, generator))
+            hidden = with_hidden_bytes(captions[rows], self._network.hidden_bytes, generator)
+            outputs = outputs_of(network, hidden)
             yield nn.functional.cross_entropy(outputs, classes[rows], weight=self._weights)
 
     def is_fitted(self, network: CharacterCNN) -> bool:

@@ -84,9 +84,10 @@ class TrainerProcess:
         seed: int,
         kind: Kind = Kind.JUDGE_ONE,
         network: Network = MAX_OVER_TIME,
+        device: str = "cpu",
     ) -> None:
         self._settings, self._spec_id, self._seed = settings, spec_id, seed
-        self._kind, self._network = kind, network
+        self._kind, self._network, self._device = kind, network, device
         self._model = model_name(spec_name, spec_id)
         self._codec = codec_for(settings)
         self._writer = VersionWriter(settings, self._codec, self._model)
@@ -108,7 +109,12 @@ class TrainerProcess:
             self._writer.open(stopping)  # from here on no one else writes this model's versions
             objective = objective_of(self._kind, self._network)
             trainer = RewardTrainer(
-                self._model, self._spec_id, self._seed, self._newest(), objective=objective
+                self._model,
+                self._spec_id,
+                self._seed,
+                self._newest(),
+                objective=objective,
+                device=self._device,
             )
             self.summary.version, self.summary.gradient_steps = trainer.version, trainer.gradient_steps
             learned = read_learned(self._settings, self._codec, self._model, self._spec_id)

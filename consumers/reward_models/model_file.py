@@ -42,6 +42,7 @@ class Provenance:
         normalisation: scale of a ranking's scores (:class:`~.score_scale.ScoreScale`); empty for other
             models, and in files of onibus 0.1.0.
         recipe: number of the way in which it was trained (:data:`~.trainer.RECIPE`).
+        gpu: name of the GPU that trained it; empty: the processor did.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Provenance:
     torch_version: str
     normalisation: dict[str, float] = field(default_factory=dict)
     recipe: int = 0
+    gpu: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +110,4 @@ def _read(written: dict[str, object]) -> Provenance:
 
 
 _NAMES = frozenset(field.name for field in fields(Provenance))
-_LATER = frozenset({"normalisation", "recipe"})
+_LATER = frozenset({"normalisation", "recipe", "gpu"})

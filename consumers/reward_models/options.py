@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from onibus.infra.devices import Device
+
 
 class TrainOptions(BaseModel):
     """What one trainer learns from, and how."""
@@ -15,3 +17,4 @@ class TrainOptions(BaseModel):
     network: str = Field(
         "max-over-time", description="max-over-time, published (ONI's), published-0.1, small or large."
     )
+    device: Device = Field("cpu", description="Where the model is trained: cpu or gpu.")

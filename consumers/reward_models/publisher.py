@@ -228,4 +228,5 @@ def _update(trained: TrainedVersion, sha256: bytes) -> RewardUpdate:
         trained_at=time.time_ns() // 1000,
         processor=processor(),
         onibus=version(),
+        gpu=made.gpu,
     )

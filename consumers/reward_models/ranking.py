@@ -21,6 +21,7 @@ from onibus.consumers.reward_models.character_cnn import (
     Network,
     architecture,
     caption_scores,
+    outputs_of,
     to_bytes,
     to_rows,
 )
@@ -98,7 +99,7 @@ class Ranking:
         pairs = torch.tensor(np.stack([data.first, data.second], axis=1))
         for rows in self._batches(data.preferred, steps, seed):
             different, places = torch.unique(pairs[rows], return_inverse=True)  # each caption once
-            scores = network(captions[different])[:, 0][places]
+            scores = outputs_of(network, captions[different])[:, 0][places]
             yield nn.functional.binary_cross_entropy_with_logits(scores[:, 0] - scores[:, 1], preferred[rows])
 
     def figures(self) -> dict[str, float]:

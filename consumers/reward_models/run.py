@@ -10,6 +10,7 @@ from onibus.consumers.reward_models.loop import TrainerProcess
 from onibus.consumers.reward_models.options import TrainOptions
 from onibus.consumers.specs.choice import log_choice, missing_line, spec_in_use
 from onibus.consumers.specs.spec_file import read_specs
+from onibus.infra.devices import torch_device
 from onibus.infra.kafka.topic_admin import require_topics
 from onibus.infra.observability import metrics
 from onibus.infra.process.shutdown import stop_event
@@ -27,14 +28,14 @@ def run(settings: Settings, options: TrainOptions, metrics_port: int | None = No
     Raises:
         OnibusError: something that the user can put right, in one line.
     """
-    network = network_named(options.network)
+    network, device = network_named(options.network), torch_device(options.device)
     stopping = stop_event()
     metrics.expose(metrics_port, settings.metrics_host)
     require_topics(settings, role="trainer")
     found = _announced(settings, options.spec, stopping)
     if found is not None:
         spec_id, spec = found
-        process = TrainerProcess(settings, spec.name, spec_id, options.seed, spec.kind, network)
+        process = TrainerProcess(settings, spec.name, spec_id, options.seed, spec.kind, network, device)
         _log.info("%s", process.run(stopping).line())
 
 

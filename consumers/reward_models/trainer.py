@@ -7,6 +7,7 @@ except to say how old its newest label is.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from onibus.consumers.reward_models.model_file import ModelFile, Provenance
 from onibus.consumers.reward_models.objective import Objective
 from onibus.consumers.reward_models.ranking import Ranking
 from onibus.consumers.reward_models.unseen import MOST_UNSEEN
+from onibus.infra.devices import gpu_name
 from onibus.infra.errors import OnibusError
 from onibus.schemas.records import Annotation, Kind
 
@@ -79,6 +81,8 @@ class RewardTrainer:
         resumed: the newest version, to go on from. Annotations below its offsets must be fed first.
         kind: what the specification asks for: verdicts on one caption, or comparisons of two.
         objective: with no data yet, in place of the usual one for that kind.
+        device: torch device that computes the network. Files and what they are resumed from have their
+            tensors on the CPU, whatever computed them.
 
     Raises:
         OnibusError: ``resumed`` has another seed, specification or architecture.
@@ -92,8 +96,10 @@ class RewardTrainer:
         resumed: ModelFile | None = None,
         kind: Kind = Kind.JUDGE_ONE,
         objective: Objective | None = None,
+        device: str = "cpu",
     ) -> None:
         make_deterministic()
+        self.device = device
         self._model, self._spec_id, self._seed = model, spec_id, seed
         self.objective = objective_of(kind) if objective is None else objective
         self.version = self.gradient_steps = 0
@@ -102,7 +108,7 @@ class RewardTrainer:
         self._untested: deque[Annotation] = deque(maxlen=MOST_UNSEEN)
         self._fitted: bool | None = None
         torch.manual_seed(seed)
-        self.network = self.objective.network().eval()
+        self.network = self.objective.network().eval().to(device)
         self._optimizer = torch.optim.Adam(
             self.network.parameters(), lr=self.objective.learning_rate, foreach=False
         )
@@ -204,10 +210,11 @@ class RewardTrainer:
             torch_version=torch.__version__,
             normalisation=self.objective.normalisation(self.network),
             recipe=RECIPE,
+            gpu="" if self.device == "cpu" else gpu_name(),
         )
-        weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        weights = {name: _kept(tensor) for name, tensor in self.network.state_dict().items()}
         optimizer = {
-            f"{name}/{kind}": tensor.detach().clone()
+            f"{name}/{kind}": _kept(tensor)
             for name, parameter in self.network.named_parameters()
             for kind, tensor in self._optimizer.state[parameter].items()
         }
@@ -228,7 +235,7 @@ class RewardTrainer:
         self.network.load_state_dict(dict(file.weights))
         for name, parameter in self.network.named_parameters():
             self._optimizer.state[parameter] = {
-                full_name.rpartition("/")[2]: tensor
+                full_name.rpartition("/")[2]: tensor.to(self.device) if tensor.dim() else tensor
                 for full_name, tensor in file.optimizer.items()
                 if full_name.rpartition("/")[0] == name
             }
@@ -252,6 +259,16 @@ def objective_of(kind: Kind, network: Network = MAX_OVER_TIME) -> Objective:
 
 
 def make_deterministic() -> None:
-    """Have torch compute the same bits every time in this process: one thread, deterministic algorithms."""
+    """Have torch compute the same bits every time in this process: one thread, deterministic algorithms.
+
+    On a GPU with all digits of a float32, so that its scores are those of a CPU but for rounding.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS has several ways to add up
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    """A copy on the CPU that training does not change."""
+    return tensor.detach().to("cpu", copy=True)

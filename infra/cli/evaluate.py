@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.devices import Device, torch_device
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
@@ -27,13 +28,6 @@ class Checkpoints(StrEnum):
     NEWEST = "newest"
     BEST = "best"
     ALL = "all"
-
-
-class Device(StrEnum):
-    """Where the network runs."""
-
-    CPU = "cpu"
-    GPU = "gpu"
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +59,7 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(min=0, help="Base seed of the games; the same games for every checkpoint.")
     ] = 0,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.CPU,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Play a fixed number of episodes with a checkpoint's policy; nothing is published, nothing learned.
@@ -80,9 +74,7 @@ def evaluate(
     from onibus.learner.evaluation.workers import Games
 
     found = chosen_checkpoints(settings.runs_dir, run, checkpoints.value)
-    games = Games(
-        episodes, environments, workers, seed, greedy, "cuda" if device is Device.GPU else device.value
-    )
+    games = Games(episodes, environments, workers, seed, greedy, torch_device(device))
     done = _evaluate(found, games)
     if as_json:
         echo(json.dumps([evaluation.to_json() for evaluation in done], indent=2))

@@ -16,6 +16,7 @@ from onibus.infra.cli import replay_episodes
 from onibus.infra.cli.evaluation_printing import agreement_json, print_agreement, print_evaluation
 from onibus.infra.cli.label_printing import progress
 from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.devices import Device
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import echo
 from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
@@ -86,6 +87,7 @@ def train(
     network: Annotated[
         str, typer.Option(help="max-over-time (the online trainer's), published, small or large.")
     ] = "max-over-time",
+    device: Annotated[Device, typer.Option(help="Where the model is trained.")] = "cpu",
     name: Annotated[
         str | None, typer.Option(help="Name of the model. (default: the spec's name and -replayed)")
     ] = None,
@@ -112,6 +114,7 @@ def train(
             threshold,
             None if helpful_weight is None else (1.0, helpful_weight),
             network,
+            device,
         )
         with progress("gradient steps", 2 * steps) as advance:
             version = train_model(annotations, plan, advance)
