@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from signal_slot.signal_slot import EventLoopProcess
@@ -96,6 +97,7 @@ class WatchedProcess(EventLoopProcess):  # type: ignore[misc]
 
     def _target(self) -> None:
         end_with_parent(grace_seconds=0)
+        np.random.seed()  # noqa: NPY002  a forked process would draw what the others draw
         _show_in_process_lists(self.name)
         profile_if_asked(self.name)
         self.guarded(self.name, super()._target)

@@ -41,6 +41,7 @@ from sample_factory.algo.utils.context import global_env_registry, global_model_
 from sample_factory.algo.utils.env_info import EnvInfo, extract_env_info
 from sample_factory.algo.utils.make_env import make_env_func_batched
 from sample_factory.algo.utils.misc import TRAIN_STATS, ExperimentStatus
+from sample_factory.algo.utils.multiprocessing_utils import get_mp_ctx
 from sample_factory.algo.utils.tensor_dict import TensorDict
 from signal_slot.signal_slot import Timer
 
@@ -297,6 +298,17 @@ class OurSerialRunner(_OurClasses, SerialRunner):  # type: ignore[misc]
     """Everything in this process, in turn."""
 
 
+def _choose_how_processes_start(options: LearnOptions) -> None:
+    """Forked from a process that has imported this module, once for all of them; spawned where CUDA is used.
+
+    An import takes three seconds of processor time and 300 MB, which forked processes share. What CUDA has
+    begun in a process cannot go on in a fork of it.
+    """
+    method = "spawn" if options.device == "gpu" else "forkserver"
+    get_mp_ctx.mp_ctx = multiprocessing.get_context(method)
+    multiprocessing.set_forkserver_preload([__name__])
+
+
 def run_experiment(
     options: LearnOptions,
     runs_dir: Path,
@@ -317,6 +329,7 @@ def run_experiment(
         OnibusError: a worker process died, or the run could not start.
     """
     cfg = configuration(options, runs_dir, session)
+    _choose_how_processes_start(options)
     global_env_registry()[cfg.env] = make_environment
     global_model_factory().register_encoder_factory(make_encoder)
     runner_module.obtain_env_info_in_a_separate_process = _environment_info

@@ -16,7 +16,7 @@ import psutil
 
 from onibus.infra.settings import Settings, environment_of
 from tests.command import REPOSITORY
-from tests.learner.runs import SMALL, has_in_command
+from tests.learner.runs import SMALL, workers_among
 from tests.waiting import wait_until
 
 READY_SECONDS = 120.0
@@ -65,7 +65,7 @@ class Learner:
     def wait_for_workers(self, count: int) -> None:
         """Wait until so many child processes have begun; others, such as git's, come and go before."""
         wait_until(
-            lambda: sum(has_in_command(one, "spawn_main") for one in self.tree()) >= count,
+            lambda: len(workers_among(self.tree())) >= count,
             READY_SECONDS,
             "child processes",
         )

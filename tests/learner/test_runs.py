@@ -22,6 +22,7 @@ from tests.learner.runs import (
     start_learner,
     stop,
     wait_ready,
+    workers_among,
 )
 from tests.waiting import wait_until
 
@@ -37,7 +38,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_no_orphan(
     learner = start_learner(settings, "stopped", "--inference", inference)
     wait_ready(learner)
     processes = descendants(learner)
-    workers = [p for p in processes[1:] if "spawn_main" in " ".join(p.cmdline())]
+    workers = workers_among(processes)
     expected = {"local": 2, "central": 3}  # learner and rollout worker, and an inference worker
     assert len(workers) == expected[inference]
     assert stop(learner, number) == 0

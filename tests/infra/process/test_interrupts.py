@@ -16,7 +16,7 @@ import pytest
 from onibus.infra.process.supervisor import READY_MARK
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.checkpoints import newest_checkpoint
-from tests.learner.runs import all_gone, has_in_command
+from tests.learner.runs import FORK_SERVER, all_gone, has_in_command, workers_among
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -49,6 +49,16 @@ def has_children(count: int) -> Callable[[psutil.Process], bool]:
     return look
 
 
+def has_begun_to_import(process: psutil.Process) -> bool:
+    """Whether the process from which workers are forked is there: it has just begun to import libraries."""
+    return any(has_in_command(child, FORK_SERVER) for child in process.children())
+
+
+def has_workers(count: int) -> Callable[[psutil.Process], bool]:
+    """Whether so many of a run's workers were started."""
+    return lambda process: len(workers_among(process.children(recursive=True))) >= count
+
+
 @contextmanager
 def begun(settings: Settings, *command: str) -> Iterator[tuple[psutil.Process, Path]]:
     """``onibus COMMAND`` in a process group of its own, and its log."""
@@ -72,12 +82,20 @@ def begun(settings: Settings, *command: str) -> Iterator[tuple[psutil.Process, P
     ("command", "moment"),
     [
         (LEARN, has_loaded("_pydantic_core")),
-        (LEARN, has_children(1)),
-        (LEARN, has_children(2)),
+        (LEARN, has_begun_to_import),
+        (LEARN, has_workers(1)),
+        (LEARN, has_workers(2)),
         (ROLLOUT, has_children(1)),
         (ROLLOUT, has_children(2)),
     ],
-    ids=["import", "learner", "rollout worker", "first of rollout", "second of rollout"],
+    ids=[
+        "import",
+        "fork server",
+        "learner",
+        "rollout worker",
+        "first of rollout",
+        "second of rollout",
+    ],
 )
 def test_ctrl_c_during_the_start_leaves_no_traceback_and_no_orphan(
     settings: Settings, command: tuple[str, ...], moment: Callable[[psutil.Process], bool]
