@@ -160,6 +160,7 @@ class RewardUpdate:
     processor: str = ""
     onibus: str = ""
     gpu: str = ""
+    schedule: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from onibus.consumers.reward_models.character_cnn import USUAL, Network, network
 from onibus.consumers.reward_models.classification import Classification
 from onibus.consumers.reward_models.objective import Objective
 from onibus.consumers.reward_models.ranking import Ranking
-from onibus.consumers.reward_models.trainer import STEPS_PER_VERSION, THREADS, RewardTrainer, TrainedVersion
+from onibus.consumers.reward_models.schedule import STEPS_PER_VERSION
+from onibus.consumers.reward_models.trainer import THREADS, RewardTrainer, TrainedVersion
 from onibus.consumers.reward_models.transfer import model_name
 from onibus.consumers.reward_models.unseen import is_held_out
 from onibus.consumers.reward_models.version_log import OFFLINE

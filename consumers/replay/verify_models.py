@@ -16,7 +16,7 @@ from onibus.consumers.reward_models.character_cnn import CLASSES, MAX_OVER_TIME,
 from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
 from onibus.consumers.reward_models.processor import processor
 from onibus.consumers.reward_models.publisher import newest_version
-from onibus.consumers.reward_models.trainer import RewardTrainer
+from onibus.consumers.reward_models.trainer import RewardTrainer, TrainedVersion
 from onibus.consumers.reward_models.version_log import OFFLINE, Training
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.infra.devices import gpu_name
@@ -199,7 +199,7 @@ def _made_again(
             f"the annotation log up to the offsets of version {update.version} of {update.model} is not what "
             "that version learned from: was the topic created anew? Use the cluster that it was trained on"
         )
-    trained = take_steps(trainer, update.version - trainer.version)
+    trained = _trained_on(trainer, update)
     made = trained.file.provenance
     if (made.architecture, made.gradient_steps) != (update.architecture, update.gradient_steps):
         raise OnibusError(
@@ -207,6 +207,15 @@ def _made_again(
             "steps than this program makes; verify it with the onibus that made it"
         )
     return replace(trained.file, provenance=replace(made, torch_version=update.torch_version))
+
+
+def _trained_on(trainer: RewardTrainer, update: RewardUpdate) -> TrainedVersion:
+    """With as many steps as were recorded, whatever schedule asked for them."""
+    if OFFLINE in update.metrics:
+        return take_steps(trainer, update.version - trainer.version)
+    trained = trainer.train(steps=max(1, update.gradient_steps - trainer.gradient_steps))
+    assert trained is not None  # no one stops it
+    return trained
 
 
 def _distance(settings: Settings, update: RewardUpdate, made: ModelFile) -> WeightsApart | None:

@@ -18,12 +18,8 @@ from onibus.consumers.reward_models.learned import LearnedLog, read_learned
 from onibus.consumers.reward_models.merged_annotations import AnnotationLog
 from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
 from onibus.consumers.reward_models.publisher import VersionWriter
-from onibus.consumers.reward_models.trainer import (
-    STEPS_PER_VERSION,
-    RewardTrainer,
-    TrainedVersion,
-    objective_of,
-)
+from onibus.consumers.reward_models.schedule import OWN, Schedule
+from onibus.consumers.reward_models.trainer import RewardTrainer, TrainedVersion, objective_of
 from onibus.consumers.reward_models.transfer import model_name
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.codecs import codec_for
@@ -85,9 +81,11 @@ class TrainerProcess:
         kind: Kind = Kind.JUDGE_ONE,
         network: Network = MAX_OVER_TIME,
         device: str = "cpu",
+        schedule: Schedule = OWN,
     ) -> None:
         self._settings, self._spec_id, self._seed = settings, spec_id, seed
         self._kind, self._network, self._device = kind, network, device
+        self._schedule, self._begun = schedule, time.monotonic()
         self._model = model_name(spec_name, spec_id)
         self._codec = codec_for(settings)
         self._writer = VersionWriter(settings, self._codec, self._model)
@@ -115,6 +113,7 @@ class TrainerProcess:
                 self._newest(),
                 objective=objective,
                 device=self._device,
+                schedule=self._schedule,
             )
             self.summary.version, self.summary.gradient_steps = trainer.version, trainer.gradient_steps
             learned = read_learned(self._settings, self._codec, self._model, self._spec_id)
@@ -180,16 +179,22 @@ class TrainerProcess:
         while not stopping.is_set() and (record := _next(log, stopping)) is not None:
             learned.add(*record)
             trainer.see(*record)
-            if trainer.is_due():
+            if trainer.is_due(seconds=self._seconds):
                 self._make_version(trainer, learned, stopping)
-        if log.quiet_seconds > QUIET_SECONDS and trainer.is_due(quiet=True):
+        if trainer.is_due(quiet=log.quiet_seconds > QUIET_SECONDS, seconds=self._seconds):
             self._make_version(trainer, learned, stopping)
         elif learned.is_due(trainer.offsets) and not stopping.is_set():
             self._wait_until_written(stopping)
             self._writing = self._publisher.submit(self._keep, learned.cut(trainer.offsets))
 
+    @property
+    def _seconds(self) -> float:
+        """Since the newest version was begun, or this process."""
+        return time.monotonic() - self._begun
+
     def _make_version(self, trainer: RewardTrainer, learned: LearnedLog, stopping: threading.Event) -> None:
         """Train, and have it published; if a stop comes between, the next start does it again."""
+        self._begun = time.monotonic()
         version = trainer.train(keep_going=lambda: not stopping.is_set())
         if version is None:
             return
@@ -224,7 +229,7 @@ class TrainerProcess:
         self.summary.version, self.summary.gradient_steps = made.version, made.gradient_steps
         self.summary.figures = told
         metrics.REWARD_VERSIONS.labels(model=self._model).inc()
-        metrics.REWARD_GRADIENT_STEPS.labels(model=self._model).inc(STEPS_PER_VERSION)
+        metrics.REWARD_GRADIENT_STEPS.labels(model=self._model).inc(version.steps)
         metrics.REWARD_LOSS.labels(model=self._model).set(told["loss"])
         metrics.REWARD_LABEL_AGE_SECONDS.labels(model=self._model).set(told["newest_label_age_seconds"])
         if "held_out_accuracy" in told:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from onibus.consumers.reward_models.schedule import BATCHES_PER_SECOND, Name
 from onibus.infra.devices import Device
 
 
@@ -16,5 +17,13 @@ class TrainOptions(BaseModel):
     seed: int = Field(0, ge=0, description="Seed of initial weights and mini-batches.")
     network: str = Field(
         "max-over-time", description="max-over-time, published (ONI's), published-0.1, small or large."
+    )
+    schedule: Name = Field(
+        "own", description="When it is trained: own or published (ONI's; goes well with --network published)."
+    )
+    late_steps_per_second: float = Field(
+        BATCHES_PER_SECOND,
+        gt=0,
+        description="Steps of the published schedule after 25,000 labels: your learner's batches per second.",
     )
     device: Device = Field("cpu", description="Where the model is trained: cpu or gpu.")

@@ -229,4 +229,5 @@ def _update(trained: TrainedVersion, sha256: bytes) -> RewardUpdate:
         processor=processor(),
         onibus=version(),
         gpu=made.gpu,
+        schedule=trained.schedule,
     )

@@ -8,6 +8,7 @@ import threading
 from onibus.consumers.reward_models.character_cnn import network_named
 from onibus.consumers.reward_models.loop import TrainerProcess
 from onibus.consumers.reward_models.options import TrainOptions
+from onibus.consumers.reward_models.schedule import schedule_named
 from onibus.consumers.specs.choice import log_choice, missing_line, spec_in_use
 from onibus.consumers.specs.spec_file import read_specs
 from onibus.infra.devices import torch_device
@@ -35,7 +36,10 @@ def run(settings: Settings, options: TrainOptions, metrics_port: int | None = No
     found = _announced(settings, options.spec, stopping)
     if found is not None:
         spec_id, spec = found
-        process = TrainerProcess(settings, spec.name, spec_id, options.seed, spec.kind, network, device)
+        schedule = schedule_named(options.schedule, options.late_steps_per_second)
+        process = TrainerProcess(
+            settings, spec.name, spec_id, options.seed, spec.kind, network, device, schedule
+        )
         _log.info("%s", process.run(stopping).line())
 
 

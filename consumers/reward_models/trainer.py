@@ -30,49 +30,35 @@ from onibus.consumers.reward_models.classification import Classification
 from onibus.consumers.reward_models.model_file import ModelFile, Provenance
 from onibus.consumers.reward_models.objective import Objective
 from onibus.consumers.reward_models.ranking import Ranking
+from onibus.consumers.reward_models.schedule import OWN, Progress, Schedule
 from onibus.consumers.reward_models.unseen import MOST_UNSEEN
 from onibus.infra.devices import gpu_name
 from onibus.infra.errors import OnibusError
 from onibus.schemas.records import Annotation, Kind
 
-STEPS_PER_VERSION = 32
 THREADS = 1
 """Torch threads: the bits depend on their number, and on a shared machine one is the fastest."""
 
-MOST_IDLE = 4
-"""Versions that are made one after the other with no new annotation."""
 RECIPE = 1
 """Number of the way in which models are trained; 0 is that of onibus 0.1.0. Raise it when the bits change."""
-
-_FIRST_CUT, _FULL_CUT = 4, 512
-_MANY, _CUT_OF_MANY = 25_000, 32 * 256
-
-
-def annotations_per_version(seen: int) -> int:
-    """How many annotations the next version waits for, ``seen`` having come before.
-
-    ONI takes 32 gradient steps for each 256 labels up to 25,000, then one. Here a version is 32 steps always
-    (so beyond 25,000 it waits for 32 times 256), and up to there it waits for an eighth of what is there: a
-    small game has a hundred captions, and the policy needs the first ones soon. At 25,000 that has come to as
-    many steps.
-    """
-    return _CUT_OF_MANY if seen >= _MANY else min(_FULL_CUT, max(_FIRST_CUT, seen // 8))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedVersion:
-    """A finished version: its file, and what is measured of it."""
+    """A finished version: its file, what is measured of it, and by which schedule and steps it was made."""
 
     file: ModelFile
     metrics: dict[str, float]
+    schedule: str
+    steps: int
 
 
 class RewardTrainer:
     """The character CNN, its optimizer, its data, and when the next version is due.
 
-    A version is due when :func:`annotations_per_version` more annotations have come and there is something
-    to tell apart among those to learn from: until then, no model is better than one that rewards
-    everything. All of it follows from the annotations seen.
+    A version is due when its schedule says so and there is something to tell apart among the annotations to
+    learn from: until then, no model is better than one that rewards everything. What a version is follows
+    from the one before, its number of steps and the annotations seen; when it was due makes no difference.
 
     Args:
         model: name of the model.
@@ -83,6 +69,7 @@ class RewardTrainer:
         objective: with no data yet, in place of the usual one for that kind.
         device: torch device that computes the network. Files and what they are resumed from have their
             tensors on the CPU, whatever computed them.
+        schedule: when a version is due, and of how many steps. It may be another than that of ``resumed``.
 
     Raises:
         OnibusError: ``resumed`` has another seed, specification or architecture.
@@ -97,9 +84,10 @@ class RewardTrainer:
         kind: Kind = Kind.JUDGE_ONE,
         objective: Objective | None = None,
         device: str = "cpu",
+        schedule: Schedule = OWN,
     ) -> None:
         make_deterministic()
-        self.device = device
+        self.device, self._schedule = device, schedule
         self._model, self._spec_id, self._seed = model, spec_id, seed
         self.objective = objective_of(kind) if objective is None else objective
         self.version = self.gradient_steps = 0
@@ -140,25 +128,32 @@ class RewardTrainer:
         self._seen += 1
         self._new += not restores
 
-    def is_due(self, *, quiet: bool = False) -> bool:
-        """Whether a version is due. ``quiet``: nothing more is to come for now, so anything new is enough.
+    def is_due(self, *, quiet: bool = False, seconds: float = 0.0) -> bool:
+        """Whether a version is due.
 
-        And without anything new, training goes on until the model says what its labels say, for at most
-        :data:`MOST_IDLE` versions: of a judge that wavers it never learns all.
+        Args:
+            quiet: nothing more is to come for now.
+            seconds: since the version before was begun.
         """
         if not self.objective.can_teach:
             return False
-        if quiet and not self._new and self.version:
-            return self._idle < MOST_IDLE and not self._is_fitted()
-        return self._new >= (1 if quiet else annotations_per_version(self._seen - self._new))
+        at = Progress(self._seen - self._new, self._new, self.version, self._idle, seconds, quiet)
+        if self._schedule.is_due(at):
+            return True
+        return not self._new and self._schedule.may_go_on(at) and not self._is_fitted()
 
     def _is_fitted(self) -> bool:
         if self._fitted is None:
             self._fitted = self.objective.is_fitted(self.network)
         return self._fitted
 
-    def train(self, keep_going: Callable[[], bool] = lambda: True) -> TrainedVersion | None:
+    def train(
+        self, keep_going: Callable[[], bool] = lambda: True, steps: int | None = None
+    ) -> TrainedVersion | None:
         """Take the next version's gradient steps.
+
+        Args:
+            steps: how many; None: as the schedule says.
 
         Returns:
             The version; None if ``keep_going()``, asked before each step, said no. The trainer is of no
@@ -166,19 +161,21 @@ class RewardTrainer:
         """
         self.objective.test(self.network, tuple(self._untested))
         self._untested.clear()
+        steps = self._schedule.steps(self._seen) if steps is None else steps
         losses, seed = [], self._batch_seed()
         torch.manual_seed(seed)  # of dropout
         self.network.train()
-        for loss in self.objective.losses(self.network, STEPS_PER_VERSION, seed):
+        for loss in self.objective.losses(self.network, steps, seed):
             if not keep_going():
                 return None
             losses.append(self._step(loss))
         self.network.eval()
         self.version += 1
-        self.gradient_steps += STEPS_PER_VERSION
+        self.gradient_steps += steps
         self._idle = 0 if self._new else self._idle + 1
         self._new, self._fitted = 0, None
-        return TrainedVersion(self._file(), self._metrics(float(np.mean(losses))))
+        metrics = self._metrics(float(np.mean(losses)))
+        return TrainedVersion(self._file(), metrics, self._schedule.name, steps)
 
     def _step(self, loss: Tensor) -> float:
         self._optimizer.zero_grad()

