@@ -37,6 +37,17 @@ QUIET_SECONDS = 2.0
 """When nothing came for so long, a version is made of what there is, though fewer than it waits for. The
 one place where time has a say; where such a version ended stands in it as offsets, as with any other."""
 
+_HELD_OUT = {
+    "held_out": metrics.REWARD_HELD_OUT,
+    "held_out_positive": metrics.REWARD_HELPFUL,
+    "held_out_accuracy": metrics.REWARD_ACCURACY,
+    "held_out_balanced_accuracy": metrics.REWARD_BALANCED_ACCURACY,
+    "held_out_precision": metrics.REWARD_PRECISION,
+    "held_out_recall": metrics.REWARD_RECALL,
+    "held_out_brier": metrics.REWARD_BRIER,
+}
+"""Figures of a version, each with the metric that has it."""
+
 _POLL_MS = 200
 _LOOK_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
@@ -232,9 +243,9 @@ class TrainerProcess:
         metrics.REWARD_GRADIENT_STEPS.labels(model=self._model).inc(version.steps)
         metrics.REWARD_LOSS.labels(model=self._model).set(told["loss"])
         metrics.REWARD_LABEL_AGE_SECONDS.labels(model=self._model).set(told["newest_label_age_seconds"])
-        if "held_out_accuracy" in told:
-            metrics.REWARD_ACCURACY.labels(model=self._model).set(told["held_out_accuracy"])
-            metrics.REWARD_BRIER.labels(model=self._model).set(told["held_out_brier"])
+        for name, gauge in _HELD_OUT.items():
+            if name in told:
+                gauge.labels(model=self._model).set(told[name])
         _log.info("version %d: loss %.3f, %s, %s", made.version, told["loss"], unseen.told(told), counted)
 
 

@@ -124,6 +124,9 @@ def _learning(now: Snapshot) -> Table:
         known = [("captions with a score", _percent(now.label_coverage))]
         known += [("model version, its age", f"{_n(now.model_version)}, {age}")]
         known += [("held-out accuracy", accuracy)]
+        if not (math.isnan(now.model_precision) and math.isnan(now.model_recall)):
+            told = f"{_percent(now.model_precision)}, {_percent(now.model_recall)}"
+            known += [("its precision, recall", told)]
     rows = [
         ("environment steps", _n(now.env_steps)),
         ("steps per second", _n(now.steps_per_second)),

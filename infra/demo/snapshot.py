@@ -35,6 +35,8 @@ class Snapshot:
     model_version: float
     model_age_seconds: float
     model_accuracy: float
+    model_precision: float
+    model_recall: float
     labels_written: float
     cost_usd: float
     model_calls: float
@@ -105,6 +107,8 @@ def take_snapshot(
         model_version=once_started("onibus_model_version"),
         model_age_seconds=once_started("onibus_model_age_seconds"),
         model_accuracy=gauge("onibus_reward_held_out_accuracy", trainer),
+        model_precision=gauge("onibus_reward_held_out_precision", trainer),
+        model_recall=gauge("onibus_reward_held_out_recall", trainer),
         labels_written=annotators.total("onibus_labels_written_total"),
         cost_usd=gauge("onibus_cost_usd_total", annotators),
         model_calls=annotators.total("onibus_model_calls_total"),

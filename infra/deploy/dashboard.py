@@ -68,7 +68,17 @@ ROWS: dict[str, Sequence[Panel]] = {
         Panel("Versions", [metrics.REWARD_VERSIONS], "ops", by=("model",)),
         Panel("Gradient steps", [metrics.REWARD_GRADIENT_STEPS], "ops", by=("model",)),
         Panel("Loss", [metrics.REWARD_LOSS]),
-        Panel("Held-out accuracy", [metrics.REWARD_ACCURACY], "percentunit"),
+        Panel(
+            "Held-out accuracy, balanced accuracy, precision and recall",
+            [
+                metrics.REWARD_ACCURACY,
+                metrics.REWARD_BALANCED_ACCURACY,
+                metrics.REWARD_PRECISION,
+                metrics.REWARD_RECALL,
+            ],
+            "percentunit",
+        ),
+        Panel("Held-out captions, and helpful ones", [metrics.REWARD_HELD_OUT, metrics.REWARD_HELPFUL]),
         Panel("Held-out Brier score", [metrics.REWARD_BRIER]),
         Panel("Age of the newest label in a version", [metrics.REWARD_LABEL_AGE_SECONDS], "s"),
     ),

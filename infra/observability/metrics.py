@@ -90,6 +90,19 @@ REWARD_LOSS = Gauge("onibus_reward_loss", "Mean training loss of the newest vers
 REWARD_ACCURACY = Gauge(
     "onibus_reward_held_out_accuracy", "Share of held-out captions judged correctly.", ["model"]
 )
+REWARD_BALANCED_ACCURACY = Gauge(
+    "onibus_reward_held_out_balanced_accuracy",
+    "Mean of the shares of helpful and of unhelpful held-out captions judged correctly.",
+    ["model"],
+)
+REWARD_PRECISION = Gauge(
+    "onibus_reward_held_out_precision", "Share of held-out captions called helpful that are.", ["model"]
+)
+REWARD_RECALL = Gauge(
+    "onibus_reward_held_out_recall", "Share of helpful held-out captions called so.", ["model"]
+)
+REWARD_HELD_OUT = Gauge("onibus_reward_held_out_captions", "Held-out captions, or pairs.", ["model"])
+REWARD_HELPFUL = Gauge("onibus_reward_held_out_helpful", "Of these, how many are helpful.", ["model"])
 REWARD_BRIER = Gauge("onibus_reward_held_out_brier", "Brier score on the held-out captions.", ["model"])
 REWARD_LABEL_AGE_SECONDS = Gauge(
     "onibus_reward_label_age_seconds", "Age of the newest label when the version was made.", ["model"]

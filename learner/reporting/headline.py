@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from onibus.infra.money import dollars
 from onibus.learner.run_files.judging import Agreement, SpecJudging, total_usd
@@ -47,9 +47,19 @@ def headline(
         found.append(("version of the reward model", format(last["model_version"], ".0f")))
     if "model_age_seconds" in last:
         found.append(("its age when the run ended", f"{last['model_age_seconds']:.0f} s"))
-    if versions and "held_out_accuracy" in versions[-1]:
-        found.append(("held-out accuracy", f"{versions[-1]['held_out_accuracy']:.1%}"))
-    return found
+    return [*found, *_held_out(versions[-1] if versions else {})]
+
+
+def _held_out(version: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """How a version did on captions that it had not learned from; accuracy never without what it is of."""
+    if "held_out_accuracy" in version:
+        yield "held-out accuracy", f"{version['held_out_accuracy']:.1%}"
+    for name in ("balanced accuracy", "precision", "recall"):
+        if (figure := f"held_out_{name.replace(' ', '_')}") in version:
+            yield f"held-out {name}", f"{version[figure]:.1%}"
+    if {"held_out", "held_out_positive"} <= version.keys():
+        helpful = f"{version['held_out_positive']:.0f} of {version['held_out']:.0f}"
+        yield "helpful of the held-out captions", helpful
 
 
 def in_words(agreements: Sequence[Agreement]) -> str:

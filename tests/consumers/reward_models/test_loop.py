@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from onibus.consumers.reward_models.loop import TrainerProcess
 from onibus.consumers.reward_models.merged_annotations import AnnotationLog
@@ -222,6 +223,23 @@ def test_the_newest_version_on_the_bus_is_what_its_update_says(settings: Setting
     assert update.threads == 1
     assert update.trained_at / 1e6 > before
     assert sum(update.annotation_offsets.values()) <= 6
+
+
+def test_metrics_never_have_an_accuracy_without_what_it_is_of(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:12]])
+    with trainer_in_a_thread(settings):
+        wait_until(
+            lambda: updates(settings)[-1:] and "held_out" in updates(settings)[-1].metrics, 60, "figures"
+        )
+    told = updates(settings)[-1].metrics
+    assert told["held_out_positive"] > 0
+    for figure, metric in (("held_out", "captions"), ("held_out_positive", "helpful")):
+        value = REGISTRY.get_sample_value(f"onibus_reward_held_out_{metric}", {"model": MODEL})
+        assert value == told[figure]
+    for name in ("accuracy", "balanced_accuracy", "precision", "recall"):
+        if f"held_out_{name}" in told:
+            value = REGISTRY.get_sample_value(f"onibus_reward_held_out_{name}", {"model": MODEL})
+            assert value == told[f"held_out_{name}"]
 
 
 def test_a_log_that_nobody_looked_at_meanwhile_is_not_taken_for_quiet(settings: Settings) -> None:

@@ -71,13 +71,21 @@ def test_what_is_known_of_a_reward_model_is_told_and_charted(run: Path) -> None:
         row |= {"label_to_reward_p50": 0.25 * n / len(rows), "label_to_reward_p95": 1.5}
     history.write_text("\n".join(json.dumps(row) for row in rows))
     versions = [
-        {"version": n, "held_out_accuracy": 0.9 + n / 100, "held_out": 80.0, "held_out_positive": 5.0}
+        {
+            "version": n,
+            "held_out_accuracy": 0.9 + n / 100,
+            "held_out_precision": 0.25,
+            "held_out": 80.0,
+            "held_out_positive": 5.0,
+        }
         for n in (1, 2, 3)
     ]
     (run / "versions.json").write_text(json.dumps(versions))
     page = write_report(run, CAPTIONS).read_text()
     assert "<b>3</b><span>version of the reward model" in page
     assert "<b>93.0%</b><span>held-out accuracy" in page
+    assert "<b>25.0%</b><span>held-out precision" in page
+    assert "<b>5 of 80</b><span>helpful of the held-out captions" in page
     assert "5 of 80 helpful" in page
     assert "<b>0.25 / 1.50 s</b><span>caption to first reward" in page
     for chart in ("Held-out accuracy of the reward model", "Age of the reward model", "From the first sight"):
