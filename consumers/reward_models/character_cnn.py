@@ -59,7 +59,7 @@ class Network:
     class_dropout: float = 0.0
     score_head: tuple[int, ...] = ()
     batch: int | None = None
-    hidden_bytes: float = 0.2
+    hidden_bytes: float = 0.35
 
     def __post_init__(self) -> None:
         if self.max_over_time and self.pooled_after != (0,):

@@ -14,7 +14,7 @@ MANY = 25_000
 BATCHES_PER_SECOND = 25.0
 """Of ONI's learner: 26,000 environment steps/s with this reward, in batches of 1,024 (arXiv 2410.23022)."""
 
-MOST_IDLE = 4
+MOST_IDLE = 8
 """Versions that are made one after the other with no new annotation."""
 
 _FIRST_CUT, _FULL_CUT = 4, 512

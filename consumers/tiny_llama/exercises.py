@@ -85,15 +85,15 @@ class SpecExercises:
         if kind < _JOINED_SHARE:
             other = rng.choice(self._learnt)
             return _SEPARATOR.join((caption, other) if rng.random() < 0.5 else (other, caption))
-        return _changed(caption, rng) if kind < _JOINED_SHARE + _CHANGED_SHARE else caption
+        return changed(caption, rng) if kind < _JOINED_SHARE + _CHANGED_SHARE else caption
 
 
 def _is_held_out(caption: str) -> bool:
     return ids.caption_id(caption)[0] < HELD_OUT_SHARE * 256
 
 
-def _changed(caption: str, rng: random.Random) -> str:
-    """Another inventory letter at the start, other digits elsewhere."""
+def changed(caption: str, rng: random.Random) -> str:
+    """A message with another inventory letter at the start, and other digits elsewhere."""
     if caption[1:4] == " - " and caption[0].isalpha():
         caption = rng.choice(_CHANGING) + caption[1:]
     return "".join(rng.choice("123456789") if c.isdigit() else c for c in caption)

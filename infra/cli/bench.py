@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.devices import Device
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
 
@@ -47,6 +48,7 @@ def register(app: typer.Typer) -> None:
     group.command("gpu")(gpu)
     group.command("size")(size)
     group.command("reward-models")(reward_models)
+    group.command("noisy-labels")(noisy_labels)
     group.command("near-pairs")(near_pairs)
     group.command("replay")(replay)
     group.command("learning")(learning)
@@ -161,13 +163,32 @@ def reward_models(
     import torch
 
     from onibus.learner.benchmarks import reward_models as benchmark
+    from onibus.learner.benchmarks import skewed_labels
 
     torch.set_num_threads(1)
     figures = benchmark.measure_swap(captions, swaps)
     with _broker(settings, "bench-models.") as own:
         figures += benchmark.measure_trainer(own, annotations)
     figures += benchmark.measure_accuracy(play_steps, versions)
+    figures += skewed_labels.measure(range(3))
     _report("reward models", figures, as_json)
+
+
+def noisy_labels(
+    labels: Annotated[int, typer.Option(min=500, help="Labels to learn from.")] = 10_000,
+    late_steps: Annotated[
+        int, typer.Option(min=0, help="Steps of the published schedule after 25,000 labels.")
+    ] = 8_000,
+    play_steps: Annotated[
+        int, typer.Option(min=1_000, help="Random steps whose messages captions are made of.")
+    ] = 100_000,
+    device: Annotated[Device, typer.Option(help="Where models are trained.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """The published reward model beside ours, when one label in ten is wrong (no broker; nine minutes)."""
+    from onibus.learner.benchmarks import noisy_labels as benchmark
+
+    _report("noisy labels", benchmark.measure(play_steps, labels, late_steps, device), as_json)
 
 
 def near_pairs(
@@ -293,7 +314,7 @@ def everything(settings: Settings) -> None:
     from onibus.infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
-    learned = (reward_models, near_pairs, replay)
+    learned = (reward_models, noisy_labels, near_pairs, replay)
     for command in (reward_path, label_table, annotators, step_cost, size, *learned, vllm, learning):
         command()
 
