@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from onibus.infra.captioner_names import MESSAGE, check_captioner
 from onibus.infra.errors import OnibusError
 from onibus.infra.flags import Flag
 from onibus.infra.reward_kinds import reward_kind
@@ -89,6 +90,11 @@ class RunOptions(BaseModel):
         description="Who plays NetHack's tasks, such as val-dwa-law-fem; several, with commas between them, "
         f"are dealt out over the environments. (default: {DEFAULT_CHARACTER})",
     )
+    captioner: str = Field(
+        MESSAGE,
+        description="What puts a step of NetHack's tasks into words: message, message-and-changes (also "
+        "experience level, hunger, depth, low hit points), or module:function of your own.",
+    )
     seed: int = Field(0, description="Seed of the run.")
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the network is trained.")
     inference: Literal["local", "central"] | None = Field(
@@ -103,6 +109,12 @@ class RunOptions(BaseModel):
     wandb: bool = Field(
         False, description="Log the history to Weights & Biases, too; its own WANDB_ variables say where."
     )
+
+    @field_validator("captioner")
+    @classmethod
+    def _there_is_such_a_captioner(cls, given: str) -> str:
+        check_captioner(given)
+        return given
 
 
 class RewardOptions(BaseModel):

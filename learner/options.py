@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, model_validator
 
+from onibus.infra.captioner_names import MESSAGE
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of, write_whole
 from onibus.infra.flags import flag_name, made
@@ -73,8 +74,14 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         return self
 
     @model_validator(mode="after")
-    def _only_nethack_has_actions_and_characters(self) -> LearnOptions:
-        for flag, given in (("--actions", self.actions), ("--character", self.character)):
+    def _only_nethack_has_actions_characters_and_captioners(self) -> LearnOptions:
+        given_captioner = None if self.captioner == MESSAGE else self.captioner
+        given_flags = {
+            "--actions": self.actions,
+            "--character": self.character,
+            "--captioner": given_captioner,
+        }
+        for flag, given in given_flags.items():
             if given is not None and self.registered is not None:
                 raise ValueError(f"{flag} is for NetHack's tasks; leave it out for {self.task}")
         return self
@@ -97,10 +104,11 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         """
         own = self.registered
         found = {} if own is None else {own.module: own.version}
-        if is_plugin(self.reward):
-            module = self.reward.partition(":")[0]
-            import_plugin("--reward", module)
-            found[module] = version_of(module)
+        for flag, given in (("--reward", self.reward), ("--captioner", self.captioner)):
+            if is_plugin(given):
+                module = given.partition(":")[0]
+                import_plugin(flag, module)
+                found[module] = version_of(module)
         return found
 
     @property

@@ -40,6 +40,7 @@ from onibus.learner.run_files.sessions import begin_session, sessions_before
 from onibus.learner.run_files.specs import SPECS_FILE
 from onibus.learner.sample_factory import run_experiment
 from onibus.producers.environments.caption_wrapper import CaptionWrapper
+from onibus.producers.nethack.captioners import game_captioner
 from onibus.producers.nethack.tasks import make_task
 
 log = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ def _try_task(options: LearnOptions) -> None:
                 f"--inference local: {own.name} has continuous actions; use --inference central"
             )
         return
+    game_captioner(options.captioner)
     task = make_task(
         options.played,
         max_episode_steps=options.max_episode_steps,

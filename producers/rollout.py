@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -29,7 +29,6 @@ from onibus.infra.settings import Settings
 from onibus.producers.environments.any_task import AnyEnvironment, check_task, make_environment
 from onibus.producers.environments.spaces import random_actions
 from onibus.producers.environments.tasks import import_tasks
-from onibus.producers.nethack.task_names import Actions
 from onibus.producers.publishing.caption_publisher import (
     CLOSE_SECONDS,
     FLUSH_SECONDS,
@@ -37,6 +36,7 @@ from onibus.producers.publishing.caption_publisher import (
     process_bus,
 )
 from onibus.producers.publishing.kafka_sender import STOP_GRACE_SECONDS
+from onibus.producers.rollout_options import RolloutOptions, RolloutSummary
 
 _log = logging.getLogger("onibus.rollout")
 
@@ -63,56 +63,6 @@ class Policy(Protocol):
         """Actions, int64 (N,) or float32 (N, n), for N observations; ``started`` (N,) marks first ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutOptions:
-    """What to play, and with whom. Limits are totals over all workers, environments those of each."""
-
-    task: str
-    run: str
-    workers: int = 1
-    environments: int = 1
-    steps: int | None = None  # None is no limit
-    seconds: float | None = None
-    episodes: int | None = None
-    max_episode_steps: int | None = None
-    actions: Actions | None = None
-    character: str | None = None
-    seed: int | None = None
-    imports: tuple[str, ...] = ()  # modules that register tasks
-    checkpoint: Path | None = None
-    """Whose policy plays; None plays random actions."""
-
-
-@dataclass(slots=True)
-class RolloutSummary:
-    """What was played and published."""
-
-    steps: int = 0
-    episodes: int = 0
-    return_sum: float = 0.0
-    score_sum: float = 0.0
-    captions_published: int = 0
-    captions_dropped: int = 0
-    episodes_published: int = 0
-    episodes_dropped: int = 0
-
-    def __add__(self, other: RolloutSummary) -> RolloutSummary:
-        ours, theirs = asdict(self), asdict(other)
-        return RolloutSummary(**{name: ours[name] + theirs[name] for name in ours})
-
-    def __str__(self) -> str:
-        means = ""
-        if self.episodes:
-            means = f" (mean return {self.return_sum / self.episodes:.2f}"
-            means += f", score {self.score_sum / self.episodes:.0f})"
-        lost = self.captions_dropped + self.episodes_dropped
-        return (
-            f"{self.steps:,} steps, {self.episodes:,} episodes{means}; "
-            f"{self.captions_published:,} captions and {self.episodes_published:,} episodes published, "
-            f"{lost:,} dropped"
-        )
-
-
 def run(
     settings: Settings,
     options: RolloutOptions,
@@ -127,7 +77,7 @@ def run(
     Raises:
         OnibusError: unknown task, actions or character, cluster out of reach, topics missing, a worker died.
     """
-    check_task(options.task, options.actions, options.character, options.imports)
+    check_task(options.task, options.actions, options.character, options.imports, options.captioner)
     require_topics(settings, role="rollout")
     crew = _Crew(settings, options, load_policy)
     try:
@@ -354,6 +304,7 @@ class RolloutWorker:
             max_episode_steps=options.max_episode_steps,
             actions=options.actions,
             character=options.character,
+            captioner=options.captioner,
             run=options.run,
             worker=worker,
             environment=index,

@@ -51,6 +51,7 @@ class CaptionObserved:
     step: int
     policy_version: int
     observed_at: int
+    captioner: str = "message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,7 @@ class EpisodeFinished:
     plugin: str = ""
     action_format: str = ""
     statistics: dict[str, float] = field(default_factory=dict)
+    captioner: str = "message"
 
 
 Record = (

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from onibus.infra.version import NUMBER as __version__  # noqa: N811
     from onibus.learner.rewards.plugin import RewardBatch as RewardBatch
     from onibus.producers.environments.caption_wrapper import CaptionWrapper as CaptionWrapper
-    from onibus.producers.environments.captioners import Transition as Transition
     from onibus.producers.environments.tasks import register_task as register_task
+    from onibus.producers.publishing.captioners import Transition as Transition
     from onibus.schemas.records import AnnotationSpec as AnnotationSpec
     from onibus.schemas.records import Verdict as Verdict
 
@@ -59,7 +59,7 @@ _PLACES = {
     "Question": "consumers.language_models.base",
     "RewardBatch": "learner.rewards.plugin",
     "Settings": "infra.settings",
-    "Transition": "producers.environments.captioners",
+    "Transition": "producers.publishing.captioners",
     "Verdict": "schemas.records",
     "annotations": "consumers.tables",
     "captions": "consumers.tables",

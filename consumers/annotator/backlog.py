@@ -258,7 +258,7 @@ class GroupStart:
                 caption = self._codec.decode(CaptionObserved, record.value)
             except DecodeError:
                 continue
-            specs = self._caption_filter.specs(caption.task, caption.run)
+            specs = self._caption_filter.specs(caption)
             if specs and record.key == caption_id(caption.text):
                 place = TopicPartition(record.topic, record.partition), record.offset, record.timestamp
                 newest[record.key] = _Found(*place, record.key, len(caption.text), specs)

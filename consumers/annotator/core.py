@@ -325,7 +325,7 @@ class Annotator:
             return True
         assert key is not None
         assert value is not None
-        specs = self._caption_filter.specs(caption.task, caption.run)
+        specs = self._caption_filter.specs(caption)
         if not specs:
             return False
         pending = PendingCaption(partition, offset, key, caption.text, caption.observed_at, value, specs)

@@ -108,9 +108,7 @@ class PartnersReader:
                 caption = self._codec.decode(CaptionObserved, record.value)
             except DecodeError:
                 continue  # its partition's owner makes a dead letter of it
-            is_asked_about = self._caption_filter is None or self._caption_filter.specs(
-                caption.task, caption.run
-            )
+            is_asked_about = self._caption_filter is None or self._caption_filter.specs(caption)
             if is_asked_about and record.key == caption_id(caption.text):
                 partners.append(Partner(record.key, caption.text, record.partition, record.offset))
         self._partners.add(partners)

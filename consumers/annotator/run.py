@@ -153,9 +153,15 @@ def _begun_group(
 
 
 def caption_filter_of(files: Sequence[SpecFile], options: AnnotateOptions) -> CaptionFilter:
-    """Which captions each spec is asked about: by its own tasks, and by the options'."""
-    tasks = {ids.spec_id(_spec_of(file, options)): file.tasks for file in files}
-    return CaptionFilter(tasks, tasks, options.tasks, options.runs)
+    """Which captions each spec is asked about: by its own tasks and captioner, and by the options'."""
+    by_id = {ids.spec_id(_spec_of(file, options)): file for file in files}
+    return CaptionFilter(
+        by_id,
+        {spec_id: file.tasks for spec_id, file in by_id.items()},
+        {spec_id: file.captioner for spec_id, file in by_id.items() if file.captioner is not None},
+        options.tasks,
+        options.runs,
+    )
 
 
 def _warn_of_unquoted_captions(specs: Iterable[AnnotationSpec], model: LanguageModel) -> None:

@@ -30,6 +30,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from onibus.consumers.specs.answer_format import WORDS, AnswerFormat, SpecPart
 from onibus.consumers.specs.spec_faults import faults, type_fault
+from onibus.infra.captioner_names import check_captioner
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.clock import explained
@@ -98,6 +99,7 @@ class SpecFile(SpecPart):
     answer: AnswerFormat = AnswerFormat()
     sampling: dict[str, str | int | float] = Field(default_factory=dict)
     tasks: tuple[str, ...] = ()
+    captioner: str | None = None
     rules: Rules | None = None
     """``rules = "goals"`` in a file stands for those of that spec."""
 
@@ -108,6 +110,16 @@ class SpecFile(SpecPart):
         if isinstance(given, dict) and given.get("kind") == Kind.COMPARE_TWO.value:
             answer = {"words": {v.value: v.value for v in WORDS[Kind.COMPARE_TWO]}}
             given = given | {"answer": answer | dict(given.get("answer", {}))}
+        return given
+
+    @field_validator("captioner")
+    @classmethod
+    def _there_is_such_a_captioner(cls, given: str | None) -> str | None:
+        try:
+            if given is not None:
+                check_captioner(given)
+        except OnibusError as error:
+            raise ValueError(str(error)) from error
         return given
 
     @cached_property

@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
     group.command("reward-models")(reward_models)
     group.command("noisy-labels")(noisy_labels)
     group.command("near-pairs")(near_pairs)
+    group.command("captioners")(captioners)
     group.command("replay")(replay)
     group.command("learning")(learning)
     group.command("vllm")(vllm)
@@ -205,6 +206,23 @@ def near_pairs(
     _report("near pairs", benchmark.measure(play_steps, captions, seeds), as_json)
 
 
+def captioners(
+    captioner: Annotated[
+        list[str] | None,
+        typer.Option(help="A captioner, as for onibus learn; can be repeated. (default: the built-in ones)"),
+    ] = None,
+    task: Annotated[str, typer.Option(help="Task of NetHack's or MiniHack's to play.")] = "score",
+    play_steps: Annotated[int, typer.Option(min=1_000, help="Random steps with each.")] = 100_000,
+    as_json: AsJson = False,
+) -> None:
+    """Distinct captions that each captioner makes of the same play, and its cost (no broker; seconds)."""
+    from onibus.infra.captioner_names import BUILT_IN
+    from onibus.learner.benchmarks import captioners as benchmark
+
+    figures = benchmark.measure(task, play_steps, captioner or BUILT_IN)
+    _report(f"captioners, {task}", figures, as_json)
+
+
 @with_settings
 def size(
     settings: Settings,
@@ -314,7 +332,7 @@ def everything(settings: Settings) -> None:
     from onibus.infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
-    learned = (reward_models, noisy_labels, near_pairs, replay)
+    learned = (reward_models, noisy_labels, near_pairs, captioners, replay)
     for command in (reward_path, label_table, annotators, step_cost, size, *learned, vllm, learning):
         command()
 

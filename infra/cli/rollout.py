@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from onibus.infra.captioner_names import MESSAGE
 from onibus.infra.cli.options import AsJson, MetricsPort, Verbose, with_settings
 from onibus.infra.observability.multiprocess import share_between_processes
 from onibus.infra.process.logs import set_up_logging
@@ -62,6 +63,13 @@ def rollout(
             f"dealt out over the environments. (default: {DEFAULT_CHARACTER})"
         ),
     ] = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option(
+            help="What puts a step of NetHack's tasks into words: message, message-and-changes, or "
+            "module:function of your own. (default: the checkpoint's, else message)"
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Base seed; the same seed plays the same episodes.")
     ] = None,
@@ -81,8 +89,9 @@ def rollout(
     stopping = stop_event()
 
     from onibus.infra.observability import metrics
-    from onibus.producers.rollout import Policy, RolloutOptions
+    from onibus.producers.rollout import Policy
     from onibus.producers.rollout import run as run_rollout
+    from onibus.producers.rollout_options import RolloutOptions
 
     load_policy: Callable[[Path], Policy] | None = None
     if checkpoint is not None:
@@ -94,6 +103,7 @@ def rollout(
             task, actions = trained.played, actions or trained.actions
             imports = [*trained.imports, *(imports or ())]
             character = character or trained.character
+            captioner = captioner or trained.captioner
     metrics.expose(metrics_port, settings.metrics_host)
     options = RolloutOptions(
         task=task or "score",
@@ -106,6 +116,7 @@ def rollout(
         max_episode_steps=max_episode_steps,
         actions=actions,
         character=character,
+        captioner=captioner or MESSAGE,
         seed=seed,
         imports=tuple(imports or ()),
         checkpoint=checkpoint,

@@ -6,9 +6,11 @@ import difflib
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+from onibus.infra.captioner_names import MESSAGE
 from onibus.infra.errors import OnibusError
 from onibus.producers.environments.caption_wrapper import CaptionWrapper
 from onibus.producers.environments.tasks import import_tasks, registered_names, registered_task
+from onibus.producers.nethack.captioners import game_captioner
 from onibus.producers.nethack.environment import NetHackEnvironment
 from onibus.producers.nethack.task_names import Actions
 from onibus.producers.nethack.tasks import check_played
@@ -17,17 +19,24 @@ from onibus.producers.publishing.caption_publisher import RolloutBus
 AnyEnvironment = NetHackEnvironment | CaptionWrapper
 
 
-def check_task(name: str, actions: str | None, character: str | None, imports: Iterable[str]) -> None:
-    """Do nothing if a task can be played with a set of actions and a character, or several.
+def check_task(
+    name: str,
+    actions: str | None,
+    character: str | None,
+    imports: Iterable[str],
+    captioner: str = MESSAGE,
+) -> None:
+    """Do nothing if a task can be played with a set of actions, a character, or several, and a captioner.
 
     Args:
         name: of the task.
         actions: a set of actions, or None.
         character: who plays, or None.
         imports: modules that register tasks.
+        captioner: name of one of NetHack's.
 
     Raises:
-        OnibusError: there is no such task, set or character; or the task has its own.
+        OnibusError: there is no such task, set, character or captioner; or the task has its own.
     """
     import_tasks(imports)
     if registered_task(name) is None:
@@ -35,8 +44,9 @@ def check_task(name: str, actions: str | None, character: str | None, imports: I
         if similar:
             raise OnibusError(f"unknown task {name!r}; did you mean {' or '.join(similar)}?")
         check_played(name, actions, character)
-    elif actions or character:
-        flag = "--actions" if actions else "--character"
+        game_captioner(captioner)
+    elif actions or character or captioner != MESSAGE:
+        flag = "--actions" if actions else "--character" if character else "--captioner"
         raise OnibusError(f"{flag} is for NetHack's tasks; leave it out for {name}")
 
 
@@ -49,21 +59,31 @@ def make_environment(
     seed: int | None,
     bus: Callable[[], RolloutBus | None],
     observation: Literal["small", "full"] = "small",
+    captions: bool = True,
     max_episode_steps: int | None = None,
     actions: Actions | None = None,
     character: str | None = None,
+    captioner: str = MESSAGE,
+    kinds: tuple[type[NetHackEnvironment], type[CaptionWrapper]] = (NetHackEnvironment, CaptionWrapper),
 ) -> AnyEnvironment:
-    """An environment with captions; arguments as :class:`NetHackEnvironment` and :class:`CaptionWrapper`
-    have them, those that only NetHack has being left out for a registered task.
+    """The environment of a task.
+
+    Arguments are as :class:`NetHackEnvironment` and :class:`CaptionWrapper` have them; those that only
+    NetHack has are left out for a registered task.
+
+    Args:
+        kinds: what is made: for a task of NetHack's or MiniHack's, and for a registered one.
 
     Raises:
         OnibusError: as these two.
     """
+    nethack, wrapped = kinds
     if (own := registered_task(task)) is not None:
-        return CaptionWrapper(
+        return wrapped(
             own.make(),
             own.captioner,
             task=own,
+            captions=captions,
             max_episode_steps=max_episode_steps,
             run=run,
             worker=worker,
@@ -71,12 +91,14 @@ def make_environment(
             seed=seed,
             bus=bus,
         )
-    return NetHackEnvironment(
+    return nethack(
         task=task,
         observation=observation,
+        captions=captions,
         max_episode_steps=max_episode_steps,
         actions=actions,
         character=character,
+        captioner=captioner,
         run=run,
         worker=worker,
         environment=environment,

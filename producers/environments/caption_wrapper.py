@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -15,17 +16,18 @@ from numpy.typing import NDArray
 from onibus.infra.errors import OnibusError
 from onibus.infra.observability import metrics
 from onibus.infra.plugins import failure_of
-from onibus.producers.environments.captioners import (
-    Captioner,
-    CaptionTexts,
-    Transition,
-    caption_in_info,
-)
 from onibus.producers.environments.recording import TERMINATED, TRUNCATED, TaskRecorder, episode_seed
 from onibus.producers.environments.spaces import CAPTION, action_arrays, observation_arrays
 from onibus.producers.environments.tasks import RegisteredTask
 from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
 from onibus.producers.publishing.caption_publisher import RolloutBus
+from onibus.producers.publishing.captioners import (
+    Captioner,
+    CaptionTexts,
+    Transition,
+    caption_in_info,
+    recorded_name,
+)
 from onibus.producers.publishing.shared_bus import SharedBus
 
 STATISTICS = "episode_statistics"
@@ -35,8 +37,8 @@ STATISTIC_PREFIX = "episode/"
 MOST_STATISTICS = 64
 
 _NO_CAPTION = (0, 0)
-_TEXTS = CaptionTexts()
-"""One for the whole process: what a caption's ids are depends on its text alone."""
+_texts = cache(CaptionTexts)
+"""One per captioner for the whole process: what a caption's ids are depends on its text alone."""
 
 
 class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
@@ -108,6 +110,8 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self.observation_space = self._observations.space
         self.action_space = self._actions.space
         self._captioner = captioner or caption_in_info
+        self._captioner_name = recorded_name(captioner)
+        self._texts = _texts(self._captioner_name)
         self._captions = captions
         self._plugin = "" if task is None else task.plugin
         self._limit = max_episode_steps
@@ -196,7 +200,7 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
         """Id and count of what a step brought about; publishes it where it is new."""
         try:
             text = self._captioner(step)
-            caption = None if text is None else _TEXTS.caption(text)
+            caption = None if text is None else self._texts.caption(text)
         except Exception as error:
             raise failure_of(f"the captioner of task {self.task}", error) from error
         if caption is None:
@@ -244,6 +248,7 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
             captions=self._captions,
             statistics=statistics,
             policy_version=self.policy_version,
+            captioner=self._captioner_name,
         )
         self._recorder = None
         if record is None:

@@ -88,6 +88,7 @@ class TaskRecorder:
         captions: bool,
         statistics: Mapping[str, float],
         policy_version: int,
+        captioner: str,
     ) -> EpisodeFinished | None:
         """The episode's record; None if it was too long. What only NetHack has is 0 or empty in it."""
         if not self._fits:
@@ -124,4 +125,5 @@ class TaskRecorder:
             plugin=plugin,
             action_format=self._formats.format,
             statistics=dict(statistics),
+            captioner=captioner,
         )

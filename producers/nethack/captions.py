@@ -42,7 +42,7 @@ _KILL = re.compile(r"(?:^|  )You (?:kill|destroy) [^!]*!")
 class NetHackCaption(Caption):
     """A caption, and how many monsters it says that the player killed."""
 
-    kills: int
+    kills: int = 0
 
 
 class MessageListener:
@@ -89,7 +89,7 @@ class CaptionTable:
             messages = without_complaints(messages)
         text = SEPARATOR.join(messages)
         full_id = caption_id(text)
-        caption = NetHackCaption(text, full_id, lookup_id(full_id), sum(map(kills, messages)))
+        caption = NetHackCaption(text, full_id, lookup_id(full_id), kills=sum(map(kills, messages)))
         self._captions[raw] = caption
         return caption
 

@@ -10,8 +10,10 @@ import numpy as np
 from nle import nethack
 from numpy.typing import NDArray
 
+from onibus.infra.captioner_names import MESSAGE
 from onibus.infra.observability import metrics
 from onibus.infra.process.shutdown import keep_hang_ups
+from onibus.producers.nethack.captioners import game_captioner
 from onibus.producers.nethack.captions import CaptionTable, MessageListener
 from onibus.producers.nethack.characters import DEFAULT_CHARACTER, character_of, parse_characters
 from onibus.producers.nethack.endings import Ending, EndingReader
@@ -20,6 +22,7 @@ from onibus.producers.nethack.seeding import episode_seeds, random_base_seed, re
 from onibus.producers.nethack.task_names import Actions, default_actions
 from onibus.producers.nethack.tasks import is_minihack, make_task
 from onibus.producers.nethack.uncopied import leave_uncopied
+from onibus.producers.publishing.caption import Caption
 from onibus.producers.publishing.caption_publisher import RolloutBus
 from onibus.producers.publishing.shared_bus import SharedBus
 
@@ -73,6 +76,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         actions: a set of actions; None keeps the task's own.
         character: who plays; several, with commas between them, are dealt out over the environments. None
             keeps the task's own.
+        captioner: what puts a step into words, see :mod:`onibus.producers.nethack.captioners`.
         run: name of the run, for published records.
         worker: index of the rollout worker process.
         environment: index of the environment within the worker.
@@ -82,7 +86,8 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             reset, which learners do after they have forked or spawned.
 
     Raises:
-        OnibusError: as :func:`onibus.producers.nethack.tasks.make_task`, or there is no such character.
+        OnibusError: as :func:`onibus.producers.nethack.tasks.make_task`, or there is no such character or
+            captioner. Also from ``step``, where the captioner failed.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         max_episode_steps: int | None = None,
         actions: Actions | None = None,
         character: str | None = None,
+        captioner: str = MESSAGE,
         run: str = "",
         worker: int = 0,
         environment: int = 0,
@@ -125,6 +131,8 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._ending = EndingReader(self.env, of_nethack=not self._minihack)
         self._look = self._ending.explored.look
         self._said = MessageListener(self.env).said if captions else None
+        self._captioner = game_captioner(captioner)
+        self._game = self.env.unwrapped
         self._carried = _NO_CAPTION
         self._counts: dict[int, int] = {}  # of this episode: bounded by its step limit
         self._kills = 0
@@ -166,7 +174,8 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One action; see the class for the observation and the last step's ``info``."""
-        raw, extrinsic, terminated, truncated, info = self.env.step(action)
+        outcome = self.env.step(action)
+        raw, extrinsic, terminated, truncated, info = outcome
         reward = float(extrinsic)
         blstats = raw["blstats"].tobytes()
         self._step += 1
@@ -174,7 +183,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             self._recorder.record(action, reward, blstats)
         observation = self._observe(raw)
         if self._said is not None:
-            observation["caption"][:] = caption = self._caption(self._said)
+            observation["caption"][:] = caption = self._caption(self._said, action, outcome)
         if not (terminated or truncated):
             self._blstats = blstats
             self._look(raw["glyphs"], blstats)
@@ -217,15 +226,19 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._padded[_HALF:-_HALF, _HALF:-_HALF] = glyphs
         return self._padded[y : y + CROP, x : x + CROP]
 
-    def _caption(self, said: list[bytes]) -> tuple[int, int]:
+    def _caption(self, said: list[bytes], action: int, outcome: Any) -> tuple[int, int]:
         """Id and count of what was said since the last step; publishes it where it is new."""
-        caption = _CAPTIONS.caption(said) if said else None
+        message = _CAPTIONS.caption(said) if said else None
         said.clear()
+        if message is not None:
+            self._kills += message.kills
+        caption: Caption | None = message
+        if self._captioner is not None:
+            caption = self._captioner.caption(message, self._blstats, action, outcome, self._game)
         if caption is None:
             return _NO_CAPTION
         lookup = caption.lookup
         count = self._counts[lookup] = self._counts.get(lookup, 0) + 1
-        self._kills += caption.kills
         if self._recorder is not None:
             self._recorder.hear(self._step, caption.id)
         if self._bus is not None:
@@ -250,6 +263,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             max_episode_steps=self.unwrapped._max_episode_steps,  # type: ignore[attr-defined]
             steps=self._step,
             policy_version=self.policy_version,
+            captioner=MESSAGE if self._captioner is None else self._captioner.name,
         )
         self._recorder = None
         if record is None:

@@ -11,6 +11,7 @@ import nle
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.shutdown import keep_hang_ups
+from onibus.producers.nethack.captioners import recorded_captioner
 from onibus.producers.nethack.captions import CaptionTable, MessageListener
 from onibus.producers.nethack.endings import Ending
 from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
@@ -68,6 +69,7 @@ class EpisodeRecorder:
         max_episode_steps: int,
         steps: int,
         policy_version: int,
+        captioner: str,
     ) -> EpisodeFinished | None:
         """The episode's record; None if it was longer than :data:`LONGEST_EPISODE`."""
         if steps > len(self._actions):
@@ -106,6 +108,7 @@ class EpisodeRecorder:
             scout=ending.scout,
             kills=kills,
             progression=ending.progression,
+            captioner=captioner,
         )
 
 
@@ -154,18 +157,25 @@ def play_again(
         character=record.character or None,
     )
     said, captions = MessageListener(env).said, CaptionTable()
+    captioner = recorded_captioner(record.captioner)
     heard = 0
     try:
         seeds = Seeds(record.seed_core, record.seed_disp, record.seed_level)
         observation, _info = reset_with_seeds(env, seeds, by_clock=by_clock)
         said.clear()  # what the game says by itself at the start is not an outcome
-        checksum = zlib.crc32(observation["blstats"])
+        before = observation["blstats"].tobytes()
+        checksum = zlib.crc32(before)
         yield Moment(observation, 0.0, None)
         for step, action in enumerate(record.actions, 1):
-            observation, reward, terminated, truncated, _info = env.step(action)
+            outcome = env.step(action)
+            observation, reward, terminated, truncated, _info = outcome
             checksum = zlib.crc32(observation["blstats"], checksum)
-            caption = captions.caption(said)
+            message = captions.caption(said)
             said.clear()
+            caption: Caption | None = message
+            if captioner is not None:
+                caption = captioner.caption(message, before, action, outcome, env.unwrapped)
+            before = observation["blstats"].tobytes()
             if caption is not None:
                 heard = with_caption(heard, step, caption.id)
             yield Moment(observation, float(reward), caption)
@@ -184,9 +194,21 @@ def with_caption(checksum: int, step: int, caption_id: bytes) -> int:
 
 
 def other_version(record: EpisodeFinished) -> str | None:
-    """What to say if another NLE recorded an episode than is installed here; None if it was the same."""
+    """What to say if another NLE, or another version of its captioner, recorded an episode than is here.
+
+    None if they were the same.
+
+    Raises:
+        OnibusError: the captioner is not here.
+    """
     if record.nle_version == nle.__version__:
-        return None
+        captioner = recorded_captioner(record.captioner)
+        if captioner is None or captioner.name == record.captioner:
+            return None
+        return (
+            f"recorded with the captioner {record.captioner}, played again with {captioner.name}: it may "
+            "find other captions"
+        )
     recorded = f"NLE {record.nle_version}" if record.nle_version else "an NLE before 1.3"
     return f"recorded under {recorded}, played again under NLE {nle.__version__}: it may be another game"
 

@@ -122,6 +122,7 @@ class RolloutBus:
             step=step,
             policy_version=policy_version,
             observed_at=observed_at,
+            captioner=caption.captioner,
         )
 
         def lost() -> None:

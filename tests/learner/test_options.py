@@ -99,6 +99,16 @@ def test_bad_values_are_one_clear_line(bad: dict[str, object]) -> None:
         make_options("score", run="r", **bad)
 
 
+def test_a_captioner_is_one_that_there_is_and_nethacks_alone() -> None:
+    assert make_options("score", run="r").captioner == "message"
+    assert make_options("keyroom-s5", run="r", captioner="mine:say").captioner == "mine:say"
+    with pytest.raises(OnibusError, match="there is no captioner 'mesage'; give message"):
+        make_options("score", run="r", captioner="mesage")
+    own = ("tests.producers.environments.rooms",)
+    with pytest.raises(OnibusError, match="--captioner is for NetHack's tasks; leave it out for counting"):
+        make_options("counting", run="r", imports=own, captioner="message-and-changes")
+
+
 def test_spec_shares_take_coefficients() -> None:
     shares = [parse_spec_share(text, default_coefficient=0.4) for text in ("goals", "combat=0.05")]
     assert [(s.name, s.coefficient) for s in shares] == [("goals", 0.4), ("combat", 0.05)]

@@ -25,7 +25,8 @@ from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, environment_of, load_settings
 from onibus.producers.nethack.episodes import verify
-from onibus.producers.rollout import Policy, RolloutOptions, RolloutSummary, RolloutWorker, _share, run
+from onibus.producers.rollout import Policy, RolloutWorker, _share, run
+from onibus.producers.rollout_options import RolloutOptions, RolloutSummary
 from onibus.schemas import codec
 from onibus.schemas.records import CaptionObserved, EpisodeFinished
 from tests.ports import free_port

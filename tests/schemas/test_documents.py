@@ -23,9 +23,15 @@ every_type = pytest.mark.parametrize("record_type", RECORD_TYPES, ids=lambda t: 
 WRITTEN_WITH = {
     "Annotation": ["f79c9b844199382b", "acd62482adf4e72b", "2975ecc0501a5265"],
     "AnnotationSpec": ["50352f66c78a7383", "72154cccb73128a0"],
-    "CaptionObserved": ["67e34fda45a521d0"],
+    "CaptionObserved": ["67e34fda45a521d0", "7adc4338877b75c3"],
     "DeadLetter": ["bd8e5d459b18b80b"],
-    "EpisodeFinished": ["3770d10ce70536d9", "8a30017785b9b77b", "3578d93b64acb787", "74d2c3cf088a4a6f"],
+    "EpisodeFinished": [
+        "3770d10ce70536d9",
+        "8a30017785b9b77b",
+        "3578d93b64acb787",
+        "74d2c3cf088a4a6f",
+        "c80b3caf5178b4ee",
+    ],
     "Label": ["2de77a76eb1163a3", "d12bd630b6c971a2", "556fa22233884394"],
     "LearnedBlock": ["321b29b54ec9497a"],
     "RewardModelChunk": ["51a5eb00b4cd7b43"],

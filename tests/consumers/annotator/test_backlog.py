@@ -155,9 +155,14 @@ def test_what_is_older_than_a_time_is_left_out(settings: Settings) -> None:
 def test_only_captions_of_a_specs_own_tasks_and_of_the_named_runs_are_asked_about(settings: Settings) -> None:
     spec = next(iter(SPECS))
     mine = CaptionFilter(SPECS, {spec: ("keyroom-*",)}, only_runs=("a*",))
-    assert mine.specs("keyroom-s5", "a1") == {spec}
-    assert mine.specs("keyroom-s5", "b1") == mine.specs("score", "a1") == frozenset()
-    assert CaptionFilter(SPECS, only_tasks=("gold", "score")).specs("score", "b1") == {spec}
+    seen = {
+        (task, run): CaptionObserved("It is dark.", task, run, 0, 0, 0, 1, -1, 1)
+        for task in ("keyroom-s5", "score")
+        for run in ("a1", "b1")
+    }
+    assert mine.specs(seen["keyroom-s5", "a1"]) == {spec}
+    assert mine.specs(seen["keyroom-s5", "b1"]) == mine.specs(seen["score", "a1"]) == frozenset()
+    assert CaptionFilter(SPECS, only_tasks=("gold", "score")).specs(seen["score", "b1"]) == {spec}
     publish(settings, OLD)  # of the task score
     assert begin(settings, "all", CaptionFilter(SPECS, {spec: ("keyroom-*",)})) == []
 

@@ -272,11 +272,26 @@ def test_batches_are_bounded() -> None:
     assert sizes == [3, 3, 1]
 
 
+def seen(task: str, run: str, captioner: str = "message") -> CaptionObserved:
+    return CaptionObserved("It is dark.", task, run, 0, 0, 0, 1, -1, NOW, captioner)
+
+
 def test_captions_that_no_spec_is_for_are_mentioned_once_per_task(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     chosen = CaptionFilter([b"spec0000"], {b"spec0000": ["kitchne"]})
     for run in ("one", "two", "one"):
-        assert chosen.specs("kitchen", run) == frozenset()
-    assert chosen.specs("kitchne", "one") == {b"spec0000"}
+        assert chosen.specs(seen("kitchen", run)) == frozenset()
+    assert chosen.specs(seen("kitchne", "one")) == {b"spec0000"}
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == ["captions of task kitchen (run one) are left out: no spec here is for them"]
+    assert lines == [
+        "captions of task kitchen (run one, captioner message) are left out: no spec here is for them"
+    ]
+
+
+def test_a_spec_is_asked_about_captions_of_its_captioner_alone() -> None:
+    chosen = CaptionFilter(
+        [b"any", b"changes", b"own"], captioners={b"changes": "message-and-changes", b"own": "words:say"}
+    )
+    assert chosen.specs(seen("score", "one")) == {b"any"}
+    assert chosen.specs(seen("score", "one", "message-and-changes")) == {b"any", b"changes"}
+    assert chosen.specs(seen("score", "one", "words:say 1.0")) == {b"any", b"own"}

@@ -252,6 +252,17 @@ def test_what_could_never_be_asked_or_read_is_refused_by_the_name_of_its_field(
     assert "\n" not in str(caught.value)
 
 
+def test_a_spec_may_ask_for_a_captioner_which_is_no_part_of_its_id(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('base = "goals"\nname = "own"\ncaptioner = "message-and-changes"\n')
+    own = load_spec_file(path)
+    assert own.captioner == "message-and-changes"
+    assert ids.spec_id(own.for_rules()) == ids.spec_id(load_spec_file("goals").for_rules())
+    path.write_text('base = "goals"\nname = "own"\ncaptioner = "mesage"\n')
+    with pytest.raises(OnibusError, match="captioner: there is no captioner 'mesage'; give message"):
+        load_spec_file(path)
+
+
 def test_all_faults_of_a_file_are_said_at_once_each_in_a_line(tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
+from onibus.infra.captioner_names import MESSAGE
+from onibus.infra.plugins import version_of
 from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
 from onibus.schemas.ids import caption_id, lookup_id
 
@@ -49,10 +52,36 @@ def caption_in_info(step: Transition) -> str | None:
     return said
 
 
-class CaptionTexts:
-    """Captions by their texts, made once each; bounded by :data:`TABLE_CAPTIONS`."""
+_version = cache(version_of)
 
-    def __init__(self) -> None:
+
+def recorded_name(captioner: Captioner | None) -> str:
+    """What records call a task's captioner: ``module:function``, a blank, the module's version.
+
+    ``message`` where the environment itself has the words, that is for None.
+    """
+    if captioner is None:
+        return MESSAGE
+    module = getattr(captioner, "__module__", type(captioner).__module__)
+    name = getattr(captioner, "__qualname__", type(captioner).__qualname__)
+    return f"{module}:{name} {_version(module)}"
+
+
+def one_line(text: str) -> str:
+    """A text with every run of blanks and line breaks as one blank."""
+    return " ".join(text.split())
+
+
+class CaptionTexts:
+    """Captions by their texts, made once each; bounded by :data:`TABLE_CAPTIONS`.
+
+    Args:
+        captioner: whose texts they are, as records name it.
+        line: what makes one line of a text.
+    """
+
+    def __init__(self, captioner: str = MESSAGE, line: Callable[[str], str] = one_line) -> None:
+        self._captioner, self._line = captioner, line
         self._captions: dict[str, Caption | None] = {}
 
     def caption(self, text: object) -> Caption | None:
@@ -73,7 +102,8 @@ class CaptionTexts:
         if len(self._captions) >= TABLE_CAPTIONS:
             for old in list(islice(self._captions, TABLE_CAPTIONS // 8)):
                 del self._captions[old]
-        line = " ".join(text.encode(errors="replace").decode().split())
+        line = self._line(text.encode(errors="replace").decode())
         full_id = caption_id(line)
-        made = self._captions[text] = Caption(line, full_id, lookup_id(full_id)) if line else None
+        made = Caption(line, full_id, lookup_id(full_id), self._captioner) if line else None
+        self._captions[text] = made
         return made
