@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of
-from onibus.producers.environments.spaces import CAPTION
+from onibus.producers.environments.spaces import CAPTION, TextBytes
 from onibus.producers.environments.tasks import RegisteredTask
 
 SMALL_WIDTH, FULL_WIDTH = 128, 512
 _LARGEST = 1e6
 """Bounds beyond this say nothing of usual values."""
+_LETTER = 16
+"""Numbers that a byte of a text is embedded in."""
 _SMALLEST_SIDE = 8
 """An image's shorter side is halved down to this."""
 
@@ -82,8 +84,8 @@ class SpaceEncoder(nn.Module):
     """A network for any arrays: (B, …) tensors by name to (B, width).
 
     What has three dimensions is an image, the smallest of its first and last dimension the channels; it goes
-    through convolutions. All else goes through linear layers. Values are brought near [-1, 1] by the bounds
-    of their space or, where it has none, by ``sign(x) * log(1 + |x|)``.
+    through convolutions, as do the bytes of a text. All else goes through linear layers. Values are brought
+    near [-1, 1] by the bounds of their space or, where it has none, by ``sign(x) * log(1 + |x|)``.
     """
 
     def __init__(self, space: gym.spaces.Dict, width: int) -> None:
@@ -99,6 +101,8 @@ class SpaceEncoder(nn.Module):
 
 
 def _part(box: gym.Space[Any], width: int) -> nn.Module:
+    if isinstance(box, TextBytes):
+        return _TextEncoder(width)
     assert isinstance(box, gym.spaces.Box)
     if len(box.shape) != 3:
         size = int(np.prod(box.shape, dtype=np.int64))
@@ -115,6 +119,26 @@ def _part(box: gym.Space[Any], width: int) -> nn.Module:
         height, breadth = -(-height // 2), -(-breadth // 2)
     layers += [nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(32 * height * breadth, width), nn.ReLU())
+
+
+class _TextEncoder(nn.Module):
+    """Bytes of a text, uint8 (B, L), to (B, width): what stands anywhere in it counts once."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.letters = nn.Embedding(256, _LETTER, padding_idx=0)
+        self.words = nn.Sequential(
+            nn.Conv1d(_LETTER, 32, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv1d(32, 64, 5, padding=2),
+            nn.ReLU(),
+        )
+        self.mix = nn.Sequential(nn.Linear(64, width), nn.ReLU())
+
+    def forward(self, text: Tensor) -> Tensor:
+        found: Tensor = self.words(self.letters(text.long()).transpose(1, 2)).amax(2)
+        mixed: Tensor = self.mix(found)
+        return mixed
 
 
 class _ChannelsFirst(nn.Module):

@@ -98,7 +98,7 @@ def rows(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("flags", [(), ("--serial",), ("--network", "full")], ids=str)
-def test_images_dicts_and_continuous_actions_are_learned_from(
+def test_images_texts_dicts_and_continuous_actions_are_learned_from(
     settings: Settings, flags: tuple[str, ...]
 ) -> None:
     shutil.copy(ROOMS, settings.runs_dir)
@@ -106,6 +106,8 @@ def test_images_dicts_and_continuous_actions_are_learned_from(
     done = learn_to_the_end(settings, *task, *SMALL, *flags, "--steps", "2000")
     assert done.returncode == 0, done.stderr
     assert rows(settings.runs_dir / "boxes")[-1]["return"] == 2.5
+    weights = checkpoint_of(settings.runs_dir / "boxes")["model"]
+    assert any(".letters." in name for name in weights), "texts are read letter by letter"
     for greedy in ((), ("--greedy",)):
         done = run_onibus(
             *("evaluate", "boxes", "--episodes", "3", *greedy),

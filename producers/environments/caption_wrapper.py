@@ -46,7 +46,8 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     Observations are arrays by name, fresh ones or, where :attr:`into` is set, those. An environment's single
     observation is called ``obs``, those of a Dict keep their names. uint8 and bool arrays are uint8, all
-    others float32; Discrete ones are one-hot. With ``captions`` there is one more:
+    others float32; Discrete ones are one-hot; of texts there are the first 256 UTF-8 bytes, uint8. With
+    ``captions`` there is one more:
 
     ======= ===== ===== ==========================================================================
     caption int64 (2,)  lookup id of the caption that the last action brought about and how often this

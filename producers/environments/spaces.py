@@ -17,9 +17,31 @@ CAPTION = "caption"
 ONLY = "obs"
 """Name of the observation of an environment that has only one."""
 
+MOST_TEXT_BYTES = 256
+"""Bytes of a text that a policy sees; what is longer is cut off."""
+
 _INT64 = np.iinfo(np.int64)
 
 Convert = Callable[[Any], Any]
+
+
+class TextBytes(gym.spaces.Box):
+    """A text as a policy takes it: uint8 (length,), its UTF-8 bytes and zeros after them."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(0, 255, (length,), np.uint8)
+        self._length = length
+
+    def bytes_of(self, text: object) -> NDArray[np.uint8]:
+        """The bytes of a text, cut off at the length.
+
+        Raises:
+            TypeError: it is not a text.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"not a str but {type(text).__name__}")
+        data = text.encode(errors="replace")[: self._length]
+        return np.frombuffer(data.ljust(self._length, b"\0"), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +50,7 @@ class ObservationArrays:
 
     Attributes:
         space: what the policy sees: arrays by name, uint8 where the environment has uint8 or bool, else
-            float32; Discrete values are one-hot.
+            float32; Discrete values are one-hot, texts are :class:`TextBytes`.
     """
 
     space: gym.spaces.Dict
@@ -60,11 +82,11 @@ def observation_arrays(space: gym.Space[Any], *, captions: bool) -> ObservationA
     """The arrays for an observation space.
 
     Args:
-        space: Box, Discrete, MultiBinary or MultiDiscrete, or a Dict of these.
+        space: Box, Discrete, MultiBinary, MultiDiscrete or one of texts, or a Dict of these.
         captions: whether there is the observation :data:`CAPTION`, int64 (2,).
 
     Raises:
-        OnibusError: a part of it is of another kind, such as text.
+        OnibusError: a part of it is of another kind, such as a graph.
     """
     is_dict = isinstance(space, gym.spaces.Dict)
     parts: Mapping[str, gym.Space[Any]] = (
@@ -97,12 +119,22 @@ def _array_of(name: str, space: gym.Space[Any]) -> tuple[gym.spaces.Box, Convert
         return gym.spaces.Box(0, 1, space.shape, np.uint8), _same
     if isinstance(space, gym.spaces.MultiDiscrete):
         return gym.spaces.Box(0, space.nvec.astype(np.float32) - 1, space.shape, np.float32), _same
+    if space.dtype is not None and space.dtype.kind == "U":  # Text, and spaces like MiniGrid's missions
+        box = TextBytes(_most_bytes(space))
+        return box, box.bytes_of
     what = "the environment's observation" if name == ONLY else f"the environment's observation {name!r}"
-    kind_name = "text" if isinstance(space, gym.spaces.Text) else f"a {type(space).__name__}"
     raise OnibusError(
-        f"{what} is {kind_name}, which the policy cannot take: give it as numbers, or leave it out with "
-        "gymnasium.wrappers.FilterObservation (what it says can be a caption)"
+        f"{what} is a {type(space).__name__}, which the policy cannot take: give it as numbers, or leave it "
+        "out with gymnasium.wrappers.FilterObservation (what it says can be a caption)"
     )
+
+
+def _most_bytes(space: gym.Space[Any]) -> int:
+    """Bytes of the longest text of a space, :data:`MOST_TEXT_BYTES` at most."""
+    if not isinstance(space, gym.spaces.Text):
+        return MOST_TEXT_BYTES
+    widest = max((len(character.encode(errors="replace")) for character in space.character_set), default=1)
+    return max(1, min(space.max_length * widest, MOST_TEXT_BYTES))
 
 
 def _shape_of(raw: Any, name: str, is_dict: bool) -> str:

@@ -107,7 +107,7 @@ def register_task(
         encoder: makes the policy's network up to its features: called with the space of its observations
             (arrays by name), it returns a torch module that takes a dict of (B, …) tensors of them, uint8 or
             float32, to (B, F) float32. None chooses by the space: linear layers for vectors, convolutions for
-            images (three dimensions).
+            images (three dimensions) and for the bytes of texts.
 
     Raises:
         OnibusError: the name cannot be that of a task, or another module has registered it.

@@ -62,6 +62,7 @@ def _box() -> Counting:
             "image": gym.spaces.Box(0, 255, (12, 12, 3), np.uint8),
             "place": gym.spaces.Box(-1, 1, (3,), np.float32),
             "room": gym.spaces.Discrete(4),
+            "mission": gym.spaces.Text(30),
         }),
         gym.spaces.Box(np.array([0.0, -2.0], np.float32), np.array([1.0, 2.0], np.float32)),
     )  # fmt: skip

@@ -90,6 +90,9 @@ def test_what_an_episode_reports() -> None:
         (gym.spaces.Discrete(4, start=2), (4,), np.float32),
         (gym.spaces.MultiBinary(3), (3,), np.uint8),
         (gym.spaces.MultiDiscrete([3, 4]), (2,), np.float32),
+        (gym.spaces.Text(9), (9,), np.uint8),
+        (gym.spaces.Text(9, charset="aß"), (18,), np.uint8),
+        (gym.spaces.Text(9_000), (256,), np.uint8),
     ],
 )
 def test_observations_are_arrays(space: gym.Space[Any], shape: tuple[int, ...], kind: Any) -> None:
@@ -98,6 +101,34 @@ def test_observations_are_arrays(space: gym.Space[Any], shape: tuple[int, ...], 
     assert set(observation) == {"obs"}
     assert (observation["obs"].shape, observation["obs"].dtype) == (shape, np.dtype(kind))
     assert environment.observation_space.contains(observation)
+
+
+def test_texts_are_their_first_bytes() -> None:
+    class Talking(Counting):
+        words: Any = "grüß dich"
+
+        def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+            return {"mission": self.words}, {}
+
+    mission = gymnasium_mission_space()
+    inner = Talking(gym.spaces.Dict({"mission": mission}))
+    environment = onibus.CaptionWrapper(inner, captions=False)
+    observation, _ = environment.reset(seed=0)
+    assert observation["mission"].tobytes().rstrip(b"\0").decode() == "grüß dich"
+    inner.words = "x" * 9_000
+    assert environment.reset()[0]["mission"].tobytes() == b"x" * 256
+    inner.words = 7
+    with pytest.raises(OnibusError, match="the observation 'mission' is 7, where observation_space says"):
+        environment.reset()
+
+
+def gymnasium_mission_space() -> gym.Space[Any]:
+    """MiniGrid's: of texts, but not one of Gymnasium's kinds."""
+    import minigrid  # noqa: F401  (registers its environments)
+
+    space: gym.Space[Any] = gym.make("MiniGrid-Empty-5x5-v0").observation_space["mission"]  # type: ignore[index]
+    assert not isinstance(space, gym.spaces.Text)
+    return space
 
 
 def test_actions_are_stretched_to_their_bounds() -> None:
@@ -114,8 +145,8 @@ def test_actions_are_stretched_to_their_bounds() -> None:
 @pytest.mark.parametrize(
     ("observation", "action", "says"),
     [
-        (gym.spaces.Text(9), None, "observation is text, which the policy cannot take"),
-        (gym.spaces.Dict({"mission": gym.spaces.Text(9)}), None, "observation 'mission' is text"),
+        (gym.spaces.Sequence(gym.spaces.Discrete(2)), None, "observation is a Sequence, which the policy"),
+        (gym.spaces.Dict({"all": gym.spaces.Tuple(())}), None, "observation 'all' is a Tuple"),
         (gym.spaces.Dict({"caption": gym.spaces.Discrete(2)}), None, "an observation named 'caption'"),
         (None, gym.spaces.MultiDiscrete([2, 2]), "actions are a MultiDiscrete"),
     ],
