@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import warnings
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,16 @@ from onibus.infra.files import reason_of
 _ROOT = Path(__file__).resolve().parents[1]
 _OURS = {_ROOT / name for name in ("consumers", "infra", "learner", "producers", "schemas")}
 _EXAMPLES = _ROOT / "infra" / "examples"
+
+
+class without_packaging_warnings(warnings.catch_warnings):  # noqa: N801  (reads as a statement)
+    """MiniHack imports pkg_resources, which warns about its own end: nothing a user can act on."""
+
+    def __enter__(self) -> Any:
+        entered = super().__enter__()
+        warnings.filterwarnings("ignore", message=".*pkg_resources")
+        warnings.filterwarnings("ignore", message=".*declare_namespace")
+        return entered
 
 
 def import_plugin(flag: str, name: str) -> ModuleType:
@@ -35,7 +46,8 @@ def import_plugin(flag: str, name: str) -> ModuleType:
     if here not in sys.path:
         sys.path.insert(0, here)  # as python -m does; child processes are spawned with the same path
     try:
-        return import_module(name)
+        with without_packaging_warnings():
+            return import_module(name)
     except OnibusError:
         raise
     except ModuleNotFoundError as error:

@@ -103,7 +103,9 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
             OnibusError: one cannot be imported.
         """
         own = self.registered
-        found = {} if own is None else {own.module: own.version}
+        found = {module: version_of(module) for module in self.imports}
+        if own is not None:
+            found[own.module] = own.version
         for flag, given in (("--reward", self.reward), ("--captioner", self.captioner)):
             if is_plugin(given):
                 module = given.partition(":")[0]

@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "infra" / "docs" / "extending.md"
-BLOCK = re.compile(r"```(python|toml|sh)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```(python|toml|des|sh)\n(.*?)```", re.DOTALL)
 NAME = re.compile(r"# ([\w.]+)\n")
 
 

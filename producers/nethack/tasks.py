@@ -6,7 +6,7 @@ A reward-free run is a coefficient of 0 on the learner's side, not another task.
 from __future__ import annotations
 
 import difflib
-import warnings
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from gymnasium.envs.registration import load_env_creator
 from nle.env import tasks as nle_tasks
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.plugins import failure_of, without_packaging_warnings
 from onibus.producers.nethack.characters import DEFAULT_CHARACTER, character_of, parse_characters
 from onibus.producers.nethack.oni_actions import with_oni_actions
 from onibus.producers.nethack.sparse_tasks import Oracle, Staircase
@@ -32,6 +33,8 @@ OBSERVATION_KEYS = ("glyphs", "blstats", "message")
 """The raw observations that :class:`onibus.producers.nethack.environment.NetHackEnvironment` works on."""
 
 _MINIHACK = "MiniHack-"
+_LEVEL = os.path.join("lib", "mylevel.lev")
+"""What MiniHack compiles a level description to, in the folder of a game."""
 
 _Creation = tuple[Callable[..., gym.Env[Any, Any]], dict[str, Any]]
 
@@ -128,17 +131,28 @@ def make_task(
         raise OnibusError(f"max episode steps is {max_episode_steps}; give 1 or more")
     create, arguments = _creation(name, actions, character)
     try:
-        with _without_packaging_warnings():
-            task = create(observation_keys=tuple(observation_keys), fix_moon_phase=not by_clock, **arguments)
+        with without_packaging_warnings():
+            task: Any = create(
+                observation_keys=tuple(observation_keys), fix_moon_phase=not by_clock, **arguments
+            )
     except (ImportError, FileNotFoundError) as error:
         raise OnibusError(
             f"task {name} cannot start: {error}; install what it asks for, or choose another task"
         ) from error
+    except Exception as error:
+        raise failure_of(f"the environment of task {name}", error) from error
+    if is_minihack(name) and not os.path.exists(os.path.join(task.unwrapped.nethack._vardir, _LEVEL)):
+        task.close()  # MiniHack would play whatever level NetHack makes up
+        raise OnibusError(
+            f"task {name} cannot start: its level description does not compile, as said above; correct the "
+            '.des file, whose level is to be called "mylevel"'
+        )
     if max_episode_steps is not None:
         # gym.make() keeps the argument for a wrapper of its own and some constructors ignore it; this
         # is what NLE itself compares its step count with.
-        task.unwrapped._max_episode_steps = max_episode_steps  # type: ignore[attr-defined]
-    return task
+        task.unwrapped._max_episode_steps = max_episode_steps
+    made: gym.Env[Any, Any] = task
+    return made
 
 
 def check_played(name: str, actions: str | None, character: str | None) -> None:
@@ -182,16 +196,6 @@ def _short(name: str) -> str:
 
 def _minihack_ids() -> dict[str, str]:
     """Registered MiniHack ids by short name; the import takes a second, so only when needed."""
-    with _without_packaging_warnings():
+    with without_packaging_warnings():
         import minihack  # noqa: F401  (registers its environments)
     return {_short(name): name for name in gym.registry if name.startswith(_MINIHACK)}
-
-
-class _without_packaging_warnings(warnings.catch_warnings):  # noqa: N801  (reads as a statement)
-    """MiniHack imports pkg_resources, which warns about its own end: nothing a user can act on."""
-
-    def __enter__(self) -> Any:
-        entered = super().__enter__()
-        warnings.filterwarnings("ignore", message=".*pkg_resources")
-        warnings.filterwarnings("ignore", message=".*declare_namespace")
-        return entered
