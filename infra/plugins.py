@@ -10,12 +10,14 @@ from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
 
 _ROOT = Path(__file__).resolve().parents[1]
 _OURS = {_ROOT / name for name in ("consumers", "infra", "learner", "producers", "schemas")}
+_checksums: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 _EXAMPLES = _ROOT / "infra" / "examples"
 
 
@@ -47,7 +49,9 @@ def import_plugin(flag: str, name: str) -> ModuleType:
         sys.path.insert(0, here)  # as python -m does; child processes are spawned with the same path
     try:
         with without_packaging_warnings():
-            return import_module(name)
+            module = import_module(name)
+        checksum_of(module)
+        return module
     except OnibusError:
         raise
     except ModuleNotFoundError as error:
@@ -94,14 +98,27 @@ def version_of(module_name: str) -> str:
         if stated := getattr(one, "__version__", None):
             return str(stated)
     file = getattr(module, "__file__", None)
-    if file is None:
+    if module is None or file is None:
         return "unknown"
     for name in metadata.packages_distributions().get(top, []):
         distribution = metadata.distribution(name)
         here = Path(str(distribution.locate_file(""))).resolve() in Path(file).resolve().parents
         if here or '"editable": true' in (distribution.read_text("direct_url.json") or ""):
             return distribution.version
-    return f"sha256-{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}"
+    return checksum_of(module)
+
+
+def checksum_of(module: ModuleType) -> str:
+    """``sha256-`` and the first 12 digits of the hash of a module's file; empty if it has none.
+
+    It is that of the code at work: the file as it was when the module was imported, or first asked about.
+    """
+    found = _checksums.get(module)
+    if found is None:
+        file = getattr(module, "__file__", None)
+        found = "" if file is None else f"sha256-{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}"
+        _checksums[module] = found
+    return found
 
 
 def failure_of(what: str, error: BaseException) -> OnibusError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from safetensors import safe_open
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import PART_SUFFIX, reason_of, write_whole
 from onibus.learner.options import LearnOptions
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT_FOLDER = "checkpoint_p0"
 EXPORTED_FILE = "model.safetensors"
@@ -56,6 +59,22 @@ def _exported(path: Path, device: Any) -> dict[str, Any]:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
     steps = {name: int(told[name]) for name in ("train_step", "env_steps")}
     return {"model": weights, **steps, "onibus": {"options": told["options"]}}
+
+
+def warn_of_edits(checkpoint: dict[str, Any], options: LearnOptions) -> None:
+    """Log which of the user's own modules are not as they were when a checkpoint was written.
+
+    Raises:
+        OnibusError: one cannot be imported.
+    """
+    then: dict[str, str] = checkpoint.get("onibus", {}).get("plugin_files", {})
+    now = options.plugin_files() if then else {}
+    if changed := [module for module, checksum in then.items() if now.get(module, checksum) != checksum]:
+        log.warning(
+            "%s: edited since the checkpoint was written, so the policy may meet what it was not trained on; "
+            "undo the changes or train it further",
+            ", ".join(changed),
+        )
 
 
 def weights_metadata(content: dict[str, Any], options: LearnOptions) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from onibus.infra.captioner_names import MESSAGE
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of, write_whole
 from onibus.infra.flags import flag_name, made
-from onibus.infra.plugins import import_plugin, is_plugin, version_of
+from onibus.infra.plugins import checksum_of, import_plugin, is_plugin, version_of
 from onibus.infra.reward_kinds import RewardKind, reward_kind
 from onibus.learner.option_groups import (
     DEFAULT_REWARD,
@@ -102,16 +103,24 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         Raises:
             OnibusError: one cannot be imported.
         """
+        return {module: version_of(module) for module in self._plugin_modules()}
+
+    def plugin_files(self) -> dict[str, str]:
+        """Checksums of the files of the user's own parts, by module.
+
+        Raises:
+            OnibusError: one cannot be imported.
+        """
+        return {module: checksum_of(sys.modules[module]) for module in self._plugin_modules()}
+
+    def _plugin_modules(self) -> list[str]:
         own = self.registered
-        found = {module: version_of(module) for module in self.imports}
-        if own is not None:
-            found[own.module] = own.version
+        found = [*self.imports, *([] if own is None else [own.module])]
         for flag, given in (("--reward", self.reward), ("--captioner", self.captioner)):
             if is_plugin(given):
-                module = given.partition(":")[0]
-                import_plugin(flag, module)
-                found[module] = version_of(module)
-        return found
+                found.append(given.partition(":")[0])
+                import_plugin(flag, found[-1])
+        return list(dict.fromkeys(found))
 
     @property
     def played(self) -> str:

@@ -15,7 +15,7 @@ from sample_factory.model.model_utils import get_rnn_size
 
 import onibus.learner.quiet_libraries  # noqa: F401  a process of `onibus rollout` begins with this module
 from onibus.infra.errors import OnibusError
-from onibus.learner.checkpoints import options_in, playable_checkpoint, read_checkpoint
+from onibus.learner.checkpoints import options_in, playable_checkpoint, read_checkpoint, warn_of_edits
 from onibus.learner.configuration import configuration
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import LearnOptions, load_options
@@ -40,6 +40,10 @@ class CheckpointPolicy:
         self.is_discrete = True
         self._network: Any = None
         self._states = torch.zeros(0)
+
+    def warn_of_edits(self) -> None:
+        """See :func:`onibus.learner.checkpoints.warn_of_edits`."""
+        warn_of_edits(self._checkpoint, self.options)
 
     def bind(self, environment: Any, device: str = "cpu") -> None:
         """Build the network for the spaces of ``environment`` on a torch device; call once before acting."""

@@ -25,6 +25,9 @@ HISTORY_FILE = "history.jsonl"
 SPEED_SECONDS = 10.0
 LINE_SECONDS = 10.0
 HISTORY_SECONDS = 1.0
+MANY_CAPTIONS, STEPS_PER_CAPTION = 1_000, 20
+"""Distinct captions from which on a run is warned, and steps per one: random play of NetHack has a new one
+every 54 steps, less often as it goes on."""
 
 EPISODE_STATISTICS = {
     "reward": "return",
@@ -52,7 +55,7 @@ class Progress:
         self._seconds_before = last_seconds(folder)
         self._began: float | None = None
         self._next_line = self._next_history = 0.0
-        self._ready = False
+        self._ready = self._warned = False
         self.last: dict[str, float] = {}
 
     def __enter__(self) -> Progress:
@@ -82,7 +85,19 @@ class Progress:
         if now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             log.info("%s", _line(self.last))
+            self._warn_of_ever_new_captions()
             self._to_board(known)
+
+    def _warn_of_ever_new_captions(self) -> None:
+        """Each distinct caption is judged, and paid for; a count that goes up for good says nothing of it."""
+        distinct, steps = self.last.get("captions_distinct", 0.0), self.last["env_steps"]
+        if not self._warned and distinct >= MANY_CAPTIONS and steps < STEPS_PER_CAPTION * distinct:
+            self._warned = True
+            log.warning(
+                "%s distinct captions in %s steps: each is judged by itself, so most are met before they "
+                "have a label; have the captioner leave out numbers and names, or use fewer words",
+                *(f"{distinct:,.0f}", f"{steps:,.0f}"),
+            )
 
     def finish(self, state: RunState) -> None:
         """Take note of the state in which a run ended, however soon that is after the one before."""

@@ -201,6 +201,7 @@ class RewardingLearner(Learner):  # type: ignore[misc]
             "options": self._options.model_dump_json(),
             "provenance": {} if self.source is None else self.source.provenance(),
             "plugins": self._options.plugins(),
+            "plugin_files": self._options.plugin_files(),
         }
         return checkpoint
 

@@ -19,7 +19,13 @@ from onibus.infra.plugins import is_plugin
 from onibus.infra.process.shutdown import stop_event
 from onibus.infra.run_names import check_run_name
 from onibus.infra.settings import Settings, environment_of
-from onibus.learner.checkpoints import newest_checkpoint, options_in, read_checkpoint, remove_parts
+from onibus.learner.checkpoints import (
+    newest_checkpoint,
+    options_in,
+    read_checkpoint,
+    remove_parts,
+    warn_of_edits,
+)
 from onibus.learner.configuration import configuration
 from onibus.learner.option_groups import DEFAULT_TASK
 from onibus.learner.options import (
@@ -108,10 +114,11 @@ def run(
     saved = newest_checkpoint(folder)
     reached = progress.last.get("return", math.nan)
     log.info(
-        "run %s: %s environment steps, mean return %s, checkpoint %s",
+        "run %s: %s environment steps, mean return %s, %s distinct captions, checkpoint %s",
         options.run,
         f"{state.env_steps:,}",
         "not known yet" if math.isnan(reached) else f"{reached:.3f}",
+        f"{progress.last.get('captions_distinct', 0):,.0f}",
         saved,
     )
 
@@ -215,7 +222,9 @@ def _open_run(
             "use --resume to go on with it, or another --run name"
         )
     if checkpoint is not None and before is not None:
-        _check_fits(options, options_in(read_checkpoint(checkpoint)) or before)
+        content = read_checkpoint(checkpoint)
+        _check_fits(options, options_in(content) or before)
+        warn_of_edits(content, options)
     remove_parts(folder)
     if before is not None:
         changed = ", ".join(difference(before, options)) or "its own options"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -131,3 +132,47 @@ def test_a_run_says_in_one_line_which_plug_in_failed(settings: Settings) -> None
     )
     assert "Traceback" not in done.stderr
     shutil.rmtree(settings.runs_dir / "fails")
+
+
+CHATTY = """\
+import itertools
+
+import onibus
+from rooms import Counting
+
+numbers = itertools.count()
+__version__ = "1.0"
+onibus.register_task("chatty", Counting, captioner=lambda step: f"The clock shows {next(numbers)}.")
+"""
+
+
+def test_ever_new_captions_and_an_edited_module_are_each_said_in_a_line(settings: Settings) -> None:
+    shutil.copy(ROOMS, settings.runs_dir)
+    module = settings.runs_dir / "chatty.py"
+    module.write_text(CHATTY)
+    run = ("--import", "chatty", "--task", "chatty", "--run", "talk", *SMALL)
+    done = learn_to_the_end(settings, *run, "--seconds", "25")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("each is judged by itself") == 1
+    assert re.search(r"mean return 2.500, [\d,]{5,} distinct captions, checkpoint", done.stderr)
+    assert checkpoint_of(settings.runs_dir / "talk")["onibus"]["plugins"] == {"chatty": "1.0"}
+
+    module.write_text(CHATTY + "# as loud as ever\n")
+    steps = int(checkpoint_of(settings.runs_dir / "talk")["env_steps"])
+    again = learn_to_the_end(settings, "--run", "talk", "--resume", "--steps", str(steps + 256))
+    assert again.returncode == 0, again.stderr
+    module.write_text(CHATTY + "# louder\n")
+    played = [
+        run_onibus(*command, folder=settings.runs_dir, environment=environment_of(settings))
+        for command in (
+            ("evaluate", "talk", "--episodes", "2"),
+            ("rollout", "--checkpoint", str(settings.runs_dir / "talk"), "--episodes", "2"),
+        )
+    ]
+    for done in (again, *played):
+        assert done.stderr.count("chatty: edited since the checkpoint was written") == 1, done.stderr
+    module.write_text(CHATTY + "# as loud as ever\n")
+    back = run_onibus(
+        "evaluate", "talk", "--episodes", "2", folder=settings.runs_dir, environment=environment_of(settings)
+    )
+    assert "edited" not in back.stderr

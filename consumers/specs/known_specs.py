@@ -13,6 +13,8 @@ from onibus.schemas.records import AnnotationSpec
 
 _log = logging.getLogger(__name__)
 
+_ID_DIGITS = 8
+
 
 class KnownSpecs:
     """Every spec that was ever announced, by id, the last one announced last."""
@@ -50,6 +52,18 @@ class KnownSpecs:
         """Its name; its id where it was never announced."""
         spec = self._specs.get(spec_id)
         return spec_id.hex() if spec is None else spec.name
+
+    def told_apart(self, spec_id: bytes) -> str:
+        """Its name as it can be typed to mean it alone: NAME@MODEL or NAME@ID where others have its name."""
+        spec = self._specs.get(spec_id)
+        if spec is None:
+            return spec_id.hex()
+        named = specs_meant(self._specs, spec.name)
+        if len(named) == 1:
+            return spec.name
+        by_model = f"{spec.name}@{spec.model}"
+        alone = specs_meant(self._specs, by_model) == [spec_id]
+        return by_model if alone else f"{spec.name}@{spec_id.hex()[:_ID_DIGITS]}"
 
     def matching(self, text: str) -> list[bytes]:
         """Ids of all specs that ``text`` can stand for; the last one announced last.

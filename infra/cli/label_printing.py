@@ -44,7 +44,7 @@ def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
         (
             label.subject_id.hex()[:ID_DIGITS],
             verdict_name(label.verdict),
-            specs.name(label.spec_id),
+            specs.told_apart(label.spec_id),
             f"{label.annotator} ({label.origin.value})",
             iso(label.annotated_at)[:19],
             str(label.annotations),

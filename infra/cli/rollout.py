@@ -98,7 +98,9 @@ def rollout(
         from onibus.learner.policy import load_policy as load_checkpoint
 
         load_policy = load_checkpoint
-        trained = load_checkpoint(checkpoint).options
+        policy = load_checkpoint(checkpoint)
+        policy.warn_of_edits()
+        trained = policy.options
         if task in (None, trained.task):
             task, actions = trained.played, actions or trained.actions
             imports = [*trained.imports, *(imports or ())]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onibus.learner.checkpoints import options_in, read_checkpoint
+from onibus.learner.checkpoints import options_in, read_checkpoint, warn_of_edits
 from onibus.learner.evaluation.checkpoints import run_folder_of
 from onibus.learner.evaluation.episodes import PlayedEpisode
 from onibus.learner.evaluation.payment import PaidCaption, paid_captions
@@ -96,6 +96,7 @@ def evaluate(
     """
     content = read_checkpoint(checkpoint, advice="give another checkpoint")
     options = options_in(content) or load_options(checkpoint.parent.parent)
+    warn_of_edits(content, options)
     began = time.monotonic()
     episodes: list[PlayedEpisode] = []
     captions: Counter[str] = Counter()

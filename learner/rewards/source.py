@@ -181,6 +181,7 @@ class RewardSource:
             | self._latency.statistics()
             | self._intrinsic_returns()
             | {
+                "captions_distinct": float(self._tally.distinct),
                 "longest_pause_seconds": pause,
             }
         )

@@ -61,6 +61,11 @@ class CaptionTally:
         self._rewards = np.zeros(0, np.float64)
 
     @property
+    def distinct(self) -> int:
+        """How many captions there are."""
+        return len(self._ids)
+
+    @property
     def totals(self) -> dict[int, CaptionTotal]:
         """All of them, by id; made anew at each call."""
         columns = (column.tolist() for column in (self._ids, self._steps, self._rewards))

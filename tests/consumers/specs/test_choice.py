@@ -52,6 +52,21 @@ def test_name_id_and_model_choose(text: str, meant: list[bytes]) -> None:
         assert KnownSpecs(SPECS).newest(text) == meant[-1]
 
 
+def test_specs_of_one_name_are_told_apart_by_what_can_be_typed() -> None:
+    sampled = load_spec("goals", "org/model-7b", sampling={"temperature": "0.7"})
+    sampled_id = ids.spec_id(sampled)
+    for specs, spec_id, shown in (
+        (SPECS, OTHER_ID, "combat"),
+        (SPECS, RULES_ID, "goals@rules"),
+        (SPECS, TUESDAY_ID, "goals@org/model-7b"),
+        (SPECS | {sampled_id: sampled}, TUESDAY_ID, f"goals@{TUESDAY_ID.hex()[:8]}"),
+        (SPECS, sampled_id, sampled_id.hex()),
+    ):
+        assert KnownSpecs(specs).told_apart(spec_id) == shown
+        if spec_id in specs:
+            assert specs_meant(specs, shown) == [spec_id]
+
+
 def test_only_a_plain_name_of_several_models_is_ambiguous(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert [is_ambiguous(SPECS, text) for text in ("goals", "goals@rules", "combat")] == [True, False, False]
