@@ -31,6 +31,7 @@ def blocks() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_page_does_what_it_says(settings: Settings, tmp_path: Path) -> None:
     here = settings.model_copy(update={"runs_dir": tmp_path / "runs"})
     environment = environment_of(here) | {"CUDA_VISIBLE_DEVICES": ""}
