@@ -92,9 +92,15 @@ def test_a_demo_ends_cleanly_by_ctrl_c_and_names_who_died(tmp_path: Path) -> Non
         "labels written in this run",
         "captions that earned most",
         "report.html",
-        "checkpoint_p0",
+        "Where to look next:",
     ):
         assert expected in said
+    (command,) = re.findall(r"see it play +(\S.*)", said)
+    environment = os.environ | {"ONIBUS_RUNS_DIR": str(tmp_path)}
+    played = subprocess.run(
+        f"{command} --episodes 1", shell=True, env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "game 0: " in played.stdout, played.stderr
     page = (tmp_path / "first" / "report.html").read_text()
     figures = re.findall(r'<div class="card"><b>(.*?)</b><span>(.*?)</span>', page)
     assert len(figures) >= 6

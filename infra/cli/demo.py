@@ -166,9 +166,11 @@ def _play(
     stopping: threading.Event,
 ) -> None:
     from onibus.infra.demo.session import Demo
+    from onibus.learner.reporting.recorded_games import RecordedGames
 
     with Demo(settings, options, shown_on, stopping) as running:
-        running.watch()
+        is_shown = shown_on.is_terminal or picture is not None
+        running.watch(RecordedGames(running.settings, options.run) if is_shown else None)
         if picture is not None:
             running.picture(picture)
         running.stop_components()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import console, printable
+from onibus.infra.screen import screen_lines
 from onibus.producers.nethack.playback import Frame
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ _COLUMNS, _ROWS = 80, 24
 _BESIDE = 112
 """Columns from which captions stand beside the map instead of below it."""
 _KEPT = 200
-_BLACK, _BLUE = 0, 4  # NetHack shows black as blue: most terminals are black
 _MARKS = {"helpful": "✓", "unhelpful": "✗", "unsure": "?"}
 _PLAIN_MARKS = {"helpful": "+", "unhelpful": "-", "unsure": "?"}
 
@@ -59,7 +59,9 @@ class PlaybackView:
         assert self._frame is not None
         is_low, has_side = height <= _ROWS, width >= _BESIDE
         below = 0 if has_side else max(0, height - _ROWS - 1)
-        screen = Text("\n", no_wrap=True, overflow="crop").join(_screen_lines(self._frame)[is_low:])
+        screen = Text("\n", no_wrap=True, overflow="crop").join(
+            screen_lines(self._frame.characters, self._frame.colours)[is_low:]
+        )
         head = self._head(self._frame, "" if has_side or below else self._newest(ascii_only), ascii_only)
         if not has_side:
             return Group(head, screen, *self._lines(below, ascii_only))
@@ -104,31 +106,6 @@ def _said(frame: Frame, judged: Judged, ascii_only: bool) -> str:
     mark = (_PLAIN_MARKS if ascii_only else _MARKS).get(judged.verdict, " ")
     times = f"{'x' if ascii_only else '×'}{frame.count} " if frame.count > 1 else ""
     return f"{mark} {judged.reward:+.2f} {times}{printable(frame.caption or '')}"
-
-
-def _screen_lines(frame: Frame) -> list[Text]:
-    """NetHack's screen with its colours, 24 lines."""
-    return [
-        Text.assemble(*_coloured(characters, colours), no_wrap=True, overflow="crop")
-        for characters, colours in zip(frame.characters.tolist(), frame.colours.tolist(), strict=True)
-    ]
-
-
-def _coloured(characters: Sequence[int], colours: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Stretches of one colour, each with its style; blanks belong to the stretch that they follow."""
-    text, tint = "", _BLACK
-    for code, colour in zip(characters, colours, strict=True):
-        shown = chr(code) if chr(code).isprintable() else " "
-        new = tint if shown == " " else abs(colour) % 16 or _BLUE
-        if new != tint and text:
-            yield text, _style(tint)
-            text = ""
-        text, tint = text + shown, new
-    yield text, _style(tint)
-
-
-def _style(colour: int) -> str:
-    return "" if colour == _BLACK else f"color({colour})"
 
 
 class Terminal:

@@ -6,25 +6,32 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import plotext
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.layout import Layout
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
+from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from onibus.infra.demo.curve import curve
+from onibus.infra.demo.game import LEAST_SHOWN, GameMoment, SaidOfCaption
 from onibus.infra.demo.snapshot import UNKNOWN, Snapshot
 from onibus.infra.demo.watch import Watch
 from onibus.infra.money import dollars
-
-HEADLINE_LINES, FIGURE_LINES = 3, 10
+from onibus.infra.process.terminal import printable
+from onibus.infra.screen import map_window, screen_lines
 
 WIDE = 112
-"""Columns from which on the components have a panel of their own; below, the first one's frame has them."""
+"""Columns from which on panels stand side by side in frames of their own; below, they are stacked."""
+HIGH = 30
+"""Lines from which on every figure is shown; below, those that matter less are left out."""
 
-CURVE_POINTS = 2_000
-"""Snapshots kept for the curve; one a second, so more than half an hour."""
+HEADLINE_LINES = 3
+_FIGURES_HIGH, _FIGURES_LOW = 8, 6
+_MAP_LINES, _MAP_COLUMNS, _SMALL_MAP_COLUMNS = 21, 80, 26
+_LEAST_CURVE_LINES = 7
+_MARKS = {"helpful": "✓", "unhelpful": "✗", "unsure": "?"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,11 @@ class Heading:
 
 
 def render(
-    heading: Heading, history: Sequence[Snapshot], states: Sequence[tuple[str, str]], size: tuple[int, int]
+    heading: Heading,
+    history: Sequence[Snapshot],
+    states: Sequence[tuple[str, str]],
+    size: tuple[int, int],
+    game: GameMoment | None = None,
 ) -> Layout:
     """The whole view.
 
@@ -47,33 +58,40 @@ def render(
         history: snapshots so far, oldest first; may be empty.
         states: name and state of each component.
         size: columns and lines of the terminal.
+        game: a game of the run; None where there is none to show yet.
     """
     now = history[-1] if history else UNKNOWN
-    is_wide = size[0] >= WIDE
+    width, height = size
+    is_wide = width >= WIDE
+    figures = _FIGURES_HIGH if height >= HIGH else _FIGURES_LOW
+    frame = 2 if is_wide else 1
+    rest = height - HEADLINE_LINES - figures - frame
+    story = min(_MAP_LINES + frame, rest * 3 // 5, rest - _LEAST_CURVE_LINES)
     layout = Layout()
     layout.split_column(
         Layout(_headline(heading, now, () if is_wide else states), size=HEADLINE_LINES),
-        Layout(name="figures", size=FIGURE_LINES),
+        Layout(name="story", size=story),
+        Layout(name="figures", size=figures + frame),
         Layout(
-            Panel(
-                _curve(history, size[0], size[1] - HEADLINE_LINES - FIGURE_LINES - 3),
-                title="mean return of the last 100 episodes",
-                border_style="green",
+            _framed(
+                curve(history, width - 2 * frame, rest - story - frame),
+                "mean return of the last 100 episodes, by environment steps",
+                is_wide,
+                "green",
             )
         ),
     )
-    panels = [
-        Layout(Panel(_learning(now), title="learning", border_style="green")),
-        Layout(Panel(_bus(now), title="bus", border_style="cyan")),
-    ]
-    if is_wide:
-        panels.append(Layout(Panel(_components(states), title="components", border_style="magenta")))
-    layout["figures"].split_row(*panels)
+    _fill_story(layout["story"], game, is_wide, width, story - frame)
+    _fill_figures(layout["figures"], now, states, is_wide, figures)
     return layout
 
 
-def one_line(now: Snapshot) -> str:
-    """The same in one line, for output that is no terminal."""
+def print_line(shown_on: Console, now: Snapshot) -> None:
+    """The same in one line, however long, for output that is not a terminal."""
+    shown_on.print(_one_line(now), soft_wrap=True)
+
+
+def _one_line(now: Snapshot) -> str:
     return (
         f"{now.seconds:5.0f} s  {_n(now.env_steps)} steps  {_n(now.steps_per_second)}/s  "
         f"return {_f(now.episode_return)}  intrinsic {_f(now.intrinsic_return)}  "
@@ -83,15 +101,23 @@ def one_line(now: Snapshot) -> str:
     )
 
 
+def _framed(content: RenderableType, title: str, is_wide: bool, colour: str) -> RenderableType:
+    """In a frame, or below a line where there is little room."""
+    if is_wide:
+        return Panel(content, title=title, border_style=colour)
+    return Group(Rule(Text(title, "dim"), align="left", style=colour), content)
+
+
 def _headline(heading: Heading, now: Snapshot, states: Sequence[tuple[str, str]]) -> RenderableType:
     """What runs, for how long, and how far it is; ``states`` go into the frame."""
     elapsed = now.seconds
     expected = heading.watch.expected
     bar = ProgressBar(total=expected, completed=min(elapsed, expected))
     grid = Table.grid(expand=True, padding=(0, 2))
-    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis")
     grid.add_column(ratio=1)
-    grid.add_column(justify="right", no_wrap=True)
+    clock = f"{_clock(elapsed)} / {heading.watch.until}"
+    grid.add_column(justify="right", no_wrap=True, min_width=len(clock))
     grid.add_row(
         Text.assemble(
             ("onibus ", "bold"),
@@ -102,7 +128,7 @@ def _headline(heading: Heading, now: Snapshot, states: Sequence[tuple[str, str]]
             heading.judge,
         ),
         bar,
-        f"{_clock(elapsed)} / {heading.watch.until}",
+        clock,
     )
     title = Text("  ").join(_state(name, state) for name, state in states) if states else None
     return Panel(
@@ -115,41 +141,108 @@ def _headline(heading: Heading, now: Snapshot, states: Sequence[tuple[str, str]]
     )
 
 
-def _learning(now: Snapshot) -> Table:
+def _fill_story(layout: Layout, game: GameMoment | None, is_wide: bool, width: int, lines: int) -> None:
+    """A game and what was said of its captions: in two frames, or on one line in one."""
+    if game is None:
+        waiting = Text("a game is shown here once one has ended …", style="dim")
+        layout.update(_framed(waiting, "captions, their verdicts and rewards", is_wide, "yellow"))
+        return
+    ticker = _ticker(game.captions[-lines:])
+    if not is_wide:
+        table = Table.grid(expand=True, padding=(0, 1))
+        table.add_column(ratio=1)
+        table.add_column(width=_SMALL_MAP_COLUMNS, no_wrap=True)
+        table.add_row(ticker, _map(game, lines, _SMALL_MAP_COLUMNS))
+        layout.update(_framed(table, game.title, is_wide, "yellow"))
+        return
+    columns = min(_MAP_COLUMNS, width // 2 - 4)
+    layout.split_row(
+        Layout(
+            _framed(_map(game, lines, columns), game.title, is_wide, "yellow"),
+            size=columns + 4,
+        ),
+        Layout(_framed(ticker, "captions, their verdicts and rewards", is_wide, "yellow")),
+    )
+
+
+def _map(game: GameMoment, lines: int, columns: int) -> Text:
+    rows, places = map_window(game.characters, game.cursor, lines, columns)
+    shown = screen_lines(game.characters[rows, places], game.colours[rows, places])
+    return Text("\n", no_wrap=True, overflow="crop").join(shown)
+
+
+def _ticker(captions: Sequence[SaidOfCaption]) -> Table:
+    """Verdict, words and reward of captions; words are cut where there is little room, rewards are not."""
+    table = Table.grid(expand=True, padding=(0, 1))
+    table.add_column(width=1)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    amounts = [f"{said.reward:+.2f}" if abs(said.reward) >= LEAST_SHOWN else "" for said in captions]
+    table.add_column(justify="right", no_wrap=True, min_width=max(map(len, amounts), default=0))
+    for said, amount in zip(captions, amounts, strict=True):
+        style = "bold green" if said.reward > 0 and amount else "bold red" if amount else "dim"
+        mark = _MARKS.get(said.verdict, "≈" if said.verdict else "·")
+        table.add_row(Text(mark, style), Text(printable(said.text), style), Text(amount, style))
+    return table
+
+
+def _fill_figures(
+    layout: Layout, now: Snapshot, states: Sequence[tuple[str, str]], is_wide: bool, most: int
+) -> None:
+    learning, bus = _figures(_learning(now)[:most]), _figures(_bus(now)[:most])
+    if not is_wide:
+        table = Table.grid(expand=True, padding=(0, 2))
+        table.add_column(ratio=1)
+        table.add_column(ratio=1)
+        table.add_row(learning, bus)
+        layout.update(_framed(table, "learning, and the bus", is_wide, "cyan"))
+        return
+    layout.split_row(
+        Layout(_framed(learning, "learning", is_wide, "green")),
+        Layout(_framed(bus, "bus", is_wide, "cyan")),
+        Layout(_framed(_components(states), "components", is_wide, "magenta")),
+    )
+
+
+def _learning(now: Snapshot) -> list[tuple[str, str]]:
+    """Names and numbers, those that matter most first."""
     if math.isnan(now.model_version):
-        known = [("captions with a label", _percent(now.label_coverage))]
-        known += [("labels the learner has", _n(now.labels_known))]
+        share = "captions with a label"
+        known = [("labels the learner has", _n(now.labels_known))]
     else:
-        accuracy, age = _percent(now.model_accuracy), _age(now.model_age_seconds)
-        known = [("captions with a score", _percent(now.label_coverage))]
-        known += [("model version, its age", f"{_n(now.model_version)}, {age}")]
-        known += [("held-out accuracy", accuracy)]
-        if not (math.isnan(now.model_precision) and math.isnan(now.model_recall)):
-            told = f"{_percent(now.model_precision)}, {_percent(now.model_recall)}"
-            known += [("its precision, recall", told)]
-    rows = [
+        share = "captions with a score"
+        known = [("model version, its age", f"{_n(now.model_version)}, {_age(now.model_age_seconds)}")]
+        known += [_held_out(now)]
+    return [
         ("environment steps", _n(now.env_steps)),
         ("steps per second", _n(now.steps_per_second)),
         ("mean return", _f(now.episode_return, bold=True)),
         ("mean intrinsic return", _f(now.intrinsic_return)),
-        *known,
+        (share, _percent(now.label_coverage)),
         ("first reward after, p50", within(now.reward_latency_p50)),
+        *known,
     ]
-    return _figures(rows)
 
 
-def _bus(now: Snapshot) -> Table:
-    rows = [
+def _held_out(now: Snapshot) -> tuple[str, str]:
+    """Accuracy alone says little where one verdict is rare: precision and recall stand beside it."""
+    figures = [now.model_accuracy, now.model_precision, now.model_recall]
+    if any(map(math.isnan, figures)):
+        return "held-out accuracy", _percent(now.model_accuracy)
+    return "accuracy, precision, recall", ", ".join(map(_percent, figures))
+
+
+def _bus(now: Snapshot) -> list[tuple[str, str]]:
+    """Names and numbers, those that matter most first."""
+    return [
         ("captions published", _n(now.captions_published)),
-        ("new captions", _n(now.captions_new)),
-        ("captions dropped", _n(now.captions_dropped)),
         ("labels written", _n(now.labels_written) + _cost(now)),
-        ("already labelled", _n(now.captions_known)),
-        ("unreadable answers", _percent(now.unreadable_share)),
-        ("consumer lag", _n(now.consumer_lag)),
         ("label latency p50 / p95", within(now.latency_p50, now.latency_p95)),
+        ("consumer lag", _n(now.consumer_lag)),
+        ("already labelled", _n(now.captions_known)),
+        ("captions dropped", _n(now.captions_dropped)),
+        ("new captions", _n(now.captions_new)),
+        ("unreadable answers", _percent(now.unreadable_share)),
     ]
-    return _figures(rows)
 
 
 def _figures(rows: Sequence[tuple[str, str]]) -> Table:
@@ -170,21 +263,6 @@ def _components(states: Sequence[tuple[str, str]]) -> Group:
 def _state(name: str, state: str) -> Text:
     colours = {"ready": "green", "starting": "yellow", "running": "green"}
     return Text.assemble(("● ", colours.get(state, "red")), name)
-
-
-def _curve(history: Sequence[Snapshot], width: int, height: int) -> RenderableType:
-    points = [(s.env_steps, s.episode_return) for s in history if not math.isnan(s.episode_return)]
-    if len(points) < 2:
-        return Text("the first episodes are under way …", style="dim")
-    steps, returns = [x / 1000 for x, _ in points], [y for _, y in points]
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.limit_size(False, False)  # the width is ours to know, also where there is no terminal
-    plotext.plotsize(max(40, width - 6), max(8, height))
-    plotext.plot(steps, returns, marker="braille")
-    plotext.ylim(min(-1.0, *returns), max(1.0, *returns))
-    plotext.xlabel("thousand environment steps")
-    return Text.from_ansi(plotext.build(), style="green")
 
 
 def _n(value: float) -> str:

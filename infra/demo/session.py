@@ -21,7 +21,9 @@ from rich.live import Live
 from rich.text import Text
 
 from onibus.infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
-from onibus.infra.demo.live_view import CURVE_POINTS, Heading, one_line, render
+from onibus.infra.demo.curve import CURVE_POINTS
+from onibus.infra.demo.game import GameMoment, Games
+from onibus.infra.demo.live_view import Heading, print_line, render
 from onibus.infra.demo.snapshot import Snapshot, take_snapshot
 from onibus.infra.demo.watch import Watch
 from onibus.infra.errors import OnibusError
@@ -42,6 +44,8 @@ ANNOTATORS_READY_SECONDS = 120.0
 TRAINER_READY_SECONDS = 120.0
 LEARNER_READY_SECONDS = 180.0
 SNAPSHOT_SECONDS = 1.0
+FRAME_SECONDS = 0.25
+"""Between two pictures of the game that the live view shows."""
 PICTURE_SIZE = (132, 34)
 LINE_EVERY = 10
 """Snapshots between two lines when the output is no terminal."""
@@ -81,6 +85,7 @@ class Demo:
         self._trainer_ports: list[int] = []
         self._learner_port = 0
         self._lag: ConsumerLag | None = None
+        self._game: GameMoment | None = None
         self.history: deque[Snapshot] = deque(maxlen=CURVE_POINTS)
         self.killed: list[str] = []
 
@@ -93,6 +98,11 @@ class Demo:
     def broker_folder(self) -> Path:
         """Where the demo's own broker keeps its data."""
         return self.settings.runs_dir / "broker"
+
+    @property
+    def own_broker(self) -> tuple[Path, int] | None:
+        """Data folder and port of the broker that the demo started; None if it uses another one."""
+        return (self.broker_folder, self.options.broker_port) if self._own_broker else None
 
     def __enter__(self) -> Demo:
         try:
@@ -108,37 +118,46 @@ class Demo:
     ) -> None:
         self.close()
 
-    def watch(self) -> None:
+    def watch(self, games: Games | None = None) -> None:
         """Show the view until enough was seen, the learner has finished, or a stop was asked for.
+
+        Args:
+            games: of the run, to be shown as well.
 
         Raises:
             ComponentDiedError: one of the components did.
         """
-        heading = self._heading()
         began = time.monotonic()
         rows, kept = RowFile(self.folder / SYSTEM_FILE), SideFile(f"{self.folder / SYSTEM_FILE}")
-        with contextlib.closing(rows), self._live() as live:
+        with contextlib.closing(rows), _following(games), self._live() as live:
             for number in range(10**9):
                 seconds = time.monotonic() - began
                 snapshot = self._snapshot(seconds)
                 self.history.append(snapshot)
                 kept.attempt(partial(rows.append, snapshot.to_json()))
-                if live is not None:
-                    live.update(
-                        render(heading, self.history, self._states(), self._console.size), refresh=True
-                    )
-                elif number % LINE_EVERY == 0:
-                    self._console.print(one_line(snapshot))
+                if live is None and number % LINE_EVERY == 0:
+                    print_line(self._console, snapshot)
                 enough = self.options.watch.is_over(seconds, snapshot.episode_return)
                 if enough or self._stopping.is_set() or self._learner_finished():
                     return
                 self._supervisor.check()
-                self._stopping.wait(SNAPSHOT_SECONDS)
+                self._show(live, games)
+
+    def _show(self, live: Live | None, games: Games | None) -> None:
+        """Keep the view up to date until the next snapshot is due."""
+        heading = self._heading()
+        until = time.monotonic() + SNAPSHOT_SECONDS
+        while not self._stopping.is_set() and time.monotonic() < until:
+            self._game = None if games is None else games.moment()
+            if live is not None:
+                view = render(heading, self.history, self._states(), self._console.size, self._game)
+                live.update(view, refresh=True)
+            self._stopping.wait(FRAME_SECONDS if self._game is not None else SNAPSHOT_SECONDS)
 
     def picture(self, path: Path) -> None:
         """Keep the view as it is now as an SVG picture."""
         canvas = console(record=True, width=PICTURE_SIZE[0], height=PICTURE_SIZE[1], file=io.StringIO())
-        canvas.print(render(self._heading(), self.history, self._states(), PICTURE_SIZE))
+        canvas.print(render(self._heading(), self.history, self._states(), PICTURE_SIZE, self._game))
         try:
             canvas.save_svg(str(path), title="onibus demo")
         except OSError as error:
@@ -276,7 +295,19 @@ class Demo:
         return _View(self._console)
 
     def _say(self, line: str) -> None:
-        self._console.print(Text.assemble(("✓", "green"), f" {line}"))
+        self._console.print(Text.assemble(("✓", "green"), f" {line}"), soft_wrap=True)
+
+
+@contextmanager
+def _following(games: Games | None) -> Iterator[None]:
+    if games is None:
+        yield
+        return
+    games.start()
+    try:
+        yield
+    finally:
+        games.stop()
 
 
 class _View:

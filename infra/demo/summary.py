@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onibus.infra.demo.live_view import within
+from onibus.infra.demo.next_steps import next_steps
 from onibus.infra.demo.session import Demo
 from onibus.infra.demo.snapshot import Snapshot, labels_at_start
 from onibus.infra.money import dollars
@@ -50,8 +51,11 @@ def print_summary(
     console.print(_figures(demo, figures))
     if best:
         console.print(_captions(best[:LISTED]))
-    for name, place in _places(demo, report):
-        console.print(Text.assemble((f"{name:<12}", "dim"), f" {place}"), soft_wrap=True)
+    policy = (demo.folder / "checkpoint_p0").exists()
+    steps = next_steps(demo.settings, demo.options.run, has_policy=policy, own_broker=demo.own_broker)
+    _print_lines(console, _places(demo, report))
+    console.print(Text("\nWhere to look next:", "bold"))
+    _print_lines(console, steps)
     if demo.killed:
         console.print(Text(f"had to be killed: {', '.join(demo.killed)}; see their logs", "yellow"))
 
@@ -62,7 +66,7 @@ def _figures(demo: Demo, figures: Sequence[tuple[str, str]]) -> Table:
         title=f"onibus demo: {options.task}, reward {options.reward}, judged by {options.judge_name}"
     )
     table.add_column("what")
-    table.add_column("how much", justify="right")
+    table.add_column("how much", justify="right", no_wrap=True)
     scraped = _scraped(demo, demo.history[-1]) if demo.history else []
     for name, value in (*figures, *scraped):
         table.add_row(name, value)
@@ -86,22 +90,24 @@ def _scraped(demo: Demo, last: Snapshot) -> list[tuple[str, str]]:
 def _captions(best: Sequence[CaptionRow]) -> Table:
     table = Table(title="captions that earned most")
     table.add_column("caption", overflow="fold")
-    table.add_column("label")
-    table.add_column("came up", justify="right")
-    table.add_column("reward in all", justify="right")
+    table.add_column("label", no_wrap=True)
+    table.add_column("came up", justify="right", no_wrap=True)
+    table.add_column("reward in all", justify="right", no_wrap=True)
     for row in best:
         table.add_row(_shortened(printable(row.text)), row.verdict, f"{row.steps:,}", f"{row.reward:,.1f}")
     return table
 
 
+def _print_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
+    """A name and what is to be copied, which is not wrapped."""
+    for name, value in lines:
+        console.print(Text.assemble((f"{name:<22}", "dim"), f" {value}"), soft_wrap=True)
+
+
 def _places(demo: Demo, report: Path | None) -> list[tuple[str, str]]:
-    local = demo.broker_folder.exists()
     return [
         ("report", str(report) if report else "not made: the run ended before it learned"),
-        ("checkpoints", str(demo.folder / "checkpoint_p0")),
         ("logs", str(demo.folder / "logs")),
-        ("TensorBoard", f"tensorboard --logdir {demo.folder}"),
-        ("topics' data", str(demo.broker_folder) if local else demo.settings.bootstrap_servers),
     ]
 
 

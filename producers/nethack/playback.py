@@ -13,7 +13,7 @@ from onibus.producers.nethack.episodes import play_again
 from onibus.producers.nethack.tasks import OBSERVATION_KEYS
 from onibus.schemas.records import EpisodeFinished
 
-_SCREEN_KEYS = ("tty_chars", "tty_colors")
+_SCREEN_KEYS = ("tty_chars", "tty_colors", "tty_cursor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Frame:
         extrinsic: the task's reward.
         caption: what the game said because of the action, all of it; None for nothing.
         count: which time in the episode, from 1; 0 without a caption.
+        cursor: row and column of the player on the screen, as a rule.
     """
 
     step: int
@@ -34,6 +35,7 @@ class Frame:
     extrinsic: float
     caption: str | None
     count: int
+    cursor: tuple[int, int] = (0, 0)
 
 
 def frames(record: EpisodeFinished) -> Iterator[Frame]:
@@ -47,6 +49,6 @@ def frames(record: EpisodeFinished) -> Iterator[Frame]:
         caption = None if moment.caption is None else moment.caption.text
         if caption is not None:
             counts[caption] += 1
-        screen, colours = (moment.observation[key].copy() for key in _SCREEN_KEYS)
+        screen, colours, cursor = (moment.observation[key].copy() for key in _SCREEN_KEYS)
         count = counts[caption] if caption is not None else 0
-        yield Frame(step, screen, colours, moment.extrinsic, caption, count)
+        yield Frame(step, screen, colours, moment.extrinsic, caption, count, tuple(cursor.tolist()))

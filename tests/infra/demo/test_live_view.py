@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from onibus.infra.demo.live_view import Heading, render, within
+from onibus.infra.demo.game import GameMoment, SaidOfCaption
+from onibus.infra.demo.live_view import WIDE, Heading, print_line, render, within
 from onibus.infra.demo.snapshot import UNKNOWN
+from onibus.infra.demo.ticks import round_ticks, tick_name
 from onibus.infra.demo.watch import Watch
+from onibus.infra.process.terminal import console
 
 LATE = replace(
     UNKNOWN,
@@ -34,15 +40,90 @@ NUMBERS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("columns", [80, 100, 120, 160])
-def test_every_number_is_whole_at_every_width(columns: int) -> None:
-    console = Console(width=columns, height=24, record=True, force_terminal=True)
+SAID = (
+    *[SaidOfCaption("You see here a pair of mud boots.", "unhelpful", 0.0)] * 30,
+    SaidOfCaption(
+        "You see here a key named The Master Key of Thievery, and more words than fit.", "helpful", 0.5
+    ),
+    SaidOfCaption("What no one has judged.", "", 0.0),
+)
+
+
+def game() -> GameMoment:
+    """A room of 5 by 7 with the player in it."""
+    characters = np.full((24, 80), ord(" "), np.uint8)
+    characters[8:13, 30:37] = ord(".")
+    characters[10, 33] = ord("@")
+    return GameMoment(
+        "game 0/3/12, step 45 of 120", characters, np.full((24, 80), 7, np.int8), (10, 33), SAID
+    )
+
+
+def shown(columns: int, lines: int, moment: GameMoment | None) -> list[str]:
+    shown_on = Console(width=columns, height=lines, record=True, force_terminal=True, file=io.StringIO())
     heading = Heading("keyroom-s5", "retrieval", "keyword rules", Watch(240.0))
-    console.print(render(heading, [LATE, LATE], STATES, (columns, 24)))
-    shown = console.export_text()
-    assert not [number for number in NUMBERS if number not in shown], shown
-    assert all(name in shown for name, _ in STATES)
-    assert max(map(len, shown.splitlines())) <= columns
+    history = [replace(LATE, env_steps=n * 1_000.0, episode_return=n / 100) for n in range(293)]
+    shown_on.print(render(heading, [*history, LATE], STATES, (columns, lines), moment))
+    return shown_on.export_text().rstrip("\n").split("\n")
+
+
+@pytest.mark.parametrize("moment", [None, game()])
+@pytest.mark.parametrize(
+    ("columns", "lines"), [(80, 24), (80, 48), (100, 24), (120, 24), (132, 34), (160, 48)]
+)
+def test_every_number_is_whole_at_every_size(columns: int, lines: int, moment: GameMoment | None) -> None:
+    view = shown(columns, lines, moment)
+    text = "\n".join(view)
+    assert not [number for number in NUMBERS if number not in text], text
+    assert all(name in text for name, _ in STATES)
+    assert max(map(len, view)) <= columns
+    assert len(view) <= lines
+    assert ("step 45 of 120" in text) == (moment is not None)
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (160, 48)])
+def test_captions_have_a_verdict_and_a_whole_reward_and_the_game_a_map(columns: int, lines: int) -> None:
+    view = shown(columns, lines, game())
+    assert any(re.search(r"✓ You see here a key named The Master.*… +\+0\.50", line) for line in view)
+    assert any("✗ You see here a pair of mud boots." in line for line in view)
+    assert any("· What no one has judged." in line for line in view)
+    assert any("...@..." in line for line in view)
+    assert sum("......." in line for line in view) == 4
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"), [(80, ["5 M", "10 M"]), (160, [f"{n} M" for n in range(2, 13, 2)])]
+)
+def test_ticks_are_at_round_numbers(columns: int, names: list[str]) -> None:
+    view = shown(columns, 48, None)
+    found = re.findall(r"[\d.]+ [kM]", view[-1 if columns < WIDE else -2])
+    assert found == names
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "ticks"),
+    [
+        (0, 293_000, 6, ["0", "100 k", "200 k", "300 k"]),
+        (-0.31, 0.36, 5, ["-0.4", "-0.2", "0", "0.2", "0.4"]),
+        (0, 1_400_000, 7, ["0", "500 k", "1 M", "1.5 M"]),
+        (0.5, 0.5, 4, ["0.4", "0.6"]),
+    ],
+)
+def test_ticks_enclose_what_is_drawn(low: float, high: float, most: int, ticks: list[str]) -> None:
+    found = round_ticks(low, high, most)
+    assert found[0] <= low + 1e-9
+    assert found[-1] >= high - 1e-9
+    assert len(found) <= most
+    if low < high:
+        assert [tick_name(tick) for tick in found] == ticks
+
+
+def test_a_report_is_one_line_whatever_the_width() -> None:
+    out = io.StringIO()
+    print_line(console(file=out, width=80), LATE)
+    (line,) = out.getvalue().splitlines()
+    assert len(line) > 80
+    assert line.endswith("cost $123.45")
 
 
 def test_latencies_are_the_ends_of_their_intervals() -> None:
