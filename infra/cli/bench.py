@@ -16,6 +16,7 @@ import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.devices import Device
+from onibus.infra.process.shutdown import ended_by_signals
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
 
@@ -41,6 +42,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         help="Measure the figures of infra/docs/figures.md on this machine.", no_args_is_help=True
     )
+    group.callback()(_ended_by_signals)
     group.command("reward-path")(reward_path)
     group.command("label-table")(label_table)
     group.command("annotators")(annotators)
@@ -56,6 +58,12 @@ def register(app: typer.Typer) -> None:
     group.command("vllm")(vllm)
     group.command("all")(everything)
     app.add_typer(group, name="bench")
+
+
+def _ended_by_signals(context: typer.Context) -> None:
+    """Measure the figures of infra/docs/figures.md on this machine."""
+    # For the whole command: a benchmark waits in many places, and undoes on the way out what it has started.
+    context.with_resource(ended_by_signals("stopped before its end; nothing was measured"))
 
 
 def reward_path(labels: _Labels = 1_000_000, as_json: AsJson = False) -> None:
@@ -136,15 +144,13 @@ def learning(
 ) -> None:
     """Learning curves with judged messages and without (about 30 minutes)."""
 
-    from onibus.infra.process.shutdown import stop_event
     from onibus.learner.benchmarks import learning as benchmark
 
-    stopping = stop_event()
-    server = None if llm is Judge.RULES else _server(settings, None, stopping)
+    server = None if llm is Judge.RULES else _server(settings, None)
     asked = spec if server is None else f"{spec}-one-word"
     plan = benchmark.LearningPlan(task, asked, rewards.split(","), range(1, seeds + 1), steps, server)
     with _broker(settings, "unused.") as own:
-        figures = benchmark.measure(own, plan, console(stderr=True), stopping)
+        figures = benchmark.measure(own, plan, console(stderr=True))
     _report("learning", figures, as_json)
 
 
@@ -288,18 +294,16 @@ def vllm(
     as_json: AsJson = False,
 ) -> None:
     """Prompts per second beside a bare client, on a real vLLM server (about three minutes)."""
-    from onibus.infra.process.shutdown import stop_event
     from onibus.infra.process.supervisor import Supervisor
     from onibus.infra.vllm.server import READY_SECONDS
     from onibus.learner.benchmarks import vllm_client as benchmark
 
-    stopping = stop_event()
-    server = _server(settings, model, stopping)
+    server = _server(settings, model)
     with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
         supervisor = Supervisor({})
         try:
             supervisor.start([server.component(Path(folder) / "vllm-server.log")])
-            supervisor.wait_ready(READY_SECONDS, stopping)
+            supervisor.wait_ready(READY_SECONDS, threading.Event())
             with _broker(settings, "bench-vllm.") as own:
                 figures = benchmark.measure(own, server, prompts, concurrency, rounds)
         finally:
@@ -337,13 +341,13 @@ def everything(settings: Settings) -> None:
         command()
 
 
-def _server(settings: Settings, model: str | None, stopping: threading.Event) -> VllmServer:
+def _server(settings: Settings, model: str | None) -> VllmServer:
     """A server, not started yet, for a model or for the stand-in, which is made now if none is kept."""
     from onibus.infra.cli.tiny_llama import stand_in
     from onibus.infra.demo.session import free_port
     from onibus.infra.vllm.server import VllmServer
 
-    return VllmServer.of(model or str(stand_in(settings, stopping)), free_port())
+    return VllmServer.of(model or str(stand_in(settings, threading.Event())), free_port())
 
 
 def _was_given(settings: Settings, variable: str) -> bool:

@@ -1,11 +1,15 @@
-"""Clean stops: SIGTERM, SIGINT and the end of the terminal set an event that loops check."""
+"""Clean stops: SIGTERM, SIGINT and the end of the terminal set an event that loops check, or end a block."""
 
 from __future__ import annotations
 
 import _thread
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+
+from onibus.infra.errors import OnibusError
 
 
 def stop_event() -> threading.Event:
@@ -28,6 +32,39 @@ def stop_event() -> threading.Event:
         signal.signal(signal.SIGHUP, on_signal)
         _take_hang_ups()
     return stopping
+
+
+class _StoppedError(BaseException):
+    """Not an Exception, so that no code takes it for an error of its own."""
+
+
+@contextmanager
+def ended_by_signals(message: str) -> Iterator[None]:
+    """End the block at the first SIGTERM or SIGINT to this process, wherever it is (main thread only).
+
+    For programs that wait in many places, and undo on the way out what they have started. Later signals are
+    ignored, so that they do not cut that short.
+
+    Raises:
+        OnibusError: with this message; the block was ended.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, lambda *_: None)  # not SIG_IGN, which child processes would inherit
+        raise _StoppedError
+
+    for number in numbers:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    except _StoppedError as error:
+        raise OnibusError(message) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def keep_hang_ups() -> None:

@@ -46,6 +46,7 @@ class Component:
         variables: environment variables for this process only; None removes one.
         is_up: whether a program other than ``onibus`` is ready; ``onibus`` reports it in its log.
         serves_others: whether others need it until they have stopped, as annotators need their model.
+        output_path: where its standard output goes instead of into the log.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Component:
     variables: Mapping[str, str | None] = field(default_factory=dict)
     is_up: Callable[[], bool] | None = None
     serves_others: bool = False
+    output_path: Path | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     ready: bool = field(default=False, init=False)
 
@@ -62,12 +64,12 @@ class Component:
         """Start it; its output replaces the content of the log file."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         variables = {**os.environ, **environment, "PYTHONUNBUFFERED": "1", **self.variables}
-        with self.log_path.open("wb") as log:
+        with self.log_path.open("wb") as log, (self.output_path or Path(os.devnull)).open("wb") as output:
             self.process = subprocess.Popen(
                 [*self.program, *self.arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=output if self.output_path else log,
+                stderr=log,
                 env={name: value for name, value in variables.items() if value is not None},
                 start_new_session=True,
             )
@@ -104,6 +106,19 @@ class Component:
             raise ComponentDiedError(
                 f"{self.name} ended with exit code {code}; the rest was stopped. "
                 f"Its last lines (all in {self.log_path}):\n{self.last_lines()}"
+            )
+
+    def wait_finished(self) -> None:
+        """Wait until it has ended by itself.
+
+        Raises:
+            OnibusError: it ended with another exit code than 0.
+        """
+        assert self.process is not None
+        if (code := self.process.wait()) != 0:
+            raise OnibusError(
+                f"{self.name} ended with exit code {code}; its last lines (all in {self.log_path}):\n"
+                f"{self.last_lines()}"
             )
 
     def finished(self) -> bool:

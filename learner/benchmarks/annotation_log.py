@@ -7,8 +7,6 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import fastavro
 import psutil
@@ -20,6 +18,7 @@ from onibus.infra.kafka.clients import consumer, partitions_of, producer
 from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
+from onibus.learner.benchmarks.fresh_process import in_a_fresh_process
 from onibus.learner.benchmarks.result import Figure
 from onibus.schemas.avro_body import parse, schema_document
 from onibus.schemas.codec import HEADER_BYTES, encode
@@ -51,10 +50,8 @@ def measure_fold(settings: Settings, annotations: int) -> list[Figure]:
     walls, processors = zip(
         *((b[0] / o[0], b[1] / o[1]) for b, o in zip(bare, ours, strict=True)), strict=True
     )
-    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
-        streamed = fresh.submit(_memory_of_reading, settings).result()
-    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
-        taken = fresh.submit(_memory_of_folding, settings, annotations).result()
+    streamed = in_a_fresh_process(_memory_of_reading, settings)
+    taken = in_a_fresh_process(_memory_of_folding, settings, annotations)
     return [
         Figure(
             "bare kafka-python consumer and fastavro",

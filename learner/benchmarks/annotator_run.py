@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,25 +15,29 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import codec, ids
 from onibus.schemas.records import CaptionObserved
 
 PATIENCE_SECONDS = 180.0
 _IDLE_CORES = 0.1
+_STOP_SECONDS = 20.0
 
 
 @contextmanager
 def annotator(settings: Settings, name: str, flags: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """The ``onibus annotate`` that users start, stopped at the end."""
     all_of_the_log = ("--backlog", "all", "--yes")
-    command = [sys.executable, "-m", "onibus", "annotate", "--name", name, *all_of_the_log, *flags]
-    process = subprocess.Popen(command, env=os.environ | environment_of(settings), stdout=subprocess.DEVNULL)
+    log = settings.runs_dir / f"bench-annotate-{name}.log"
+    started = Component(f"annotator {name}", ("annotate", "--name", name, *all_of_the_log, *flags), log)
+    started.start(environment_of(settings))
     try:
-        yield process
+        assert started.process is not None
+        yield started.process
     finally:
-        process.terminate()
-        process.wait(timeout=20)
+        started.ask_to_stop()
+        started.wait_stopped(_STOP_SECONDS)
 
 
 def fresh(settings: Settings) -> Settings:
@@ -91,5 +93,7 @@ def wait(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise OnibusError(f"waited {PATIENCE_SECONDS:g} s for {what}; look at the messages above")
+            raise OnibusError(
+                f"waited {PATIENCE_SECONDS:g} s for {what}; see bench-annotate-*.log in the folder of runs"
+            )
         time.sleep(0.02)

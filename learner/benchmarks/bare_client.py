@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 import aiohttp
 import httpx
+
+from onibus.learner.benchmarks.fresh_process import in_a_fresh_process
 
 _REQUEST_SECONDS = 30.0
 
@@ -36,8 +36,7 @@ def in_a_process(
     concurrency: int,
 ) -> Run:
     """Ask in a process of its own, as an annotator does: the server may be a thread of this one."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(ask, url, bodies, concurrency).result()
+    return in_a_fresh_process(ask, url, bodies, concurrency)
 
 
 def ask_with_aiohttp(url: str, bodies: Sequence[Mapping[str, Any]], concurrency: int) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +11,6 @@ from dataclasses import replace
 import httpx
 
 from onibus.infra.kafka.topic_admin import create_topics
-from onibus.infra.process.shutdown import stop_event
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.benchmarks.annotation_log import annotation, publish
@@ -44,7 +44,7 @@ def measure(settings: Settings, labels: int) -> list[Figure]:
     )
     site.start(environment_of(own))
     try:
-        site.wait_ready(_READY_SECONDS, stop_event())
+        site.wait_ready(_READY_SECONDS, threading.Event())
         with httpx.Client(base_url=_address(site), timeout=_SHOWN_SECONDS) as client:
             figures = [
                 Figure.at_most(

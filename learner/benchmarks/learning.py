@@ -14,7 +14,6 @@ from rich.console import Console
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.demo.session import Demo, DemoOptions
 from onibus.infra.demo.watch import Watch
-from onibus.infra.errors import OnibusError
 from onibus.infra.files import write_whole
 from onibus.infra.reward_kinds import reward_kind
 from onibus.infra.settings import DEFAULT_PORT, Settings
@@ -50,9 +49,7 @@ class LearningPlan:
     """Who judges; without a server the keyword rules do."""
 
 
-def measure(
-    settings: Settings, plan: LearningPlan, console: Console, stopping: threading.Event
-) -> list[Figure]:
+def measure(settings: Settings, plan: LearningPlan, console: Console) -> list[Figure]:
     """Make the runs one after the other, each with topics of its own; returns the returns reached.
 
     A run that an earlier call finished in the same folder is not made again.
@@ -60,7 +57,7 @@ def measure(
     Also leaves ``learning.json`` (curves) and ``learning.svg`` (their picture) in the runs folder.
 
     Raises:
-        OnibusError: a run failed, or was stopped before its end.
+        OnibusError: a run failed.
     """
     curves: dict[str, dict[int, Curve]] = {reward: {} for reward in plan.rewards}
     figures = []
@@ -71,7 +68,7 @@ def measure(
             if _is_finished(plan, rows):
                 console.print("made already; delete its folder to make it again")
             else:
-                rows = _run(settings, plan, reward, seed, console, stopping)
+                rows = _run(settings, plan, reward, seed, console)
             curves[reward][seed] = curve_of(rows, "env_steps", "return")
             figures.append(_figure(reward, seed, rows))
     _keep(settings.runs_dir, plan, curves)
@@ -84,7 +81,6 @@ def _run(
     reward: str,
     seed: int,
     console: Console,
-    stopping: threading.Event,
 ) -> list[dict[str, float]]:
     name = _run_name(plan, reward, seed)
     spec = f"{plan.spec}{PAIRS}" if reward_kind(reward).compares else plan.spec
@@ -105,10 +101,8 @@ def _run(
         broker_port=DEFAULT_PORT,
         server=plan.server,
     )
-    with Demo(apart, options, console, stopping) as demo:
+    with Demo(apart, options, console, threading.Event()) as demo:
         demo.watch()
-    if stopping.is_set():
-        raise OnibusError("stopped before its end; nothing was measured")
     return read_history(settings.runs_dir / name)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from pathlib import Path
 
 import psutil
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.shutdown import stop_event
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.benchmarks.result import Figure
@@ -38,13 +38,12 @@ def measure(settings: Settings, task: str, workers: int, environments: int) -> l
         ],
         settings.runs_dir / f"{name}.log",
     )
-    stopping = stop_event()
     began = time.monotonic()
     learner.start(environment_of(settings))
     try:
-        learner.wait_ready(START_SECONDS, stopping)
+        learner.wait_ready(START_SECONDS, threading.Event())
         ready = time.monotonic() - began
-        stopping.wait(RUN_SECONDS)
+        time.sleep(RUN_SECONDS)
         learner.check()
         memory, copies, processes = _memory(learner)
     finally:

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
+import threading
 import uuid
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from onibus.infra.errors import OnibusError
-from onibus.infra.process.shutdown import stop_event
 from onibus.infra.process.supervisor import Component, Supervisor
 from onibus.infra.reward_kinds import reward_kind
 from onibus.infra.settings import Settings, environment_of
@@ -70,10 +67,10 @@ def measure(
     supervisor = Supervisor(environment_of(settings))
     try:
         supervisor.start([_component(settings, "annotate", spec.name, "--name", "bench")])
-        supervisor.wait_ready(READY_SECONDS, stop_event())
+        supervisor.wait_ready(READY_SECONDS, threading.Event())
         if reward_kind(reward).trainer:
             supervisor.start([_component(settings, "train-reward", spec.name)])
-            supervisor.wait_ready(READY_SECONDS, stop_event())
+            supervisor.wait_ready(READY_SECONDS, threading.Event())
         sides = ((*size, "--inference", "central", "--no-captions"), (*size, "--reward", reward))
         pairs = [_side_by_side(settings, sides, seconds, number) for number in range(rounds)]
     finally:
@@ -133,31 +130,46 @@ def _side_by_side(
     cores = sorted(os.sched_getaffinity(0))
     middle = len(cores) // 2
     halves = (cores[:middle] or cores, cores[middle:])
-    with ThreadPoolExecutor(len(sides)) as pool:
-        runs = [
-            pool.submit(_run, settings, flags, seconds, halves[(number + place) % 2])
-            for place, flags in enumerate(sides)
-        ]
-        return tuple(run.result() for run in runs)
-
-
-def _run(settings: Settings, flags: Sequence[str], seconds: float, cores: Sequence[int]) -> _Run:
-    """One run of ``onibus learn`` on these cores."""
-    os.sched_setaffinity(0, cores)  # of this thread, and so of what it starts
-    name = f"bench-{uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", "onibus", "learn", "--run", name, *flags]
+    supervisor = Supervisor(environment_of(settings))
     with tempfile.TemporaryDirectory(prefix="onibus-profile-") as folder:
-        finished = subprocess.run(
-            [*command, "--seconds", str(seconds + WARM_UP_SECONDS)],
-            env={**os.environ, **environment_of(settings), FOLDER_VARIABLE: folder},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        profiles = read_profiles(Path(folder))
-    if finished.returncode != 0:
-        raise OnibusError(f"a run of the benchmark failed: {finished.stderr.strip()[-400:]}")
-    rows = read_history(settings.runs_dir / name)
+        runs = [
+            _learner(settings, flags, seconds, Path(folder) / str(place)) for place, flags in enumerate(sides)
+        ]
+        try:
+            for place, run in enumerate(runs):
+                with _on(halves[(number + place) % 2]):
+                    supervisor.start([run])
+            for run in runs:
+                run.wait_finished()
+        finally:
+            supervisor.stop()
+        return tuple(_measured(settings, run, Path(folder) / str(place)) for place, run in enumerate(runs))
+
+
+@contextmanager
+def _on(cores: Sequence[int]) -> Iterator[None]:
+    """What is started within runs on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _learner(settings: Settings, flags: Sequence[str], seconds: float, profiles: Path) -> Component:
+    """A run of ``onibus learn``, named as it is."""
+    profiles.mkdir()
+    name = f"bench-{uuid.uuid4().hex[:8]}"
+    arguments = ("learn", "--run", name, *flags, "--seconds", str(seconds + WARM_UP_SECONDS))
+    return Component(
+        name, arguments, settings.runs_dir / f"{name}.log", variables={FOLDER_VARIABLE: str(profiles)}
+    )
+
+
+def _measured(settings: Settings, run: Component, folder: Path) -> _Run:
+    profiles = read_profiles(folder)
+    rows = read_history(settings.runs_dir / run.name)
     first = next(r for r in rows if r["seconds"] >= WARM_UP_SECONDS)
     steps = rows[-1]["env_steps"] - first["env_steps"]
     cost = (rows[-1]["cpu_seconds"] - first["cpu_seconds"]) * 1e6 / steps
