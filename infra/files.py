@@ -15,6 +15,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LAST_BYTES = 64 * 1024
+_SAMPLED_BYTES = 2_000
+"""Per row that is wanted: files up to this size are read whole."""
+
 PART_SUFFIX = ".part"
 """Suffix of temporary files; one that is left over belongs to a writer that was killed."""
 
@@ -186,6 +190,43 @@ def read_rows(path: Path, needed: str) -> list[dict[str, Any]]:
     if broken:
         log.warning("%s: skipped %d broken rows", path, broken)
     return rows
+
+
+def last_row(path: Path) -> dict[str, Any]:
+    """The last whole row of a :class:`RowFile`, however long that is; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return {}
+    return next((row for line in reversed(lines[:-1]) if (row := _row(line)) is not None), {})
+
+
+def sampled_rows(path: Path, most: int) -> list[dict[str, Any]]:
+    """About ``most`` rows of a :class:`RowFile`, at equal distances in the file, the last one included.
+
+    It takes as long for a file of a gigabyte as for one of a few megabytes.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size <= most * _SAMPLED_BYTES:
+                file.seek(0)
+                lines = file.read().split(b"\n")[:-1]
+                every = max(1, -(-len(lines) // most))
+                lines = [*lines[:-1:every], *lines[-1:]]
+            else:
+                lines = []
+                for number in range(most):
+                    file.seek(size * number // most)
+                    if number:
+                        file.readline()  # the rest of a row
+                    lines.append(file.readline())
+    except OSError:
+        return []
+    rows = [row for line in lines if (row := _row(line)) is not None]
+    return rows if not rows or rows[-1] == (last := last_row(path)) else [*rows, last]
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -53,12 +54,17 @@ _HELD_OUT = {
 Rows = Sequence[Mapping[str, float]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chart:
-    """A chart and what it shows."""
+    """A chart and what it shows; it is drawn when it is first asked for."""
 
     title: str
-    svg: str
+    draw: Callable[[], str]
+
+    @cached_property
+    def svg(self) -> str:
+        """It as an SVG element."""
+        return self.draw()
 
     @property
     def file(self) -> str:
@@ -87,15 +93,17 @@ def run_charts(
         *_models(history, versions),
         *_speed(history, system),
     ]
-    return [chart for chart in found if chart.svg]
+    return [chart for chart in found if chart is not None]
 
 
 def _chart(
     title: str, curves: Mapping[str, Curve], x: str, y: str, y_range: tuple[float, float] | None = None
-) -> Chart:
-    telling = any(len(set(xs)) > 1 and len(set(ys)) > 1 for xs, ys in curves.values())
+) -> Chart | None:
+    """None where there is nothing to be seen."""
+    if not any(len(set(xs)) > 1 and len(set(ys)) > 1 for xs, ys in curves.values()):
+        return None
     thin = {name: _thinned(curve) for name, curve in curves.items() if len(curve[0])}
-    return Chart(title, line_chart(thin, x, y, y_range, size=_INCHES) if telling else "")
+    return Chart(title, partial(line_chart, thin, x, y, y_range, size=_INCHES))
 
 
 def _thinned(curve: Curve) -> Curve:
@@ -106,7 +114,7 @@ def _thinned(curve: Curve) -> Curve:
     return [xs[place] for place in places], [ys[place] for place in places]
 
 
-def _returns(options: LearnOptions, history: Rows) -> Iterator[Chart]:
+def _returns(options: LearnOptions, history: Rows) -> Iterator[Chart | None]:
     steps, mean = "environment steps", f"mean of {options.episodes_averaged} episodes"
 
     def by_steps(name: str) -> Curve:
@@ -123,12 +131,12 @@ def _returns(options: LearnOptions, history: Rows) -> Iterator[Chart]:
         yield _chart(title[:1].upper() + title[1:], {title: by_steps(name)}, steps, mean)
 
 
-def _learning(history: Rows) -> Iterator[Chart]:
+def _learning(history: Rows) -> Iterator[Chart | None]:
     for name, (title, what) in _LEARNING.items():
         yield _chart(title, {title: curve_of(history, "env_steps", name)}, "environment steps", what)
 
 
-def _judged(history: Rows, judging: Sequence[SpecJudging]) -> Iterator[Chart]:
+def _judged(history: Rows, judging: Sequence[SpecJudging]) -> Iterator[Chart | None]:
     yield _chart(
         "Captions with a label",
         {"share": curve_of(history, "env_steps", "label_coverage")},
@@ -169,7 +177,7 @@ def _shares(history: Rows, judging: SpecJudging) -> dict[str, Curve]:
     return {name: (xs, (counts / total).tolist()) for name, counts in given.items()}
 
 
-def _models(history: Rows, versions: Rows) -> Iterator[Chart]:
+def _models(history: Rows, versions: Rows) -> Iterator[Chart | None]:
     yield _chart(
         "Held-out accuracy of the reward model",
         {name: curve_of(versions, "version", figure) for name, figure in _HELD_OUT.items()},
@@ -185,7 +193,7 @@ def _models(history: Rows, versions: Rows) -> Iterator[Chart]:
     )
 
 
-def _speed(history: Rows, system: Rows) -> Iterator[Chart]:
+def _speed(history: Rows, system: Rows) -> Iterator[Chart | None]:
     speed = {"speed": curve_of(history, "env_steps", "steps_per_second")}
     yield _chart("Speed", speed, "environment steps", "steps per second")
     for title, rows, name, what in (

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.files import RowFile, SideFile, read_rows, read_state, write_or_refuse, write_whole
+from onibus.infra.files import (
+    RowFile,
+    SideFile,
+    last_row,
+    read_rows,
+    read_state,
+    sampled_rows,
+    write_or_refuse,
+    write_whole,
+)
 from tests.full_disk import full_disk
 
 
@@ -99,3 +110,30 @@ def test_a_failed_write_of_an_optional_file_is_logged_once_and_so_is_its_recover
         "cannot write the tally (File too large); continuing without it",
         "the tally can be written again",
     ]
+
+
+def rows_in(path: Path, count: int, padding: str = "") -> None:
+    rows = (json.dumps({"n": n, "text": padding}) for n in range(count))
+    path.write_text("\n".join(rows) + '\n{"n": "cut sho')
+
+
+@pytest.mark.parametrize("count", [1, 7, 300, 5_000])
+@pytest.mark.parametrize("padding", ["", "x" * 400])
+def test_rows_of_a_long_file_are_sampled_evenly(tmp_path: Path, count: int, padding: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows_in(path, count, padding)
+    numbers = [row["n"] for row in sampled_rows(path, 100)]
+    assert (numbers[0], numbers[-1]) == (0, count - 1)
+    assert numbers == sorted(set(numbers))
+    assert min(100, count) // 2 <= len(numbers) <= 102
+    gaps = [after - before for before, after in pairwise(numbers)]
+    assert max(gaps, default=1) <= 3 * max(1, count // 100)
+    assert last_row(path)["n"] == count - 1
+
+
+def test_without_a_row_there_is_no_sample(tmp_path: Path) -> None:
+    assert sampled_rows(tmp_path / "none", 10) == []
+    assert last_row(tmp_path / "none") == {}
+    (tmp_path / "cut").write_text('{"n": 1')
+    assert sampled_rows(tmp_path / "cut", 10) == []
+    assert last_row(tmp_path / "cut") == {}
