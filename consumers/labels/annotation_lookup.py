@@ -2,82 +2,37 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterable
-from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
 
 from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
-from onibus.infra.errors import OnibusError
-from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.record_lookup import RecordLookup
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.schemas.codec import DecodeError
 from onibus.schemas.records import Annotation
 
-_PATIENCE_SECONDS = 10.0
-_POLL_MS = 200
-_FETCH: dict[str, Any] = {
-    "max_poll_records": 1,
-    "max_partition_fetch_bytes": 64 * 1024,  # the broker returns at least one batch, however large
-    "fetch_max_wait_ms": 20,  # kafka-python fetches ahead; at the end of the log that must not take long
-}
-
 
 class AnnotationLookup:
-    """Reads records of the annotation log one by one. Any thread may call it; calls take turns.
-
-    It connects at the first call, and again after an error.
-    """
+    """Annotations one by one; see :class:`onibus.infra.kafka.record_lookup.RecordLookup`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self._codec = settings, codec_for(settings)
-        self._topic = TopicNames(settings.topic_prefix).annotations
-        self._consumer: KafkaConsumer | None = None
-        self._lock = threading.Lock()
+        self._codec = codec_for(settings)
+        self._records = RecordLookup(settings, TopicNames(settings.topic_prefix).annotations)
 
     def read(self, places: Iterable[tuple[int, int]]) -> list[LoggedAnnotation]:
-        """The records at these (partition, offset), in this order; those that no longer exist are left out.
+        """Those at these (partition, offset), in this order; those that no longer exist are left out.
 
         Raises:
-            OnibusError: the cluster cannot be reached, or returns nothing for ten seconds.
+            OnibusError: as :meth:`RecordLookup.read`.
         """
-        with self._lock:
-            try:
-                consumer = self._consumer = self._consumer or clients.consumer(self._settings, **_FETCH)
-                records = [self._record(consumer, *place) for place in places]
-            except (KafkaError, TimeoutError) as error:
-                self._close()
-                raise OnibusError(f"reading {self._topic}: {error}; check that the brokers are up") from error
-        return [self._decoded(record) for record in records if record is not None]
+        return [self._decoded(record) for record in self._records.read(places)]
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
-            self._close()
-
-    def _close(self) -> None:
-        if self._consumer is not None:
-            consumer, self._consumer = self._consumer, None
-            consumer.close(timeout_ms=1_000)
-
-    def _record(self, consumer: KafkaConsumer, partition: int, offset: int) -> ConsumerRecord | None:
-        tp = TopicPartition(self._topic, partition)
-        consumer.assign([tp])
-        consumer.seek(tp, offset)
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while (consumer.position(tp, timeout_ms=1_000) or 0) <= offset:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"nothing arrived from partition {partition} at offset {offset}")
-            for record in consumer.poll(timeout_ms=_POLL_MS).get(tp, ()):
-                if record.offset == offset:
-                    return record
-        return None
+        self._records.close()
 
     def _decoded(self, record: ConsumerRecord) -> LoggedAnnotation:
         try:

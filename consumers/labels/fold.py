@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from sys import intern
 from typing import Any
 
@@ -27,6 +28,7 @@ class FoldedLabel:
         annotations: number of annotations of this subject; tokens and latency (microseconds) are their sums.
         probability: of helpful, of two captions of the first, by the deciding annotation; None where no
             probabilities were read.
+        differing: annotations that said something else than what was in force when they came.
     """
 
     spec_id: bytes
@@ -47,6 +49,7 @@ class FoldedLabel:
     tokens_out: int = 0
     latency_us: int = 0
     probability: float | None = None
+    differing: int = 0
 
     @property
     def by_person(self) -> bool:
@@ -74,6 +77,15 @@ class LabelFold:
         for one in logged:
             self.apply(one)
 
+    def forget_oldest(self, most: int) -> list[bytes]:
+        """Keep the ``most`` subjects that came up last; the ids of the others, which are forgotten."""
+        surplus = len(self._labels) - most
+        if surplus <= 0:
+            return []
+        gone = [label.subject_id for label in islice(self._labels.values(), surplus)]
+        self._labels = dict(islice(self._labels.items(), surplus, None))
+        return gone
+
     def __len__(self) -> int:
         """Number of subjects, withdrawn ones included."""
         return len(self._labels)
@@ -96,6 +108,7 @@ class LabelFold:
         if before is None or overrides(annotation, before.by_person):
             self._labels[key] = _folded(logged, annotation, before)
             return
+        before.differing += _differs(annotation, before)
         before.by_annotators = annotation.verdict  # by a model or the rules: anything else overrides
         before.annotations += 1
         before.tokens_in += annotation.tokens_in
@@ -110,10 +123,12 @@ def _folded(logged: LoggedAnnotation, annotation: Annotation, before: FoldedLabe
     if before is None:
         spec_id, subject_id, texts = annotation.spec_id, annotation.subject_id, annotation.texts
         by_annotators, annotations, tokens_in, tokens_out, latency_us = None, 1, 0, 0, 0
+        differing = 0
     else:
         spec_id, subject_id, texts = before.spec_id, before.subject_id, annotation.texts
         by_annotators, annotations = before.by_annotators, before.annotations + 1
         tokens_in, tokens_out, latency_us = before.tokens_in, before.tokens_out, before.latency_us
+        differing = before.differing + _differs(annotation, before)
     return FoldedLabel(
         spec_id,
         subject_id,
@@ -133,7 +148,14 @@ def _folded(logged: LoggedAnnotation, annotation: Annotation, before: FoldedLabe
         tokens_out + annotation.tokens_out,
         latency_us + annotation.latency_us,
         annotation.probability,
+        differing,
     )
+
+
+def _differs(annotation: Annotation, before: FoldedLabel) -> bool:
+    """Whether it says something else than what is in force; a withdrawal says nothing."""
+    verdict = verdict_of(annotation)
+    return verdict is not None and before.verdict is not None and verdict is not before.verdict
 
 
 def label_json(label: FoldedLabel, spec_name: str) -> dict[str, Any]:

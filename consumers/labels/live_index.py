@@ -6,9 +6,11 @@ import logging
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import islice
+from typing import Any
 
 from kafka.errors import KafkaError
 
@@ -29,6 +31,9 @@ _RETRY_SECONDS = 1.0
 _STOP_SECONDS = 3.0
 """How long a stop waits for the thread, which may be waiting for a cluster that is away."""
 _RECORDS_AT_A_TIME = 1_000
+
+Rank = Callable[[FoldedLabel], Any]
+"""Of a label a value that can be compared with another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +63,16 @@ class LabelBoard:
     """A fold of the annotation log that one thread feeds and any number query.
 
     It also has the positions of each subject's annotations on the log, 16 bytes each and 100 per subject.
+
+    Args:
+        most: subjects that it holds; of more, those that came up first are forgotten. None: all.
+
+    Attributes:
+        forgotten: how many these are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most, self.forgotten = most, 0
         self._fold = LabelFold()
         self._places: dict[bytes, array[int]] = {}
         self._sorted: list[FoldedLabel] | None = None
@@ -74,28 +86,46 @@ class LabelBoard:
                 if one.annotation is not None:
                     places = self._places.setdefault(one.annotation.subject_id, array("q"))
                     places.extend((one.partition, one.offset))
+            self._forget_oldest()
             self._sorted = None
+
+    def _forget_oldest(self) -> None:
+        """A tenth at a time: it copies what stays."""
+        if self._most is None or len(self._fold) <= self._most + self._most // 10:
+            return
+        gone = self._fold.forget_oldest(self._most)
+        self.forgotten += len(gone)
+        kept = {label.subject_id for label in self._fold}
+        for subject_id in gone:
+            if subject_id not in kept:  # under another spec
+                self._places.pop(subject_id, None)
+
+    def fresh(self) -> LabelBoard:
+        """An empty one of the same kind."""
+        return LabelBoard(self._most)
 
     def become(self, other: LabelBoard) -> None:
         """Hold what ``other`` holds, which is not to be used any more."""
         with self._lock:
             self._fold, self._places, self._sorted = other._fold, other._places, None
+            self.forgotten = other.forgotten
 
-    def page(
-        self, wanted: LabelFilter, start: int, most: int, *, least_certain_first: bool = False
-    ) -> LabelPage:
+    @property
+    def annotations(self) -> int:
+        """Number of all that were applied."""
+        return self._fold.annotations
+
+    def page(self, wanted: LabelFilter, start: int, most: int, first: Rank | None = None) -> LabelPage:
         """Up to ``most`` matching labels, from the ``start``-th on, the newest first.
 
         Args:
-            least_certain_first: instead, those whose probability is nearest to one half; then those that have
-                none.
+            first: those first of which it returns the least; of the same, the newest.
         """
         fitting = [label for label in self._newest_first() if wanted.matches(label)]
-        if least_certain_first:
-            fitting.sort(key=_certainty)
+        ordered = fitting if first is None else nsmallest(start + most, fitting, key=first)
         found = Counter(verdict_name(label.verdict) for label in fitting)
         verdicts = {name: found[name] for name in verdict_names() if name in found}
-        return LabelPage(fitting[start : start + most], len(fitting), verdicts)
+        return LabelPage(ordered[start : start + most], len(fitting), verdicts)
 
     def get(self, spec_id: bytes, subject_id: bytes) -> FoldedLabel | None:
         """One label."""
@@ -107,6 +137,10 @@ class LabelBoard:
         with self._lock:
             flat = self._places.get(subject_id, array("q")).tolist()
         return list(zip(flat[::2], flat[1::2], strict=True))
+
+    def count_by_spec(self) -> Counter[bytes]:
+        """Labels in force by spec id."""
+        return Counter(label.spec_id for label in self._newest_first() if label.verdict is not None)
 
     def agreement(self) -> PeopleAgreement:
         """Agreement of annotators with people, over all specs."""
@@ -127,9 +161,15 @@ class LabelBoard:
             return self._sorted
 
 
-def _certainty(label: FoldedLabel) -> float:
+def by_certainty(label: FoldedLabel) -> float:
     """From 0, a probability of one half, to 0.5; more for a label without probability."""
     return 1.0 if label.probability is None else abs(label.probability - 0.5)
+
+
+def by_disagreement(label: FoldedLabel) -> tuple[bool, float]:
+    """Where a person says something else than annotators comes first; then by the share of other answers."""
+    by_both = label.by_person and label.by_annotators is not None
+    return not (by_both and label.by_annotators is not label.verdict), -label.differing / label.annotations
 
 
 class BoardFeed:
@@ -182,7 +222,7 @@ class BoardFeed:
         if not self._has_failed:
             _take(self._reader, self._reader.latest(), self._board)
             return
-        reader, board = self._new_reader(), LabelBoard()
+        reader, board = self._new_reader(), self._board.fresh()
         try:
             _take(reader, reader.ends, board)
         except BaseException:

@@ -2,136 +2,152 @@
 
 from __future__ import annotations
 
-import ipaddress
-import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from onibus.consumers.labels.annotation_lookup import AnnotationLookup
 from onibus.consumers.labels.corrections import VERDICTS_OF, Subject, set_by_hand, withdraw
 from onibus.consumers.labels.filter import LabelFilter
 from onibus.consumers.labels.fold import FoldedLabel, iso, label_json
 from onibus.consumers.labels.history import history_json
-from onibus.consumers.labels.live_index import LabelBoard
-from onibus.consumers.labels.writer import LabelWriter
+from onibus.consumers.labels.live_index import LabelBoard, Rank, by_certainty, by_disagreement
+from onibus.consumers.labels.undo import undo
+from onibus.consumers.labels.writer import Change, LabelWriter
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.consumers.specs.verdict_in_force import WITHDRAWN, verdict_name, verdict_names
-from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
-from onibus.schemas.records import Kind, Origin, Verdict
+from onibus.infra.web.access import guarded, new_nonce, page
+from onibus.schemas.records import Annotation, Kind, Origin, Verdict
 
 PAGE_SIZE = 50
-COOKIE = "onibus-token"
+UNDO = "undo"
+"""Given as a verdict, it takes the last correction back."""
+
+_ORDERS = {
+    "newest": "newest first",
+    "least-certain": "least certain first",
+    "disagreement": "most disagreement first",
+    "reward": "most reward first",
+    "frequency": "most frequent first",
+}
 _SHOWN_SOON_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
-    """How the site is served.
+    """What visitors see and may do.
 
     Attributes:
         person: who makes the corrections; None: they are not allowed.
         token: required from every visitor; None: no token is required, on a loopback address.
         score: p(helpful) of captions, float (n,) of n texts, to be shown; None: no scores.
+        earned: steps that a label's captions came up in, and the reward that they earned; None: not known.
+        episode_of: address of an episode in which a subject came up; None: there are no episodes to show.
+            Raises OnibusError where there is none.
+        links: address and name of the site's other pages.
     """
 
-    host: str = "127.0.0.1"
     person: str | None = None
     token: str | None = None
     score: Callable[[list[str]], list[float]] | None = None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to this address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+    earned: Callable[[FoldedLabel], tuple[int, float]] | None = None
+    episode_of: Callable[[Sequence[Annotation]], str] | None = None
+    links: Sequence[tuple[str, str]] = ()
 
 
 def label_site(settings: Settings, board: LabelBoard, specs: KnownSpecs, options: PageOptions) -> Starlette:
-    """The site over a board; if corrections are not allowed, no route accepts one.
+    """A site of the labels of a board alone; if corrections are not allowed, no route accepts one."""
+    pages = LabelPages(settings, board, specs, options)
 
-    On a loopback address requests must name one as their host, so that no other site's page can reach it by
-    its own name (DNS rebinding). Elsewhere every request must present the token.
+    @asynccontextmanager
+    async def connections(_: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await run_in_threadpool(pages.close)
+
+    return guarded(pages.routes(), options.token, connections)
+
+
+class LabelPages:
+    """The pages of labels, for a site of their own or below an address of another one.
+
+    Attributes:
+        specs: those that are known now.
     """
-    site = _Site(settings, board, specs, options)
-    routes = [
-        Route("/", site.page),
-        Route("/labels", site.labels),
-        Route("/agreement", site.agreement),
-        Route("/history/{subject_id}", site.history),
-    ]
-    if options.person is not None:
-        routes.append(Route("/labels", site.correct, methods=["POST"]))
-    check = _loopback_check if options.token is None else _token_check(options.token)
-    guard = Middleware(BaseHTTPMiddleware, dispatch=check)
-    return Starlette(
-        routes=routes,
-        middleware=[guard],
-        exception_handlers={OnibusError: _explained},
-        lifespan=site.connections,
-    )
 
-
-class _Site:
     def __init__(
         self, settings: Settings, board: LabelBoard, specs: KnownSpecs, options: PageOptions
     ) -> None:
-        self._board, self._specs, self._options = board, specs, options
+        self._board, self.specs, self._options = board, specs, options
         self._lookup, self._writer = AnnotationLookup(settings), LabelWriter(settings)
         self._writing = threading.Lock()
         self._template = Environment(
             loader=PackageLoader("onibus.consumers.labels"), autoescape=True
         ).get_template("labels.html.j2")
+        self._ranks: dict[str, Rank | None] = {
+            "newest": None,
+            "least-certain": by_certainty,
+            "disagreement": by_disagreement,
+        }
+        if (earned := options.earned) is not None:
+            self._ranks |= {
+                "reward": lambda label: -earned(label)[1],
+                "frequency": lambda label: -earned(label)[0],
+            }
 
-    @asynccontextmanager
-    async def connections(self, _: Starlette) -> AsyncIterator[None]:
-        """Close the connections when the site ends."""
-        try:
-            yield
-        finally:
-            await run_in_threadpool(self._lookup.close)
-            await run_in_threadpool(self._writer.close)
+    def routes(self) -> list[BaseRoute]:
+        """What it responds to; nothing that changes a label, unless that is allowed."""
+        found: list[BaseRoute] = [
+            Route("/", self._page),
+            Route("/labels", self._labels),
+            Route("/agreement", self._agreement),
+            Route("/history/{subject_id}", self._history),
+        ]
+        if self._options.episode_of is not None:
+            found.append(Route("/episode/{subject_id}", self._episode))
+        if self._options.person is not None:
+            found.append(Route("/labels", self._correct, methods=["POST"]))
+        return found
 
-    def page(self, request: Request) -> Response:
-        nonce = secrets.token_urlsafe(16)
+    def close(self) -> None:
+        """Close the connections."""
+        self._lookup.close()
+        self._writer.close()
+
+    def _page(self, request: Request) -> Response:
+        nonce = new_nonce()
         specs = [
-            (spec_id.hex(), f"{self._specs.name(spec_id)} {spec_id.hex()[:6]}") for spec_id in self._specs.all
+            (spec_id.hex(), f"{self.specs.name(spec_id)} {spec_id.hex()[:6]}") for spec_id in self.specs.all
         ]
         html = self._template.render(
             specs=specs,
             verdicts=verdict_names(),
             origins=[origin.value for origin in Origin],
+            orders=[(order, _ORDERS[order]) for order in self._ranks],
             editable=self._options.person is not None,
             scored=self._options.score is not None,
+            earning=self._options.earned is not None,
+            episodes=self._options.episode_of is not None,
+            links=self._options.links,
             page_size=PAGE_SIZE,
             nonce=nonce,
         )
-        policy = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
-            "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
-        )
-        return HTMLResponse(
-            html, headers={"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
-        )
+        return page(html, nonce)
 
-    def labels(self, request: Request) -> Response:
+    def _labels(self, request: Request) -> Response:
         query = request.query_params
         try:
             wanted = LabelFilter(
@@ -142,30 +158,38 @@ class _Site:
                 origin=Origin(query["origin"]) if query.get("origin") else None,
             )
             start = max(0, int(query.get("start", 0)))
-            least_certain_first = {"newest": False, "least-certain": True}[query.get("order", "newest")]
+            rank = self._ranks[query.get("order", "newest")]
         except (ValueError, KeyError) as error:
             raise HTTPException(400, f"not understood: {error}") from error
-        page = self._board.page(wanted, start, PAGE_SIZE, least_certain_first=least_certain_first)
+        found = self._board.page(wanted, start, PAGE_SIZE, rank)
         return JSONResponse(
             {
-                "total": page.total,
-                "verdicts": page.verdicts,
+                "total": found.total,
+                "verdicts": found.verdicts,
                 "start": start,
-                "labels": self._rows(page.labels),
+                "forgotten": self._board.forgotten,
+                "labels": self._rows(found.labels),
             }
         )
 
-    def agreement(self, request: Request) -> Response:
+    def _episode(self, request: Request) -> Response:
+        """To an episode in which the subject came up."""
+        assert self._options.episode_of is not None
+        logged = self._lookup.read(self._board.places(_hex(request.path_params["subject_id"])))
+        address = self._options.episode_of([one.annotation for one in logged if one.annotation is not None])
+        return JSONResponse({"address": address})
+
+    def _agreement(self, request: Request) -> Response:
         return JSONResponse(asdict(self._board.agreement()))
 
-    def history(self, request: Request) -> Response:
+    def _history(self, request: Request) -> Response:
         subject_id = _hex(request.path_params["subject_id"])
         logged = self._lookup.read(self._board.places(subject_id))
         if not any(one.annotation is not None for one in logged):
             raise HTTPException(404, "it was never judged")
-        return JSONResponse(history_json(subject_id, logged, self._specs))
+        return JSONResponse(history_json(subject_id, logged, self.specs))
 
-    async def correct(self, request: Request) -> Response:
+    async def _correct(self, request: Request) -> Response:
         # Another site's form cannot send this content type without this site's consent (CORS).
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             raise HTTPException(415, "send application/json")
@@ -175,19 +199,26 @@ class _Site:
             word = str(given["verdict"])
         except (ValueError, KeyError, TypeError) as error:
             raise HTTPException(400, f"not understood: {error}") from error
-        return await run_in_threadpool(self._correct, spec_id, subject_id, word, str(given.get("note", "")))
+        return await run_in_threadpool(self._changed, spec_id, subject_id, word, str(given.get("note", "")))
 
-    def _correct(self, spec_id: bytes, subject_id: bytes, word: str, note: str) -> Response:
+    def _changed(self, spec_id: bytes, subject_id: bytes, word: str, note: str) -> Response:
         before, person = self._board.get(spec_id, subject_id), self._options.person
         assert person is not None
         if before is None:
             raise HTTPException(404, "there is no such label")
         now = time.time_ns() // 1000
         subject = Subject(subject_id, before.texts, before.partition, before.observed_at)
-        if word == WITHDRAWN:
+        change: Change | None
+        if word == UNDO:
+            logged = self._lookup.read(self._board.places(subject_id))
+            said = [one.annotation for one in logged if one.annotation is not None]
+            change = undo(subject, [one for one in said if one.spec_id == spec_id], person, now)
+            if change is None:
+                raise HTTPException(404, "no person has changed this label")
+        elif word == WITHDRAWN:
             (change,) = withdraw([before], person, note, now)
         elif word in [verdict.value for verdict in Verdict]:
-            spec = self._specs[spec_id]
+            spec = self.specs[spec_id]
             change = set_by_hand(subject, spec_id, spec, Verdict(word), person, note, now)
         else:
             raise HTTPException(400, f"{word} is not a verdict")
@@ -215,45 +246,23 @@ class _Site:
         return rows
 
     def _row(self, label: FoldedLabel) -> dict[str, Any]:
-        spec = self._specs.get(label.spec_id)
+        spec = self.specs.get(label.spec_id)
         kind = (
             spec.kind if spec is not None else Kind.JUDGE_ONE if len(label.texts) == 1 else Kind.COMPARE_TWO
         )
-        return label_json(label, self._specs.name(label.spec_id)) | {
+        return label_json(label, self.specs.name(label.spec_id)) | {
             "verdict": verdict_name(label.verdict),
             "annotated_at": iso(label.annotated_at)[:19],
             "choices": [verdict.value for verdict in VERDICTS_OF[kind]],
+            "differing": label.differing,
+            **self._earned(label),
         }
 
-
-async def _loopback_check(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    try:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    except ValueError:
-        host = ""
-    if not is_loopback(host):
-        return Response("open the address that onibus labels serve printed\n", 400)
-    return await go_on(request)
-
-
-def _token_check(token: str) -> Callable[..., Awaitable[Response]]:
-    async def check(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        given = request.query_params.get("token")
-        if given is not None and secrets.compare_digest(given, token):
-            answer: Response = RedirectResponse(str(request.url.remove_query_params("token")), 303)
-            # Not "strict": that is not sent after a click on a link in a mail. No GET changes anything.
-            answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
-            return answer
-        if secrets.compare_digest(request.cookies.get(COOKIE, ""), token):
-            return await go_on(request)
-        return Response("open the address with the token that onibus labels serve printed\n", 403)
-
-    return check
-
-
-def _explained(request: Request, error: Exception) -> Response:
-    """The error with what the user can do about it, as on the terminal."""
-    return JSONResponse({"error": str(error)}, 409)
+    def _earned(self, label: FoldedLabel) -> dict[str, float]:
+        if self._options.earned is None:
+            return {}
+        steps, reward = self._options.earned(label)
+        return {"steps": steps, "reward": round(reward, 2)}
 
 
 def _hex(text: str) -> bytes:

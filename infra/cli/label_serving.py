@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import os
 import secrets
-import socket
-import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from onibus.infra.cli.label_options import Person, user_name
 from onibus.infra.cli.options import with_settings
 from onibus.infra.errors import OnibusError
-from onibus.infra.files import reason_of
 from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
-
-if TYPE_CHECKING:
-    import uvicorn
-
-_LOOK_SECONDS = 0.2
-_LAST_SECONDS = 5.0
-"""How long open requests may take after a stop."""
 
 
 def register(group: typer.Typer) -> None:
@@ -47,18 +35,20 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a web page to filter labels, see their history and correct them."""
-    import uvicorn
-
     from onibus.consumers.labels.live_index import BoardFeed, LabelBoard
-    from onibus.consumers.labels.web import PageOptions, is_loopback, label_site
+    from onibus.consumers.labels.web import PageOptions, label_site
     from onibus.consumers.specs.known_specs import KnownSpecs
     from onibus.infra.process.shutdown import stop_event
+    from onibus.infra.web.access import is_loopback
+    from onibus.infra.web.serving import listening, page_address, serve_until
 
+    echo(
+        "onibus web has these labels, with runs and episodes; this page alone goes in a later release",
+        err=True,
+    )
+    token = None if is_loopback(host) else secrets.token_urlsafe(24)
     options = PageOptions(
-        host,
-        (person or user_name()) if allow_edit else None,
-        None if is_loopback(host) else secrets.token_urlsafe(24),
-        _score(settings, model),
+        (person or user_name()) if allow_edit else None, token, model_scores(settings, model)
     )
     stopping, board = stop_event(), LabelBoard()
     feed = BoardFeed(settings, board)
@@ -66,60 +56,20 @@ def serve(
         feed.load()
         feed.start()
         site = label_site(settings, board, KnownSpecs.read(settings), options)
-        listening = _listening(host, port)
-        where = page_address(host, listening.getsockname()[1])
-        echo(where if options.token is None else f"{where}?token={options.token}")
-        _serve(
-            uvicorn.Server(uvicorn.Config(site, log_level="warning", access_log=False)), listening, stopping
-        )
+        at = listening(host, port)
+        where = page_address(host, at.getsockname()[1])
+        echo(where if token is None else f"{where}?token={token}")
+        serve_until(site, at, stopping)
     finally:
         feed.stop()
 
 
-def _serve(server: uvicorn.Server, listening: socket.socket, stopping: threading.Event) -> None:
-    """Serve until ``stopping`` is set. In the main thread, uvicorn would be killed by the signal to stop."""
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    while thread.is_alive() and not stopping.wait(_LOOK_SECONDS):
-        pass
-    server.should_exit = True
-    thread.join(_LAST_SECONDS)
+def model_scores(settings: Settings, name: str | None) -> Callable[[list[str]], list[float]] | None:
+    """p(helpful) of captions by a reward model, a file or a name on the bus; None without a name.
 
-
-def page_address(host: str, port: int) -> str:
-    """The page's address for a browser; if it listens on every address, with this machine's name."""
-    plain = host.strip("[]")
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(plain).is_unspecified:
-            plain = socket.gethostname()
-    return f"http://{f'[{plain}]' if ':' in plain else plain}:{port}/"
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    plain = host.strip("[]")
-    try:
-        found = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM)
-        family = min(family for family, *_ in found)  # IPv4 for a name that has both
-        is_everywhere = plain == "::" and socket.has_dualstack_ipv6()
-        listening = socket.create_server((plain, port), family=family, dualstack_ipv6=is_everywhere)
-        # Connections inherit it. Without it a response's head and body, written one after the other, are
-        # 40 ms apart: asyncio sets it only if a socket has a protocol, which create_server leaves at 0.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listening
-    except OSError as error:
-        raise OnibusError(
-            f"cannot listen on {host or repr(host)}, port {port} ({_reason(error)}); "
-            "choose another --port or --host"
-        ) from error
-
-
-def _reason(error: OSError) -> str:
-    """The system's word for it; ``create_server`` adds the address to what a failed ``bind`` says."""
-    is_name = isinstance(error, socket.gaierror) or error.errno is None
-    return reason_of(error) if is_name else os.strerror(error.errno or 0)
-
-
-def _score(settings: Settings, name: str | None) -> Callable[[list[str]], list[float]] | None:
+    Raises:
+        OnibusError: there is no such model, or it ranks captions.
+    """
     if name is None:
         return None
     os.environ.setdefault("OMP_NUM_THREADS", "1")

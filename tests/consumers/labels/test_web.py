@@ -17,13 +17,14 @@ from starlette.testclient import TestClient
 from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
 from onibus.consumers.labels.filter import LabelFilter
 from onibus.consumers.labels.live_index import BoardFeed, LabelBoard
-from onibus.consumers.labels.web import PageOptions, is_loopback, label_site
+from onibus.consumers.labels.web import PageOptions, label_site
 from onibus.consumers.specs.known_specs import KnownSpecs
-from onibus.infra.cli.label_serving import _listening, page_address
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, load_settings
+from onibus.infra.web.access import is_loopback
+from onibus.infra.web.serving import listening, page_address
 from onibus.schemas import ids
 from onibus.schemas.records import Origin, Verdict
 from tests.consumers.replay.running import onibus, onibus_json, refusal, served_labels
@@ -91,6 +92,38 @@ def test_labels_are_sorted_by_how_certain_the_model_was() -> None:
     assert visitor(board).get("/labels", params={"order": "no such"}).status_code == 400
 
 
+def test_labels_are_sorted_by_disagreement_and_by_what_they_earned() -> None:
+    board = LabelBoard()
+    log = [annotation(text, Verdict.HELPFUL, at=n + 1) for n, text in enumerate(TEXTS[:4])]
+    log += [annotation(TEXTS[1], Verdict.UNSURE, at=10), annotation(TEXTS[3], Verdict.HELPFUL, at=11)]
+    log += [annotation(TEXTS[2], Verdict.UNHELPFUL, Origin.HUMAN, at=12)]
+    log += [annotation(TEXTS[0], Verdict.HELPFUL, Origin.HUMAN, at=13)]
+    board.apply(LoggedAnnotation(0, n, n, one) for n, one in enumerate(log))
+    earned = {TEXTS[0]: (1, 5.0), TEXTS[1]: (9, 0.0), TEXTS[2]: (5, 7.5)}
+    seen = visitor(board, earned=lambda label: earned.get(label.texts[0], (0, 0.0)))
+
+    def first(order: str) -> list[int]:
+        rows = seen.get("/labels", params={"order": order}).json()["labels"]
+        return [TEXTS.index(row["texts"][0]) for row in rows]
+
+    assert first("disagreement") == [2, 1, 0, 3], "a person's word against the annotators', then their own"
+    assert first("reward")[:2] == [2, 0]
+    assert first("frequency")[:3] == [1, 2, 0]
+    assert visitor(board).get("/labels", params={"order": "reward"}).status_code == 400, "it is not known"
+
+
+def test_a_board_with_a_limit_forgets_the_oldest() -> None:
+    board = LabelBoard(100)
+    log = [annotation(f"You see here {n} gold pieces.", Verdict.HELPFUL, at=n + 1) for n in range(1_000)]
+    board.apply(LoggedAnnotation(0, n, n, one) for n, one in enumerate(log))
+    page = visitor(board).get("/labels").json()
+    assert page["total"] + page["forgotten"] == 1_000
+    assert page["total"] <= 110
+    assert page["labels"][0]["texts"] == [log[-1].texts[0]]
+    assert not board.places(log[0].subject_id)
+    assert board.places(log[-1].subject_id)
+
+
 def test_captions_are_text_not_markup() -> None:
     """Captions come from the game, reasons from a model: scripts fill them in, as text."""
     page = visitor(board_of(Verdict.HELPFUL)).get("/")
@@ -145,7 +178,7 @@ def test_the_printed_address_names_the_machine_where_it_listens_everywhere() -> 
 
 def test_on_other_addresses_every_visitor_needs_the_token() -> None:
     board = board_of(Verdict.HELPFUL)
-    seen = visitor(board, base_url="http://192.0.2.7", host="192.0.2.7", token="secret-token", person="ada")
+    seen = visitor(board, base_url="http://192.0.2.7", token="secret-token", person="ada")
     for answer in (
         seen.get("/"),
         seen.get("/labels"),
@@ -183,6 +216,19 @@ def test_a_correction_is_on_the_bus_and_in_the_figures(settings: Settings) -> No
         publish_annotations(settings, [annotation(TEXTS[4])])
         wait_until(lambda: ada.get("/labels").json()["total"] == 4, 10, "a label that came meanwhile")
     assert len(onibus_json(settings, "labels", "list", "--spec", SPEC_NAME)) == 4
+
+
+def test_a_correction_is_undone_on_the_bus(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(TEXTS[0])])
+    with edited(settings) as ada:
+        name = {"spec_id": SPEC_ID.hex(), "subject_id": ids.caption_id(TEXTS[0]).hex()}
+        assert ada.post("/labels", json=name | {"verdict": "undo"}).status_code == 404
+        ada.post("/labels", json=name | {"verdict": "unhelpful"})
+        undone = ada.post("/labels", json=name | {"verdict": "undo"}).json()
+        assert (undone["verdict"], undone["annotator"], undone["origin"]) == ("helpful", "test", "rules")
+        assert ada.get("/agreement").json()["count"] == 0, "no one agreed"
+    (label,) = onibus_json(settings, "labels", "list", "--spec", SPEC_NAME)
+    assert (label["verdict"], label["origin"]) == ("helpful", "rules")
 
 
 def test_a_history_is_read_at_its_positions_and_not_from_the_beginning_of_the_log(settings: Settings) -> None:
@@ -259,8 +305,8 @@ def test_the_command_serves_until_it_is_stopped(settings: Settings) -> None:
 
 
 def test_every_address_of_ipv6_is_every_address() -> None:
-    with _listening("::", 0) as listening:
-        port = listening.getsockname()[1]
+    with listening("::", 0) as at:
+        port = at.getsockname()[1]
         for host in ("127.0.0.1", "::1"):
             socket.create_connection((host, port), timeout=5).close()
 
@@ -271,7 +317,7 @@ def test_every_address_of_ipv6_is_every_address() -> None:
 )
 def test_an_address_that_is_not_this_machine_s_is_one_plain_reason(host: str, reason: str) -> None:
     with pytest.raises(OnibusError, match=re.escape(f"cannot listen on {host}, port 8765 ({reason});")):
-        _listening(host, 8765)
+        listening(host, 8765)
 
 
 def test_a_port_that_is_taken_is_one_line(settings: Settings) -> None:
@@ -282,7 +328,7 @@ def test_a_port_that_is_taken_is_one_line(settings: Settings) -> None:
 
 
 def test_a_response_does_not_wait_for_the_acknowledgement_of_its_head() -> None:
-    with _listening("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
-        connection, _ = listening.accept()
+    with listening("127.0.0.1", 0) as at, socket.create_connection(at.getsockname()):
+        connection, _ = at.accept()
         with connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

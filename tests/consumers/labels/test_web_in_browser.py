@@ -183,7 +183,7 @@ def test_on_a_phone_one_tap_selects_and_another_corrects(browser: Browser, setti
         expect(answers).to_have_count(0)
         row = rows(page).filter(has_text=TEXTS[29])
         row.tap()
-        expect(answers).to_have_text(["helpful", "unhelpful", "unsure", "withdraw", "history"])
+        expect(answers).to_have_text(["helpful", "unhelpful", "unsure", "withdraw", "undo", "history"])
         for verdict in ("unhelpful", "helpful", "withdrawn"):
             answers.get_by_text(verdict.removesuffix("n"), exact=True).tap()
             expect(row.locator(".verdict")).to_have_text(verdict)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,11 +60,16 @@ def refusal(settings: Settings, *arguments: object) -> str:
     return line
 
 
+def served_labels(settings: Settings, *flags: str) -> AbstractContextManager[str]:
+    """``onibus labels serve``; see :func:`served`."""
+    return served(settings, "labels", "serve", *flags)
+
+
 @contextmanager
-def served_labels(settings: Settings, *flags: str) -> Iterator[str]:
-    """``onibus labels serve`` as a process of its own; the address that it prints. It must end well."""
+def served(settings: Settings, *command: str) -> Iterator[str]:
+    """A command that serves, as a process of its own; the address that it prints. It must end well."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "onibus", "labels", "serve", "--port", "0", *flags],
+        [sys.executable, "-m", "onibus", *command, "--port", "0"],
         env=os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,0 +1,1 @@
+"""What web pages share: who may visit, and how they are served."""
