@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-from kafka import TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from onibus.consumers.annotator.cost import Asked, Cost, Prices, Spending
@@ -187,18 +187,27 @@ def _groups(settings: Settings, captions: str) -> list[GroupStatus]:
     """Groups under our prefix that read captions."""
     reader = clients.consumer(settings)
     try:
-        partitions = [
-            TopicPartition(captions, n) for n in sorted(reader.partitions_for_topic(captions) or ())
-        ]
-        starts, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
+        with clients.admin(settings) as client:
+            return group_statuses(settings, reader, client, captions)
     finally:
         reader.close()
+
+
+def group_statuses(
+    settings: Settings, reader: KafkaConsumer, client: KafkaAdminClient, captions: str
+) -> list[GroupStatus]:
+    """Groups under our prefix that read ``captions``, the topic's full name.
+
+    Raises:
+        OnibusError: the cluster does not tell of them.
+    """
+    partitions = [TopicPartition(captions, n) for n in sorted(reader.partitions_for_topic(captions) or ())]
+    starts, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
     try:
-        with clients.admin(settings) as client:
-            listed = [g["group_id"] for g in client.list_groups()]
-            ours = sorted(g for g in listed if g.startswith(settings.topic_prefix))
-            described: dict[str, Any] = client.describe_groups(ours) if ours else {}
-            committed = client.list_group_offsets(ours) if ours else {}
+        listed = [g["group_id"] for g in client.list_groups()]
+        ours = sorted(g for g in listed if g.startswith(settings.topic_prefix))
+        described: dict[str, Any] = client.describe_groups(ours) if ours else {}
+        committed = client.list_group_offsets(ours) if ours else {}
     except KafkaError as error:
         raise OnibusError(f"the cluster does not tell of its groups: {error}; check its ACLs") from error
     found = []

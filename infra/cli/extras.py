@@ -14,6 +14,7 @@ _EXTRAS_OF = {name: (name,) for name in ("annotate", "rollout", "learn", "broker
     "sweep": ("learn", "report"),
     "evaluate": ("learn",),
     "compare": ("learn", "report"),
+    "web": ("learn", "replay", "report"),
 }
 """What each command needs; commands that are not listed need ``demo``, which is everything."""
 

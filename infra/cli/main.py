@@ -34,6 +34,7 @@ _COMMANDS: tuple[str, ...] = (
     "status",
     "spec",
     "labels",
+    "web",
     "replay",
     "episodes",
     "watch",

@@ -95,7 +95,7 @@ ROLES: dict[str, Role] = {
         writes=("captions", "labels", "annotations", "annotation_specs", "dead_letters"),
         transacts=True,
     ),
-    "reader": Role("onibus status, report and replay: reads everything, writes nothing", reads=_EVERYTHING),
+    "reader": Role("onibus status, report, web, replay: reads everything, writes nothing", reads=_EVERYTHING),
 }
 
 

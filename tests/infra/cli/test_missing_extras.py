@@ -55,6 +55,7 @@ def onibus_without(
         "labels",
         "replay",
         "report",
+        "web",
     ],
 )
 def test_help_needs_no_extra(command: str, tmp_path: Path) -> None:

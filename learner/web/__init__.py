@@ -1,0 +1,1 @@
+"""``onibus web``: the flow, runs, labels and episodes of a system on one site."""

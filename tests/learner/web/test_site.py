@@ -1,0 +1,194 @@
+"""The site of ``onibus web``: what is on its pages, what they cannot reach, and what visitors cannot do."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from onibus.consumers.labels.web import PageOptions
+from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
+from onibus.infra.files import write_whole
+from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.settings import Settings, load_settings
+from onibus.learner.web.site import WholeSite
+from onibus.schemas import ids
+from tests.conftest import FAST_BROKER
+from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_NAME
+from tests.learner.web.system import RUN, Judged, make_system, recorded
+from tests.ports import free_port
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+HERE = "http://127.0.0.1"
+
+
+@pytest.fixture
+def judged(settings: Settings) -> Judged:
+    return make_system(settings)
+
+
+@pytest.fixture
+def visitor(settings: Settings, judged: Judged) -> Iterator[TestClient]:
+    site = WholeSite(settings, PageOptions(), 10_000)
+    site.start()
+    try:
+        with TestClient(site.app(), base_url=HERE) as client:
+            wait_until(lambda: client.get("/labels/labels").json()["total"] == 2, 30, "the labels")
+            wait_until(lambda: RUN in client.get("/episodes").text, 30, "the episode")
+            yield client
+    finally:
+        site.stop()
+
+
+def flow(visitor: TestClient) -> dict[str, Any]:
+    found: dict[str, Any] = visitor.get("/flow").json()
+    return found
+
+
+def test_the_flow_has_topics_labels_models_and_runs_that_learn(
+    settings: Settings, visitor: TestClient
+) -> None:
+    found = wait_until(lambda: (f := flow(visitor))["problem"] is None and f["models"] and f, 30, "a look")
+    assert found["topics"]["captions"]["records"] == 1
+    assert found["topics"]["episodes"]["records"] == 1
+    assert [(m["model"], m["version"]) for m in found["models"]] == [(MODEL, 7)]
+    assert [(s["spec"], s["labels"]) for s in found["specs"]] == [(SPEC_NAME, 2)]
+    assert found["labels"] == 2
+    assert found["answers_a_minute"] == 2
+    assert found["groups"] == []
+    history = settings.runs_dir / RUN / "history.jsonl"
+    row = {
+        "seconds": 60.0,
+        "env_steps": 5e4,
+        "steps_per_second": 1_234.0,
+        "captions_dropped": 3.0,
+        "return": 0.5,
+    }
+    write_whole(history, json.dumps(row) + "\n")
+    (run,) = flow(visitor)["runs"]
+    assert (run["name"], run["steps_per_second"], run["captions_dropped"]) == (RUN, 1_234, 3)
+    assert "return" in run
+
+
+def test_runs_are_listed_and_have_pages_with_the_reports_charts(
+    settings: Settings, visitor: TestClient
+) -> None:
+    listed = visitor.get("/runs").text
+    assert f'href="/runs/{RUN}"' in listed
+    assert "19,000" in listed, "steps of its last row"
+    page = visitor.get(f"/runs/{RUN}")
+    assert "mean return" in page.text
+    chart = visitor.get(f"/runs/{RUN}/charts/extrinsic-return.svg")
+    assert chart.headers["content-type"] == "image/svg+xml"
+    assert chart.text.startswith("<svg")
+    assert f"/runs/{RUN}/charts/extrinsic-return.svg" in page.text
+    assert "gold" not in page.text, "which never changes"
+    assert visitor.get(f"/runs/{RUN}/charts/no-such.svg").status_code == 404
+    assert visitor.get(f"/runs/{RUN}/report.html").status_code == 404, "none was written"
+    (settings.runs_dir / RUN / "report.html").write_text("<p>the report</p>")
+    report = visitor.get(f"/runs/{RUN}/report.html")
+    assert "the report" in report.text
+    assert report.headers["content-security-policy"].startswith("sandbox"), "it cannot reach the site"
+
+
+@pytest.mark.parametrize("name", ["nothing", "%2e%2e", "..%2f..", "a%00b", "x" * 300, "%ff"])
+def test_no_other_file_is_a_run(visitor: TestClient, settings: Settings, name: str) -> None:
+    Path(settings.runs_dir.parent / "options.json").write_text("{}")
+    for path in ("", "/report.html", "/charts/speed.svg", "/episodes/best.html"):
+        assert visitor.get(f"/runs/{name}{path}").status_code == 404
+
+
+def test_episodes_are_filtered_and_play(visitor: TestClient) -> None:
+    record = recorded()
+    key = f"{RUN}/{record.worker}/{record.environment}/{record.episode}"
+    assert key in visitor.get("/episodes", params={"text": "KEYROOM", "order": "best"}).text
+    assert key not in visitor.get("/episodes", params={"text": "no such task"}).text
+    assert visitor.get("/episodes", params={"order": "no such"}).status_code == 400
+    player = visitor.get("/episodes/0/0")
+    assert f"<h1>{key}</h1>" in player.text
+    assert player.headers["content-security-policy"].startswith("sandbox allow-scripts")
+    assert visitor.get("/episodes/0/99").status_code == 404
+
+
+def test_a_caption_has_an_episode_in_which_it_came_up(visitor: TestClient, judged: Judged) -> None:
+    found = visitor.get(f"/labels/episode/{ids.caption_id(judged.text).hex()}").json()
+    assert found == {"address": f"/episodes/0/0#{judged.step}"}
+    other = visitor.get(f"/labels/episode/{ids.caption_id(judged.elsewhere).hex()}")
+    assert other.status_code == 409
+    assert "no answer names" in other.json()["error"]
+
+
+def test_labels_are_sorted_by_what_their_captions_earned(visitor: TestClient, judged: Judged) -> None:
+    def first() -> dict[str, Any]:
+        row: dict[str, Any] = visitor.get("/labels/labels", params={"order": "reward"}).json()["labels"][0]
+        return row
+
+    row = wait_until(lambda: (found := first())["steps"] and found, 60, "totals of the runs")
+    assert (row["texts"], row["steps"], row["reward"]) == ([judged.text], 12, 3.5)
+
+
+def test_visitors_can_change_nothing_unless_that_is_allowed(visitor: TestClient) -> None:
+    for path in ("/", "/flow", "/runs", "/labels/", "/labels/labels", "/episodes"):
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            assert visitor.request(method, path).status_code in (404, 405)
+    assert "--allow-corrections" in visitor.get("/labels/").text
+    assert visitor.get("/", headers={"Host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/", "/runs", f"/runs/{RUN}", "/labels/", "/episodes"])
+def test_pages_load_nothing_from_elsewhere(visitor: TestClient, path: str) -> None:
+    page = visitor.get(path)
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "innerHTML" not in page.text
+    assert "://" not in page.text
+
+
+def test_pages_answer_at_once_however_long_a_history_is(settings: Settings, visitor: TestClient) -> None:
+    """Bounded far above what it takes: what reads the whole file fails."""
+    history = settings.runs_dir / RUN / "history.jsonl"
+    row = {"time": 1e9, "return": 0.5, "filling": "x" * 2_000, "episodes_averaged": 100.0}
+    with history.open("w") as file:
+        for number in range(40_000):
+            file.write(json.dumps(row | {"seconds": number, "env_steps": number * 1e3}) + "\n")
+    began = time.perf_counter()
+    assert "39,999,000" in visitor.get("/runs").text
+    assert "39,999,000" in visitor.get(f"/runs/{RUN}").text
+    assert time.perf_counter() - began < 1.0
+
+
+def test_while_the_cluster_is_away_pages_say_so_and_go_on(tmp_path: Path) -> None:
+    port, folder = free_port(), tmp_path / "broker"
+
+    def begin() -> Settings:
+        running = start_broker(BrokerOptions(folder, port=port, stays=False, properties=FAST_BROKER))
+        return load_settings(**running.client_settings(), runs_dir=tmp_path / "runs", partitions=2)
+
+    settings = begin()
+    create_topics(settings)
+    (tmp_path / "runs").mkdir()
+    make_system(settings)
+    site = WholeSite(settings, PageOptions(), 10_000)
+    site.start()
+    try:
+        with TestClient(site.app(), base_url=HERE) as client:
+            wait_until(lambda: client.get("/labels/labels").json()["total"] == 2, 60, "the labels")
+            wait_until(lambda: flow(client)["models"], 60, "a look")
+            stop_broker(folder)
+            wait_until(lambda: flow(client)["problem"], 120, "the problem")
+            assert flow(client)["models"], "what was seen last"
+            assert client.get("/labels/labels").json()["total"] == 2
+            assert client.get(f"/runs/{RUN}").status_code == 200
+            begin()
+            wait_until(lambda: not flow(client)["problem"], 120, "another look")
+    finally:
+        site.stop()
+        stop_broker(folder)
