@@ -42,6 +42,8 @@ class Heading:
     reward: str
     judge: str
     watch: Watch
+    inside: str = ""
+    """The command that serves a site about it, shown where there is room."""
 
 
 def render(
@@ -69,7 +71,7 @@ def render(
     story = min(_MAP_LINES + frame, rest * 3 // 5, rest - _LEAST_CURVE_LINES)
     layout = Layout()
     layout.split_column(
-        Layout(_headline(heading, now, () if is_wide else states), size=HEADLINE_LINES),
+        Layout(_headline(heading, now, () if is_wide else states, width), size=HEADLINE_LINES),
         Layout(name="story", size=story),
         Layout(name="figures", size=figures + frame),
         Layout(
@@ -108,7 +110,9 @@ def _framed(content: RenderableType, title: str, is_wide: bool, colour: str) -> 
     return Group(Rule(Text(title, "dim"), align="left", style=colour), content)
 
 
-def _headline(heading: Heading, now: Snapshot, states: Sequence[tuple[str, str]]) -> RenderableType:
+def _headline(
+    heading: Heading, now: Snapshot, states: Sequence[tuple[str, str]], width: int
+) -> RenderableType:
     """What runs, for how long, and how far it is; ``states`` go into the frame."""
     elapsed = now.seconds
     expected = heading.watch.expected
@@ -131,12 +135,14 @@ def _headline(heading: Heading, now: Snapshot, states: Sequence[tuple[str, str]]
         clock,
     )
     title = Text("  ").join(_state(name, state) for name, state in states) if states else None
+    stop, inside = "Ctrl-C stops cleanly", f"{heading.inside} shows more"
+    fits = heading.inside and len(stop) + len(inside) + 10 < width
     return Panel(
         grid,
         title=title,
         title_align="left",
         border_style="dim",
-        subtitle="Ctrl-C stops cleanly",
+        subtitle=Text(f"{inside} · {stop}" if fits else stop),
         subtitle_align="right",
     )
 

@@ -21,11 +21,8 @@ def next_steps(
         has_policy: whether there is a checkpoint to play.
         own_broker: data folder and port of a broker that ended with the demo; None: another one was used.
     """
-    usual = load_settings()
-    onibus = program("onibus")
-    runs = () if settings.runs_dir == usual.runs_dir else ("--runs-dir", str(settings.runs_dir))
-    same_bus = settings.bootstrap_servers == usual.bootstrap_servers
-    bus = () if same_bus else ("--bootstrap-servers", settings.bootstrap_servers)
+    usual, onibus = load_settings(), program("onibus")
+    runs, bus = _runs_flag(settings, usual), _bus_flag(settings, usual)
     policy = [
         ("see it play", shlex.join((onibus, "watch", run, *runs, *bus))),
         ("measure it", shlex.join((onibus, "evaluate", run, "--episodes", "100", *runs))),
@@ -33,10 +30,25 @@ def next_steps(
     return [
         *(_broker_again(onibus, usual, *own_broker) if own_broker else ()),
         *(policy if has_policy else ()),
-        ("labels, runs, episodes", shlex.join((onibus, "web", *runs, *bus))),
+        ("labels, runs, episodes", web_command(settings)),
         ("report again", shlex.join((onibus, "report", run, *runs, *bus))),
         ("TensorBoard", shlex.join((program("tensorboard"), "--logdir", str(settings.runs_dir / run)))),
     ]
+
+
+def web_command(settings: Settings) -> str:
+    """What serves the site of a system with these settings."""
+    usual = load_settings()
+    return shlex.join((program("onibus"), "web", *_runs_flag(settings, usual), *_bus_flag(settings, usual)))
+
+
+def _runs_flag(settings: Settings, usual: Settings) -> tuple[str, ...]:
+    return () if settings.runs_dir == usual.runs_dir else ("--runs-dir", str(settings.runs_dir))
+
+
+def _bus_flag(settings: Settings, usual: Settings) -> tuple[str, ...]:
+    same = settings.bootstrap_servers == usual.bootstrap_servers
+    return () if same else ("--bootstrap-servers", settings.bootstrap_servers)
 
 
 def _broker_again(onibus: str, usual: Settings, folder: Path, port: int) -> list[tuple[str, str]]:

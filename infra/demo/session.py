@@ -24,6 +24,7 @@ from onibus.infra.broker import BrokerOptions, broker_status, start_broker, stop
 from onibus.infra.demo.curve import CURVE_POINTS
 from onibus.infra.demo.game import GameMoment, Games
 from onibus.infra.demo.live_view import Heading, print_line, render
+from onibus.infra.demo.next_steps import web_command
 from onibus.infra.demo.snapshot import Snapshot, take_snapshot
 from onibus.infra.demo.watch import Watch
 from onibus.infra.errors import OnibusError
@@ -86,6 +87,7 @@ class Demo:
         self._learner_port = 0
         self._lag: ConsumerLag | None = None
         self._game: GameMoment | None = None
+        self._inside = ""
         self.history: deque[Snapshot] = deque(maxlen=CURVE_POINTS)
         self.killed: list[str] = []
 
@@ -127,6 +129,8 @@ class Demo:
         Raises:
             ComponentDiedError: one of the components did.
         """
+        self._inside = web_command(self.settings)
+        self._say(f"to look inside meanwhile, type in another terminal: {self._inside}")
         began = time.monotonic()
         rows, kept = RowFile(self.folder / SYSTEM_FILE), SideFile(f"{self.folder / SYSTEM_FILE}")
         with contextlib.closing(rows), _following(games), self._live() as live:
@@ -272,7 +276,7 @@ class Demo:
 
     def _heading(self) -> Heading:
         options = self.options
-        return Heading(options.task, options.reward, options.judge_name, options.watch)
+        return Heading(options.task, options.reward, options.judge_name, options.watch, self._inside)
 
     def _snapshot(self, seconds: float) -> Snapshot:
         lag = None if self._lag is None else self._lag.total()
