@@ -97,7 +97,7 @@ class WatchedProcess(EventLoopProcess):  # type: ignore[misc]
 
     def _target(self) -> None:
         end_with_parent(grace_seconds=0)
-        np.random.seed()  # noqa: NPY002  a forked process would draw what the others draw
+        np.random.seed()  # a forked process would draw what the others draw
         _show_in_process_lists(self.name)
         profile_if_asked(self.name)
         self.guarded(self.name, super()._target)
