@@ -61,7 +61,7 @@ from onibus.learner.configuration import configuration
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import LearnOptions
 from onibus.learner.process_profile import profile_if_asked
-from onibus.learner.rewards.functions import weigh_extrinsic
+from onibus.learner.rewards.formulas import weigh_extrinsic
 from onibus.learner.rewards.source import RewardSource
 from onibus.learner.run_environment import make_environment
 from onibus.learner.sampling.worker import LocalParallelSampler, LocalSerialSampler

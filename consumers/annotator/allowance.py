@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 
 from onibus.consumers.annotator.batch import Batch
 from onibus.consumers.annotator.budget import GroupBudget, Limits
-from onibus.consumers.annotator.core import Annotator
+from onibus.consumers.annotator.decisions import Annotator
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.language_models.base import Attempt
 from onibus.infra.settings import Settings

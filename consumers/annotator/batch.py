@@ -60,7 +60,7 @@ class Batch:
     Attributes:
         offsets: by partition of ``captions``, the next one to read.
         marks: by partition, the last record read there
-            (see :mod:`onibus.infra.kafka.position_check`).
+            (see :mod:`onibus.infra.kafka.same_log_check`).
         captions: whose labels are in it; they are owed until it is committed.
         assignments: by partition, the ownership in which it was put together.
     """
@@ -105,7 +105,7 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-class BatchWriter:
+class BatchRecords:
     """Makes records of answers.
 
     Args:

@@ -1,4 +1,4 @@
-"""The process around :class:`~onibus.consumers.annotator.core.Annotator`: consumer group, asking, writing.
+"""The process around :class:`~onibus.consumers.annotator.decisions.Annotator`: consumer group, asking, writing.
 
 One thread polls and decides; the language model is asked in another, and a transaction runs in a third. So
 the next questions are on the wire while the last answers are being committed, and polling goes on however
@@ -22,12 +22,12 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, ProducerFencedError
 
 from onibus.consumers.annotator.allowance import Allowance
+from onibus.consumers.annotator.batch_sending import BatchSender
 from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
-from onibus.consumers.annotator.committer import BatchWriting
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
-from onibus.consumers.annotator.core import COMPARISONS, Annotator
 from onibus.consumers.annotator.counters import Counts, Summary
+from onibus.consumers.annotator.decisions import COMPARISONS, Annotator
 from onibus.consumers.annotator.group_member import GroupMember
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.annotator.model_thread import Asking
@@ -114,7 +114,7 @@ class AnnotatorProcess:
         self._caption_filter, self._announce, self._near_pairs = caption_filter, announce, near_pairs
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._allowance = Allowance.of(settings, self._codec, limits, specs, membership, self._annotator)
-        self._writing = BatchWriting(
+        self._writing = BatchSender(
             self._annotator, self._writer, self._topics.captions, self._asking.wake, self._allowance.mark
         )
         self._started = time.monotonic()

@@ -80,7 +80,7 @@ class LabelFeed:
                 self._unreadable += [records[place] for place in table.unreadable(keys, values)[:room]]
 
     def take_lost(self) -> set[TopicPartition]:
-        """See :meth:`onibus.infra.kafka.patches.MendedConsumer.take_lost`."""
+        """See :meth:`onibus.infra.kafka.lost_positions.MendedConsumer.take_lost`."""
         lost: set[TopicPartition] = self._consumer.take_lost()
         return lost
 

@@ -12,8 +12,8 @@ from hashlib import blake2b
 from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed
 from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
-from onibus.consumers.annotator.core import COMPARISONS
 from onibus.consumers.annotator.cost import Prices
+from onibus.consumers.annotator.decisions import COMPARISONS
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.language_models.base import LanguageModel

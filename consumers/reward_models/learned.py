@@ -22,8 +22,8 @@ from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.position_check import Mark, MarkCheck
 from onibus.infra.kafka.record_limits import largest_values
+from onibus.infra.kafka.same_log_check import Mark, MarkCheck
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transactions import OutgoingRecord
 from onibus.infra.settings import Settings

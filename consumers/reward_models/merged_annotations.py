@@ -12,7 +12,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.patches import report_lost
+from onibus.infra.kafka.lost_positions import report_lost
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings

@@ -18,7 +18,7 @@ from kafka.net.compat import KafkaNetClient
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.log_end import until_end
-from onibus.infra.kafka.patches import MendedConsumer
+from onibus.infra.kafka.lost_positions import MendedConsumer
 from onibus.infra.kafka.reachability import (
     UnreachableError,
     server_address,

@@ -27,9 +27,9 @@ from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.benchmarks.result import Figure
-from onibus.learner.rewards.functions import ModelReward, SpecReward
+from onibus.learner.rewards.formulas import ModelReward, SpecReward
+from onibus.learner.rewards.score_to_reward import AboveThreshold, NormalisedAboveThreshold
 from onibus.learner.rewards.scores import ModelScores
-from onibus.learner.rewards.shapes import AboveThreshold, NormalisedAboveThreshold
 from onibus.producers.nethack.random_play import random_captions
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation, AnnotationSpec, Origin, Verdict

@@ -11,7 +11,7 @@ import numpy as np
 from onibus.consumers.labels.table import LabelTable
 from onibus.learner.benchmarks.labels import SPEC, filled_table
 from onibus.learner.benchmarks.result import Figure
-from onibus.learner.rewards.functions import RetrievalReward, SpecReward
+from onibus.learner.rewards.formulas import RetrievalReward, SpecReward
 
 TRANSITIONS = 1_024
 DIFFERENT = 93

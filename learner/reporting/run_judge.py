@@ -19,10 +19,10 @@ from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.plugins import is_plugin
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
+from onibus.learner.rewards.formulas import ModelReward, NoReward, RetrievalReward, SpecReward
 from onibus.learner.rewards.frozen import fix_judges
-from onibus.learner.rewards.functions import ModelReward, NoReward, RetrievalReward, SpecReward
+from onibus.learner.rewards.score_to_reward import shape_of
 from onibus.learner.rewards.scores import ModelScores
-from onibus.learner.rewards.shapes import shape_of
 from onibus.learner.run_files.specs import found_specs
 from onibus.schemas.ids import caption_id, lookup_id
 from onibus.schemas.records import Verdict

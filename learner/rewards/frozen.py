@@ -14,9 +14,9 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
-from onibus.learner.rewards.functions import SpecReward
+from onibus.learner.rewards.formulas import SpecReward
+from onibus.learner.rewards.score_to_reward import shape_of
 from onibus.learner.rewards.scores import ModelInUse, ModelScores
-from onibus.learner.rewards.shapes import shape_of
 from onibus.learner.rewards.similarity import SimilarityToGoal, embedding
 from onibus.schemas import ids
 

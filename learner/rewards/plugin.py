@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onibus.consumers.labels.table import HELPFUL, UNHELPFUL
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of, load_plugin
-from onibus.learner.rewards.functions import RewardedBatch, SpecReward, Verdicts
+from onibus.learner.rewards.formulas import RewardedBatch, SpecReward, Verdicts
 from onibus.schemas.ids import NO_CAPTION
 
 
@@ -77,7 +77,7 @@ class PluginReward:
         self.specs: Sequence[SpecReward] = ()
 
     def __call__(self, ids: NDArray[np.int64], counts: NDArray[np.int64]) -> RewardedBatch:
-        """Rewards of a batch; arguments as for :class:`~onibus.learner.rewards.functions.RetrievalReward`.
+        """Rewards of a batch; arguments as for :class:`~onibus.learner.rewards.formulas.RetrievalReward`.
 
         Raises:
             OnibusError: the user's reward failed, or gave something else than rewards.

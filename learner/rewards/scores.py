@@ -31,7 +31,7 @@ from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError,
 from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.consumers.reward_models.transfer import WholeFile
 from onibus.infra.observability import metrics
-from onibus.learner.rewards.shapes import Shape
+from onibus.learner.rewards.score_to_reward import Shape
 from onibus.schemas.ids import NO_CAPTION
 
 log = logging.getLogger(__name__)

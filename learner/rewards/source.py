@@ -28,17 +28,17 @@ from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.plugins import is_plugin
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
-from onibus.learner.rewards.frozen import fix_judges
-from onibus.learner.rewards.functions import (
+from onibus.learner.rewards.formulas import (
     ModelReward,
     NoReward,
     RetrievalReward,
     SpecReward,
 )
+from onibus.learner.rewards.frozen import fix_judges
 from onibus.learner.rewards.latency import RewardLatency
 from onibus.learner.rewards.plugin import PluginReward
+from onibus.learner.rewards.score_to_reward import shape_of
 from onibus.learner.rewards.scores import ModelScores
-from onibus.learner.rewards.shapes import shape_of
 from onibus.learner.rewards.subscriber import ModelSubscriber
 from onibus.learner.run_files.caption_tally import TALLY_FILE, CaptionTally
 from onibus.learner.run_files.scored_captions import SCORES_FILE, keep_scores

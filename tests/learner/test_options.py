@@ -12,7 +12,7 @@ from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.infra.errors import OnibusError
 from onibus.learner.option_groups import parse_spec_share
 from onibus.learner.options import LearnOptions, load_options, make_options, resumed_options, save_options
-from onibus.learner.rewards.shapes import shape_of
+from onibus.learner.rewards.score_to_reward import shape_of
 from onibus.learner.run_environment import environment_for
 from onibus.producers.nethack.environment import NetHackEnvironment
 

@@ -15,7 +15,7 @@ from onibus.learner.benchmarks.labels import SPEC, filled_table
 from onibus.learner.configuration import configuration
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import make_options
-from onibus.learner.rewards.functions import RetrievalReward, SpecReward
+from onibus.learner.rewards.formulas import RetrievalReward, SpecReward
 from onibus.learner.rewards.source import RewardSource
 from onibus.learner.run_environment import make_environment
 from onibus.learner.sample_factory import RewardingLearner, _environment_info

@@ -18,7 +18,7 @@ from onibus.consumers.annotator.spent_mark import SpentMark, spent_of
 from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.errors import OnibusError
-from onibus.infra.kafka.position_check import Mark
+from onibus.infra.kafka.same_log_check import Mark
 from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import codec, ids
 from onibus.schemas.codec import R, SingleObjectCodec

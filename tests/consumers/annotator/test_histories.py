@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from onibus.consumers.annotator.batch import Batch
-from onibus.consumers.annotator.core import Annotator
+from onibus.consumers.annotator.decisions import Annotator
 from onibus.consumers.annotator.pending import Pending
 from onibus.consumers.labels.table import LabelTable
 from onibus.consumers.language_models.base import Answer, Attempt, Question

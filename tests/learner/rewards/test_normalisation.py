@@ -29,9 +29,9 @@ from onibus.consumers.reward_models.ranking import Ranking
 from onibus.consumers.reward_models.score_scale import LARGEST, ScoreScale
 from onibus.consumers.reward_models.trainer import RewardTrainer
 from onibus.consumers.reward_models.transfer import WholeFile
-from onibus.learner.rewards.functions import ModelReward, SpecReward
+from onibus.learner.rewards.formulas import ModelReward, SpecReward
+from onibus.learner.rewards.score_to_reward import NormalisedAboveThreshold
 from onibus.learner.rewards.scores import ModelScores
-from onibus.learner.rewards.shapes import NormalisedAboveThreshold
 from onibus.schemas.ids import caption_id, lookup_id
 from onibus.schemas.records import Kind
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID, TEXTS

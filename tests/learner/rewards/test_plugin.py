@@ -13,7 +13,7 @@ from onibus.consumers.labels.table import HELPFUL, UNHELPFUL
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
 from onibus.learner.progress import read_history
-from onibus.learner.rewards.functions import SpecReward
+from onibus.learner.rewards.formulas import SpecReward
 from onibus.learner.rewards.plugin import PluginReward
 from tests.command import run_onibus, the_one_line
 from tests.learner.runs import checkpoint_of, learn_to_the_end

@@ -15,9 +15,9 @@ from onibus.consumers.reward_models.character_cnn import CLASSES, NETWORKS, SCOR
 from onibus.consumers.reward_models.model_file import ModelFile, Provenance
 from onibus.consumers.reward_models.transfer import WholeFile
 from onibus.learner.rewards import scores as model_scores
-from onibus.learner.rewards.functions import ModelReward, SpecReward
+from onibus.learner.rewards.formulas import ModelReward, SpecReward
+from onibus.learner.rewards.score_to_reward import AboveThreshold
 from onibus.learner.rewards.scores import ModelInUse, ModelScores
-from onibus.learner.rewards.shapes import AboveThreshold
 from onibus.schemas.ids import caption_id, lookup_id
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_ID
 

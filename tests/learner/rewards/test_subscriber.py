@@ -13,8 +13,8 @@ from onibus.consumers.reward_models.transfer import chunk_key, cut
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
+from onibus.learner.rewards.score_to_reward import AboveThreshold
 from onibus.learner.rewards.scores import ModelScores
-from onibus.learner.rewards.shapes import AboveThreshold
 from onibus.learner.rewards.subscriber import ModelSubscriber
 from onibus.schemas import codec
 from onibus.schemas.ids import caption_id, lookup_id

@@ -12,8 +12,8 @@ from onibus.consumers.specs.spec_file import load_spec_file, publish_specs
 from onibus.infra.kafka.clients import read_all
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
+from onibus.learner.rewards.score_to_reward import ScoreAboveThreshold
 from onibus.learner.rewards.scores import ModelInUse, ModelScores
-from onibus.learner.rewards.shapes import ScoreAboveThreshold
 from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.learner.run_files.judged_captions import judge_captions, kept_captions
 from onibus.learner.run_files.scored_captions import keep_scores

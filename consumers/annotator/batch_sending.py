@@ -11,7 +11,7 @@ from kafka import TopicPartition
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from onibus.consumers.annotator.batch import Batch
-from onibus.consumers.annotator.core import Annotator
+from onibus.consumers.annotator.decisions import Annotator
 from onibus.consumers.annotator.pacing import Pacing
 from onibus.infra.kafka.transactions import InThread, TransactionWriter
 
@@ -27,7 +27,7 @@ class _UnderWay(NamedTuple):
     transaction: InThread[None]
 
 
-class BatchWriting:
+class BatchSender:
     """Puts together what has been answered, and writes it when it is worth a transaction.
 
     Args:

@@ -8,7 +8,7 @@ import pytest
 
 from onibus.consumers.annotator.batch import Batch
 from onibus.consumers.annotator.caption_filter import CaptionFilter
-from onibus.consumers.annotator.core import Annotator
+from onibus.consumers.annotator.decisions import Annotator
 from onibus.consumers.annotator.pending import Pending
 from onibus.consumers.labels.table import LabelTable
 from onibus.consumers.language_models.base import Answer, Attempt, Question

@@ -111,7 +111,7 @@ class ModelReward:
     """``sum of c_spec * shape(score) / N ** beta``; what has no score is worth 0.
 
     Args:
-        scores: what each caption is worth, by specification: :mod:`onibus.learner.rewards.shapes` made it.
+        scores: what each caption is worth, by specification: :mod:`onibus.learner.rewards.score_to_reward` made it.
         count_beta: as for :class:`RetrievalReward`.
         labels: where a caption has the label helpful or unhelpful, that counts as 1 or 0, whatever the model
             says; unsure is no answer, so the model's counts. None: the model's counts always, as in ONI.

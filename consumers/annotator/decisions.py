@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onibus.consumers.annotator.batch import Batch, BatchWriter, Subject, Unreadable, lookups_of
+from onibus.consumers.annotator.batch import Batch, BatchRecords, Subject, Unreadable, lookups_of
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.comparing import Comparing
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
@@ -24,7 +24,7 @@ from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.base import Answer, Question
-from onibus.infra.kafka.position_check import Mark
+from onibus.infra.kafka.same_log_check import Mark
 from onibus.infra.kafka.topics import TopicNames
 from onibus.schemas import ids
 from onibus.schemas.codec import Codec, DecodeError
@@ -97,7 +97,7 @@ class Annotator:
     ) -> None:
         self.pending = Pending() if pending is None else pending
         self._specs, self._caption_filter = dict(specs), caption_filter or CaptionFilter(specs)
-        self.records = BatchWriter(specs, origin, name, codec, topics, prices)
+        self.records = BatchRecords(specs, origin, name, codec, topics, prices)
         self._judging = [i for i, spec in specs.items() if spec.kind is Kind.JUDGE_ONE]
         self.comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
         self.pairs = Comparing(ComparisonPartners() if partners is None else partners, comparisons)

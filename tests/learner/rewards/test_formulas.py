@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onibus.consumers.labels.table import HELPFUL, LabelTable
 from onibus.learner.options import make_options
-from onibus.learner.rewards.functions import (
+from onibus.learner.rewards.formulas import (
     ModelReward,
     NoReward,
     RetrievalReward,
