@@ -25,7 +25,8 @@ from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 from onibus.consumers.annotator.partition_readers import SENT_AGAIN, LabelFeed
 from onibus.consumers.labels.table import LabelTable
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.lost_positions import MendedAssignor, report_lost
+from onibus.infra.kafka.assignor import MendedAssignor
+from onibus.infra.kafka.lost_positions import report_lost
 from onibus.infra.kafka.same_log_check import MarkCheck
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings

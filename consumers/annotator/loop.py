@@ -1,4 +1,4 @@
-"""The process around :class:`~onibus.consumers.annotator.decisions.Annotator`: consumer group, asking, writing.
+"""The process around an annotator's :mod:`~onibus.consumers.annotator.decisions`: group, asking, writing.
 
 One thread polls and decides; the language model is asked in another, and a transaction runs in a third. So
 the next questions are on the wire while the last answers are being committed, and polling goes on however

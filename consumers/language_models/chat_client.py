@@ -16,61 +16,14 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
+from onibus.consumers.language_models.failure_kinds import MayPassError, failure_of, readable
 from onibus.consumers.language_models.server_errors import connection_trouble, failed_status
 from onibus.infra.errors import OnibusError
 
 CONNECT_SECONDS = 5.0
-LONGEST_RETRY_AFTER_SECONDS = 120.0
 _KEEP_ALIVE_SECONDS = 4.0
 """How long an idle connection is kept: servers on uvicorn, vLLM's among them, cut theirs after five, and a
 request that is just being sent then is lost."""
-_SHOWN = 300
-_TOO_LARGE, _TOO_MANY = 413, 429
-
-
-class ChatError(Exception):
-    """No completion came. The message is one line.
-
-    Attributes:
-        reason: in a word or two, for a metric.
-        retry_after: seconds that the server asks to be left alone; 0 if it does not say.
-    """
-
-    def __init__(self, line: str, reason: str = "", retry_after: float = 0.0) -> None:
-        super().__init__(storable(" ".join(line.split())[:_SHOWN]))
-        self.reason, self.retry_after = reason, retry_after
-
-
-class KeyRefusedError(ChatError):
-    """The server refuses the key: 401, 403."""
-
-
-class ModelUnknownError(ChatError):
-    """It has no such model, or nothing at this address: 404."""
-
-
-class NotTakenError(ChatError):
-    """It does not take such a request: 400, 422, 451, and every other 4xx that is not named here."""
-
-
-class TooLargeError(ChatError):
-    """The request is larger than it takes: 413."""
-
-
-class MayPassError(ChatError):
-    """It did not answer, or not in a way that says anything about the question: all the rest."""
-
-
-_KINDS: Mapping[int, type[ChatError]] = {
-    401: KeyRefusedError,
-    403: KeyRefusedError,
-    404: ModelUnknownError,
-    _TOO_LARGE: TooLargeError,
-    408: MayPassError,  # request timeout
-    409: MayPassError,  # conflict
-    425: MayPassError,  # too early
-    429: MayPassError,  # too many requests
-}
 
 
 class ChatClient:
@@ -125,13 +78,13 @@ class ChatClient:
             raise MayPassError(connection_trouble(error, self._url, self._proxy), "no connection") from error
         retry_after = response.headers.get("Retry-After", "0")
         if not 200 <= status < 300:
-            raise _failure(status, text, retry_after)
+            raise failure_of(status, text, retry_after)
         try:
             completion = json.loads(text)
         except ValueError as error:
-            raise MayPassError(f"the answer is no JSON: {_readable(text)}", "no completion") from error
+            raise MayPassError(f"the answer is no JSON: {readable(text)}", "no completion") from error
         if (failed := failed_status(completion)) is not None:
-            raise _failure(failed, text, retry_after)
+            raise failure_of(failed, text, retry_after)
         return completion
 
     async def close(self) -> None:
@@ -156,11 +109,6 @@ class ChatClient:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return f"no connection to {self._url.host}:{self._url.port} within {CONNECT_SECONDS:g} s"
         return f"no answer within {self._seconds:g} s"
-
-
-def storable(text: str) -> str:
-    """``text`` as UTF-8 can hold it: halves of characters, which JSON lets through, become question marks."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _address(base_url: str) -> URL:
@@ -203,25 +151,3 @@ def _proxy_for(address: URL) -> tuple[URL | None, dict[str, str]]:
         return proxy, {}
     password = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
     return proxy.with_user(None), {"Proxy-Authorization": password}
-
-
-def _failure(status: int, text: bytes, retry_after: str) -> ChatError:
-    reason = "too many requests" if status == _TOO_MANY else f"status {status // 100}xx"
-    try:
-        seconds = min(LONGEST_RETRY_AFTER_SECONDS, float(retry_after))
-    except ValueError:  # a date, which no one sends
-        seconds = 0.0
-    kind = _KINDS.get(status, NotTakenError if 400 <= status < 500 else MayPassError)
-    return kind(f"status {status}: {_readable(text)}", reason, seconds)
-
-
-def _readable(body: bytes) -> str:
-    """What a body says went wrong, or its beginning."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        found = body.decode(errors="replace")
-    for name in ("error", "message", "detail"):
-        if isinstance(found, dict) and found.get(name):
-            found = found[name]
-    return str(found)[:_SHOWN]

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from onibus.consumers.language_models.ask_until_readable import Reply
-from onibus.consumers.language_models.chat_client import MayPassError, storable
+from onibus.consumers.language_models.failure_kinds import MayPassError, storable
 
 _MALFORMED = (LookupError, TypeError, AttributeError)
 """What a body of another shape than a completion's leads to."""

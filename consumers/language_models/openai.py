@@ -28,16 +28,16 @@ from onibus.consumers.language_models.ask_until_readable import (
     with_tokens_of,
 )
 from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
-from onibus.consumers.language_models.chat_client import (
-    ChatClient,
+from onibus.consumers.language_models.chat_client import ChatClient
+from onibus.consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
+from onibus.consumers.language_models.completions import reply_of
+from onibus.consumers.language_models.failure_kinds import (
     ChatError,
     KeyRefusedError,
     MayPassError,
     ModelUnknownError,
     NotTakenError,
 )
-from onibus.consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
-from onibus.consumers.language_models.completions import reply_of
 from onibus.consumers.language_models.refusals import (
     FIRST_PROBES,
     REFUSALS,

@@ -11,14 +11,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from onibus.consumers.language_models.base import ModelRefusedError
-from onibus.consumers.language_models.chat_client import (
+from onibus.consumers.language_models.circuit_breaker import pause_seconds
+from onibus.consumers.language_models.failure_kinds import (
     ChatError,
     KeyRefusedError,
     ModelUnknownError,
     NotTakenError,
     TooLargeError,
 )
-from onibus.consumers.language_models.circuit_breaker import pause_seconds
 
 REFUSALS = (KeyRefusedError, ModelUnknownError, NotTakenError, TooLargeError)
 REFUSED_TRIES = 5

@@ -1,4 +1,4 @@
-"""What went wrong between us and a server of language models, in plain words and known kinds."""
+"""Failures without an HTTP status of their own: errors inside an answer of 200, and failing connections."""
 
 from __future__ import annotations
 

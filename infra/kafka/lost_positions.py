@@ -1,18 +1,16 @@
-"""What version 3.0.12 of kafka-python's consumer lacks.
+"""A consumer that reports positions which are no longer on the log, and does not stop reading.
 
-Reading continues on a resumed partition, a member that was removed from its group claims no partitions, and
-positions that are no longer on the log are reported, as are partitions that were added to a topic.
+It has what version 3.0.12 of kafka-python's consumer lacks: lost positions and partitions that were added to
+a topic are reported, and reading continues on a resumed partition.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import OffsetAndMetadata
 
 from onibus.infra.observability import metrics
@@ -21,8 +19,6 @@ _log = logging.getLogger(__name__)
 
 LOOK_AT_PARTITIONS_SECONDS = 10.0
 """How often a consumer checks, by its metadata, whether its topics have more partitions."""
-
-_NO_GENERATION = -1
 
 
 class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is not typed
@@ -97,26 +93,6 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
                     "setting partitions, or captions with labels will be asked about and paid for again",
                     topic, count, before,
                 )  # fmt: skip
-
-
-class MendedAssignor(CooperativeStickyAssignor):  # type: ignore[misc]  # kafka-python is not typed
-    """Reports the partitions that a member owns; kafka-python reports those it was last assigned.
-
-    The two differ when the group has removed the member. Its leader then withholds from the others what this
-    member seems to own and should revoke; but the member has nothing to revoke, so it does not rejoin, and
-    no one ever gets these partitions. A member that learns only from the response to JoinGroup that it was
-    removed rejoins at once, still holding partitions that belong to others by now: it claims none.
-    """
-
-    consumer: KafkaConsumer | None = None
-    """Whose partitions are claimed; set before it subscribes."""
-
-    def metadata(self, topics: Iterable[str]) -> Any:
-        """See CooperativeStickyAssignor."""
-        assert self.consumer is not None
-        is_member = self.consumer.group_metadata().generation_id != _NO_GENERATION
-        self.member_assignment = sorted(self.consumer.assignment()) if is_member else []
-        return super().metadata(topics)
 
 
 def report_lost(partition: TopicPartition, position: int, go_on_from: str) -> None:

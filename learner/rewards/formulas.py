@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onibus.consumers.labels.table import HELPFUL, UNHELPFUL
+from onibus.learner.rewards.count_decay import RewardedBatch, decayed
 from onibus.schemas.ids import NO_CAPTION
 
 _TURNS = 2
@@ -61,23 +62,6 @@ class SpecReward:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RewardedBatch:
-    """Rewards of a batch, float32, with the shape of its ids, and what is told of them.
-
-    ``coverage`` is the share of steps with a caption whose caption had a label, or a score, under some
-    specification; NaN when no step had a caption. ``first_sights`` are the captions that came up in their
-    episode for the first time, and ``unscored`` those of them that a model was to score and did not.
-    ``by_spec`` are the sums of each specification's part, by name, where there are several.
-    """
-
-    intrinsic: NDArray[np.float32]
-    coverage: float
-    first_sights: int = 0
-    unscored: int = 0
-    by_spec: Mapping[str, float] = field(default_factory=dict)
-
-
 class RetrievalReward:
     """``sum of c_spec * [label is helpful] / N ** beta``, from labels alone; unknown and unsure are 0.
 
@@ -104,14 +88,15 @@ class RetrievalReward:
             labelled |= verdicts != 0
             parts[spec.name] = np.float32(spec.coefficient) * (verdicts == HELPFUL)
             total += parts[spec.name]
-        return _faded(total, labelled, ids, counts, self._beta, parts)
+        return decayed(total, labelled, ids, counts, self._beta, parts)
 
 
 class ModelReward:
     """``sum of c_spec * shape(score) / N ** beta``; what has no score is worth 0.
 
     Args:
-        scores: what each caption is worth, by specification: :mod:`onibus.learner.rewards.score_to_reward` made it.
+        scores: what each caption is worth, by specification, made by
+            :mod:`onibus.learner.rewards.score_to_reward`.
         count_beta: as for :class:`RetrievalReward`.
         labels: where a caption has the label helpful or unhelpful, that counts as 1 or 0, whatever the model
             says; unsure is no answer, so the model's counts. None: the model's counts always, as in ONI.
@@ -136,7 +121,7 @@ class ModelReward:
             unscored = max(unscored, int(np.count_nonzero(first & ~there)))
             parts[spec.name] = np.float32(spec.coefficient) * np.where(there, rewards, np.float32(0))
             total += parts[spec.name]
-        batch = _faded(total, scored, ids, counts, self._beta, parts)
+        batch = decayed(total, scored, ids, counts, self._beta, parts)
         return replace(batch, first_sights=int(np.count_nonzero(first)), unscored=unscored)
 
     def _rewards(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -153,28 +138,6 @@ class ModelReward:
             rewards[verdicts == HELPFUL] = 1.0
             rewards[verdicts == UNHELPFUL] = 0.0
         return rewards
-
-
-def _faded(
-    total: NDArray[np.float32],
-    judged: NDArray[np.bool_],
-    ids: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    beta: float,
-    parts: Mapping[str, NDArray[np.float32]],
-) -> RewardedBatch:
-    """Rewards by how often their caption has come up, in place, and how many captions were judged."""
-    rewarded = np.flatnonzero(total)
-    fading = counts.reshape(-1)[rewarded].astype(np.float32) ** beta
-    if rewarded.size:
-        flat = total.reshape(-1)
-        flat[rewarded] /= fading
-    by_spec = {}
-    if len(parts) > 1:
-        by_spec = {name: float((part.reshape(-1)[rewarded] / fading).sum()) for name, part in parts.items()}
-    captioned = np.count_nonzero(ids != NO_CAPTION)
-    coverage = np.count_nonzero(judged) / captioned if captioned else float("nan")
-    return RewardedBatch(total, coverage, by_spec=by_spec)
 
 
 class NoReward:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onibus.consumers.labels.table import HELPFUL, UNHELPFUL
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of, load_plugin
-from onibus.learner.rewards.formulas import RewardedBatch, SpecReward, Verdicts
+from onibus.learner.rewards.count_decay import RewardedBatch
+from onibus.learner.rewards.formulas import SpecReward, Verdicts
 from onibus.schemas.ids import NO_CAPTION
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from onibus.infra.errors import OnibusError
 from onibus.infra.observability import metrics
 from onibus.infra.plugins import failure_of
-from onibus.producers.environments.recording import TERMINATED, TRUNCATED, TaskRecorder, episode_seed
+from onibus.producers.environments.recording import TERMINATED, TRUNCATED, TaskRecorder
+from onibus.producers.environments.seeding import episode_seed
 from onibus.producers.environments.spaces import CAPTION, action_arrays, observation_arrays
 from onibus.producers.environments.tasks import RegisteredTask
 from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption

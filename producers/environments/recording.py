@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 import time
 import zlib
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,15 +16,6 @@ LONGEST_RECORD = 900_000
 """Bytes of actions up to which an episode is recorded: a record must stay below 1 MiB."""
 TERMINATED, TRUNCATED = "terminated", "truncated"
 """How an episode ended: by itself, or cut off."""
-
-_SEED_BITS = (1 << 31) - 1  # some environments take no more
-
-
-def episode_seed(base: int, worker: int, environment: int, episode: int) -> int:
-    """Seed of one episode, 0 … 2³¹-1: the same on every machine, unrelated for any two (BLAKE2b)."""
-    place = struct.pack("<4q", base & ((1 << 63) - 1), worker, environment, episode)
-    digest = blake2b(place, digest_size=8, person=b"onibus-seed").digest()
-    return int.from_bytes(digest, "little") & _SEED_BITS
 
 
 def observed(checksum: int, observation: Mapping[str, NDArray[Any]]) -> int:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from onibus.consumers.language_models.chat_client import (
-    ChatClient,
+from onibus.consumers.language_models.chat_client import ChatClient
+from onibus.consumers.language_models.failure_kinds import (
     ChatError,
     KeyRefusedError,
     MayPassError,
