@@ -192,7 +192,10 @@ def noisy_labels(
     device: Annotated[Device, typer.Option(help="Where models are trained.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """The published reward model beside ours, when one label in ten is wrong (no broker; nine minutes)."""
+    """The published reward model beside ours, when one label in ten is wrong (no broker; nine minutes).
+
+    50,000 labels take an hour on a CPU: use --device gpu.
+    """
     from onibus.learner.benchmarks import noisy_labels as benchmark
 
     _report("noisy labels", benchmark.measure(play_steps, labels, late_steps, device), as_json)
