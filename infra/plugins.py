@@ -18,6 +18,7 @@ from onibus.infra.files import reason_of
 _ROOT = Path(__file__).resolve().parents[1]
 _OURS = {_ROOT / name for name in ("consumers", "infra", "learner", "producers", "schemas")}
 _checksums: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
+_imported: set[str] = set()
 _EXAMPLES = _ROOT / "infra" / "examples"
 
 
@@ -51,6 +52,7 @@ def import_plugin(flag: str, name: str) -> ModuleType:
         with without_packaging_warnings():
             module = import_module(name)
         checksum_of(module)
+        _imported.add(name)
         return module
     except OnibusError:
         raise
@@ -63,6 +65,11 @@ def import_plugin(flag: str, name: str) -> ModuleType:
         raise _not_importable(flag, name, error) from error
     except Exception as error:
         raise _not_importable(flag, name, error) from error
+
+
+def was_imported(name: str) -> bool:
+    """Whether :func:`import_plugin` has imported this module, which a person then named."""
+    return name in _imported
 
 
 def load_plugin(flag: str, reference: str) -> Any:

@@ -78,7 +78,9 @@ class RunOptions(BaseModel):
         "one that a module of yours registers.",
     )
     imports: Annotated[tuple[str, ...], Flag("--import", repeated=True)] = Field(
-        (), description="Module that registers tasks, see extending.md; can be repeated."
+        (),
+        description="Module that registers tasks, or has a reward model's network, see extending.md; can be "
+        "repeated.",
     )
     actions: Annotated[Actions | None, Flag(default=BY_TASK)] = Field(
         None,

@@ -51,7 +51,7 @@ def test_the_page_does_what_it_says(settings: Settings, tmp_path: Path) -> None:
                 if arguments[0] == "annotate":
                     annotators.append(_annotator(arguments, environment, tmp_path / f"judge-{ran}.log"))
                     continue
-                done = run_onibus(*arguments, folder=tmp_path, environment=environment)
+                done = run_onibus(*arguments, folder=tmp_path, environment=environment, timeout=400)
                 assert done.returncode == 0, (line, done.stderr)
     finally:
         for annotator in annotators:

@@ -15,12 +15,13 @@ import numpy as np
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 from numpy.typing import NDArray
+from torch import nn
 
 from onibus.consumers.reward_models.character_cnn import (
     SCORE,
-    CharacterCNN,
     caption_scores,
     network_of,
+    new_network,
     to_bytes,
     to_rows,
 )
@@ -45,7 +46,7 @@ _RETRY_SECONDS = 1.0
 class _Scored:
     """One version's network, and the scores that it has given."""
 
-    def __init__(self, network: CharacterCNN) -> None:
+    def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._scores: dict[str, float] = {}
 
@@ -121,7 +122,7 @@ class PartnerScores:
                 self._scored[spec_id] = _Scored(network)
 
 
-def _network(whole: WholeFile) -> CharacterCNN | None:
+def _network(whole: WholeFile) -> nn.Module | None:
     try:
         file = read_model_file(whole.data)
     except ModelFileError as error:
@@ -129,6 +130,6 @@ def _network(whole: WholeFile) -> CharacterCNN | None:
         return None
     if (kind := network_of(file.provenance.architecture, SCORE)) is None:
         return None  # no ranking model, or one of a later onibus
-    network = CharacterCNN(SCORE, kind)
+    network = new_network(SCORE, kind)
     network.load_state_dict(dict(file.weights))
     return network.eval()

@@ -8,20 +8,22 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
 from onibus.consumers.labels.fold import LabelFold
 from onibus.consumers.reward_models.character_cnn import (
     CLASSES,
     SCORE,
-    CharacterCNN,
     caption_scores,
     helpful_probability,
     network_of,
+    new_network,
     to_bytes,
     to_rows,
 )
 from onibus.consumers.reward_models.model_file import ModelFileError, Provenance, read_model_file
+from onibus.consumers.reward_models.own_network import why_unknown
 from onibus.consumers.reward_models.publisher import newest_version
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.codecs import codec_for
@@ -69,7 +71,7 @@ class RewardModel:
     name: str
     provenance: Provenance
     kind: Kind
-    network: CharacterCNN
+    network: nn.Module
 
     @property
     def spec_id(self) -> bytes:
@@ -134,9 +136,7 @@ def load_model(settings: Settings, name: str) -> RewardModel:
     for kind, outputs in ((Kind.JUDGE_ONE, CLASSES), (Kind.COMPARE_TWO, SCORE)):
         made = network_of(file.provenance.architecture, outputs)
         if made is not None:
-            network = CharacterCNN(outputs, made)
+            network = new_network(outputs, made)
             network.load_state_dict(dict(file.weights))
             return RewardModel(path.name, file.provenance, kind, network.eval())
-    raise OnibusError(
-        f"{name} has an architecture that this program does not know; use the onibus of its maker"
-    )
+    raise OnibusError(f"{name} cannot be used: {why_unknown(file.provenance.architecture)}")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from onibus.consumers.labels.annotation_log_reader import AnnotationSource, offsets_text
-from onibus.consumers.reward_models.character_cnn import USUAL, Network, network_named
+from onibus.consumers.reward_models.character_cnn import USUAL, AnyNetwork, network_named
 from onibus.consumers.reward_models.classification import Classification
 from onibus.consumers.reward_models.objective import Objective
 from onibus.consumers.reward_models.ranking import Ranking
@@ -171,7 +171,7 @@ def _held_out_figures(
 
 
 def planned_objective(
-    spec: AnnotationSpec, class_weights: tuple[float, float] | None, network: Network
+    spec: AnnotationSpec, class_weights: tuple[float, float] | None, network: AnyNetwork
 ) -> Objective:
     """What is learned, with no data yet; class weights count where one caption is judged."""
     if spec.kind is Kind.JUDGE_ONE:

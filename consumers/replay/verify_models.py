@@ -14,6 +14,7 @@ from onibus.consumers.labels.as_of import offsets_of
 from onibus.consumers.replay.offline_training import feed, offline_weights, planned_objective, take_steps
 from onibus.consumers.reward_models.character_cnn import CLASSES, MAX_OVER_TIME, SCORE, network_of
 from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
+from onibus.consumers.reward_models.own_network import told_reference, why_unknown
 from onibus.consumers.reward_models.processor import processor
 from onibus.consumers.reward_models.publisher import newest_version
 from onibus.consumers.reward_models.trainer import RewardTrainer, TrainedVersion
@@ -47,6 +48,7 @@ class TrainingCheck:
         first_different: the first version whose file is another; each later one is made from it.
         made_by: the onibus that made it, if that is not this one: it may train otherwise, so the versions
             from there on cannot be verified here, which is no fault of theirs.
+        other_network: why the user's own network, which they have, is not here; none is made again then.
         other_gpu: the first version that a GPU made which this machine lacks, and that GPU's name; it and
             those after it are not made again here.
         torch_versions: with which they were made online; ``torch_version`` is this machine's.
@@ -62,6 +64,7 @@ class TrainingCheck:
     identical: int = 0
     first_different: int | None = None
     made_by: str | None = None
+    other_network: str | None = None
     other_gpu: tuple[int, str] | None = None
     torch_versions: tuple[str, ...] = ()
     torch_version: str = torch.__version__
@@ -112,6 +115,8 @@ class TrainingCheck:
         return f" ({'; '.join(parts)})" if parts else ""
 
     def _not_made_again(self) -> str:
+        if self.other_network is not None:
+            return f"; {self.other_network}"
         if self.other_gpu is None:
             return ""
         first, theirs = self.other_gpu
@@ -143,8 +148,7 @@ def verify_training(
     weights = offline_weights(first.metrics)
     spec = specs[spec_id]
     outputs = CLASSES if spec.kind is Kind.JUDGE_ONE else SCORE
-    network = network_of(first.architecture, outputs) or MAX_OVER_TIME
-    objective = planned_objective(spec, weights, network)  # another architecture is told of when it differs
+    network = network_of(first.architecture, outputs)
     trainer: RewardTrainer | None = None
     check = TrainingCheck(
         training.model,
@@ -153,6 +157,11 @@ def verify_training(
         processors=tuple(dict.fromkeys(u.processor for u in training.versions)),
         online_seconds=(last.trained_at - first.trained_at) / 1e6,
     )
+    if network is None and told_reference(first.architecture) is not None:
+        check.other_network = why_unknown(first.architecture)
+        return check
+    # Another architecture of ours is told of when it differs.
+    objective = planned_objective(spec, weights, network or MAX_OVER_TIME)
     began, newest = time.monotonic(), None
     with AnnotationReader(settings, codec_for(settings), of_specs({spec_id})) as reader:
         for update in training.versions:

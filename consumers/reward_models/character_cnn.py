@@ -14,12 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from onibus.consumers.reward_models.own_network import (
+    CAPTION_BYTES,
+    OwnNetwork,
+    imported_network,
+    own_network,
+)
 from onibus.consumers.reward_models.packed_convolution import largest_values
 from onibus.infra.errors import OnibusError
-
-CAPTION_BYTES = 256
-"""Bytes of a caption that the network sees. What is longer is cut off there, in training and in judging
-alike, so two captions that differ only later get the same reward. (A byte 0 fills up shorter ones.)"""
+from onibus.infra.plugins import is_plugin
 
 UNHELPFUL_CLASS, HELPFUL_CLASS = 0, 1
 
@@ -86,8 +89,13 @@ for it everywhere alike learns from fewer labels and errs less on captions that 
 published one, which must learn each place anew (``onibus bench reward-models`` has both)."""
 
 
-def architecture(outputs: int, network: Network = MAX_OVER_TIME) -> str:
+AnyNetwork = Network | OwnNetwork
+
+
+def architecture(outputs: int, network: AnyNetwork = MAX_OVER_TIME) -> str:
     """Everything that weights must agree with to be loaded and trained further, as JSON."""
+    if isinstance(network, OwnNetwork):
+        return network.architecture(outputs)
     made = asdict(network)
     del made["batch"], made["hidden_bytes"]  # how it is trained, not what it is made like
     if not network.max_over_time:  # older than these two fields, and told without them
@@ -100,20 +108,37 @@ def architecture(outputs: int, network: Network = MAX_OVER_TIME) -> str:
     return json.dumps(told, sort_keys=True)
 
 
-def network_named(name: str) -> Network:
-    """One of :data:`NETWORKS`.
+def new_network(outputs: int, network: AnyNetwork = MAX_OVER_TIME) -> nn.Module:
+    """A network, initialised with torch's random numbers: (n, 256) uint8 to (n, ``outputs``) float32.
+
+    Raises:
+        OnibusError: it is the user's own, and failed.
+    """
+    return network.make(outputs) if isinstance(network, OwnNetwork) else CharacterCNN(outputs, network)
+
+
+def network_named(name: str) -> AnyNetwork:
+    """One of :data:`NETWORKS`, or the user's own, ``module:Class``.
 
     Raises:
         OnibusError: there is none of that name.
     """
+    if is_plugin(name):
+        return own_network(name)
     if name not in NETWORKS:
-        raise OnibusError(f"there is no network {name}; choose one of {', '.join(NETWORKS)}")
+        raise OnibusError(
+            f"there is no network {name}; choose one of {', '.join(NETWORKS)}, or module:Class of your own"
+        )
     return NETWORKS[name]
 
 
-def network_of(told: str, outputs: int) -> Network | None:
-    """The network with that many outputs whose :func:`architecture` is told; None: not ours."""
-    return next((network for network in NETWORKS.values() if architecture(outputs, network) == told), None)
+def network_of(told: str, outputs: int) -> AnyNetwork | None:
+    """The network with that many outputs whose :func:`architecture` is told; None: not ours.
+
+    One of the user's own is found where its module was imported, see :func:`~.own_network.why_unknown`.
+    """
+    ours = (network for network in NETWORKS.values() if architecture(outputs, network) == told)
+    return next(ours, None) or imported_network(told, outputs)
 
 
 class CharacterCNN(nn.Module):
@@ -198,17 +223,17 @@ def to_rows(captions: Sequence[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(joined, np.uint8).reshape(len(captions), CAPTION_BYTES)
 
 
-def helpful_probability(network: CharacterCNN, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+def helpful_probability(network: nn.Module, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     """p(helpful) of each caption under a network with two outputs: float32 (n,) for rows (n, 256) uint8."""
     return _in_parts(lambda outputs: outputs.softmax(dim=1)[:, HELPFUL_CLASS], network, rows)
 
 
-def caption_scores(network: CharacterCNN, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+def caption_scores(network: nn.Module, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Score of each caption under a network with one output: float32 (n,) for rows (n, 256) uint8."""
     return _in_parts(lambda outputs: outputs[:, 0], network, rows)
 
 
-def outputs_of(network: CharacterCNN, captions: Tensor) -> Tensor:
+def outputs_of(network: nn.Module, captions: Tensor) -> Tensor:
     """Outputs (n, outputs) of captions (n, 256) uint8, both on the CPU; computed where the network is."""
     device = next(network.parameters()).device
     outputs: Tensor = network(captions.to(device))
@@ -217,7 +242,7 @@ def outputs_of(network: CharacterCNN, captions: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _in_parts(
-    judge: Callable[[Tensor], Tensor], network: CharacterCNN, rows: NDArray[np.uint8]
+    judge: Callable[[Tensor], Tensor], network: nn.Module, rows: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
     """``judge`` of the outputs of all rows, computed so many at a time that memory stays small."""
     parts = [

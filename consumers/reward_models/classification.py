@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from onibus.consumers.reward_models.character_cnn import (
     CLASSES,
     MAX_OVER_TIME,
-    CharacterCNN,
-    Network,
+    AnyNetwork,
     architecture,
     helpful_probability,
+    new_network,
     outputs_of,
     to_bytes,
     to_rows,
@@ -52,7 +52,7 @@ class Classification:
     gradient_norm: float | None = None
 
     def __init__(
-        self, class_weights: tuple[float, float] | None = None, network: Network = MAX_OVER_TIME
+        self, class_weights: tuple[float, float] | None = None, network: AnyNetwork = MAX_OVER_TIME
     ) -> None:
         self._network = network
         self._captions = LabelledCaptions()
@@ -81,19 +81,19 @@ class Classification:
     def can_teach(self) -> bool:
         return self._captions.can_teach
 
-    def network(self) -> CharacterCNN:
-        return CharacterCNN(CLASSES, self._network)
+    def network(self) -> nn.Module:
+        return new_network(CLASSES, self._network)
 
     def apply(self, annotation: Annotation) -> None:
         self._captions.apply(annotation)
 
-    def test(self, network: CharacterCNN, unseen: Sequence[Annotation]) -> None:
+    def test(self, network: nn.Module, unseen: Sequence[Annotation]) -> None:
         taught = [a for a in unseen if a.verdict in (Verdict.HELPFUL, Verdict.UNHELPFUL)]
         probability = helpful_probability(network, to_rows([to_bytes(a.texts[0]) for a in taught]))
         true = (a.verdict is Verdict.HELPFUL for a in taught)
         self._unseen.extend(zip(probability.tolist(), true, strict=True))
 
-    def losses(self, network: CharacterCNN, steps: int, seed: int) -> Iterator[Tensor]:
+    def losses(self, network: nn.Module, steps: int, seed: int) -> Iterator[Tensor]:
         data = self._captions.rows()
         captions, classes = torch.tensor(data.captions), torch.tensor(data.helpful).long()
         generator = torch.Generator().manual_seed(seed)
@@ -102,13 +102,13 @@ class Classification:
             outputs = outputs_of(network, hidden)
             yield nn.functional.cross_entropy(outputs, classes[rows], weight=self._weights)
 
-    def is_fitted(self, network: CharacterCNN) -> bool:
+    def is_fitted(self, network: nn.Module) -> bool:
         data = self._captions.rows(MOST_UNSEEN)
         said = helpful_probability(network, data.captions) > _THRESHOLD
         right = [(said == one)[data.helpful == one].mean() for one in (True, False)]
         return float(np.mean(right)) >= FITTED
 
-    def normalisation(self, network: CharacterCNN) -> dict[str, float]:
+    def normalisation(self, network: nn.Module) -> dict[str, float]:
         del network
         return {}  # a probability needs none
 

@@ -13,7 +13,7 @@ import torch
 from kafka.errors import KafkaError
 
 from onibus.consumers.reward_models import unseen
-from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, Network
+from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, AnyNetwork
 from onibus.consumers.reward_models.learned import LearnedLog, read_learned
 from onibus.consumers.reward_models.merged_annotations import AnnotationLog
 from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
@@ -90,7 +90,7 @@ class TrainerProcess:
         spec_id: bytes,
         seed: int,
         kind: Kind = Kind.JUDGE_ONE,
-        network: Network = MAX_OVER_TIME,
+        network: AnyNetwork = MAX_OVER_TIME,
         device: str = "cpu",
         schedule: Schedule = OWN,
     ) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from onibus.consumers.reward_models.character_cnn import CharacterCNN
 from onibus.schemas.records import Annotation
 
 
@@ -44,25 +43,25 @@ class Objective(Protocol):
     def can_teach(self) -> bool:
         """Whether there is something to tell apart. If not, no model is better than any."""
 
-    def network(self) -> CharacterCNN:
+    def network(self) -> nn.Module:
         """A new network, initialised with torch's random numbers."""
 
     def apply(self, annotation: Annotation) -> None:
         """Take over one annotation."""
 
-    def losses(self, network: CharacterCNN, steps: int, seed: int) -> Iterator[Tensor]:
+    def losses(self, network: nn.Module, steps: int, seed: int) -> Iterator[Tensor]:
         """The loss of each step's mini-batch, computed when it is asked for; a function of data and seed."""
 
-    def test(self, network: CharacterCNN, unseen: Sequence[Annotation]) -> None:
+    def test(self, network: nn.Module, unseen: Sequence[Annotation]) -> None:
         """Hold a network against verdicts that it has not learned from; :meth:`figures` tells the outcome."""
 
-    def is_fitted(self, network: CharacterCNN) -> bool:
+    def is_fitted(self, network: nn.Module) -> bool:
         """Whether the network says what the data says, as far as more steps without new data could help."""
 
     def figures(self) -> dict[str, float]:
         """Counts of each verdict, and the figures of :mod:`~.unseen` where they can be told."""
 
-    def normalisation(self, network: CharacterCNN) -> dict[str, float]:
+    def normalisation(self, network: nn.Module) -> dict[str, float]:
         """Scale of the network's scores over the captions of the data; empty where scores have a zero."""
 
     def counted(self, figures: Mapping[str, float]) -> str:

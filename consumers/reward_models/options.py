@@ -16,7 +16,9 @@ class TrainOptions(BaseModel):
     spec: str = Field("goals", description="Annotation spec to learn from: NAME, NAME@ID or NAME@MODEL.")
     seed: int = Field(0, ge=0, description="Seed of initial weights and mini-batches.")
     network: str = Field(
-        "max-over-time", description="max-over-time, published (ONI's), published-0.1, small or large."
+        "max-over-time",
+        description="max-over-time, published (ONI's), published-0.1, small or large; or module:Class of "
+        "your own.",
     )
     schedule: Name = Field(
         "own", description="When it is trained: own or published (ONI's; goes well with --network published)."

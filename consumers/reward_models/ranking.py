@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from onibus.consumers.reward_models.character_cnn import (
     MAX_OVER_TIME,
     SCORE,
-    CharacterCNN,
-    Network,
+    AnyNetwork,
     architecture,
     caption_scores,
+    new_network,
     outputs_of,
     to_bytes,
     to_rows,
@@ -48,7 +48,7 @@ class Ranking:
 
     gradient_norm: float | None = 10.0
 
-    def __init__(self, network: Network = MAX_OVER_TIME) -> None:
+    def __init__(self, network: AnyNetwork = MAX_OVER_TIME) -> None:
         self._network = network
         self._pairs = ComparedCaptions()
         self._unseen: deque[tuple[float, bool]] = deque(maxlen=MOST_UNSEEN)
@@ -75,13 +75,13 @@ class Ranking:
     def can_teach(self) -> bool:
         return self._pairs.can_teach
 
-    def network(self) -> CharacterCNN:
-        return CharacterCNN(SCORE, self._network)
+    def network(self) -> nn.Module:
+        return new_network(SCORE, self._network)
 
     def apply(self, annotation: Annotation) -> None:
         self._pairs.apply(annotation)
 
-    def test(self, network: CharacterCNN, unseen: Sequence[Annotation]) -> None:
+    def test(self, network: nn.Module, unseen: Sequence[Annotation]) -> None:
         decided = [a for a in unseen if a.verdict in (Verdict.FIRST, Verdict.SECOND) and len(a.texts) == PAIR]
         texts = sorted({text for a in decided for text in a.texts})
         score = dict(zip(texts, caption_scores(network, to_rows([*map(to_bytes, texts)])), strict=True))
@@ -89,11 +89,11 @@ class Ranking:
             margin = float(score[one.texts[0]] - score[one.texts[1]])
             self._unseen.append((margin, one.verdict is Verdict.FIRST))
 
-    def is_fitted(self, network: CharacterCNN) -> bool:
+    def is_fitted(self, network: nn.Module) -> bool:
         del network
         return True  # an order has no threshold that a caption could lie on the wrong side of
 
-    def losses(self, network: CharacterCNN, steps: int, seed: int) -> Iterator[Tensor]:
+    def losses(self, network: nn.Module, steps: int, seed: int) -> Iterator[Tensor]:
         data = self._pairs.rows()
         captions, preferred = torch.tensor(data.captions), torch.tensor(data.preferred)
         pairs = torch.tensor(np.stack([data.first, data.second], axis=1))
@@ -118,7 +118,7 @@ class Ranking:
         generator = torch.Generator().manual_seed(seed)
         return uniform_batches(len(preferred), steps, generator, self._network.batch)
 
-    def normalisation(self, network: CharacterCNN) -> dict[str, float]:
+    def normalisation(self, network: nn.Module) -> dict[str, float]:
         sample = self._pairs.sample()
         return ScoreScale.of(caption_scores(network, sample)).figures() if len(sample) else {}
 

@@ -23,12 +23,13 @@ from onibus.consumers.reward_models.character_cnn import (
     MAX_OVER_TIME,
     NETWORKS,
     SCORE,
-    Network,
+    AnyNetwork,
     architecture,
 )
 from onibus.consumers.reward_models.classification import Classification
 from onibus.consumers.reward_models.model_file import ModelFile, Provenance
 from onibus.consumers.reward_models.objective import Objective
+from onibus.consumers.reward_models.own_network import told_reference
 from onibus.consumers.reward_models.ranking import Ranking
 from onibus.consumers.reward_models.schedule import OWN, Progress, Schedule
 from onibus.consumers.reward_models.unseen import MOST_UNSEEN
@@ -247,10 +248,11 @@ def _flags_of(made: Provenance) -> str:
         for name, network in NETWORKS.items()
         for outputs in (CLASSES, SCORE)
     }
-    return f"--network {architectures.get(made.architecture, 'NAME')} --seed {made.seed}"
+    name = architectures.get(made.architecture) or told_reference(made.architecture) or "NAME"
+    return f"--network {name} --seed {made.seed}"
 
 
-def objective_of(kind: Kind, network: Network = MAX_OVER_TIME) -> Objective:
+def objective_of(kind: Kind, network: AnyNetwork = MAX_OVER_TIME) -> Objective:
     """What is learned from annotations of this kind, with no data yet."""
     return Classification(network=network) if kind is Kind.JUDGE_ONE else Ranking(network)
 

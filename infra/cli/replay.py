@@ -43,6 +43,10 @@ AsOf = Annotated[
 FromFile = Annotated[
     Path | None, typer.Option("--from", help="Read this file of onibus labels export instead of the log.")
 ]
+NetworkImports = Annotated[
+    list[str] | None,
+    typer.Option("--import", help="Module with the network of a reward model; can be repeated."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -85,7 +89,11 @@ def train(
         typer.Option(help="Weight of helpful captions in the loss; that of unhelpful ones is 1."),
     ] = None,
     network: Annotated[
-        str, typer.Option(help="max-over-time (the online trainer's), published, small or large.")
+        str,
+        typer.Option(
+            help="max-over-time (the online trainer's), published, small or large; or module:Class of "
+            "your own."
+        ),
     ] = "max-over-time",
     device: Annotated[Device, typer.Option(help="Where the model is trained.")] = "cpu",
     name: Annotated[
@@ -137,6 +145,7 @@ def verify(
         str | None, typer.Argument(help="Name of a reward model, or the beginning of it. (default: all)")
     ] = None,
     labels: Annotated[bool, typer.Option(help="--no-labels skips the label table.")] = True,
+    imports: NetworkImports = None,
     as_json: AsJson = False,
 ) -> None:
     """Rebuild every version of the reward models and the label table, and compare bit for bit.
@@ -144,6 +153,7 @@ def verify(
     Exits with code 1 if anything differs that this onibus made.
     """
     _one_thread()
+    _import(imports)
     from onibus.consumers.replay.verify_labels import verify_labels
     from onibus.consumers.replay.verify_models import verify_training
     from onibus.consumers.reward_models.version_log import read_updates, trainings
@@ -194,12 +204,14 @@ def evaluate(
         float, typer.Option(help="Probability above which it predicts helpful.")
     ] = P_HELPFUL_THRESHOLD,
     worst: Annotated[int, typer.Option(min=0, help="Number of worst mistakes to show.")] = 10,
+    imports: NetworkImports = None,
     as_of: AsOf = None,
     source: FromFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a reward model with labels: accuracy, ROC-AUC, Brier score, calibration, mistakes."""
     _one_thread()
+    _import(imports)
     from onibus.consumers.replay import evaluation
     from onibus.consumers.replay.judges import load_model, verdicts_of
 
@@ -225,12 +237,14 @@ def compare(
         float, typer.Option(help="Probability above which a model predicts helpful.")
     ] = P_HELPFUL_THRESHOLD,
     show: Annotated[int, typer.Option(min=0, help="Number of captions to show on which they differ.")] = 10,
+    imports: NetworkImports = None,
     as_of: AsOf = None,
     source: FromFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two judges: agreement, Cohen's kappa, and captions on which they differ."""
     _one_thread()
+    _import(imports)
     from onibus.consumers.replay.evaluation import agree
     from onibus.consumers.replay.judges import Judged, RewardModel, load_model, verdicts_of
 
@@ -320,6 +334,13 @@ def _print_label_check(check: LabelCheck) -> None:
         echo(f"  {one.subject_id.hex()} under {one.spec_id.hex()}: {topic} on the topic, {log} by the log")
     if check.changing:
         echo(f"  {check.changing:,} labels changed meanwhile and were left out")
+
+
+def _import(modules: list[str] | None) -> None:
+    from onibus.infra.plugins import import_plugin
+
+    for module in modules or ():
+        import_plugin("--import", module)
 
 
 def _one_thread() -> None:

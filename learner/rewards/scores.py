@@ -15,19 +15,20 @@ from threading import Lock
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from onibus.consumers.reward_models.character_cnn import (
     CLASSES,
     SCORE,
-    CharacterCNN,
-    architecture,
     caption_scores,
     helpful_probability,
     network_of,
+    new_network,
     to_bytes,
     to_rows,
 )
 from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
+from onibus.consumers.reward_models.own_network import why_unknown
 from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.consumers.reward_models.transfer import WholeFile
 from onibus.infra.observability import metrics
@@ -218,7 +219,7 @@ class ModelScores:
         self.use(spec_id, self._judge_by(network), model, scale)
         return True
 
-    def _network_of(self, contents: ModelFile) -> CharacterCNN:
+    def _network_of(self, contents: ModelFile) -> nn.Module:
         """The network of a file, ready to judge.
 
         Raises:
@@ -226,15 +227,15 @@ class ModelScores:
         """
         told = contents.provenance.architecture
         if (known := network_of(told, self._outputs)) is None:
-            raise ValueError(f"it is {told}, not {architecture(self._outputs)} or another that is known")
-        network = CharacterCNN(self._outputs, known)
+            raise ValueError(f"{why_unknown(told)} ({told})")
+        network = new_network(self._outputs, known)
         try:
             network.load_state_dict(dict(contents.weights))
         except RuntimeError as error:
             raise ValueError(" ".join(str(error).split())) from error
         return network.to(torch.device(self._device)).eval()
 
-    def _judge_by(self, network: CharacterCNN) -> Judge:
+    def _judge_by(self, network: nn.Module) -> Judge:
         score = caption_scores if self._ranks else helpful_probability
         return lambda captions: score(network, to_rows(captions))
 

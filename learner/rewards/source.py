@@ -43,6 +43,7 @@ from onibus.learner.rewards.subscriber import ModelSubscriber
 from onibus.learner.run_files.caption_tally import TALLY_FILE, CaptionTally
 from onibus.learner.run_files.scored_captions import SCORES_FILE, keep_scores
 from onibus.learner.run_files.specs import SPECS_FILE, found_specs, keep_specs
+from onibus.producers.environments.tasks import import_tasks
 from onibus.producers.publishing.caption_notes import NOTES_FOLDER, NotesReader
 from onibus.schemas.codec import DecodeError
 from onibus.schemas.ids import lookup_id, split_label_key
@@ -70,6 +71,7 @@ class RewardSource:
 
     def __init__(self, settings: Settings, options: LearnOptions, folder: Path) -> None:
         self._settings, self._options, self._folder = settings, options, folder
+        import_tasks(options.imports)  # a reward model may have a network of theirs
         self._codec = codec_for(settings)
         self._table = LabelTable(self._codec)
         self._reader: LabelReader | None = None
