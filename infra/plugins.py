@@ -69,7 +69,7 @@ def import_plugin(flag: str, name: str) -> ModuleType:
 
 def was_imported(name: str) -> bool:
     """Whether :func:`import_plugin` has imported this module, which a person then named."""
-    return name in _imported
+    return name in _imported and name in sys.modules
 
 
 def load_plugin(flag: str, reference: str) -> Any:

@@ -103,7 +103,7 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         Raises:
             OnibusError: one cannot be imported.
         """
-        return {module: version_of(module) for module in self._plugin_modules()}
+        return {module: version_of(module) for module in self.plugin_modules()}
 
     def plugin_files(self) -> dict[str, str]:
         """Checksums of the files of the user's own parts, by module.
@@ -111,9 +111,14 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         Raises:
             OnibusError: one cannot be imported.
         """
-        return {module: checksum_of(sys.modules[module]) for module in self._plugin_modules()}
+        return {module: checksum_of(sys.modules[module]) for module in self.plugin_modules()}
 
-    def _plugin_modules(self) -> list[str]:
+    def plugin_modules(self) -> list[str]:
+        """Names of the modules of the user's own parts, which it imports.
+
+        Raises:
+            OnibusError: one cannot be imported.
+        """
         own = self.registered
         found = [*self.imports, *([] if own is None else [own.module])]
         for flag, given in (("--reward", self.reward), ("--captioner", self.captioner)):

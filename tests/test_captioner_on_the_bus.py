@@ -42,7 +42,12 @@ def test_a_captioner_is_recorded_asked_for_and_played_again(settings: Settings) 
         play = ("rollout", "--task", "score", "--steps", "3000", "--seed", "1", "--max-episode-steps", "200")
         for captioner, run in (("message", "plain"), (CHANGES, "both"), ("words:say", "own")):
             command(*play, "--run", run, "--captioner", captioner)
-            assert "the same as recorded" in command("replay", "episode", f"{run}/").stdout
+            again = ("replay", "episode", f"{run}/")
+            if run == "own":
+                folder = {"folder": settings.runs_dir, "environment": environment_of(settings)}
+                assert "add --import words" in the_one_line(run_onibus(*again, **folder))
+                again += ("--import", "words")
+            assert "the same as recorded" in command(*again).stdout
         (plain, both, own) = (_captions(settings, run) for run in ("plain", "both", "own"))
         assert plain.keys() == {"message"}
         assert both.keys() == {CHANGES}
@@ -67,6 +72,8 @@ def test_a_captioner_is_recorded_asked_for_and_played_again(settings: Settings) 
     for run in ("learned", "checked"):
         rows = onibus.episodes(run=run, settings=settings).to_pylist()
         assert {row["captioner"].split(" ")[0] for row in rows} == {"words:say"}, run
+    report = command("report", "learned")
+    assert "episode" not in report.stderr, "it plays them again"
     refused = run_onibus(
         *learn[:-1], "mesage", folder=settings.runs_dir, environment=environment_of(settings)
     )

@@ -69,6 +69,11 @@ def write_players(
     if not episodes:
         return []
     try:
+        options.plugin_modules()  # episodes name their captioner
+    except OnibusError as error:
+        log.warning("episodes are left out: %s", error)
+        return []
+    try:
         judge: Judge = RunJudge(settings, options, folder)
     except OnibusError as error:
         log.warning("episodes are shown without rewards: %s", error)

@@ -63,6 +63,7 @@ class RunJudge:
     def __init__(self, settings: Settings, options: LearnOptions, folder: Path) -> None:
         if is_plugin(options.reward):
             raise OnibusError(f"what --reward {options.reward} pays cannot be worked out for single captions")
+        options.plugin_modules()  # a model may have a network of theirs
         self._beta = options.count_beta
         self._labels = LabelTable(codec_for(settings))
         self._models = ModelScores(shape_of(options), ranks=options.kind.compares)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onibus.infra.captioner_names import MESSAGE, MESSAGE_AND_CHANGES, check_captioner, short_name
 from onibus.infra.errors import OnibusError
-from onibus.infra.plugins import failure_of, load_plugin, version_of
+from onibus.infra.plugins import failure_of, is_plugin, load_plugin, version_of, was_imported
 from onibus.producers.nethack.captions import SEPARATOR, NetHackCaption
 from onibus.producers.publishing.caption import Caption
 from onibus.producers.publishing.captioners import Captioner, CaptionTexts, Transition
@@ -132,8 +132,18 @@ def game_captioner(name: str) -> GameCaptioner | None:
 
 
 def recorded_captioner(recorded: str) -> GameCaptioner | None:
-    """The captioner that a record names, whatever its version."""
-    return game_captioner(short_name(recorded))
+    """The captioner that a record names, whatever its version.
+
+    What stands on the bus never has a module imported: that would run whatever code it names.
+
+    Raises:
+        OnibusError: it is the user's own, and its module was not imported.
+    """
+    name = short_name(recorded)
+    module = name.partition(":")[0]
+    if is_plugin(name) and not was_imported(module):
+        raise OnibusError(f"its captions are those of {recorded}; add --import {module} to play it again")
+    return game_captioner(name)
 
 
 def _one_line(text: str) -> str:
