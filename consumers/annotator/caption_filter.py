@@ -20,6 +20,8 @@ _MOST_SAID = 10
 class CaptionFilter:
     """Decides by a caption's task, run and captioner. Patterns are those of file names.
 
+    What is asked about again by hand has neither task nor captioner, and fits any.
+
     Args:
         specs: ids of the specs.
         tasks: patterns of the tasks of single specs, by spec id; a spec without any is for all tasks.
@@ -70,9 +72,9 @@ class CaptionFilter:
         return frozenset(
             spec_id
             for spec_id, patterns in self._tasks.items()
-            if _fits(task, patterns) and self._captioners.get(spec_id, name) == name
+            if _fits(task, patterns) and name in ("", self._captioners.get(spec_id, name))
         )
 
 
 def _fits(name: str, patterns: Sequence[str]) -> bool:
-    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+    return not (name and patterns) or any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -253,4 +253,5 @@ def _observed_again(text: str) -> CaptionObserved:
         step=_NOWHERE,
         policy_version=_NOWHERE,
         observed_at=time.time_ns() // 1000,
+        captioner="",
     )

@@ -295,3 +295,9 @@ def test_a_spec_is_asked_about_captions_of_its_captioner_alone() -> None:
     assert chosen.specs(seen("score", "one")) == {b"any"}
     assert chosen.specs(seen("score", "one", "message-and-changes")) == {b"any", b"changes"}
     assert chosen.specs(seen("score", "one", "words:say 1.0")) == {b"any", b"own"}
+
+
+def test_what_is_asked_about_again_by_hand_is_asked_whatever_task_or_captioner_a_spec_is_for() -> None:
+    chosen = CaptionFilter([b"spec0000"], {b"spec0000": ["keyroom-*"]}, {b"spec0000": "words:say"})
+    assert chosen.specs(seen("", "again", "")) == {b"spec0000"}
+    assert chosen.specs(seen("", "again", "message")) == frozenset()
