@@ -51,7 +51,7 @@ class OwnNetwork:
             OnibusError: the class failed, or made something else.
         """
         try:
-            made = self.factory(outputs)
+            made = self.factory(outputs).eval()
             with torch.no_grad():
                 given = made(torch.zeros((_TRIED, CAPTION_BYTES), dtype=torch.uint8))
         except Exception as error:
