@@ -47,7 +47,7 @@ LEARNER_READY_SECONDS = 180.0
 SNAPSHOT_SECONDS = 1.0
 FRAME_SECONDS = 0.25
 """Between two pictures of the game that the live view shows."""
-PICTURE_SIZE = (132, 34)
+PICTURE_SIZE = (132, 40)
 LINE_EVERY = 10
 """Snapshots between two lines when the output is no terminal."""
 

@@ -64,7 +64,7 @@ def ended_by_signals(message: str) -> Iterator[None]:
         raise OnibusError(message) from error
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def keep_hang_ups() -> None:

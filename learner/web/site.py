@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -167,13 +167,14 @@ class WholeSite:
             raise HTTPException(404, "there is no such episode")
         return self._file(request, lambda folder: folder / PLAYERS_FOLDER / f"{which}.html")
 
-    def _file(self, request: Request, path_in: Any) -> Response:
+    def _file(self, request: Request, path_in: Callable[[Path], Path]) -> Response:
         """A page that was written before; it needs nothing of this site, and cannot reach it."""
         try:
-            path: Path = path_in(self._runs.folder(request.path_params["run"]))
-            return HTMLResponse(path.read_text(), headers={"Content-Security-Policy": FINISHED_PAGE})
+            path = path_in(self._runs.folder(request.path_params["run"]))
         except OnibusError as error:
             return self._sorry(error)
+        try:
+            return HTMLResponse(path.read_text(), headers={"Content-Security-Policy": FINISHED_PAGE})
         except OSError as error:
             return self._sorry(OnibusError(f"{path.name} cannot be read: {reason_of(error)}"))
 
