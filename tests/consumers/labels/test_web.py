@@ -291,10 +291,10 @@ def test_a_filtered_page_of_very_many_labels_is_fast() -> None:
         LoggedAnnotation(0, n, n, annotation(f"You see here {n} gold pieces.", Verdict.HELPFUL, at=n + 1))
         for n in range(20_000)
     )
-    began = time.perf_counter()
+    began = time.process_time()
     page = board.page(LabelFilter(text="99 gold"), 0, 50)
     assert page.total == 200
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_the_command_serves_until_it_is_stopped(settings: Settings) -> None:
