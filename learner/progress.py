@@ -89,7 +89,7 @@ class Progress:
             self._to_board(known)
 
     def _warn_of_ever_new_captions(self) -> None:
-        """Each distinct caption is judged, and paid for; a count that goes up for good says nothing of it."""
+        """Say once that most captions are new: each is judged, and paid for, by itself."""
         distinct, steps = self.last.get("captions_distinct", 0.0), self.last["env_steps"]
         if not self._warned and distinct >= MANY_CAPTIONS and steps < STEPS_PER_CAPTION * distinct:
             self._warned = True

@@ -1,1 +1,1 @@
-"""Examples of tasks of one's own, with their specs; see ``infra/docs/extending.md``."""
+"""Tasks of one's own, with their specs, and a reward model's network; see ``infra/docs/extending.md``."""
