@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onibus.infra.cli.judge_model import PROBABILITY
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
@@ -123,7 +124,7 @@ def learning(
     task: Annotated[str, typer.Option(help="Task to learn.")] = "keyroom-s5",
     spec: Annotated[str, typer.Option(help="Annotation spec.")] = "keys-and-doors",
     llm: Annotated[
-        Judge, typer.Option(help="Who judges: keyword rules, or the stand-in on a vLLM server.")
+        Judge, typer.Option(help="Who judges: keyword rules, or SmolLM2 on a vLLM server, by probabilities.")
     ] = (Judge.RULES),
     rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval,none",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 1.")] = 3,
@@ -137,9 +138,9 @@ def learning(
 
     stopping = stop_event()
     server = None if llm is Judge.RULES else _server(settings, None, stopping)
-    asked = spec if server is None else f"{spec}-one-word"
+    asked = spec if server is None else f"{spec}{PROBABILITY}"
     plan = benchmark.LearningPlan(task, asked, rewards.split(","), range(1, seeds + 1), steps, server)
-    with _broker(settings, "unused.") as own:
+    with _serving(server, stopping), _broker(settings, "unused.") as own:
         figures = benchmark.measure(own, plan, console(stderr=True), stopping)
     _report("learning", figures, as_json)
 
@@ -204,30 +205,21 @@ def vllm(
     settings: Settings,
     model: Annotated[
         str | None,
-        typer.Option(help="A folder, or a name on the hub. (default: the stand-in, trained first)"),
+        typer.Option(help="A folder, or a name on the hub. (default: SmolLM2-135M-Instruct, fetched first)"),
     ] = None,
-    prompts: Annotated[int, typer.Option(min=100, help="Prompts per run.")] = 2_000,
+    prompts: Annotated[int, typer.Option(min=100, help="Prompts per run.")] = 600,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Prompts per second beside a bare client, on a real vLLM server (about three minutes)."""
     from onibus.infra.process.shutdown import stop_event
-    from onibus.infra.process.supervisor import Supervisor
-    from onibus.infra.vllm.server import READY_SECONDS
     from onibus.learner.benchmarks import vllm_client as benchmark
 
     stopping = stop_event()
     server = _server(settings, model, stopping)
-    with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
-        supervisor = Supervisor({})
-        try:
-            supervisor.start([server.component(Path(folder) / "vllm-server.log")])
-            supervisor.wait_ready(READY_SECONDS, stopping)
-            with _broker(settings, "bench-vllm.") as own:
-                figures = benchmark.measure(own, server, prompts, concurrency, rounds)
-        finally:
-            supervisor.stop()
+    with _serving(server, stopping), _broker(settings, "bench-vllm.") as own:
+        figures = benchmark.measure(own, server, prompts, concurrency, rounds)
     _report(f"vLLM server with {server.name}, {concurrency} requests at a time", figures, as_json)
 
 
@@ -262,12 +254,31 @@ def everything(settings: Settings) -> None:
 
 
 def _server(settings: Settings, model: str | None, stopping: threading.Event) -> VllmServer:
-    """A server, not started yet, for a model or for the stand-in, which is made now if none is kept."""
-    from onibus.infra.cli.tiny_llama import stand_in
+    """A server, not started yet, for a model or for SmolLM2, which is fetched now if it is not there."""
+    from onibus.infra.cli.judge_model import judge_model
     from onibus.infra.demo.session import free_port
     from onibus.infra.vllm.server import VllmServer
 
-    return VllmServer.of(model or str(stand_in(settings, stopping)), free_port())
+    return VllmServer.of(model or str(judge_model(settings, stopping)), free_port())
+
+
+@contextmanager
+def _serving(server: VllmServer | None, stopping: threading.Event) -> Iterator[None]:
+    """The server, if there is one, from when it is ready until the end of the block."""
+    from onibus.infra.process.supervisor import Supervisor
+    from onibus.infra.vllm.server import READY_SECONDS
+
+    if server is None:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
+        supervisor = Supervisor({})
+        try:
+            supervisor.start([server.component(Path(folder) / "vllm-server.log")])
+            supervisor.wait_ready(READY_SECONDS, stopping)
+            yield
+        finally:
+            supervisor.stop()
 
 
 def _was_given(settings: Settings, variable: str) -> bool:
