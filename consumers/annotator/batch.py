@@ -228,6 +228,8 @@ class BatchWriter:
                 usd=self._usd(attempt),
                 probability=attempt.probability,
                 was_waiting=self._was_waiting(caption),
+                was_flipped=attempt.was_flipped,
+                said=attempt.said,
             )
             for number, attempt in enumerate(answer.attempts or (nothing,), start=1)
         ]

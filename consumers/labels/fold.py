@@ -27,6 +27,7 @@ class FoldedLabel:
         annotations: number of annotations of this subject; tokens and latency (microseconds) are their sums.
         probability: of helpful, of two captions of the first, by the deciding annotation; None where no
             probabilities were read.
+        was_flipped: whether the deciding answer was turned into its opposite for an experiment.
     """
 
     spec_id: bytes
@@ -47,6 +48,7 @@ class FoldedLabel:
     tokens_out: int = 0
     latency_us: int = 0
     probability: float | None = None
+    was_flipped: bool = False
 
     @property
     def by_person(self) -> bool:
@@ -133,6 +135,7 @@ def _folded(logged: LoggedAnnotation, annotation: Annotation, before: FoldedLabe
         tokens_out + annotation.tokens_out,
         latency_us + annotation.latency_us,
         annotation.probability,
+        annotation.was_flipped,
     )
 
 
@@ -152,6 +155,7 @@ def label_json(label: FoldedLabel, spec_name: str) -> dict[str, Any]:
         "partition": label.partition,
         "offset": label.offset,
         "probability": label.probability,
+        "was_flipped": label.was_flipped,
         "annotations": label.annotations,
         "tokens_in": label.tokens_in,
         "tokens_out": label.tokens_out,

@@ -6,16 +6,17 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from onibus.infra.cli.judge_model import PROBABILITY
 from onibus.infra.cli.options import AsJson, with_settings
+from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
 
@@ -33,6 +34,7 @@ class Judge(StrEnum):
     VLLM = "vllm"
 
 
+_N = TypeVar("_N", int, float)
 _Labels = Annotated[int, typer.Option(min=1_000, help="Labels in the table.")]
 
 
@@ -50,6 +52,7 @@ def register(app: typer.Typer) -> None:
     group.command("near-pairs")(near_pairs)
     group.command("replay")(replay)
     group.command("learning")(learning)
+    group.command("noisy-judges")(noisy_judges)
     group.command("vllm")(vllm)
     group.command("all")(everything)
     app.add_typer(group, name="bench")
@@ -143,6 +146,41 @@ def learning(
     with _serving(server, stopping), _broker(settings, "unused.") as own:
         figures = benchmark.measure(own, plan, console(stderr=True), stopping)
     _report("learning", figures, as_json)
+
+
+@with_settings
+def noisy_judges(
+    settings: Settings,
+    task: Annotated[str, typer.Option(help="Task to learn.")] = "keyroom-s5",
+    spec: Annotated[str, typer.Option(help="Annotation spec.")] = "keys-and-doors",
+    rewards: Annotated[
+        str, typer.Option(help="Rewards, separated by commas.")
+    ] = "retrieval,classification,ranking",
+    flips: Annotated[
+        str, typer.Option(help="Shares of verdicts to flip, separated by commas.")
+    ] = "0,0.1,0.2,0.3",
+    ask_again: Annotated[
+        str, typer.Option(help="Further answers to ask for at most (annotate --ask-again), likewise.")
+    ] = "0,3",
+    flip_seeds: Annotated[int, typer.Option(min=1, help="Number of choices of what is flipped, from 1.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 1.")] = 1,
+    steps: Annotated[int, typer.Option(min=10_000, help="Environment steps of each run.")] = 1_500_000,
+    as_json: AsJson = False,
+) -> None:
+    """What each reward stands of a judge whose verdicts are flipped (rules judge; two hours)."""
+    from onibus.infra.process.shutdown import stop_event
+    from onibus.learner.benchmarks import noisy_judges as benchmark
+    from onibus.learner.benchmarks.learning import LearningPlan
+
+    stopping = stop_event()
+    shares, again = _numbers("--flips", flips, float), _numbers("--ask-again", ask_again, int)
+    plans = [
+        LearningPlan(task, spec, rewards.split(","), range(1, seeds + 1), steps, noise=noise)
+        for noise in benchmark.noises(shares, range(1, flip_seeds + 1), again)
+    ]
+    with _broker(settings, "unused.") as own:
+        figures = benchmark.measure(own, plans, console(stderr=True), stopping)
+    _report("noisy judges", figures, as_json)
 
 
 @with_settings
@@ -279,6 +317,13 @@ def _serving(server: VllmServer | None, stopping: threading.Event) -> Iterator[N
             yield
         finally:
             supervisor.stop()
+
+
+def _numbers(flag: str, text: str, kind: Callable[[str], _N]) -> list[_N]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise OnibusError(f"{flag} {text}: give numbers separated by commas, such as 0,1") from error
 
 
 def _was_given(settings: Settings, variable: str) -> bool:

@@ -44,6 +44,27 @@ _REQUESTS = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Noise:
+    """What is done to the judge's answers: see ``onibus annotate --flip`` and ``--ask-again``."""
+
+    flip: float = 0.0
+    seed: int = 0
+    ask_again: int = 0
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Flags of ``onibus annotate``."""
+        flip = ("--flip", str(self.flip), "--flip-seed", str(self.seed)) if self.flip else ()
+        return (*flip, "--ask-again", str(self.ask_again)) if self.ask_again else flip
+
+    @property
+    def suffix(self) -> str:
+        """What names of runs with this noise end in."""
+        flip = f"-flip{self.flip:g}-{self.seed}" if self.flip else ""
+        return f"{flip}-again{self.ask_again}" if self.ask_again else flip
+
+
+@dataclass(frozen=True, slots=True)
 class LearningPlan:
     """Which runs to make: one for each reward and seed, ``steps`` environment steps each."""
 
@@ -54,11 +75,12 @@ class LearningPlan:
     steps: int
     server: VllmServer | None = None
     """Who judges; without a server the keyword rules do."""
+    noise: Noise = Noise()
 
     def run_name(self, reward: str, seed: int) -> str:
         """The name of a run."""
         judge = "" if self.server is None else "-vllm"
-        return f"bench-learning-{self.task}-{reward}{judge}-{seed}"
+        return f"bench-learning-{self.task}-{reward}{judge}{self.noise.suffix}-{seed}"
 
     def topic_prefix(self, reward: str, seed: int) -> str:
         """Where a run's topics are: its own, or those of all runs where labels take time and money."""
@@ -84,16 +106,38 @@ def measure(
     figures = [] if plan.server is None else judge_figures(plan.server, plan.spec)
     for reward in plan.rewards:
         for seed in plan.seeds:
-            console.print(f"{plan.task}, reward {reward}, seed {seed}: {plan.steps:,} steps")
-            rows = read_history(settings.runs_dir / plan.run_name(reward, seed))
-            if _is_finished(plan, rows):
-                console.print("made already; delete its folder to make it again")
-            else:
-                rows = _run(settings, plan, reward, seed, console, stopping)
+            rows = finished_run(settings, plan, reward, seed, console, stopping)
             curves[reward][seed] = curve_of(rows, "env_steps", "return")
-            figures.append(_figure(reward, seed, rows))
+            figures.append(_figure(f"{reward}{plan.noise.suffix}", seed, rows))
     _keep(settings.runs_dir, plan, curves)
     return figures
+
+
+def finished_run(
+    settings: Settings,
+    plan: LearningPlan,
+    reward: str,
+    seed: int,
+    console: Console,
+    stopping: threading.Event,
+) -> list[dict[str, float]]:
+    """The history of a run, which is made now unless an earlier call has finished it.
+
+    Raises:
+        OnibusError: the run failed, or was stopped before its end.
+    """
+    name = plan.run_name(reward, seed)
+    console.print(f"{name}: {plan.steps:,} steps")
+    rows = read_history(settings.runs_dir / name)
+    if _is_finished(plan, rows):
+        console.print("made already; delete its folder to make it again")
+        return rows
+    return _run(settings, plan, reward, seed, console, stopping)
+
+
+def steps_until_learnt(rows: Sequence[Mapping[str, float]]) -> float:
+    """Environment steps until the mean return of 100 episodes was 0.8; NaN if it never was."""
+    return next((r["env_steps"] for r in rows if r.get("return", -math.inf) >= LEARNT), math.nan)
 
 
 def _run(
@@ -116,7 +160,7 @@ def _run(
         spec=spec,
         spec_name=load_spec(spec).name,
         judge_name=plan.server.name if plan.server else "rules",
-        judge=tuple(plan.server.judge_flags()) if plan.server else ("--llm", "rules"),
+        judge=(*(plan.server.judge_flags() if plan.server else ("--llm", "rules")), *plan.noise.flags),
         learner=("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH), *share),
         watch=Watch(NEVER),
         annotators=2,
@@ -167,7 +211,7 @@ def _figure(reward: str, seed: int, rows: Sequence[Mapping[str, float]]) -> Figu
     name = f"{reward}, seed {seed}: best mean return of 100 episodes"
     if reward == "none":
         return Figure(name, best, "return", f"< {NOT_LEARNT}", best < NOT_LEARNT)
-    when = next((r["env_steps"] for r in rows if r.get("return", -math.inf) >= LEARNT), math.nan)
+    when = steps_until_learnt(rows)
     return Figure(f"{name} (≥ {LEARNT} at {when:,.0f} steps)", best, "return", f"≥ {LEARNT}", best >= LEARNT)
 
 
