@@ -57,6 +57,7 @@ class AnnotateOptions:
     concurrency: int = 64
     comparisons: int = COMPARISONS
     near_pairs: bool = False
+    ask_again: int = 0
     request_seconds: float = 120.0
     group: str | None = None
     name: str | None = None
@@ -116,6 +117,7 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
         comparisons=options.comparisons,
         caption_filter=caption_filter,
         near_pairs=options.near_pairs,
+        ask_again=options.ask_again,
         announce=lambda: publish_specs(settings, list(specs.values())),
     ).run(stopping)
     _log.info("annotator %s: %s", membership.name, summary.line())

@@ -58,6 +58,15 @@ def annotate(
             "fewer comparisons for as good an order.",
         ),
     ] = False,
+    ask_again: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=20,
+            help="Further answers to ask for at most about captions whose verdict is unsure, or that come "
+            "again, when no new ones wait; the majority decides.",
+        ),
+    ] = 0,
     request_timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds after which a request times out (openai).")
     ] = 120.0,
@@ -139,6 +148,7 @@ def annotate(
         concurrency=concurrency,
         comparisons=comparisons,
         near_pairs=near_pairs,
+        ask_again=ask_again,
         request_seconds=request_timeout,
         group=group,
         name=name,
