@@ -104,12 +104,12 @@ def measure(
     """
     curves: dict[str, dict[int, Curve]] = {reward: {} for reward in plan.rewards}
     figures = [] if plan.server is None else judge_figures(plan.server, plan.spec)
-    for reward in plan.rewards:
-        for seed in plan.seeds:
+    for seed in plan.seeds:
+        for reward in plan.rewards:
             rows = finished_run(settings, plan, reward, seed, console, stopping)
             curves[reward][seed] = curve_of(rows, "env_steps", "return")
             figures.append(_figure(f"{reward}{plan.noise.suffix}", seed, rows))
-    _keep(settings.runs_dir, plan, curves)
+            _keep(settings.runs_dir, plan, curves)
     return figures
 
 
