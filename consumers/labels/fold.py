@@ -27,7 +27,8 @@ class FoldedLabel:
         annotations: number of annotations of this subject; tokens and latency (microseconds) are their sums.
         probability: of helpful, of two captions of the first, by the deciding annotation; None where no
             probabilities were read.
-        was_flipped: whether the deciding answer was turned into its opposite for an experiment.
+        was_flipped: whether the verdict is that of one answer, which was turned into its opposite for an
+            experiment.
     """
 
     spec_id: bytes
@@ -135,7 +136,7 @@ def _folded(logged: LoggedAnnotation, annotation: Annotation, before: FoldedLabe
         tokens_out + annotation.tokens_out,
         latency_us + annotation.latency_us,
         annotation.probability,
-        annotation.was_flipped,
+        annotation.was_flipped and annotation.said is None,
     )
 
 

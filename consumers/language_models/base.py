@@ -39,7 +39,7 @@ class Attempt:
     Attributes:
         probability: of helpful, or of the first, where words' probabilities were read; None elsewhere.
         was_flipped: whether the verdict is the opposite of what was said, for an experiment.
-        said: what this answer itself said, where the verdict is that of several; None: the same.
+        said: what this answer itself said, where several decide and the verdict is theirs; None: alone.
     """
 
     verdict: Verdict | None

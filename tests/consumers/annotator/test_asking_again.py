@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kafka.errors import KafkaTimeoutError
 
 from onibus.consumers.annotator.asking_again import AskingAgain, Tally
 from onibus.consumers.annotator.batch import Subject
@@ -147,6 +148,33 @@ def test_an_annotator_that_starts_anew_goes_by_the_log(settings: Settings) -> No
         expected = [flipped_rule(text, Flips(0.25, seed=5), number) for number in range(len(answers))]
         assert [one.said or one.verdict for one in answers] == expected
         assert len(answers) <= 1 + FURTHER
+
+
+def test_transactions_that_fail_leave_no_answer_twice_and_none_out(settings: Settings) -> None:
+    specs, rules = rules_specs("gold")
+    flips, begun = Flips(0.25, seed=5), Counter[str]()
+
+    def on_step(step: str) -> None:
+        begun[step] += 1
+        if step == "offsets sent" and begun[step] in (2, 4, 7):
+            raise KafkaTimeoutError("injected")
+
+    model = FlippingModel(rules, flips)
+    with annotator(settings, specs=specs, model=model, ask_again=FURTHER, on_step=on_step):
+        publish(settings, GOLD)
+        wait_for_labels(settings, len(GOLD))
+
+        def are_settled() -> bool:
+            publish(settings, GOLD)  # what came again before a failure is counted no longer after it
+            return all(map(is_settled, annotations(settings).values()))
+
+        wait_until(are_settled, 60, "answers", 1.0)
+    found, in_force = annotations(settings), labels(settings)
+    assert len(found) == len(GOLD)
+    for text, answers in found.items():
+        expected = [flipped_rule(text, flips, number) for number in range(len(answers))]
+        assert [one.said or one.verdict for one in answers] == expected
+        assert in_force[ids.caption_id(text)] is tally(*expected).verdict
 
 
 def test_unsure_captions_are_asked_again_although_they_do_not_come_again(settings: Settings) -> None:
