@@ -180,9 +180,12 @@ def test_transactions_that_fail_leave_no_answer_twice_and_none_out(settings: Set
 def test_unsure_captions_are_asked_again_although_they_do_not_come_again(settings: Settings) -> None:
     specs, _ = rules_specs("gold")
     model = HesitantModel()
-    with annotator(settings, specs=specs, model=model, ask_again=2):
+    with annotator(settings, specs=specs, model=model, ask_again=2) as running:
         publish(settings, GOLD[:5])
         wait_until(lambda: set(labels(settings).values()) == {YES}, 60, "verdicts")
+        summary = running.stop()
+    assert (summary.labels, summary.further) == (5, 10)
+    assert "10 further answers" in summary.line()
     assert set(model.asked.values()) == {3}
 
 
