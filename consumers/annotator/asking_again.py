@@ -26,7 +26,7 @@ from onibus.schemas import ids
 from onibus.schemas.records import Annotation, Origin, Verdict
 
 MOST_SUBJECTS = 50_000
-"""Captions and pairs of all partitions whose answers are counted; further ones are not asked about again."""
+"""Captions and pairs whose answers are counted; further ones are not asked again. A kilobyte each."""
 _EVERY_SECONDS = 1.0
 """How often it is reckoned what matters most."""
 _SCORED = 512
@@ -44,7 +44,7 @@ class Tally:
     """The answers about one subject.
 
     Attributes:
-        said: what each answer said, in the order of the log; None if the last one could not be read.
+        said: what each answer said, in the order of the log; ``unsure`` where it could not be read.
         by_person: whether a person has judged it.
         awaited: annotations that we have asked for or written and that have not come from the log yet.
     """
@@ -69,7 +69,7 @@ class Tally:
 
     def is_open(self, answers: int) -> bool:
         """Whether there are fewer answers than that, and further ones can change the verdict."""
-        if not self.said or self.by_person or self.awaited:
+        if not self.said or self.by_person:
             return False
         most, *others = (count for _, count in Counter(self.said).most_common(2))
         left = answers - len(self.said)
@@ -87,6 +87,7 @@ class AskingAgain:
     def __init__(self, most: int) -> None:
         self._answers = most + 1
         self._tallies: dict[int, dict[tuple[bytes, bytes], Tally]] = {}
+        self._open: dict[int, dict[tuple[bytes, bytes], bool]] = {}  # whether the verdict is unsure
         self._returns: dict[int, Counter[bytes]] = {}
         self._complete: set[int] = set()
         self._taken: dict[tuple[bytes, bytes], int] = {}
@@ -102,13 +103,12 @@ class AskingAgain:
     def begin(self, partition: int) -> None:
         """Own a partition, whose log of answers is to be read from its beginning."""
         self.beginnings[partition] = self.beginnings.get(partition, 0) + 1
-        self._tallies[partition], self._returns[partition] = {}, Counter()
+        self._tallies[partition], self._open[partition], self._returns[partition] = {}, {}, Counter()
         self._complete.discard(partition)
 
     def end(self, partition: int) -> None:
         """Own a partition no longer."""
-        for part in (self._tallies, self._returns):
-            part.pop(partition, None)
+        del self._tallies[partition], self._open[partition], self._returns[partition]
         self._complete.discard(partition)
         self._taken = {key: number for key, number in self._taken.items() if number != partition}
 
@@ -135,20 +135,17 @@ class AskingAgain:
         tally = tallies.get(key)
         if annotation.origin is Origin.WITHDRAWAL:
             tallies.pop(key, None)
+            self._open[partition].pop(key, None)
             return
         if tally is None:
             if sum(map(len, self._tallies.values())) >= MOST_SUBJECTS:
                 return
             tally = tallies[key] = _tally(partition, annotation)
-        if is_by_person(annotation):
-            tally.by_person = True
-            return
-        tally.awaited = max(0, tally.awaited - 1)
-        said = annotation.said or annotation.verdict or Verdict.UNSURE
-        if annotation.attempt > 1 and tally.said:  # the one before could not be read
-            tally.said[-1] = said
+        _count(tally, annotation)
+        if tally.is_open(self._answers):
+            self._open[partition][key] = tally.verdict is Verdict.UNSURE
         else:
-            tally.said.append(said)
+            self._open[partition].pop(key, None)
 
     def choose(self, most: int) -> list[Tally]:
         """Up to ``most`` subjects to ask about again now, what matters most first; once a second at most."""
@@ -158,8 +155,10 @@ class AskingAgain:
         worth = [
             (tally, returns)
             for partition in self._complete
-            for key, tally in self._tallies[partition].items()
-            if key not in self._taken and tally.is_open(self._answers) and (returns := self._came(tally))
+            for key, is_unsure in self._open[partition].items()
+            if key not in self._taken
+            and not (tally := self._tallies[partition][key]).awaited
+            and (returns := self._returns[partition][tally.caption.caption_id] + is_unsure)
         ]
         weighed = self._weighed(heapq.nlargest(_SCORED, worth, key=lambda one: one[1]))
         chosen = [tally for tally, _ in heapq.nlargest(most, weighed, key=lambda one: one[1])]
@@ -174,11 +173,6 @@ class AskingAgain:
     def settle(self, tally: Tally) -> None:
         """A subject that was chosen is written, or will not be."""
         self._taken.pop(tally.subject.key, None)
-
-    def _came(self, tally: Tally) -> int:
-        """How often it came again; once more if no one is sure of it."""
-        is_unsure = tally.verdict is Verdict.UNSURE
-        return self._returns[tally.partition][tally.caption.caption_id] + is_unsure
 
     def _weighed(self, found: Sequence[tuple[Tally, int]]) -> list[tuple[Tally, float]]:
         """With the number of returns times the distance of answers and model; infinite for ``unsure``."""
@@ -219,6 +213,18 @@ def decided(tally: Tally, answer: Answer) -> Answer:
         for attempt in attempts
     )
     return Answer(answer.question, verdict, told)
+
+
+def _count(tally: Tally, annotation: Annotation) -> None:
+    if is_by_person(annotation):
+        tally.by_person = True
+        return
+    tally.awaited = max(0, tally.awaited - 1)
+    said = annotation.said or annotation.verdict or Verdict.UNSURE
+    if annotation.attempt > 1 and tally.said:  # one question: the answer before could not be read
+        tally.said[-1] = said
+    else:
+        tally.said.append(said)
 
 
 def _tally(partition: int, annotation: Annotation) -> Tally:
