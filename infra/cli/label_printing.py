@@ -75,7 +75,7 @@ def print_history(found: dict[str, Any]) -> None:
 def _print_annotation(one: dict[str, Any]) -> None:
     who = printable(f"{one['annotator']} ({one['origin']}{', ' + one['model'] if one['model'] else ''})")
     verdict = (one["verdict"] or "withdrawn") + (FLIPPED if one["was_flipped"] else "")
-    verdict += f" (this answer: {one['said']})" if one["said"] else ""
+    verdict += f" (this answer: {one['said']})" if one["said"] not in (None, one["verdict"]) else ""
     echo(f"  {one['annotated_at']}  {verdict} by {who}, partition {one['partition']} offset {one['offset']}")
     for name in ("reason", "prompt", "raw_answer"):
         if one[name]:
