@@ -47,7 +47,7 @@ def test_it_labels_captions_in_one_process_and_stops_clean(settings: Settings, j
         wait_for_labels(settings, len(texts), timeout=120)
         assert not psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()  # it frees gigabytes, perhaps on a busy machine
     finally:
         process.kill()
         process.wait()
