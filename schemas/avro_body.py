@@ -235,6 +235,7 @@ _REVIVERS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         "origin": _ORIGINS.__getitem__,
         "texts": tuple,
         "sources": lambda v: tuple(map(_caption_offset, v)),
+        "said": _VERDICTS.__getitem__,
     },
     "AnnotationSpec": {"kind": Kind, "messages": lambda v: tuple(map(_message, v))},
     "RewardUpdate": {"spec_ids": tuple},

@@ -103,6 +103,8 @@ class Annotation:
     usd: float | None = None
     probability: float | None = None
     was_waiting: bool = False
+    was_flipped: bool = False
+    said: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,12 +80,12 @@ class Allowance:
         if self._budget is None:
             return most
         share = len(self._annotator.partitions) / self._partitions
-        unpaid = self._annotator.pending.taken * self._specs + self._annotator.strays
+        unpaid = self._annotator.taken * self._specs + self._annotator.strays
         return self._budget.questions(share, unpaid) // self._specs
 
     def is_spent(self) -> bool:
         """Whether there are captions to ask about, none under way, and nothing left for one more."""
-        if self._budget is None or not len(self._annotator.pending) or self._annotator.pending.taken:
+        if self._budget is None or not len(self._annotator.pending) or self._annotator.taken:
             return False
         if self.affordable(0) or (self._annotator.partitions[0] == 0 and self._budget.questions(1.0, 0)):
             return False  # who owns the first partition stays, for when the others have left it their shares

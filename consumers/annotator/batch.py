@@ -151,10 +151,16 @@ class BatchRecords:
         now: int,
         *,
         with_label: bool,
+        again: bool = False,
     ) -> None:
-        """Add an answer's annotations, its label if wanted, and a dead letter where it was given up."""
+        """Add an answer's annotations, its label if wanted, and a dead letter where it was given up.
+
+        Args:
+            again: whether it is a further answer, whose time says nothing of how long a label takes.
+        """
         key = ids.label_key(*subject.key)
-        annotations = self._annotations(caption, subject, answer, now)
+        was_waiting = again or self._was_waiting(caption)
+        annotations = self._annotations(caption, subject, answer, now, was_waiting)
         if with_label:
             label = Label(
                 verdict=answer.verdict,
@@ -167,9 +173,9 @@ class BatchRecords:
                 leader=ids.leader_of(subject.texts),
             )
             self._add(batch, self._topics.labels, caption.partition, key, label)
-            was_waiting = self._was_waiting(caption)
             written = WrittenLabel(subject.spec_id, answer.verdict, caption.observed_at, was_waiting)
-            batch.labels.append(written)
+            if not again:
+                batch.labels.append(written)
         for annotation in annotations:
             self._add(batch, self._topics.annotations, caption.partition, key, annotation)
         if answer.given_up:
@@ -198,7 +204,7 @@ class BatchRecords:
         batch.dead_letters += 1
 
     def _annotations(
-        self, caption: PendingCaption, subject: Subject, answer: Answer, now: int
+        self, caption: PendingCaption, subject: Subject, answer: Answer, now: int, was_waiting: bool
     ) -> list[Annotation]:
         """One for each attempt; one also where nothing at all came back."""
         nothing = Attempt(None, "", answer.given_up, bytes(16), 0, 0, 0, now)
@@ -227,7 +233,9 @@ class BatchRecords:
                 tokens_are_estimated=attempt.tokens_are_estimated,
                 usd=self._usd(attempt),
                 probability=attempt.probability,
-                was_waiting=self._was_waiting(caption),
+                was_waiting=was_waiting,
+                was_flipped=attempt.was_flipped,
+                said=attempt.said,
             )
             for number, attempt in enumerate(answer.attempts or (nothing,), start=1)
         ]

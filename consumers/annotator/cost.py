@@ -106,9 +106,10 @@ class Spending:
 
     def is_unreadable(self, annotation: Annotation) -> bool:
         """Whether no verdict stands in a model's answer: it is ``unsure`` then, as is one that says so."""
-        if annotation.verdict is not Verdict.UNSURE or annotation.origin is not Origin.LLM:
+        said = annotation.said or annotation.verdict
+        if said is not Verdict.UNSURE or annotation.origin is not Origin.LLM:
             return False
-        if annotation.probability is not None:
+        if annotation.probability is not None and annotation.said is None:
             return False
         if (spec := self.specs.get(annotation.spec_id)) is None:
             return not annotation.raw_answer

@@ -28,6 +28,8 @@ class Summary:
     failed_transactions: int = 0
     first_preferred: int = 0
     second_preferred: int = 0
+    further: int = 0
+    """Answers about what had an answer: see ``--ask-again``."""
     usd: float | None = None
     """Dollars for answers and probes; None where no price was given."""
 
@@ -42,10 +44,11 @@ class Summary:
 
     def line(self) -> str:
         """The summary as one line for a person."""
+        further = f"{self.further:,} further answers; " if self.further else ""
         return (
             f"{self.labels:,} labels from {self.consumed:,} caption records "
             f"({self.known:,} labelled before or of other tasks) "
-            f"in {self.seconds:.0f} s; {self.transactions:,} transactions, "
+            f"in {self.seconds:.0f} s; {further}{self.transactions:,} transactions, "
             f"{self.failed_transactions:,} failed; {self.dead_letters:,} dead letters"
             f"{'' if self.usd is None else f'; {dollars(self.usd)}'}{self._bias()}"
         )
@@ -90,6 +93,7 @@ class Counts:
         if (bias := self.summary.position_bias) is not None:
             metrics.POSITION_BIAS.set(bias)
         for answer in batch.answers:
+            self.summary.further += answer.question.earlier > 0
             name = self._names[answer.question.spec_id]
             _of_spec(name).count(answer)
             self._spent(name, answer.attempts)

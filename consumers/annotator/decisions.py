@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onibus.consumers.annotator.asking_again import AskingAgain, Tally, decided
 from onibus.consumers.annotator.batch import Batch, BatchRecords, Subject, Unreadable, lookups_of
 from onibus.consumers.annotator.caption_filter import CaptionFilter
+from onibus.consumers.annotator.caption_records import read_caption
 from onibus.consumers.annotator.comparing import Comparing
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
 from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
+from onibus.consumers.annotator.work import Ticket, Work, ticket_of
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.base import Answer, Question
 from onibus.infra.kafka.same_log_check import Mark
@@ -30,35 +31,15 @@ from onibus.schemas import ids
 from onibus.schemas.codec import Codec, DecodeError
 from onibus.schemas.records import (
     AnnotationSpec,
-    CaptionObserved,
     Kind,
     Origin,
 )
 
-LONGEST_CAPTION = 100_000
-"""Bytes of a caption record; a longer one is no message of the game and goes to the dead letters."""
 SPARE_ANSWERS = 10_000
 """Answers kept of partitions that have gone; more push out the oldest."""
 COMPARISONS = 4
 """Comparisons that a caption leads to under each spec that compares two."""
 _BLANK = bytes(ids.CAPTION_ID_BYTES)
-
-
-@dataclass(slots=True)
-class _Work:
-    """A caption that is being judged; ``assignment`` says in which ownership of its partition."""
-
-    caption: PendingCaption
-    assignment: int
-    missing: set[tuple[bytes, bytes]]
-    answers: list[tuple[Subject, Answer]] = field(default_factory=list)
-
-
-class _Ticket(NamedTuple):
-    """What an answer belongs to."""
-
-    work: _Work
-    subject: Subject
 
 
 class Annotator:
@@ -76,6 +57,7 @@ class Annotator:
         comparisons: that each caption leads to.
         caption_filter: which captions each spec is asked about; all, if not given.
         prices: of the model's tokens, if they are known.
+        again: decides what is asked again; nothing is, if not given.
 
     Attributes:
         comparing: ids of the specs that compare two.
@@ -94,7 +76,9 @@ class Annotator:
         comparisons: int = COMPARISONS,
         caption_filter: CaptionFilter | None = None,
         prices: Prices | None = None,
+        again: AskingAgain | None = None,
     ) -> None:
+        self.again = again
         self.pending = Pending() if pending is None else pending
         self._specs, self._caption_filter = dict(specs), caption_filter or CaptionFilter(specs)
         self.records = BatchRecords(specs, origin, name, codec, topics, prices)
@@ -107,10 +91,10 @@ class Annotator:
         self._assignment = 0
         self._committed: dict[int, int] = {}
         self._marks: dict[int, Mark] = {}
-        self._finished: list[_Work] = []
-        self._writing: list[_Work] = []
+        self._finished: list[Work] = []
+        self._writing: list[Work] = []
         self._unreadable: list[Unreadable] = []
-        self._waiting: dict[tuple[bytes, bytes], list[_Ticket]] = {}  # by what is asked: one answer for all
+        self._waiting: dict[tuple[bytes, bytes], list[Ticket]] = {}  # by what is asked: one answer for all
         self._spare: OrderedDict[tuple[bytes, bytes], Answer] = OrderedDict()
 
     def begin(self, partition: int, position: int, end: int, labels: LabelTable) -> int:
@@ -125,6 +109,8 @@ class Annotator:
         self._assignments[partition] = self._assignment
         self._tables[partition] = labels
         self._committed[partition] = position
+        if self.again is not None:
+            self.again.begin(partition)
         return self.pending.assign(partition, position, end)
 
     def end(self, partition: int) -> None:
@@ -135,6 +121,8 @@ class Annotator:
         del self._assignments[partition], self._tables[partition], self._committed[partition]
         self._marks.pop(partition, None)
         self.pending.revoke(partition)
+        if self.again is not None:
+            self.again.end(partition)
         self._finished = [work for work in self._finished if work.caption.partition != partition]
         self._writing = [work for work in self._writing if work.caption.partition != partition]
         self._unreadable = [record for record in self._unreadable if record.partition != partition]
@@ -147,7 +135,12 @@ class Annotator:
     @property
     def under_way(self) -> int:
         """Captions that are asked about and not answered in full yet."""
-        return self.pending.taken - self.finished - len(self._writing)
+        return self.taken - self.finished - len(self._writing)
+
+    @property
+    def taken(self) -> int:
+        """Captions that are asked about and not on the log yet."""
+        return self.pending.taken + (0 if self.again is None else self.again.taken)
 
     @property
     def strays(self) -> int:
@@ -192,6 +185,8 @@ class Annotator:
         if read_back is None and offsets:
             self.pending.advance(partition, offsets[-1] + 1)
             self._marks[partition] = Mark.of(offsets[-1], keys[-1])
+            if self.again is not None:
+                self.again.came_again(partition, np.delete(np.array(keys, object), wanting))
         return len(keys) - len(wanting) + known
 
     def give_up(
@@ -201,7 +196,7 @@ class Annotator:
         self._unreadable.append(Unreadable(topic, partition, offset, key, value, reason))
 
     def questions(self, most: int) -> list[Question]:
-        """Questions about up to ``most`` further captions, newest first."""
+        """Questions about up to ``most`` further captions, newest first; then about what is asked again."""
         questions: list[Question] = []
         captions = self.pending.take(most)
         for caption, missing in zip(captions, self._missing(captions), strict=True):
@@ -209,15 +204,20 @@ class Annotator:
                 self.pending.settle([caption])
                 continue
             assignment = self._assignments[caption.partition]
-            work = _Work(caption, assignment, {subject.key for subject in missing})
-            asked = [self._question(_Ticket(work, subject)) for subject in missing]
+            work = Work(caption, assignment, {subject.key for subject in missing})
+            asked = [self._question(Ticket(work, subject)) for subject in missing]
             questions += [question for question in asked if question is not None]
+        if self.again is not None and not len(self.pending):
+            questions += self._asked_again(self.again.choose(most - len(captions)))
         return questions
 
     def answered(self, answer: Answer) -> None:
         """Take over an answer to one of :meth:`questions`."""
-        waiting = [t for t in self._waiting.pop(_ticket(answer).subject.key) if self._is_current(t.work)]
-        for ticket in waiting:
+        waiting = [t for t in self._waiting.pop(ticket_of(answer).subject.key) if self._is_current(t.work)]
+        owed = [t for t in waiting if t.work.again is None]  # withdrawn while it was asked again, say
+        for ticket in waiting if owed else ():
+            self._drop_again(ticket.work)
+        for ticket in owed or waiting:
             self._accept(ticket, answer)
         if not waiting:
             self._keep([answer])
@@ -235,7 +235,7 @@ class Annotator:
         """
         batch = Batch()
         works = self._finished[:most]
-        batch.captions = [work.caption for work in works]
+        batch.captions = [work.caption for work in works if work.again is None]
         touched = set()
         for work in works:
             self._write_work(batch, work, now)
@@ -258,6 +258,8 @@ class Annotator:
 
     def committed(self, batch: Batch) -> None:
         """The batch is on the log."""
+        for work in self._writing:
+            self._drop_again(work)
         self._writing = []
         for partition, offset in batch.offsets.items():
             if self._assignments.get(partition) != batch.assignments[partition]:
@@ -317,7 +319,7 @@ class Annotator:
         if key is not None and self.pending.touch(partition, key):
             return False
         try:
-            caption = self._read(key, value)
+            caption = read_caption(self._codec, key, value)
         except DecodeError as error:
             if read_back is not None and self.pending.was_read(partition, offset):
                 return False  # a dead letter since then
@@ -335,18 +337,22 @@ class Annotator:
             self.pending.offer_old(pending)
         return True
 
-    def _read(self, key: bytes | None, value: bytes | None) -> CaptionObserved:
-        if value is not None and len(value) > LONGEST_CAPTION:
-            raise DecodeError(f"a caption record of {len(value)} bytes, more than {LONGEST_CAPTION}")
-        caption = self._codec.decode(CaptionObserved, value)
-        if key != ids.caption_id(caption.text):
-            raise DecodeError("the key is not the id of the caption")
-        return caption
+    def _asked_again(self, tallies: Sequence[Tally]) -> list[Question]:
+        questions = []
+        for t in tallies:
+            work = Work(t.caption, self._assignments[t.partition], {t.subject.key}, again=t)
+            questions.append(self._question(Ticket(work, t.subject), len(t.said)))
+        return [question for question in questions if question is not None]
 
-    def _question(self, ticket: _Ticket) -> Question | None:
+    def _drop_again(self, work: Work) -> None:
+        if work.again is not None and self.again is not None:
+            self.again.settle(work.again)
+
+    def _question(self, ticket: Ticket, earlier: int = 0) -> Question | None:
         """What to ask for this; None if it has been answered, or is under way, since an earlier ownership."""
         subject = ticket.subject
-        if (spare := self._spare.pop(subject.key, None)) is not None:
+        spare = self._spare.pop(subject.key, None)
+        if spare is not None and ticket.work.again is None:  # it may be on the log, and is no further answer
             self._accept(ticket, spare)
             return None
         is_under_way = subject.key in self._waiting
@@ -354,16 +360,16 @@ class Annotator:
         self._waiting[subject.key] = [*others, ticket]
         if is_under_way:
             return None
-        return Question(subject.spec_id, subject.texts[0], ticket, *subject.texts[1:])
+        return Question(subject.spec_id, subject.texts[0], ticket, *subject.texts[1:], earlier=earlier)
 
-    def _half_answered(self) -> list[_Work]:
+    def _half_answered(self) -> list[Work]:
         works = [ticket.work for tickets in self._waiting.values() for ticket in tickets]
         return list({id(work): work for work in works if work.answers and self._is_current(work)}.values())
 
-    def _is_current(self, work: _Work) -> bool:
+    def _is_current(self, work: Work) -> bool:
         return self._assignments.get(work.caption.partition) == work.assignment
 
-    def _accept(self, ticket: _Ticket, answer: Answer) -> None:
+    def _accept(self, ticket: Ticket, answer: Answer) -> None:
         work = ticket.work
         work.answers.append((ticket.subject, answer))
         work.missing.discard(ticket.subject.key)
@@ -372,20 +378,20 @@ class Annotator:
 
     def _keep(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
-            self._spare[_ticket(answer).subject.key] = answer
+            if ticket_of(answer).work.again is None:
+                self._spare[ticket_of(answer).subject.key] = answer
         while len(self._spare) > SPARE_ANSWERS:
             self._spare.popitem(last=False)
 
-    def _write_work(self, batch: Batch, work: _Work, now: int) -> None:
+    def _write_work(self, batch: Batch, work: Work, now: int) -> None:
         caption = work.caption
         for subject, answer in work.answers:
             # A person may have answered while the question was under way: that label stays.
-            is_open = not self._tables[caption.partition].contains(*subject.key)
-            self.records.judged(batch, caption, subject, answer, now, with_label=is_open)
+            if (tally := work.again) is not None and self.again is not None:
+                self.again.written(tally, len(answer.attempts) or 1)
+                answer, is_open = decided(tally, answer), not tally.by_person
+            else:
+                is_open = not self._tables[caption.partition].contains(*subject.key)
+            again = tally is not None
+            self.records.judged(batch, caption, subject, answer, now, with_label=is_open, again=again)
         batch.answers.extend(answer for _, answer in work.answers)
-
-
-def _ticket(answer: Answer) -> _Ticket:
-    ticket = answer.question.ticket
-    assert isinstance(ticket, _Ticket)
-    return ticket

@@ -22,17 +22,18 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, ProducerFencedError
 
 from onibus.consumers.annotator.allowance import Allowance
+from onibus.consumers.annotator.asking_again import AskingAgain
 from onibus.consumers.annotator.batch_sending import BatchSender
 from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
 from onibus.consumers.annotator.counters import Counts, Summary
 from onibus.consumers.annotator.decisions import COMPARISONS, Annotator
+from onibus.consumers.annotator.followers import Followers
 from onibus.consumers.annotator.group_member import GroupMember
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.annotator.model_thread import Asking
 from onibus.consumers.annotator.partition_readers import CaptionLog, columns
-from onibus.consumers.annotator.partners_reader import PartnersReader
 from onibus.consumers.annotator.pending import Pending
 from onibus.consumers.language_models.base import Attempt, LanguageModel, ModelRefusedError
 from onibus.infra.errors import OnibusError
@@ -81,6 +82,7 @@ class AnnotatorProcess:
         limits: what the group may spend; none, if not given.
         caption_filter: which captions each spec is asked about; all, if not given.
         near_pairs: whether captions are compared that the specs' reward models score alike.
+        ask_again: further answers to ask for about each caption or pair at most.
         announce: publishes the specs, once the model has answered: one that cannot be asked takes no name.
         on_step: see :class:`~onibus.infra.kafka.transactions.TransactionWriter`.
     """
@@ -98,6 +100,7 @@ class AnnotatorProcess:
         caption_filter: CaptionFilter | None = None,
         announce: Callable[[], object] = lambda: None,
         near_pairs: bool = False,
+        ask_again: int = 0,
     ) -> None:
         prices = limits.prices if limits is not None and limits.prices.are_given else None
         self._counts = Counts(specs, prices)
@@ -108,8 +111,9 @@ class AnnotatorProcess:
         self._member: GroupMember | None = None
         self._caption_log: CaptionLog | None = None
         self._partners = ComparisonPartners()
-        self._partners_reader: PartnersReader | None = None
-        parts = (pending, self._partners, comparisons, caption_filter, prices)
+        self._followers: Followers | None = None
+        again = AskingAgain(ask_again) if ask_again else None
+        parts = (pending, self._partners, comparisons, caption_filter, prices, again)
         self._annotator = Annotator(specs, model.origin, membership.name, self._codec, self._topics, *parts)
         self._caption_filter, self._announce, self._near_pairs = caption_filter, announce, near_pairs
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
@@ -167,13 +171,9 @@ class AnnotatorProcess:
         self._annotator.records.limit(largest_values(self._settings, self._written_topics()))
         self._allowance.load(stopping)
         self._caption_log = CaptionLog(self._settings)
-        if comparing := {spec_id: self._specs[spec_id] for spec_id in self._annotator.comparing}:
-            records, scored = (self._codec, self._partners), comparing if self._near_pairs else None
-            reader = PartnersReader(self._settings, *records, self._caption_filter, scored)
-            self._partners_reader = reader
-            if reader.scores is not None:
-                self._annotator.pairs.scores = reader.scores.scores
-            self._partners_reader.load(stopping)
+        followed = (self._annotator, self._partners, self._caption_filter, self._near_pairs)
+        self._followers = Followers(self._settings, self._codec, self._specs, *followed)
+        self._followers.load(stopping)
         self._member = GroupMember(
             self._settings,
             self._codec,
@@ -183,7 +183,7 @@ class AnnotatorProcess:
             self._annotator.end,
             partial(self._finish, stopping),
             static_name=self._membership.name if self._membership.is_static else None,
-            comparing=comparing,
+            comparing=self._annotator.comparing,
         )
 
     def _written_topics(self) -> list[str]:
@@ -209,10 +209,11 @@ class AnnotatorProcess:
         if self._member is not None:
             self._member.close()
         self._allowance.close()
-        for reader in (self._caption_log, self._partners_reader):
-            if reader is not None:
-                with contextlib.suppress(KafkaError):  # the broker may be away
-                    reader.close()
+        if self._followers is not None:
+            self._followers.close()
+        if self._caption_log is not None:
+            with contextlib.suppress(KafkaError):  # the broker may be away
+                self._caption_log.close()
         self._writer.close()
 
     # --- one turn of the loop -------------------------------------------------------------------------
@@ -249,8 +250,8 @@ class AnnotatorProcess:
         try:
             records = self._member.poll(timeout_ms=0 if busy or self._writing.is_under_way else _IDLE_POLL_MS)
             self._see(records)
-            if self._partners_reader is not None:
-                self._partners_reader.follow()
+            assert self._followers is not None
+            self._followers.follow()
             self._allowance.follow(stopping)
             for record in self._member.take_unreadable_labels():
                 place = (record.topic, record.partition, record.offset)
@@ -388,12 +389,8 @@ class AnnotatorProcess:
             return
         self._is_ready = True
         self._annotator.records.ready_at(time.time_ns() // 1000)
-        _log.info(
-            "ready: annotator %s of group %s, %d partitions",
-            self._membership.name,
-            self._membership.group,
-            len(self._member.partitions),
-        )
+        who = self._membership.name, self._membership.group, len(self._member.partitions)
+        _log.info("ready: annotator %s of group %s, %d partitions", *who)
 
     def _report(self) -> None:
         metrics.PENDING.set(len(self._annotator.pending))

@@ -17,6 +17,7 @@ from onibus.consumers.annotator.decisions import COMPARISONS
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.language_models.base import LanguageModel
+from onibus.consumers.language_models.flipping import NO_FLIPS, FlippingModel, Flips
 from onibus.consumers.language_models.rules import RulesModel
 from onibus.consumers.specs.prompts import Prompt
 from onibus.consumers.specs.spec_file import SpecFile, load_spec_file, publish_specs
@@ -56,6 +57,7 @@ class AnnotateOptions:
     concurrency: int = 64
     comparisons: int = COMPARISONS
     near_pairs: bool = False
+    ask_again: int = 0
     request_seconds: float = 120.0
     group: str | None = None
     name: str | None = None
@@ -70,6 +72,7 @@ class AnnotateOptions:
     backlog: Backlog | None = None
     tasks: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
+    flips: Flips = NO_FLIPS
 
 
 Approve = Callable[[str], None]
@@ -114,6 +117,7 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
         comparisons=options.comparisons,
         caption_filter=caption_filter,
         near_pairs=options.near_pairs,
+        ask_again=options.ask_again,
         announce=lambda: publish_specs(settings, list(specs.values())),
     ).run(stopping)
     _log.info("annotator %s: %s", membership.name, summary.line())
@@ -185,6 +189,10 @@ def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[by
 
 
 def _spec_of(file: SpecFile, options: AnnotateOptions) -> AnnotationSpec:
+    return options.flips.spec(_unflipped_spec(file, options))
+
+
+def _unflipped_spec(file: SpecFile, options: AnnotateOptions) -> AnnotationSpec:
     if options.llm == "rules":
         return file.for_rules()
     if is_plugin(options.llm):
@@ -237,8 +245,15 @@ def language_model(
     Raises:
         OnibusError: an option is missing.
     """
+    model = _unflipped_model(files, specs, options)
+    return FlippingModel(model, options.flips) if options.flips.share else model
+
+
+def _unflipped_model(
+    files: list[SpecFile], specs: Mapping[bytes, AnnotationSpec], options: AnnotateOptions
+) -> LanguageModel:
     if options.llm == "rules":
-        return RulesModel({ids.spec_id(file.for_rules()): file.rules for file in files if file.rules})
+        return RulesModel({ids.spec_id(_spec_of(file, options)): file.rules for file in files if file.rules})
     if is_plugin(options.llm):
         from onibus.consumers.language_models.plugin import PluginModel
 

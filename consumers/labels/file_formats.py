@@ -39,6 +39,7 @@ def to_row(logged: LoggedAnnotation, annotation: Annotation) -> Row:
     row |= {name: row[name].hex() for name in _BYTES}
     row["texts"] = list(annotation.texts)
     row["verdict"] = annotation.verdict.value if annotation.verdict else None
+    row["said"] = annotation.said.value if annotation.said else None
     row["origin"] = annotation.origin.value
     row["sources"] = [{"partition": s.partition, "offset": s.offset} for s in annotation.sources]
     return row
@@ -56,6 +57,7 @@ def from_row(row: Row) -> LoggedAnnotation:
     values |= {name: bytes.fromhex(values[name]) for name in _BYTES}
     values["texts"] = tuple(values["texts"])
     values["verdict"] = None if values["verdict"] is None else Verdict(values["verdict"])
+    values["said"] = None if values["said"] is None else Verdict(values["said"])
     values["origin"] = Origin(values["origin"])
     values["sources"] = tuple(CaptionOffset(s["partition"], s["offset"]) for s in values["sources"])
     values["sampling"] = dict(values["sampling"])
@@ -116,7 +118,7 @@ def _arrow_schema() -> pa.Schema:
     }
     kinds |= dict.fromkeys(("partition", "tokens_in", "tokens_out", "attempt"), integer)
     kinds |= dict.fromkeys(("offset", "written_at", "latency_us", "observed_at", "annotated_at"), long)
-    kinds |= dict.fromkeys(("tokens_are_estimated", "was_waiting"), pa.bool_())
+    kinds |= dict.fromkeys(("tokens_are_estimated", "was_waiting", "was_flipped"), pa.bool_())
     kinds |= dict.fromkeys(("usd", "probability"), pa.float64())
     names = [*_PLACE, *(f.name for f in fields(Annotation))]
     return pa.schema([(name, kinds.get(name, text)) for name in names])

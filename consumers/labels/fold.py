@@ -29,6 +29,8 @@ class FoldedLabel:
         probability: of helpful, of two captions of the first, by the deciding annotation; None where no
             probabilities were read.
         differing: annotations that said something else than what was in force when they came.
+        was_flipped: whether the verdict is that of one answer, which was turned into its opposite for an
+            experiment.
     """
 
     spec_id: bytes
@@ -50,6 +52,7 @@ class FoldedLabel:
     latency_us: int = 0
     probability: float | None = None
     differing: int = 0
+    was_flipped: bool = False
 
     @property
     def by_person(self) -> bool:
@@ -149,6 +152,7 @@ def _folded(logged: LoggedAnnotation, annotation: Annotation, before: FoldedLabe
         latency_us + annotation.latency_us,
         annotation.probability,
         differing,
+        annotation.was_flipped and annotation.said is None,
     )
 
 
@@ -174,6 +178,7 @@ def label_json(label: FoldedLabel, spec_name: str) -> dict[str, Any]:
         "partition": label.partition,
         "offset": label.offset,
         "probability": label.probability,
+        "was_flipped": label.was_flipped,
         "annotations": label.annotations,
         "tokens_in": label.tokens_in,
         "tokens_out": label.tokens_out,

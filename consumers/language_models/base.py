@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from onibus.schemas.records import Origin, Verdict
@@ -22,19 +22,24 @@ class Question:
         text: the caption; of a comparison the first one.
         ticket: the asker's own; comes back with the answer, and says whom the answer is for.
         second: the second caption of a comparison; None where one caption is judged.
+        earlier: number of answers that there are already, where it is asked again.
     """
 
     spec_id: bytes
     text: str
     ticket: object = None
     second: str | None = None
+    earlier: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One answer that came back, readable or not, with what it cost. Times in microseconds.
 
-    ``probability``: of helpful, or of the first, where words' probabilities were read; None elsewhere.
+    Attributes:
+        probability: of helpful, or of the first, where words' probabilities were read; None elsewhere.
+        was_flipped: whether the verdict is the opposite of what was said, for an experiment.
+        said: what this answer itself said, where several decide and the verdict is theirs; None: alone.
     """
 
     verdict: Verdict | None
@@ -47,6 +52,8 @@ class Attempt:
     answered_at: int
     tokens_are_estimated: bool = False
     probability: float | None = None
+    was_flipped: bool = False
+    said: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from onibus.schemas.records import Verdict
 _SAID = {Verdict.HELPFUL: 1.0, Verdict.UNHELPFUL: 0.0}
 _UNSURE = 0.5
 _ROUNDS = 100
+_SMALLEST_STEP = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +102,22 @@ def fitted(probability: NDArray[np.float64], true: NDArray[np.bool_]) -> tuple[f
     odds = np.log(np.clip(probability, 1e-9, 1 - 1e-9) / np.clip(1 - probability, 1e-9, 1))
     columns = np.stack([odds, np.ones_like(odds)], axis=1)
     weight = np.where(true, 0.5 / true.sum(), 0.5 / (~true).sum()) * len(true)
-    found = np.array([1.0, 0.0])
-    ridge = np.diag([0.1, 0.1])
+    start = np.array([1.0, 0.0])
+    found, ridge = start, np.diag([0.1, 0.1])
+
+    def loss(tried: NDArray[np.float64]) -> float:
+        missed = np.logaddexp(0.0, np.where(true, -1.0, 1.0) * (columns @ tried))
+        return float(weight @ missed + 0.05 * ((tried - start) ** 2).sum())
+
     for _ in range(_ROUNDS):
         expected = 1 / (1 + np.exp(-np.clip(columns @ found, -50, 50)))
-        slope = columns.T @ (weight * (true - expected)) - ridge @ (found - [1.0, 0.0])
+        slope = columns.T @ (weight * (true - expected)) - ridge @ (found - start)
         bend = (columns * (weight * expected * (1 - expected))[:, None]).T @ columns + ridge
         step = np.linalg.solve(bend, slope)
+        while loss(found + step) > loss(found) and float(np.abs(step).max()) >= _SMALLEST_STEP:
+            step = step / 2  # where probabilities are near 0 or 1, a whole step leads far away
         found = found + step
-        if float(np.abs(step).max()) < 1e-9:
+        if float(np.abs(step).max()) < _SMALLEST_STEP:
             break
     return float(found[0]), float(found[1])
 

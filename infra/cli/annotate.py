@@ -58,6 +58,15 @@ def annotate(
             "fewer comparisons for as good an order.",
         ),
     ] = False,
+    ask_again: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=20,
+            help="Further answers to ask for at most about captions whose verdict is unsure, or that come "
+            "again, when no new ones wait; the majority decides.",
+        ),
+    ] = 0,
     request_timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds after which a request times out (openai).")
     ] = 120.0,
@@ -107,6 +116,16 @@ def annotate(
         list[str] | None,
         typer.Option(help="Ask only about captions of this run, or of runs like a*. Can be repeated."),
     ] = None,
+    flip: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Turn this share of the verdicts into their opposites, chosen by --flip-seed and the "
+            "caption: for experiments with noisy judges. Such labels stand apart from others.",
+        ),
+    ] = 0.0,
+    flip_seed: Annotated[int, typer.Option(help="Which verdicts --flip turns.")] = 0,
     metrics_port: MetricsPort = None,
     verbose: Verbose = False,
 ) -> None:
@@ -118,6 +137,7 @@ def annotate(
     from onibus.consumers.annotator.backlog import Backlog
     from onibus.consumers.annotator.run import AnnotateOptions
     from onibus.consumers.annotator.run import run as run_annotator
+    from onibus.consumers.language_models.flipping import Flips
 
     options = AnnotateOptions(
         specs=tuple(spec or ["goals"]),
@@ -128,6 +148,7 @@ def annotate(
         concurrency=concurrency,
         comparisons=comparisons,
         near_pairs=near_pairs,
+        ask_again=ask_again,
         request_seconds=request_timeout,
         group=group,
         name=name,
@@ -142,6 +163,7 @@ def annotate(
         backlog=None if backlog is None else Backlog.parse(backlog),
         tasks=tuple(task or ()),
         runs=tuple(run or ()),
+        flips=Flips(flip, flip_seed),
     )
     approve = partial(_approve, yes)
     if workers == 1:

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onibus.infra.cli.bench_judges import learning, noisy_judges, vllm
+from onibus.infra.cli.bench_surroundings import broker_for, report
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.devices import Device
 from onibus.infra.process.shutdown import ended_by_signals
-from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
-    from onibus.infra.vllm.server import VllmServer
     from onibus.learner.benchmarks.result import Figure
-
-BENCH_PORT = 19292
-
-
-class Judge(StrEnum):
-    """Who judges captions while learning is measured."""
-
-    RULES = "rules"
-    VLLM = "vllm"
-
 
 _Labels = Annotated[int, typer.Option(min=1_000, help="Labels in the table.")]
 
@@ -55,6 +39,7 @@ def register(app: typer.Typer) -> None:
     group.command("captioners")(captioners)
     group.command("replay")(replay)
     group.command("learning")(learning)
+    group.command("noisy-judges")(noisy_judges)
     group.command("vllm")(vllm)
     group.command("all")(everything)
     app.add_typer(group, name="bench")
@@ -70,7 +55,7 @@ def reward_path(labels: _Labels = 1_000_000, as_json: AsJson = False) -> None:
     """Microseconds from a batch's caption ids to its rewards (no broker; about half a minute)."""
     from onibus.learner.benchmarks import reward_path as benchmark
 
-    _report("reward path", benchmark.measure(labels), as_json)
+    report("reward path", benchmark.measure(labels), as_json)
 
 
 @with_settings
@@ -79,9 +64,9 @@ def label_table(settings: Settings, labels: _Labels = 1_000_000, as_json: AsJson
     from onibus.learner.benchmarks import label_table as benchmark
 
     figures = benchmark.measure_memory(labels)
-    with _broker(settings, "bench-labels.") as own:
+    with broker_for(settings, "bench-labels.") as own:
         figures += benchmark.measure_load(own, labels)
-    _report("label table", figures, as_json)
+    report("label table", figures, as_json)
 
 
 @with_settings
@@ -96,9 +81,9 @@ def annotators(
     """Calls per caption, throughput, scaling, time to a label, a backlog (about six minutes)."""
     from onibus.learner.benchmarks import annotators as benchmark
 
-    with _broker(settings, "bench-annotators.") as own:
+    with broker_for(settings, "bench-annotators.") as own:
         figures = benchmark.measure(own, captions, backlog)
-    _report("annotators", figures, as_json)
+    report("annotators", figures, as_json)
 
 
 @with_settings
@@ -118,7 +103,7 @@ def step_cost(
     """CPU time per step beside plain Sample Factory, and its parts (five minutes per reward)."""
     from onibus.learner.benchmarks import step_cost as benchmark
 
-    with _broker(settings, "bench-steps.") as own:
+    with broker_for(settings, "bench-steps.") as own:
         figures = [
             figure
             for reward in rewards.split(",")
@@ -126,32 +111,7 @@ def step_cost(
                 own, task, reward, seconds, rounds, workers, environments, profile
             )
         ]
-    _report(f"cost of a step, {task}, small network", figures, as_json)
-
-
-@with_settings
-def learning(
-    settings: Settings,
-    task: Annotated[str, typer.Option(help="Task to learn.")] = "keyroom-s5",
-    spec: Annotated[str, typer.Option(help="Annotation spec.")] = "keys-and-doors",
-    llm: Annotated[
-        Judge, typer.Option(help="Who judges: keyword rules, or the stand-in on a vLLM server.")
-    ] = (Judge.RULES),
-    rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval,none",
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 1.")] = 3,
-    steps: Annotated[int, typer.Option(min=10_000, help="Environment steps of each run.")] = 1_500_000,
-    as_json: AsJson = False,
-) -> None:
-    """Learning curves with judged messages and without (about 30 minutes)."""
-
-    from onibus.learner.benchmarks import learning as benchmark
-
-    server = None if llm is Judge.RULES else _server(settings, None)
-    asked = spec if server is None else f"{spec}-one-word"
-    plan = benchmark.LearningPlan(task, asked, rewards.split(","), range(1, seeds + 1), steps, server)
-    with _broker(settings, "unused.") as own:
-        figures = benchmark.measure(own, plan, console(stderr=True))
-    _report("learning", figures, as_json)
+    report(f"cost of a step, {task}, small network", figures, as_json)
 
 
 @with_settings
@@ -174,11 +134,11 @@ def reward_models(
 
     torch.set_num_threads(1)
     figures = benchmark.measure_swap(captions, swaps)
-    with _broker(settings, "bench-models.") as own:
+    with broker_for(settings, "bench-models.") as own:
         figures += benchmark.measure_trainer(own, annotations)
     figures += benchmark.measure_accuracy(play_steps, versions)
     figures += skewed_labels.measure(range(3))
-    _report("reward models", figures, as_json)
+    report("reward models", figures, as_json)
 
 
 def noisy_labels(
@@ -198,7 +158,7 @@ def noisy_labels(
     """
     from onibus.learner.benchmarks import noisy_labels as benchmark
 
-    _report("noisy labels", benchmark.measure(play_steps, labels, late_steps, device), as_json)
+    report("noisy labels", benchmark.measure(play_steps, labels, late_steps, device), as_json)
 
 
 def near_pairs(
@@ -212,7 +172,7 @@ def near_pairs(
     """Comparisons that annotate --near-pairs saves (no broker; ten minutes)."""
     from onibus.learner.benchmarks import near_pairs as benchmark
 
-    _report("near pairs", benchmark.measure(play_steps, captions, seeds), as_json)
+    report("near pairs", benchmark.measure(play_steps, captions, seeds), as_json)
 
 
 def captioners(
@@ -229,7 +189,7 @@ def captioners(
     from onibus.learner.benchmarks import captioners as benchmark
 
     figures = benchmark.measure(task, play_steps, captioner or BUILT_IN)
-    _report(f"captioners, {task}", figures, as_json)
+    report(f"captioners, {task}", figures, as_json)
 
 
 @with_settings
@@ -243,9 +203,9 @@ def size(
     """Memory and clean stop of a learner with 480 environments (about three minutes)."""
     from onibus.learner.benchmarks import size as benchmark
 
-    with _broker(settings, "bench-size.") as own:
+    with broker_for(settings, "bench-size.") as own:
         figures = benchmark.measure(own, task, workers, environments)
-    _report(f"size, {task}, {workers} workers of {environments}", figures, as_json)
+    report(f"size, {task}, {workers} workers of {environments}", figures, as_json)
 
 
 @with_settings
@@ -275,43 +235,13 @@ def gpu(
     )
     title = f"full network, {task}, {workers} workers, batches of {batch_size}"
     measured: list[Figure] = []
-    with _broker(settings, "bench-gpu.") as own:
+    with broker_for(settings, "bench-gpu.") as own:
         for figures in benchmark.measure(own, plan):
             measured += figures
             if not as_json:
-                _report(title, figures, as_json)
+                report(title, figures, as_json)
     if as_json:
-        _report(title, measured, as_json)
-
-
-@with_settings
-def vllm(
-    settings: Settings,
-    model: Annotated[
-        str | None,
-        typer.Option(help="A folder, or a name on the hub. (default: the stand-in, trained first)"),
-    ] = None,
-    prompts: Annotated[int, typer.Option(min=100, help="Prompts per run.")] = 2_000,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 64,
-    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs.")] = 3,
-    as_json: AsJson = False,
-) -> None:
-    """Prompts per second beside a bare client, on a real vLLM server (about three minutes)."""
-    from onibus.infra.process.supervisor import Supervisor
-    from onibus.infra.vllm.server import READY_SECONDS
-    from onibus.learner.benchmarks import vllm_client as benchmark
-
-    server = _server(settings, model)
-    with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
-        supervisor = Supervisor({})
-        try:
-            supervisor.start([server.component(Path(folder) / "vllm-server.log")])
-            supervisor.wait_ready(READY_SECONDS, threading.Event())
-            with _broker(settings, "bench-vllm.") as own:
-                figures = benchmark.measure(own, server, prompts, concurrency, rounds)
-        finally:
-            supervisor.stop()
-    _report(f"vLLM server with {server.name}, {concurrency} requests at a time", figures, as_json)
+        report(title, measured, as_json)
 
 
 @with_settings
@@ -326,11 +256,11 @@ def replay(
     """Reading the annotation log, the label page, rebuilding versions (five minutes)."""
     from onibus.learner.benchmarks import annotation_log, label_page, rebuilding
 
-    with _broker(settings, "bench-replay.") as own:
+    with broker_for(settings, "bench-replay.") as own:
         figures = annotation_log.measure_fold(own, annotations)
         figures += label_page.measure(own, labels)
         figures += rebuilding.measure(own, task, seconds)
-    _report("replay", figures, as_json)
+    report("replay", figures, as_json)
 
 
 @with_settings
@@ -344,52 +274,5 @@ def everything(settings: Settings) -> None:
         command()
 
 
-def _server(settings: Settings, model: str | None) -> VllmServer:
-    """A server, not started yet, for a model or for the stand-in, which is made now if none is kept."""
-    from onibus.infra.cli.tiny_llama import stand_in
-    from onibus.infra.demo.session import free_port
-    from onibus.infra.vllm.server import VllmServer
-
-    return VllmServer.of(model or str(stand_in(settings, threading.Event())), free_port())
-
-
 def _was_given(settings: Settings, variable: str) -> bool:
     return variable.removeprefix("ONIBUS_").lower() in settings.model_fields_set
-
-
-@contextmanager
-def _broker(settings: Settings, prefix: str) -> Iterator[Settings]:
-    """The broker that was named or, if none was, one of our own with data in a temporary folder."""
-    from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
-    from onibus.infra.kafka.topic_admin import create_topics
-    from onibus.infra.settings import load_settings
-
-    given = {name: getattr(settings, name) for name in settings.model_fields_set} | {"topic_prefix": prefix}
-    if "bootstrap_servers" in given:
-        own = load_settings(**given)
-        create_topics(own)
-        yield own
-        return
-    with tempfile.TemporaryDirectory(prefix="onibus-bench-") as folder:
-        port_flag = "--bootstrap-servers of a cluster that runs"
-        running = start_broker(
-            BrokerOptions(
-                Path(folder), port=BENCH_PORT, port_flag=port_flag, folder_flag="TMPDIR", stays=False
-            )
-        )
-        try:
-            own = load_settings(**given | running.client_settings())
-            create_topics(own)
-            yield own
-        finally:
-            stop_broker(Path(folder))
-
-
-def _report(title: str, figures: list[Figure], as_json: bool) -> None:
-
-    from onibus.learner.benchmarks.result import show, to_json
-
-    if as_json:
-        echo(json.dumps(to_json(title, figures), indent=2))
-    else:
-        show(console(markup=True), title, figures)

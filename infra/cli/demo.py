@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onibus.infra.cli.flags import with_options
-from onibus.infra.cli.judge_model import judge_model
+from onibus.infra.cli.judge_model import PROBABILITY, judge_model
 from onibus.infra.cli.options import PriceIn, PriceOut, with_settings
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.shutdown import stop_event
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from onibus.infra.demo.session import Demo, DemoOptions
-
-
-PROBABILITY = "-probability"
-"""End of the names of built-in specs that small models can judge under."""
 
 
 def register(app: typer.Typer) -> None:

@@ -13,6 +13,9 @@ from onibus.infra.process.shutdown import stop_event
 from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
 
+PROBABILITY = "-probability"
+"""End of the names of built-in specs that small models can judge under."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""

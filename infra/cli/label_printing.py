@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ID_DIGITS = 12
 """Hex digits of a caption's id that are shown: enough to name it."""
 
+FLIPPED = ", flipped"
+"""Stands after a verdict that was turned into its opposite for an experiment."""
+
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
@@ -43,7 +46,7 @@ def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
     rows = [
         (
             label.subject_id.hex()[:ID_DIGITS],
-            verdict_name(label.verdict),
+            verdict_name(label.verdict) + (FLIPPED if label.was_flipped else ""),
             specs.told_apart(label.spec_id),
             f"{label.annotator} ({label.origin.value})",
             iso(label.annotated_at)[:19],
@@ -71,7 +74,8 @@ def print_history(found: dict[str, Any]) -> None:
 
 def _print_annotation(one: dict[str, Any]) -> None:
     who = printable(f"{one['annotator']} ({one['origin']}{', ' + one['model'] if one['model'] else ''})")
-    verdict = one["verdict"] or "withdrawn"
+    verdict = (one["verdict"] or "withdrawn") + (FLIPPED if one["was_flipped"] else "")
+    verdict += f" (this answer: {one['said']})" if one["said"] not in (None, one["verdict"]) else ""
     echo(f"  {one['annotated_at']}  {verdict} by {who}, partition {one['partition']} offset {one['offset']}")
     for name in ("reason", "prompt", "raw_answer"):
         if one[name]:

@@ -13,7 +13,7 @@ from onibus.infra.vllm.environment import vllm_python
 from onibus.infra.vllm.model_folder import is_folder, model_folder, revision_of
 
 READY_SECONDS = 600.0
-"""How long a server may take to load its model; the tiny Llama takes half a minute."""
+"""How long a server may take to load its model; SmolLM2 takes half a minute."""
 _ANSWER_SECONDS = 2.0
 _CPU_FLAGS = ("--dtype", "bfloat16", "--enforce-eager", "--block-size", "32")
 """float16 is seven times slower on a CPU; compiling takes longer than it gains; and with vLLM's usual blocks

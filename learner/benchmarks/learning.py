@@ -11,6 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from onibus.consumers.annotator.run import AnnotateOptions
+from onibus.consumers.replay.spec_evaluation import evaluate_trial
+from onibus.consumers.replay.trying_specs import try_spec
+from onibus.consumers.specs.reference_set import built_in_path, read_references
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.demo.session import Demo, DemoOptions
 from onibus.infra.demo.watch import Watch
@@ -34,6 +38,29 @@ _NAMES = {"retrieval": "labels (retrieval)", "none": "extrinsic reward alone"}
 CURVES_FILE = "learning.json"
 PICTURE_FILE = "learning.svg"
 NEVER = 24 * 3600.0
+_REQUESTS = 16
+"""In flight, while the judge answers about the reference set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What is done to the judge's answers: see ``onibus annotate --flip`` and ``--ask-again``."""
+
+    flip: float = 0.0
+    seed: int = 0
+    ask_again: int = 0
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Flags of ``onibus annotate``."""
+        flip = ("--flip", str(self.flip), "--flip-seed", str(self.seed)) if self.flip else ()
+        return (*flip, "--ask-again", str(self.ask_again)) if self.ask_again else flip
+
+    @property
+    def suffix(self) -> str:
+        """What names of runs with this noise end in."""
+        flip = f"-flip{self.flip:g}-{self.seed}" if self.flip else ""
+        return f"{flip}-again{self.ask_again}" if self.ask_again else flip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +74,25 @@ class LearningPlan:
     steps: int
     server: VllmServer | None = None
     """Who judges; without a server the keyword rules do."""
+    noise: Noise = Noise()
+
+    def run_name(self, reward: str, seed: int) -> str:
+        """The name of a run."""
+        judge = "" if self.server is None else "-vllm"
+        return f"bench-learning-{self.task}-{reward}{judge}{self.noise.suffix}-{seed}"
+
+    def topic_prefix(self, reward: str, seed: int) -> str:
+        """Where a run's topics are: its own, or those of all runs where labels take time and money."""
+        name = self.run_name(reward, seed) if self.server is None else f"bench-learning-{self.task}-vllm"
+        return f"{name}."
 
 
 def measure(settings: Settings, plan: LearningPlan, console: Console) -> list[Figure]:
-    """Make the runs one after the other, each with topics of its own; returns the returns reached.
+    """Make the runs one after the other; returns the returns reached.
 
-    A run that an earlier call finished in the same folder is not made again.
+    Each has topics of its own, so that it waits for its labels. Where a server judges, all runs share one
+    set, and the judge is asked about each caption once. A run that an earlier call finished in the same
+    folder is not made again.
 
     Also leaves ``learning.json`` (curves) and ``learning.svg`` (their picture) in the runs folder.
 
@@ -60,19 +100,40 @@ def measure(settings: Settings, plan: LearningPlan, console: Console) -> list[Fi
         OnibusError: a run failed.
     """
     curves: dict[str, dict[int, Curve]] = {reward: {} for reward in plan.rewards}
-    figures = []
-    for reward in plan.rewards:
-        for seed in plan.seeds:
-            console.print(f"{plan.task}, reward {reward}, seed {seed}: {plan.steps:,} steps")
-            rows = read_history(settings.runs_dir / _run_name(plan, reward, seed))
-            if _is_finished(plan, rows):
-                console.print("made already; delete its folder to make it again")
-            else:
-                rows = _run(settings, plan, reward, seed, console)
+    figures = [] if plan.server is None else judge_figures(plan.server, plan.spec)
+    for seed in plan.seeds:
+        for reward in plan.rewards:
+            rows = finished_run(settings, plan, reward, seed, console)
             curves[reward][seed] = curve_of(rows, "env_steps", "return")
-            figures.append(_figure(reward, seed, rows))
-    _keep(settings.runs_dir, plan, curves)
+            figures.append(_figure(f"{reward}{plan.noise.suffix}", seed, rows))
+            _keep(settings.runs_dir, plan, curves)
     return figures
+
+
+def finished_run(
+    settings: Settings,
+    plan: LearningPlan,
+    reward: str,
+    seed: int,
+    console: Console,
+) -> list[dict[str, float]]:
+    """The history of a run, which is made now unless an earlier call has finished it.
+
+    Raises:
+        OnibusError: the run failed, or was stopped before its end.
+    """
+    name = plan.run_name(reward, seed)
+    console.print(f"{name}: {plan.steps:,} steps")
+    rows = read_history(settings.runs_dir / name)
+    if _is_finished(plan, rows):
+        console.print("made already; delete its folder to make it again")
+        return rows
+    return _run(settings, plan, reward, seed, console)
+
+
+def steps_until_learnt(rows: Sequence[Mapping[str, float]]) -> float:
+    """Environment steps until the mean return of 100 episodes was 0.8; NaN if it never was."""
+    return next((r["env_steps"] for r in rows if r.get("return", -math.inf) >= LEARNT), math.nan)
 
 
 def _run(
@@ -82,11 +143,11 @@ def _run(
     seed: int,
     console: Console,
 ) -> list[dict[str, float]]:
-    name = _run_name(plan, reward, seed)
+    name = plan.run_name(reward, seed)
     spec = f"{plan.spec}{PAIRS}" if reward_kind(reward).compares else plan.spec
     coefficient = default_specs(plan.task, reward)[0].coefficient
     share = () if reward == "none" else ("--spec", f"{load_spec(spec).name}={coefficient}")
-    apart = settings.model_copy(update={"topic_prefix": f"{name}."})
+    apart = settings.model_copy(update={"topic_prefix": plan.topic_prefix(reward, seed)})
     options = DemoOptions(
         run=name,
         task=plan.task,
@@ -94,21 +155,37 @@ def _run(
         spec=spec,
         spec_name=load_spec(spec).name,
         judge_name=plan.server.name if plan.server else "rules",
-        judge=tuple(plan.server.judge_flags()) if plan.server else ("--llm", "rules"),
+        judge=(*(plan.server.judge_flags() if plan.server else ("--llm", "rules")), *plan.noise.flags),
         learner=("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH), *share),
         watch=Watch(NEVER),
         annotators=2,
         broker_port=DEFAULT_PORT,
-        server=plan.server,
     )
     with Demo(apart, options, console, threading.Event()) as demo:
         demo.watch()
     return read_history(settings.runs_dir / name)
 
 
-def _run_name(plan: LearningPlan, reward: str, seed: int) -> str:
-    judge = "" if plan.server is None else "-vllm"
-    return f"bench-learning-{plan.task}-{reward}{judge}-{seed}"
+def judge_figures(server: VllmServer, spec: str) -> list[Figure]:
+    """How often the judge errs: on the half of the reference set that no prompt has seen.
+
+    Raises:
+        OnibusError: the server does not answer, or the reference set knows nothing of the spec's goal.
+    """
+    references = read_references(built_in_path(), load_spec(spec).name)
+    unseen = [one for one in references if one.half == "second"]
+    options = AnnotateOptions(
+        specs=(spec,), llm="openai", base_url=server.base_url, model=server.name, concurrency=_REQUESTS
+    )
+    found = evaluate_trial(try_spec(options, [(one.caption,) for one in unseen]), unseen, most_mistakes=0)
+    name = f"{server.name}, {spec}, {found.figures.count} captions of the reference set"
+    named = {
+        "balanced accuracy": found.balanced_accuracy,
+        "AUC": found.figures.roc_auc,
+        "precision": found.figures.precision,
+        "recall": found.figures.recall,
+    }
+    return [Figure(f"{name}: {what}", v, "") for what, v in named.items() if v is not None]
 
 
 def _is_finished(plan: LearningPlan, rows: Sequence[Mapping[str, float]]) -> bool:
@@ -127,7 +204,7 @@ def _figure(reward: str, seed: int, rows: Sequence[Mapping[str, float]]) -> Figu
     name = f"{reward}, seed {seed}: best mean return of 100 episodes"
     if reward == "none":
         return Figure(name, best, "return", f"< {NOT_LEARNT}", best < NOT_LEARNT)
-    when = next((r["env_steps"] for r in rows if r.get("return", -math.inf) >= LEARNT), math.nan)
+    when = steps_until_learnt(rows)
     return Figure(f"{name} (≥ {LEARNT} at {when:,.0f} steps)", best, "return", f"≥ {LEARNT}", best >= LEARNT)
 
 

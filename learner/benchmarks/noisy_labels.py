@@ -8,6 +8,7 @@ online from these, and are held against the rules on captions made of other mess
 from __future__ import annotations
 
 import random
+import string
 import time
 from collections.abc import Iterator, Sequence
 
@@ -35,7 +36,6 @@ from onibus.consumers.reward_models.schedule import (
 from onibus.consumers.reward_models.trainer import RewardTrainer
 from onibus.consumers.reward_models.unseen import classified_figures, is_held_out
 from onibus.consumers.specs.spec_file import load_spec_file
-from onibus.consumers.tiny_llama.exercises import changed
 from onibus.infra.devices import Device, torch_device
 from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
 from onibus.learner.benchmarks.result import Figure
@@ -128,8 +128,15 @@ def _captions(messages: Sequence[str], count: int) -> list[str]:
     rng, found = random.Random(SEED), dict[str, None]()
     while len(found) < count:
         drawn = rng.choices(messages, k=rng.randint(1, _MOST_MESSAGES))
-        found[SEPARATOR.join(changed(text, rng) for text in drawn)] = None
+        found[SEPARATOR.join(_changed(text, rng) for text in drawn)] = None
     return list(found)
+
+
+def _changed(message: str, rng: random.Random) -> str:
+    """Another inventory letter at its start, and other digits elsewhere."""
+    if message[1:4] == " - " and message[0].isalpha():
+        message = rng.choice(string.ascii_letters) + message[1:]
+    return "".join(rng.choice("123456789") if c.isdigit() else c for c in message)
 
 
 def _annotations(captions: Sequence[str], judge: Judge) -> Iterator[Annotation]:

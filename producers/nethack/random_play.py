@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,26 +12,23 @@ from onibus.producers.nethack.seeding import episode_seeds, reset_with_seeds
 from onibus.producers.nethack.tasks import make_task
 
 
-def random_captions(
-    tasks: Sequence[str], steps: int, seed: int, stopping: threading.Event | None = None
-) -> list[str]:
+def random_captions(tasks: Sequence[str], steps: int, seed: int) -> list[str]:
     """The different captions that random actions bring about, sorted; the same for the same arguments.
 
     Args:
         tasks: names of tasks, see :mod:`onibus.producers.nethack.tasks`.
         steps: steps in each of them.
-        stopping: ends the play early when it is set.
 
     Raises:
         OnibusError: no such task.
     """
     found: set[str] = set()
     for number, task in enumerate(tasks):
-        found |= _captions_of(task, steps, seed + number, stopping or threading.Event())
+        found |= _captions_of(task, steps, seed + number)
     return sorted(found)
 
 
-def _captions_of(task: str, steps: int, seed: int, stopping: threading.Event) -> set[str]:
+def _captions_of(task: str, steps: int, seed: int) -> set[str]:
     env = make_task(task)
     said, table = MessageListener(env).said, CaptionTable()
     rng = np.random.default_rng(seed)
@@ -41,8 +37,6 @@ def _captions_of(task: str, steps: int, seed: int, stopping: threading.Event) ->
     episode, over = 0, True
     try:
         for action in actions:
-            if stopping.is_set():
-                break
             if over:
                 reset_with_seeds(env, episode_seeds(seed, 0, 0, episode))
                 episode += 1

@@ -188,6 +188,7 @@ def annotator(
     is_static: bool = False,
     group: str = GROUP,
     near_pairs: bool = False,
+    ask_again: int = 0,
 ) -> Iterator[Running]:
     """An annotator, stopped at the end whatever happens."""
     default_specs, default_model = rules_specs()
@@ -197,7 +198,8 @@ def annotator(
         membership(settings, name, most_under_way), is_static=is_static, group=settings.topic_prefix + group
     )
     rest = (on_step, pending, limits)
-    process = AnnotatorProcess(settings, specs, model or default_model, member, *rest, near_pairs=near_pairs)
+    further = {"near_pairs": near_pairs, "ask_again": ask_again}
+    process = AnnotatorProcess(settings, specs, model or default_model, member, *rest, **further)
     running = Running(process)
     try:
         yield running

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from onibus.learner.benchmarks.learning import LearningPlan, _figure, _is_finished
+from onibus.infra.vllm.server import VllmServer
+from onibus.learner.benchmarks.learning import LearningPlan, Noise, _figure, _is_finished, steps_until_learnt
+from onibus.learner.benchmarks.noisy_judges import _figures, noises
 
 PLAN = LearningPlan("keyroom-s5", "keys-and-doors", ["retrieval"], [1], 1_000_000)
 
@@ -39,3 +43,35 @@ def test_with_judged_messages_it_must_learn_and_without_it_must_not() -> None:
     assert "400,000 steps" in figure.name
     assert _figure("none", 1, learnt).reached is False
     assert _figure("none", 1, [row(900_000, -0.3)]).reached is True
+
+
+def test_runs_that_a_server_judges_share_their_topics_and_others_do_not() -> None:
+    server = VllmServer("/models/m", 8000, "m", "1")
+    judged = LearningPlan("keyroom-s5", "keys-and-doors-probability", ["retrieval"], [1, 2], 1_000, server)
+    assert judged.topic_prefix("retrieval", 1) == judged.topic_prefix("classification", 2)
+    assert judged.run_name("retrieval", 1) != judged.run_name("retrieval", 2)
+    assert PLAN.topic_prefix("retrieval", 1) != PLAN.topic_prefix("retrieval", 2)
+
+
+def test_each_noise_has_its_flags_and_its_runs() -> None:
+    found = noises([0.0, 0.2], [1], [0, 3])
+    assert [noise.flags for noise in found] == [
+        (),
+        ("--flip", "0.2", "--flip-seed", "1"),
+        ("--flip", "0.2", "--flip-seed", "1", "--ask-again", "3"),
+    ]
+    plans = [LearningPlan("keyroom-s5", "keys-and-doors", ["ranking"], [1], 9, noise=one) for one in found]
+    assert len({plan.run_name("ranking", 1) for plan in plans}) == len(plans)
+    assert plans[0].run_name("ranking", 1) == "bench-learning-keyroom-s5-ranking-1"
+
+
+def test_of_a_noisy_run_the_steps_until_learnt_and_the_last_returns_are_reported() -> None:
+    plan = LearningPlan("keyroom-s5", "keys-and-doors", ["ranking"], [1], 9, noise=Noise(0.2, 1, 3))
+    learnt, last = _figures(plan, "ranking", 1, [row(1e5, 0.1), row(2e5, 0.8), row(3e5, 0.9)])
+    assert (learnt.value, last.value) == (2e5, pytest.approx(0.6))
+    assert last.name == (
+        "ranking, 20% flipped (seed 1), asked again 3 times, seed 1: mean return after 300,000 steps"
+    )
+    (only,) = _figures(plan, "ranking", 1, [row(1e5, -0.5)])
+    assert only.value == -0.5
+    assert math.isnan(steps_until_learnt([row(1e5, -0.5)]))

@@ -28,6 +28,8 @@ def _values(schema: Any, hint: Any) -> st.SearchStrategy[Any]:
     if isinstance(schema, list):
         own = next(h for h in get_args(hint) if h is not NoneType)
         return st.none() | _values(next(branch for branch in schema if branch != "null"), own)
+    if isinstance(schema, str) and isinstance(hint, type) and issubclass(hint, StrEnum):
+        return st.sampled_from(list(hint))  # named further up
     if isinstance(schema, str):
         return _PRIMITIVE[schema]
     match schema["type"]:

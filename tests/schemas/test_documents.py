@@ -21,7 +21,7 @@ from tests.schemas.made_records import RECORD_TYPES
 every_type = pytest.mark.parametrize("record_type", RECORD_TYPES, ids=lambda t: t.__name__)
 
 WRITTEN_WITH = {
-    "Annotation": ["f79c9b844199382b", "acd62482adf4e72b", "2975ecc0501a5265"],
+    "Annotation": ["f79c9b844199382b", "acd62482adf4e72b", "2975ecc0501a5265", "8b50208adb9197eb"],
     "AnnotationSpec": ["50352f66c78a7383", "72154cccb73128a0"],
     "CaptionObserved": ["67e34fda45a521d0", "7adc4338877b75c3"],
     "DeadLetter": ["bd8e5d459b18b80b"],

@@ -68,6 +68,15 @@ def test_a_calibration_is_found_that_fits_the_labels() -> None:
     assert abs(-offset / scale - 1.5) < 0.6, "the middle between the two kinds, about"
 
 
+def test_a_fit_does_not_run_away_where_probabilities_are_near_one() -> None:
+    chance = np.random.default_rng(0)
+    true = np.array([True] * 10 + [False] * 260)
+    odds = np.where(true, chance.normal(5, 2, 270), chance.normal(1.5, 2, 270))
+    scale, offset = fitted(1 / (1 + np.exp(-odds)), true)
+    assert 0.5 < scale < 3
+    assert odds[~true].mean() < -offset / scale < odds[true].mean(), "the threshold lies between the two"
+
+
 def test_a_judge_is_held_against_a_file_of_ones_own(tmp_path: Path) -> None:
     own = tmp_path / "own.jsonl"
     rows = [("You see here a key.", "helpful"), ("It's a wall.", "unhelpful"), ("The door opens.", "unsure")]

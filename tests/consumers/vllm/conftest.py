@@ -1,4 +1,4 @@
-"""A tiny Llama trained for the session (shorter than the demo's, but as real), and a server that has it."""
+"""A small pre-trained model, made once per session, and a server that has it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from onibus.consumers.tiny_llama.folder import NAME
 from onibus.infra.vllm.judge_model import NAME as JUDGE_MODEL
 from onibus.infra.vllm.server import VllmServer
 from tests.command import run_onibus
 from tests.consumers.vllm.serving import RunningServer
 from tests.ports import free_port
-
-TRAINING = ("--steps", 800, "--play-steps", 20_000)
-
-
-@pytest.fixture(scope="session")
-def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny Llama."""
-    folder = tmp_path_factory.mktemp("models")
-    made = run_onibus("tiny-llama", "make", "--out", folder / NAME, *TRAINING, folder=folder, timeout=800)
-    assert made.returncode == 0, made.stdout + made.stderr
-    return folder / NAME
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +24,9 @@ def judge_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def server(judge_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server that runs; whoever kills it starts it again."""
-    running = RunningServer(VllmServer.of(str(tiny_llama), free_port()), tmp_path_factory.mktemp("server"))
+    running = RunningServer(VllmServer.of(str(judge_model), free_port()), tmp_path_factory.mktemp("server"))
     try:
         running.start()
         yield running

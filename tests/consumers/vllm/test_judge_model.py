@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from onibus.infra.vllm.judge_model import NAME, is_made, make_judge_model
-from onibus.infra.vllm.server import VllmServer
 from tests.command import run_onibus
 from tests.consumers.vllm.serving import RunningServer
-from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -28,18 +26,13 @@ def test_it_is_a_folder_of_its_own_and_made_once(judge_model: Path) -> None:
     assert not list(judge_model.parent.glob("onibus-judge-model-*"))
 
 
-def test_a_server_with_it_tells_keys_from_walls(judge_model: Path, tmp_path: Path) -> None:
-    running = RunningServer(VllmServer.of(str(judge_model), free_port()), tmp_path)
-    running.start()
-    try:
-        flags = ["--llm", "openai", "--base-url", running.server.base_url, "--model", NAME]
-        tried = ["spec", "try", "keys-and-doors-probability", *flags, "--price-in", "1", "--json"]
-        key, wall = (
-            json.loads(run_onibus(*tried, "--caption", caption, folder=tmp_path).stdout)
-            for caption in ("k - a skeleton key.", "It's solid stone.")
-        )
-    finally:
-        running.stop()
+def test_a_server_with_it_tells_keys_from_walls(server: RunningServer, tmp_path: Path) -> None:
+    flags = ["--llm", "openai", "--base-url", server.server.base_url, "--model", NAME]
+    tried = ["spec", "try", "keys-and-doors-probability", *flags, "--price-in", "1", "--json"]
+    key, wall = (
+        json.loads(run_onibus(*tried, "--caption", caption, folder=tmp_path).stdout)
+        for caption in ("k - a skeleton key.", "It's solid stone.")
+    )
     assert key["verdict"] == "helpful"
     assert wall["verdict"] == "unhelpful"
     assert key["probability"] > 0.6 > 0.4 > wall["probability"]

@@ -103,7 +103,8 @@ def test_a_demo_whose_port_is_taken_advises_its_own_flag(tmp_path: Path) -> None
     assert f"port {port} on 127.0.0.1 is in use by another program; choose another with --broker-port" in line
 
 
-def test_a_stand_in_whose_heads_do_not_fit_is_refused_before_anything_is_played(tmp_path: Path) -> None:
-    result = run_onibus("tiny-llama", "make", "--width", "100", folder=tmp_path)
-    assert "--width 100 is not a multiple of 32" in the_one_line(result)
-    assert not list(tmp_path.rglob("*.captions.json"))
+@pytest.mark.parametrize("arguments", [(), ("make", "--width", "100"), ("captions",)])
+def test_the_command_that_is_gone_names_what_took_its_place(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert "onibus judge-model make" in the_one_line(run_onibus("tiny-llama", *arguments, folder=tmp_path))

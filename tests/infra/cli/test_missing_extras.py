@@ -45,7 +45,7 @@ def onibus_without(
     [
         "",
         "annotate",
-        "tiny-llama make",
+        "judge-model make",
         "learn",
         "rollout",
         "demo",
