@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -230,8 +231,13 @@ def sampled_rows(path: Path, most: int) -> list[dict[str, Any]]:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
+    """A row, unless it is none that a :class:`RowFile` has: an object, without infinite numbers."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) else None
+    if not isinstance(row, dict):
+        return None
+    if any(isinstance(value, float) and not math.isfinite(value) for value in row.values()):
+        return None
+    return row

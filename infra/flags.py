@@ -12,6 +12,9 @@ from onibus.infra.errors import OnibusError
 
 M = TypeVar("M", bound=BaseModel)
 
+MOST_SEED = 2**62
+"""Random number generators take 64 bits, and numbers are added to a seed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flag:

@@ -41,6 +41,9 @@ BATCHER = "batcher"
 
 SHARED_MEMORY = Path("/dev/shm")
 
+_FORK_SERVER_GONE = 255
+"""What multiprocessing takes for the exit code of a fork whose server has ended."""
+
 _EXPECTED = (OnibusError, OSError, MemoryError, torch.OutOfMemoryError)
 """Failures of the surroundings: their message says it all, a traceback nothing more."""
 
@@ -161,6 +164,8 @@ def _how_it_ended(exit_code: int) -> str:
         return "SIGKILL: someone sent it, or the machine ran out of memory"
     if exit_code < 0:
         return signal.Signals(-exit_code).name
+    if exit_code == _FORK_SERVER_GONE:
+        return "the process that all workers are forked from was killed"
     return f"exit code {exit_code}; its lines above say why"
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from onibus.infra.captioner_names import MESSAGE, check_captioner
 from onibus.infra.errors import OnibusError
-from onibus.infra.flags import Flag
+from onibus.infra.flags import MOST_SEED, Flag
 from onibus.infra.reward_kinds import reward_kind
 from onibus.producers.nethack.characters import DEFAULT_CHARACTER
 from onibus.producers.nethack.task_names import Actions
@@ -97,7 +97,7 @@ class RunOptions(BaseModel):
         description="What puts a step of NetHack's tasks into words: message, message-and-changes (also "
         "experience level, hunger, depth, low hit points), or module:function of your own.",
     )
-    seed: int = Field(0, description="Seed of the run.")
+    seed: int = Field(0, ge=-MOST_SEED, le=MOST_SEED, description="Seed of the run.")
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the network is trained.")
     inference: Literal["local", "central"] | None = Field(
         None,

@@ -196,10 +196,13 @@ class LabelPages:
         try:
             given = await request.json()
             spec_id, subject_id = _hex(given["spec_id"]), _hex(given["subject_id"])
-            word = str(given["verdict"])
-        except (ValueError, KeyError, TypeError) as error:
+            word, note = str(given["verdict"]), given.get("note", "")
+            if not isinstance(note, str):
+                raise TypeError("the note is no text")
+            note.encode()
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise HTTPException(400, f"not understood: {error}") from error
-        return await run_in_threadpool(self._changed, spec_id, subject_id, word, str(given.get("note", "")))
+        return await run_in_threadpool(self._changed, spec_id, subject_id, word, note)
 
     def _changed(self, spec_id: bytes, subject_id: bytes, word: str, note: str) -> Response:
         before, person = self._board.get(spec_id, subject_id), self._options.person

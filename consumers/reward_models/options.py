@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from onibus.consumers.reward_models.schedule import BATCHES_PER_SECOND, Name
 from onibus.infra.devices import Device
+from onibus.infra.flags import MOST_SEED
 
 
 class TrainOptions(BaseModel):
@@ -14,7 +15,7 @@ class TrainOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: str = Field("goals", description="Annotation spec to learn from: NAME, NAME@ID or NAME@MODEL.")
-    seed: int = Field(0, ge=0, description="Seed of initial weights and mini-batches.")
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of initial weights and mini-batches.")
     network: str = Field(
         "max-over-time",
         description="max-over-time, published (ONI's), published-0.1, small or large; or module:Class of "

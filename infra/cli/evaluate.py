@@ -11,6 +11,7 @@ import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.devices import Device, torch_device
+from onibus.infra.flags import MOST_SEED
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
@@ -57,7 +58,10 @@ def evaluate(
     ] = 16,
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of processes.")] = 1,
     seed: Annotated[
-        int, typer.Option(min=0, help="Base seed of the games; the same games for every checkpoint.")
+        int,
+        typer.Option(
+            min=0, max=MOST_SEED, help="Base seed of the games; the same games for every checkpoint."
+        ),
     ] = 0,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "cpu",
     as_json: AsJson = False,

@@ -18,6 +18,7 @@ from onibus.infra.cli.label_printing import progress
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.devices import Device
 from onibus.infra.errors import OnibusError
+from onibus.infra.flags import MOST_SEED
 from onibus.infra.process.terminal import echo
 from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
 from onibus.infra.settings import Settings
@@ -79,7 +80,9 @@ def train(
         ),
     ] = None,
     source: FromFile = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and mini-batches.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Seed of initial weights and mini-batches.")
+    ] = 0,
     steps: Annotated[int, typer.Option(min=32, help="Gradient steps, a multiple of 32.")] = 512,
     threshold: Annotated[
         float, typer.Option(help="Threshold to record on the model's card.")

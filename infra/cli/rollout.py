@@ -13,6 +13,7 @@ import typer
 
 from onibus.infra.captioner_names import MESSAGE
 from onibus.infra.cli.options import AsJson, MetricsPort, Verbose, with_settings
+from onibus.infra.flags import MOST_SEED
 from onibus.infra.observability.multiprocess import share_between_processes
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.shutdown import stop_event
@@ -71,7 +72,8 @@ def rollout(
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Base seed; the same seed plays the same episodes.")
+        int | None,
+        typer.Option(min=0, max=MOST_SEED, help="Base seed; the same seed plays the same episodes."),
     ] = None,
     checkpoint: Annotated[
         Path | None,

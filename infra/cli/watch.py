@@ -14,6 +14,7 @@ import typer
 
 from onibus.infra.cli.options import with_settings
 from onibus.infra.errors import OnibusError
+from onibus.infra.flags import MOST_SEED
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
 
@@ -49,7 +50,9 @@ def watch(
         bool,
         typer.Option("--greedy/--sample", help="Take the likeliest action, or sample as training does."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Base seed of the games, as of onibus evaluate.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Base seed of the games, as of onibus evaluate.")
+    ] = 0,
     max_episode_steps: Annotated[
         int | None, typer.Option(min=1, help="Step limit of a game. (default: the run's)")
     ] = None,

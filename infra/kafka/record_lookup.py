@@ -53,6 +53,24 @@ class RecordLookup:
                 raise OnibusError(f"reading {self._topic}: {error}; check that the brokers are up") from error
         return [record for record in records if record is not None]
 
+    def has(self, partition: int, offset: int) -> bool:
+        """Whether the log of the topic has this place; reading one that it does not have takes ten seconds.
+
+        Raises:
+            OnibusError: the cluster cannot be reached.
+        """
+        with self._lock:
+            try:
+                consumer = self._consumer = self._consumer or clients.consumer(self._settings, **_FETCH)
+                if partition not in (consumer.partitions_for_topic(self._topic) or ()):
+                    return False
+                tp = TopicPartition(self._topic, partition)
+                first, end = consumer.beginning_offsets([tp])[tp], consumer.end_offsets([tp])[tp]
+            except (KafkaError, TimeoutError) as error:
+                self._close()
+                raise OnibusError(f"reading {self._topic}: {error}; check that the brokers are up") from error
+        return bool(first <= offset < end)
+
     def close(self) -> None:
         """Close the connection."""
         with self._lock:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import last_row
 from onibus.learner.checkpoints import newest_checkpoint
 from onibus.learner.options import OPTIONS_FILE, LearnOptions, load_options
 from onibus.learner.progress import HISTORY_FILE
 
 _MAY_CHANGE = {"run", "steps", "checkpoint_seconds", "wandb"}
 """Options that a run may be gone on with differently."""
-
-_TAIL_BYTES = 1 << 14
-"""Enough of a history to hold its last row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ def reached(folder: Path) -> Reached:
     """How far the run in ``folder`` is; nothing where there is none."""
     checkpoint = newest_checkpoint(folder)
     saved = 0 if checkpoint is None else int(checkpoint.stem.rpartition("_")[2])
-    return Reached(saved, _last_row(folder / HISTORY_FILE))
+    return Reached(saved, last_row(folder / HISTORY_FILE))
 
 
 def is_done(folder: Path, options: LearnOptions) -> bool:
@@ -55,20 +52,3 @@ def check_fits(folder: Path, options: LearnOptions) -> None:
                 f"run {options.run} is there with another {name.replace('_', '-')} ({was}, not {now}); "
                 "give the sweep another name, or remove the run's folder"
             )
-
-
-def _last_row(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-            lines = file.read().split(b"\n")
-    except OSError:
-        return {}
-    for line in reversed(lines[:-1]):  # behind the last line feed is what is being written
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            return row
-    return {}

@@ -153,7 +153,7 @@ class Players:
         self._records.close()
 
     def _record(self, place: Place) -> EpisodeFinished:
-        found = self._records.read([place])
+        found = self._records.read([place]) if self._records.has(*place) else []
         if not found:
             raise OnibusError("this episode is no longer on the bus; episodes are kept for 30 days")
         try:

@@ -98,9 +98,9 @@ class Runs:
             OnibusError: there is no such run, or its options cannot be read.
         """
         folder = self.folder(name)
-        options, history = load_options(folder), sampled_rows(folder / HISTORY_FILE, _POINTS)
+        options, history = load_options(folder), _numbers(sampled_rows(folder / HISTORY_FILE, _POINTS))
         versions, judging = kept_versions(folder), kept_judging(folder)
-        system = sampled_rows(folder / SYSTEM_FILE, _POINTS)
+        system = _numbers(sampled_rows(folder / SYSTEM_FILE, _POINTS))
         return RunPage(
             _row(folder, _changed(folder / OPTIONS_FILE)),
             options,
@@ -127,6 +127,12 @@ class Runs:
                 if len(self._charts) > _CHARTS_KEPT:
                     self._charts.popitem(last=False)
             return self._charts[key]
+
+
+def _numbers(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Of rows that say when they were written, everything that is a number."""
+    found = [{k: v for k, v in row.items() if isinstance(v, int | float)} for row in rows]
+    return [row for row in found if "seconds" in row]
 
 
 def _changed(options_file: Path) -> int:

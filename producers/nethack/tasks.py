@@ -89,6 +89,11 @@ def check_task(name: str) -> None:
     ids = _minihack_ids()
     if _short(name) in ids:
         return
+    if name.endswith(".des"):
+        raise OnibusError(
+            f"unknown task {name!r}; a level file becomes a task in a module that registers it: see "
+            "'A MiniHack level' in infra/docs/extending.md"
+        )
     close = difflib.get_close_matches(name.lower(), [*_NETHACK, *ids], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(PUBLISHED_TASKS)}"
     raise OnibusError(
@@ -144,8 +149,8 @@ def make_task(
     if is_minihack(name) and not os.path.exists(os.path.join(task.unwrapped.nethack._vardir, _LEVEL)):
         task.close()  # MiniHack would play whatever level NetHack makes up
         raise OnibusError(
-            f"task {name} cannot start: its level description does not compile, as said above; correct the "
-            '.des file, whose level is to be called "mylevel"'
+            f"task {name} cannot start: its level description does not compile (see any lines above); "
+            'correct the .des file, whose level is to be called "mylevel"'
         )
     if max_episode_steps is not None:
         # gym.make() keeps the argument for a wrapper of its own and some constructors ignore it; this

@@ -17,7 +17,7 @@ from onibus.learner.checkpoints import newest_checkpoint
 from onibus.learner.progress import read_history
 from tests.chaos.failing_learner import REASON
 from tests.chaos.learners import BUSY_SECONDS, STOP_SECONDS, learner
-from tests.learner.runs import SMALL, all_gone
+from tests.learner.runs import FORK_SERVER, SMALL, all_gone, has_in_command
 from tests.ports import free_port
 from tests.waiting import wait_until
 
@@ -52,6 +52,17 @@ def test_an_exception_in_any_process_ends_the_run_at_once(
     saved = newest_checkpoint(settings.runs_dir / "a-run")
     assert (saved is not None) == learner_lives, "a learner that lives saves what it has"
     assert ("--resume" in run.last_line()) == learner_lives
+
+
+def test_a_killed_fork_server_ends_the_run_and_is_named(settings: Settings) -> None:
+    with learner(settings, "a-run") as run:
+        run.wait_for_line("ready: ")
+        processes = run.tree()
+        server = next(one for one in processes[0].children() if has_in_command(one, FORK_SERVER))
+        server.kill()
+        assert run.process.wait(AT_ONCE_SECONDS + BUSY_SECONDS) == 2
+        assert "the process that all workers are forked from was killed" in run.last_line()
+        wait_until(all_gone(processes), 10, "no process left")
 
 
 def test_an_exception_before_anything_is_learned_ends_the_run_at_once(

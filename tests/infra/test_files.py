@@ -88,9 +88,10 @@ def test_a_row_that_was_cut_by_a_full_disk_is_left_behind(tmp_path: Path) -> Non
 def test_rows_are_read_around_whatever_is_broken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "history.jsonl"
     broken = [b"\0" * 30, b'{"n": 1, "te', b"[1]", b'{"m": 1}', b'{"n": "1"}', b"\xff\xfe", b""]
+    broken += [b'{"n": 1, "return": Infinity}', b'{"n": 1e999}', b"[" * 100_000]
     path.write_bytes(b"\n".join([b'{"n": 0}', *broken, b'{"n": 2}', b'{"n"']))
     assert [row["n"] for row in read_rows(path, "n")] == [0, 2]
-    assert "skipped 6 broken rows" in caplog.text, "neither empty lines nor one that is being written"
+    assert "skipped 9 broken rows" in caplog.text, "neither empty lines nor one that is being written"
     assert read_rows(tmp_path / "missing", "n") == []
 
 

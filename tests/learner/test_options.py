@@ -88,6 +88,11 @@ def test_what_is_given_wins_over_the_tasks_default() -> None:
     )
 
 
+def test_a_seed_that_is_too_large_is_refused() -> None:
+    with pytest.raises(OnibusError, match="--seed"):
+        make_options("score", run="r", seed=10**20)
+
+
 def test_reward_none_has_no_specifications() -> None:
     assert make_options("score", run="r", reward="none").specs == ()
 

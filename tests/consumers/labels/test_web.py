@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import time
@@ -211,6 +212,10 @@ def test_a_correction_is_on_the_bus_and_in_the_figures(settings: Settings) -> No
         assert [one["origin"] for one in result["history"]] == ["rules", "human"]
         assert ada.post("/labels", json=name | {"verdict": "first"}).status_code == 409
         assert ada.post("/labels", json=name | {"verdict": "great"}).status_code == 400
+        sent = {"content-type": "application/json"}
+        odd = [json.dumps(name | {"verdict": "helpful", "note": note}) for note in ({"a": [1]}, "\ud800")]
+        for body in (*odd, "[" * 200_000):
+            assert ada.post("/labels", content=body, headers=sent).status_code == 400
         assert ada.post("/labels", json=name | {"verdict": "withdrawn"}).json()["verdict"] == "withdrawn"
         assert ada.get("/history/00").status_code == 404
         publish_annotations(settings, [annotation(TEXTS[4])])

@@ -98,6 +98,23 @@ def test_runs_are_listed_and_have_pages_with_the_reports_charts(
     assert report.headers["content-security-policy"].startswith("sandbox"), "it cannot reach the site"
 
 
+@pytest.mark.parametrize(
+    "row", [b'{"env_steps": 5}', b'{"seconds": 1, "return": "abc"}', b'{"return": Infinity}', b"[" * 100_000]
+)
+def test_a_broken_history_breaks_no_page(settings: Settings, visitor: TestClient, row: bytes) -> None:
+    with (settings.runs_dir / RUN / "history.jsonl").open("ab") as history:
+        history.write(row + b"\n")
+    for path in ("/flow", "/runs", f"/runs/{RUN}"):
+        assert visitor.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("place", ["99/0", "0/99999999", "0/99999999999999999999999999"])
+def test_an_episode_that_never_was_is_told_at_once(visitor: TestClient, place: str) -> None:
+    began = time.monotonic()
+    assert visitor.get(f"/episodes/{place}").status_code == 404
+    assert time.monotonic() - began < 5, "it does not wait for a record that will not come"
+
+
 @pytest.mark.parametrize("name", ["nothing", "%2e%2e", "..%2f..", "a%00b", "x" * 300, "%ff"])
 def test_no_other_file_is_a_run(visitor: TestClient, settings: Settings, name: str) -> None:
     Path(settings.runs_dir.parent / "options.json").write_text("{}")
