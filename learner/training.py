@@ -144,6 +144,8 @@ def chosen_options(
         default_name = f"{options.task}-{options.reward.replace(':', '.')}-{time.strftime('%Y%m%d-%H%M%S')}"
         return options if name else options.model_copy(update={"run": check_run_name(default_name)}), None
     before = _options_of(folder)
+    if (task := given.get("task")) not in (None, before.task):  # or else what it has no options for is said
+        raise _was_started_with(str(name), "--task", before.task, task)
     return resumed_options(before, **given).model_copy(update={"run": name}), before
 
 
@@ -247,7 +249,11 @@ def _check_fits(options: LearnOptions, before: LearnOptions) -> None:
     for name, flag in _FIXED_BY_CHECKPOINT.items():
         was, now = getattr(before, name), getattr(options, name)
         if was != now:
-            raise OnibusError(
-                f"run {options.run} was started with {flag} {was}, not {now}; "
-                f"leave {flag} out to resume it, or start another --run"
-            )
+            raise _was_started_with(options.run, flag, was, now)
+
+
+def _was_started_with(run: str, flag: str, was: object, now: object) -> OnibusError:
+    return OnibusError(
+        f"run {run} was started with {flag} {was}, not {now}; "
+        f"leave {flag} out to resume it, or start another --run"
+    )
