@@ -10,8 +10,7 @@ from kafka import TopicPartition
 
 from onibus.consumers.labels.corrections import new_caption
 from onibus.infra.errors import OnibusError
-from onibus.infra.kafka import clients
-from onibus.infra.kafka import patches as mended_consumer
+from onibus.infra.kafka import clients, lost_positions
 from onibus.infra.kafka.partitioning import wide_topics
 from onibus.infra.kafka.topic_admin import check_topics, create_topics, require_topics
 from onibus.infra.kafka.topics import TopicNames
@@ -54,7 +53,7 @@ def test_an_annotator_and_rollout_workers_continue_and_pay_for_nothing_twice(
     two: Settings, only_captions: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(clients, "_METADATA_MAX_AGE_MS", 1_000)
-    monkeypatch.setattr(mended_consumer, "LOOK_AT_PARTITIONS_SECONDS", 0.2)
+    monkeypatch.setattr(lost_positions, "LOOK_AT_PARTITIONS_SECONDS", 0.2)
     captions = TopicNames(two.topic_prefix).captions
     publish(two, TEXTS)
     with annotator(two) as running:

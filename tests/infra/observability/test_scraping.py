@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from rich.console import Console
 
-from onibus.infra.demo.live_view import Heading, one_line, render
+from onibus.infra.demo.live_view import Heading, _one_line, render
 from onibus.infra.demo.snapshot import UNKNOWN, labels_at_start, take_snapshot
 from onibus.infra.demo.watch import Watch
 from onibus.infra.observability.scraping import Scrape, scrape
@@ -81,7 +81,7 @@ def test_the_share_of_answers_that_cannot_be_read_is_shown() -> None:
     )
     snapshot = take_snapshot(2.0, Scrape(), annotators, Scrape(), lag=3)
     assert snapshot.unreadable_share == 0.25
-    assert "unreadable 25%" in one_line(snapshot)
+    assert "unreadable 25%" in _one_line(snapshot)
     console = Console(width=120, height=30, record=True)
     heading = Heading("keyroom-s5", "retrieval", "m", Watch(240.0))
     console.print(render(heading, [snapshot], [("learner", "ready")], (120, 30)))
@@ -97,5 +97,5 @@ def test_the_view_is_drawn_from_the_first_moment_on(ports: list[int]) -> None:
         console = Console(width=120, height=30, record=True)
         console.print(render(heading, history, [("learner", "ready")], (120, 30)))
         assert "keyroom-s5" in console.export_text()
-    assert "labels 9" in one_line(snapshot)
-    assert "–" in one_line(UNKNOWN)
+    assert "labels 9" in _one_line(snapshot)
+    assert "–" in _one_line(UNKNOWN)

@@ -1,7 +1,5 @@
 """Random play for the judge's lessons: captions as the game says them, the same again from the same seed."""
 
-import threading
-
 from onibus.producers.nethack.random_play import random_captions
 
 
@@ -12,9 +10,3 @@ def test_the_same_arguments_give_the_same_captions_another_seed_others() -> None
     assert len(found) > 40
     assert random_captions(["keyroom-s5", "score"], 1_500, seed=3) == found
     assert random_captions(["keyroom-s5", "score"], 1_500, seed=4) != found
-
-
-def test_a_stop_ends_it_at_once() -> None:
-    stopping = threading.Event()
-    stopping.set()
-    assert random_captions(["score"], 10**9 // 1000, 0, stopping) == []
