@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -44,13 +45,8 @@ class RecordLookup:
         Raises:
             OnibusError: the cluster cannot be reached, or returns nothing for ten seconds.
         """
-        with self._lock:
-            try:
-                consumer = self._consumer = self._consumer or clients.consumer(self._settings, **_FETCH)
-                records = [self._record(consumer, *place) for place in places]
-            except (KafkaError, TimeoutError) as error:
-                self._close()
-                raise OnibusError(f"reading {self._topic}: {error}; check that the brokers are up") from error
+        with self._connected() as consumer:
+            records = [self._record(consumer, *place) for place in places]
         return [record for record in records if record is not None]
 
     def has(self, partition: int, offset: int) -> bool:
@@ -59,22 +55,28 @@ class RecordLookup:
         Raises:
             OnibusError: the cluster cannot be reached.
         """
-        with self._lock:
-            try:
-                consumer = self._consumer = self._consumer or clients.consumer(self._settings, **_FETCH)
-                if partition not in (consumer.partitions_for_topic(self._topic) or ()):
-                    return False
-                tp = TopicPartition(self._topic, partition)
-                first, end = consumer.beginning_offsets([tp])[tp], consumer.end_offsets([tp])[tp]
-            except (KafkaError, TimeoutError) as error:
-                self._close()
-                raise OnibusError(f"reading {self._topic}: {error}; check that the brokers are up") from error
+        tp = TopicPartition(self._topic, partition)
+        with self._connected() as consumer:
+            if partition not in (consumer.partitions_for_topic(self._topic) or ()):
+                return False
+            first, end = consumer.beginning_offsets([tp])[tp], consumer.end_offsets([tp])[tp]
         return bool(first <= offset < end)
 
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
             self._close()
+
+    @contextmanager
+    def _connected(self) -> Iterator[KafkaConsumer]:
+        """The consumer, for one thread at a time; after an error it is another the next time."""
+        with self._lock:
+            try:
+                self._consumer = self._consumer or clients.consumer(self._settings, **_FETCH)
+                yield self._consumer
+            except (KafkaError, TimeoutError) as error:
+                self._close()
+                raise OnibusError(f"reading {self._topic}: {error}; check that the brokers are up") from error
 
     def _close(self) -> None:
         if self._consumer is not None:
