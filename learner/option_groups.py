@@ -97,6 +97,12 @@ class RunOptions(BaseModel):
         description="What puts a step of NetHack's tasks into words: message, message-and-changes (also "
         "experience level, hunger, depth, low hit points), or module:function of your own.",
     )
+    dungeons: int | None = Field(
+        None,
+        ge=1,
+        description="Play NetHack's tasks in this many dungeons over and over; onibus evaluate plays in "
+        "others. (default: each episode has a dungeon of its own)",
+    )
     seed: int = Field(0, ge=-MOST_SEED, le=MOST_SEED, description="Seed of the run.")
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the network is trained.")
     inference: Literal["local", "central"] | None = Field(

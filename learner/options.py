@@ -81,6 +81,7 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
             "--actions": self.actions,
             "--character": self.character,
             "--captioner": given_captioner,
+            "--dungeons": self.dungeons,
         }
         for flag, given in given_flags.items():
             if given is not None and self.registered is not None:

@@ -47,7 +47,7 @@ from onibus.learner.run_files.specs import SPECS_FILE
 from onibus.learner.sample_factory import run_experiment
 from onibus.producers.environments.caption_wrapper import CaptionWrapper
 from onibus.producers.nethack.captioners import game_captioner
-from onibus.producers.nethack.tasks import make_task
+from onibus.producers.nethack.tasks import check_played, make_task
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +160,7 @@ def _try_task(options: LearnOptions) -> None:
             )
         return
     game_captioner(options.captioner)
+    check_played(options.played, options.actions, options.character, options.dungeons or 0)
     task = make_task(
         options.played,
         max_episode_steps=options.max_episode_steps,

@@ -77,7 +77,9 @@ def run(
     Raises:
         OnibusError: unknown task, actions or character, cluster out of reach, topics missing, a worker died.
     """
-    check_task(options.task, options.actions, options.character, options.imports, options.captioner)
+    check_task(
+        options.task, options.actions, options.character, options.imports, options.captioner, options.dungeons
+    )
     require_topics(settings, role="rollout")
     crew = _Crew(settings, options, load_policy)
     try:
@@ -305,6 +307,7 @@ class RolloutWorker:
             actions=options.actions,
             character=options.character,
             captioner=options.captioner,
+            dungeons=options.dungeons,
             run=options.run,
             worker=worker,
             environment=index,

@@ -63,13 +63,19 @@ def evaluate(
             min=0, max=MOST_SEED, help="Base seed of the games; the same games for every checkpoint."
         ),
     ] = 0,
+    training_dungeons: Annotated[
+        bool,
+        typer.Option(
+            "--training-dungeons", help="Of a run with --dungeons: play in the same dungeons, not in others."
+        ),
+    ] = False,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Play a fixed number of episodes with a checkpoint's policy; nothing is published, nothing learned.
 
-    The games are the same for every checkpoint, and none that training plays. The same command gives the
-    same figures again.
+    The games are the same for every checkpoint, and none that training plays; the dungeons are others, too,
+    unless --training-dungeons is given. The same command gives the same figures again.
     """
     set_up_logging()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: batches are small
@@ -78,7 +84,7 @@ def evaluate(
     from onibus.learner.evaluation.workers import Games
 
     found = chosen_checkpoints(settings.runs_dir, run, checkpoints.value)
-    games = Games(episodes, environments, workers, seed, greedy, torch_device(device))
+    games = Games(episodes, environments, workers, seed, greedy, torch_device(device), training_dungeons)
     done = _evaluate(found, games)
     if as_json:
         echo(json.dumps([evaluation.to_json() for evaluation in done], indent=2))

@@ -71,6 +71,14 @@ def rollout(
             "module:function of your own. (default: the checkpoint's, else message)"
         ),
     ] = None,
+    dungeons: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Play NetHack's tasks in this many dungeons over and over. (default: the checkpoint's, else "
+            "each episode has its own)",
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=MOST_SEED, help="Base seed; the same seed plays the same episodes."),
@@ -108,6 +116,7 @@ def rollout(
             imports = [*trained.imports, *(imports or ())]
             character = character or trained.character
             captioner = captioner or trained.captioner
+            dungeons = dungeons or trained.dungeons
     metrics.expose(metrics_port, settings.metrics_host)
     options = RolloutOptions(
         task=task or "score",
@@ -121,6 +130,7 @@ def rollout(
         actions=actions,
         character=character,
         captioner=captioner or MESSAGE,
+        dungeons=dungeons or 0,
         seed=seed,
         imports=tuple(imports or ()),
         checkpoint=checkpoint,

@@ -26,6 +26,7 @@ class Games:
         episodes: how many. environments: played side by side, in each process.
         workers: number of processes. seed: base seed. greedy: whether the likeliest action is taken.
         device: torch's name of where the network runs.
+        training_dungeons: whether they are played in the dungeons of a run's --dungeons, not in others.
     """
 
     episodes: int
@@ -34,6 +35,7 @@ class Games:
     seed: int = 0
     greedy: bool = False
     device: str = "cpu"
+    training_dungeons: bool = False
 
 
 def played(checkpoint: Path, games: Games) -> Iterator[PlayedEpisode]:
@@ -103,8 +105,11 @@ def _work(checkpoint: Path, games: Games, index: int, workers: int, out: Connect
 
 
 def _share(checkpoint: Path, games: Games, index: int, workers: int) -> Iterator[PlayedEpisode]:
+    policy = load_policy(checkpoint)
+    if not games.training_dungeons:
+        policy.options = policy.options.model_copy(update={"dungeons": None})
     return play(
-        load_policy(checkpoint),
+        policy,
         range(index, games.episodes, workers),
         environments=games.environments,
         seed=games.seed,

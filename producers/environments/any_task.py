@@ -25,8 +25,9 @@ def check_task(
     character: str | None,
     imports: Iterable[str],
     captioner: str = MESSAGE,
+    dungeons: int = 0,
 ) -> None:
-    """Do nothing if a task can be played with a set of actions, a character, or several, and a captioner.
+    """Do nothing if a task can be played with these parts.
 
     Args:
         name: of the task.
@@ -34,6 +35,7 @@ def check_task(
         character: who plays, or None.
         imports: modules that register tasks.
         captioner: name of one of NetHack's.
+        dungeons: how many are played in; 0 gives each episode its own.
 
     Raises:
         OnibusError: there is no such task, set, character or captioner; or the task has its own.
@@ -43,10 +45,16 @@ def check_task(
         similar = difflib.get_close_matches(name, registered_names(), n=2, cutoff=0.75)
         if similar:
             raise OnibusError(f"unknown task {name!r}; did you mean {' or '.join(similar)}?")
-        check_played(name, actions, character)
+        check_played(name, actions, character, dungeons)
         game_captioner(captioner)
-    elif actions or character or captioner != MESSAGE:
-        flag = "--actions" if actions else "--character" if character else "--captioner"
+        return
+    given_flags = {
+        "--actions": actions,
+        "--character": character,
+        "--captioner": None if captioner == MESSAGE else captioner,
+        "--dungeons": dungeons,
+    }
+    if flag := next((flag for flag, given in given_flags.items() if given), None):
         raise OnibusError(f"{flag} is for NetHack's tasks; leave it out for {name}")
 
 
@@ -64,6 +72,7 @@ def make_environment(
     actions: Actions | None = None,
     character: str | None = None,
     captioner: str = MESSAGE,
+    dungeons: int = 0,
     kinds: tuple[type[NetHackEnvironment], type[CaptionWrapper]] = (NetHackEnvironment, CaptionWrapper),
 ) -> AnyEnvironment:
     """The environment of a task.
@@ -99,6 +108,7 @@ def make_environment(
         actions=actions,
         character=character,
         captioner=captioner,
+        dungeons=dungeons,
         run=run,
         worker=worker,
         environment=environment,

@@ -77,6 +77,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         character: who plays; several, with commas between them, are dealt out over the environments. None
             keeps the task's own.
         captioner: what puts a step into words, see :mod:`onibus.producers.nethack.captioners`.
+        dungeons: play in this many dungeons, whose seeds are 1, 2, …; 0 gives each episode its own.
         run: name of the run, for published records.
         worker: index of the rollout worker process.
         environment: index of the environment within the worker.
@@ -100,6 +101,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         actions: Actions | None = None,
         character: str | None = None,
         captioner: str = MESSAGE,
+        dungeons: int = 0,
         run: str = "",
         worker: int = 0,
         environment: int = 0,
@@ -124,6 +126,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
 
         self._full = observation == "full"
         self._minihack = is_minihack(task)
+        self._dungeons = dungeons
         self._base_seed = seed
         self._shared_bus = SharedBus(bus)
         self._bus: RolloutBus | None = None
@@ -156,7 +159,8 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self.episode += 1
         seeds = episode_seeds(self._base_seed, self.worker, self.environment, self.episode)
         if not self._minihack:
-            seeds = seeds._replace(level=0)
+            dungeon = 1 + seeds.level % self._dungeons if self._dungeons else 0
+            seeds = seeds._replace(level=0, dungeon=dungeon)
         raw, info = reset_with_seeds(self.env, seeds)
         self._step = self._kills = 0
         self._counts = {}

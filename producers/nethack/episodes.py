@@ -16,7 +16,7 @@ from onibus.producers.nethack.captions import CaptionTable, MessageListener
 from onibus.producers.nethack.endings import Ending
 from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
 from onibus.producers.nethack.task_names import TASK_VERSION, Actions, name_of_version
-from onibus.producers.nethack.tasks import OBSERVATION_KEYS, make_task
+from onibus.producers.nethack.tasks import OBSERVATION_KEYS, is_minihack, make_task
 from onibus.producers.publishing.caption import Caption
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import EpisodeFinished
@@ -82,7 +82,7 @@ class EpisodeRecorder:
             task=task,
             seed_core=self._seeds.core,
             seed_disp=self._seeds.disp,
-            seed_level=self._seeds.level,
+            seed_level=self._seeds.level or self._seeds.dungeon,
             max_episode_steps=max_episode_steps,
             actions=bytes(self._actions),
             checksum=self._checksum,
@@ -160,8 +160,7 @@ def play_again(
     captioner = recorded_captioner(record.captioner)
     heard = 0
     try:
-        seeds = Seeds(record.seed_core, record.seed_disp, record.seed_level)
-        observation, _info = reset_with_seeds(env, seeds, by_clock=by_clock)
+        observation, _info = reset_with_seeds(env, _seeds(record), by_clock=by_clock)
         said.clear()  # what the game says by itself at the start is not an outcome
         before = observation["blstats"].tobytes()
         checksum = zlib.crc32(before)
@@ -186,6 +185,11 @@ def play_again(
         keep_hang_ups()
     if checksum != record.checksum or record.caption_checksum not in (None, heard):
         raise _not_the_same(record, "captions" if checksum == record.checksum else "status lines")
+
+
+def _seeds(record: EpisodeFinished) -> Seeds:
+    seeds = Seeds(record.seed_core, record.seed_disp, record.seed_level)
+    return seeds if is_minihack(record.task) else seeds._replace(level=0, dungeon=record.seed_level)
 
 
 def with_caption(checksum: int, step: int, caption_id: bytes) -> int:

@@ -32,11 +32,20 @@ always, for the next game reads them; the logs, which no one reads, so that they
 
 
 class Seeds(NamedTuple):
-    """Seeds of one episode, each 0 … 2⁶³-1: NetHack's core and display generators, level choice."""
+    """Seeds of one episode, each 0 … 2⁶³-1.
+
+    Attributes:
+        core: of NetHack's core generator.
+        disp: of its display generator.
+        level: of Python's generator, by which MiniHack chooses levels; 0 for NetHack's tasks.
+        dungeon: of the generator that makes NetHack's levels; 0 leaves them to ``core``. Games of one dungeon
+            have the same levels, with the same things on them; what happens there follows from ``core``.
+    """
 
     core: int
     disp: int
     level: int
+    dungeon: int = 0
 
 
 def random_base_seed() -> int:
@@ -71,7 +80,7 @@ def reset_with_seeds(
     state = random.getstate()
     random.seed(seeds.level)
     try:
-        game.seed(core=seeds.core, disp=seeds.disp, reseed=False)
+        game.seed(core=seeds.core, disp=seeds.disp, reseed=False, lgen=seeds.dungeon or None)
         observation, info = env.reset()
     finally:
         random.setstate(state)

@@ -160,16 +160,22 @@ def make_task(
     return made
 
 
-def check_played(name: str, actions: str | None, character: str | None) -> None:
-    """Do nothing if a task can be played with a set of actions and a character, or several.
+def check_played(name: str, actions: str | None, character: str | None, dungeons: int = 0) -> None:
+    """Do nothing if a task can be played with a set of actions, a character, or several, and dungeons.
+
+    Args:
+        name: of the task.
+        actions: a set of actions, or None.
+        character: who plays, or None.
+        dungeons: how many are played in; 0 gives each episode its own.
 
     Raises:
         OnibusError: there is no such task, set or character; or the task is one of MiniHack's, which have
-            actions and a character of their own.
+            actions, a character and levels of their own.
     """
     check_task(name)
-    if is_minihack(name) and (actions or character):
-        flag = "--actions" if actions else "--character"
+    if is_minihack(name) and (actions or character or dungeons):
+        flag = "--actions" if actions else "--character" if character else "--dungeons"
         raise OnibusError(f"{flag}: {name} is a task of MiniHack's, which has its own; leave {flag} out")
     if actions is not None and actions not in ACTION_SETS:
         raise OnibusError(f"--actions: there are no actions {actions!r}; give {' or '.join(ACTION_SETS)}")

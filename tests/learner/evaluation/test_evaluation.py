@@ -15,12 +15,14 @@ import pytest
 from onibus.infra.errors import OnibusError
 from onibus.learner.evaluation.checkpoints import chosen_checkpoints
 from onibus.learner.evaluation.episodes import EVALUATION_WORKER, PlayedEpisode
+from onibus.learner.evaluation.episodes import _Listener as Ears
 from onibus.learner.evaluation.evaluation import evaluate
 from onibus.learner.evaluation.payment import paid_captions
 from onibus.learner.evaluation.workers import Games, played
 from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.producers.nethack.seeding import episode_seeds
 from onibus.schemas.ids import caption_id, lookup_id
+from onibus.schemas.records import EpisodeFinished
 from tests.command import run_onibus, the_one_line
 from tests.learner.fresh_checkpoint import fresh_run
 
@@ -54,6 +56,19 @@ def test_an_episode_is_the_same_however_the_games_are_shared_out(checkpoint: Pat
     one = by_index(list(played(checkpoint, Games(5, environments=1))))
     assert one == by_index(list(played(checkpoint, Games(5, environments=4))))
     assert one == by_index(list(played(checkpoint, Games(5, environments=2, workers=2))))
+
+
+def test_an_evaluation_is_in_other_dungeons_than_training_unless_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = fresh_run(tmp_path / "a-run", task="score", dungeons=2, max_episode_steps=20)
+    heard: list[EpisodeFinished] = []
+    monkeypatch.setattr(Ears, "episode_finished", lambda _self, record: heard.append(record))
+    list(played(checkpoint, Games(4)))
+    assert [record.seed_level for record in heard] == [0] * 4
+    heard.clear()
+    list(played(checkpoint, Games(8, training_dungeons=True)))
+    assert {record.seed_level for record in heard} == {1, 2}
 
 
 def test_exactly_the_episodes_that_were_asked_for_are_played(checkpoint: Path) -> None:

@@ -44,6 +44,16 @@ def test_every_episode_of_a_process_can_be_played_again(task: str) -> None:
         episodes.verify(record)
 
 
+def test_episodes_of_a_few_dungeons_say_which_and_can_be_played_again() -> None:
+    records = recorded("score", games=8, dungeons=3)
+    assert {record.seed_level for record in records} == {1, 2, 3}
+    assert {record.seed_level for record in recorded("score", games=2)} == {0}
+    for record in records:
+        episodes.verify(record)
+    with pytest.raises(OnibusError):
+        episodes.verify(replace(records[0], seed_level=0))
+
+
 @pytest.mark.integration
 def test_an_episode_is_played_again_in_another_process_from_its_bytes(tmp_path: Path) -> None:
     record = recorded("keyroom-s5", games=3)[-1]

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nle import nethack
 
 from onibus.producers.nethack.seeding import Seeds, episode_seeds, reset_with_seeds
 from onibus.producers.nethack.tasks import make_task
 from tests.producers.nethack.playing import environment, moments, play
 
 TASKS = ["score", "keyroom-s5"]
+_WALLS = range(nethack.GLYPH_CMAP_OFF + 1, nethack.GLYPH_CMAP_OFF + 12)
 places = st.tuples(
     st.integers(0, 2**63 - 1), st.integers(0, 4000), st.integers(0, 4000), st.integers(0, 10**9)
 )
@@ -75,6 +77,21 @@ def test_nethack_gets_the_seeds_and_no_fresh_randomness_later() -> None:
     reset_with_seeds(task, Seeds(11, 12, 13))
     core, disp, reseed, level_generator = task.unwrapped.nethack.get_current_seeds()  # type: ignore[attr-defined]
     assert (core, disp, reseed, level_generator) == (11, 12, False, None)
+    task.close()
+
+
+def test_games_of_one_dungeon_have_the_same_levels_and_those_of_another_have_not() -> None:
+    task = make_task("score")
+
+    def first_level(core: int, dungeon: int) -> bytes:
+        glyphs = reset_with_seeds(task, Seeds(core, core + 1, 0, dungeon))[0]["glyphs"]
+        walls = np.isin(glyphs, _WALLS)  # the pet, whose place follows from the core seed, hides no wall
+        return walls.tobytes()
+
+    one = {first_level(core, 7) for core in range(4)}
+    assert len(one) == 1
+    assert one.isdisjoint(first_level(core, 8) for core in range(4))
+    assert len({first_level(core, 0) for core in range(4)}) == 4
     task.close()
 
 

@@ -15,7 +15,7 @@ from nle.env import tasks as nle_tasks
 
 from onibus.infra.errors import OnibusError
 from onibus.producers.nethack.staircase_by_depth import StaircaseByDepth
-from onibus.producers.nethack.tasks import check_task, is_minihack, make_task, task_names
+from onibus.producers.nethack.tasks import check_played, check_task, is_minihack, make_task, task_names
 from tests.producers.nethack.playing import environment, play
 
 SPARSE_TASKS = ["staircase", "staircase-level-3", "staircase-level-4", "oracle", "oracle-sober"]
@@ -59,6 +59,13 @@ def test_published_tasks_have_28_actions_a_monk_and_5000_steps(name: str) -> Non
     assert (game.action_space.n, game.character) == (28, "mon-hum-neu-mal")
     assert game._max_episode_steps == 5000
     game.close()
+
+
+def test_minihacks_tasks_have_levels_of_their_own() -> None:
+    with pytest.raises(
+        OnibusError, match=r"^--dungeons: keyroom-s5 is a task of MiniHack's.*leave --dungeons out"
+    ):
+        check_played("keyroom-s5", None, None, dungeons=3)
 
 
 @pytest.mark.parametrize("flag", ["actions", "character"])
