@@ -6,11 +6,10 @@ import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
-from playwright.sync_api import Browser
 from xdist.scheduler import LoadFileScheduling
 
 from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
@@ -18,9 +17,11 @@ from onibus.infra.kafka.clients import admin
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.settings import Settings, load_settings
 from onibus.producers.publishing.caption_publisher import close_process_buses
-from tests.browser import headless_browser
 from tests.no_orphans import pytest_configure as pytest_configure
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 FAST_BROKER = {
     "log.cleaner.backoff.ms": "200",
@@ -118,6 +119,8 @@ def settings(broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless Chromium for the tests of one file: its event loop must be gone when others run theirs."""
+    from tests.browser import headless_browser  # Playwright is needed by the tests of pages alone
+
     with headless_browser() as running:
         yield running
 
