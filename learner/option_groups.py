@@ -97,11 +97,10 @@ class RunOptions(BaseModel):
         description="What puts a step of NetHack's tasks into words: message, message-and-changes (also "
         "experience level, hunger, depth, low hit points), or module:function of your own.",
     )
-    dungeons: int | None = Field(
+    dungeons: str | None = Field(
         None,
-        ge=1,
-        description="Play NetHack's tasks in this many dungeons over and over; onibus evaluate plays in "
-        "others. (default: each episode has a dungeon of its own)",
+        description="Play NetHack's tasks in these dungeons over and over, by the seeds of their levels: "
+        "2,4,7 or 1-5; onibus evaluate plays in others. (default: each episode has its own)",
     )
     seed: int = Field(0, ge=-MOST_SEED, le=MOST_SEED, description="Seed of the run.")
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the network is trained.")

@@ -74,7 +74,7 @@ def environment_for(
         actions=options.actions,
         character=options.character,
         captioner=options.captioner,
-        dungeons=options.dungeons or 0,
+        dungeons=options.dungeons,
         run=options.run,
         worker=worker,
         environment=environment,

@@ -160,7 +160,7 @@ def _try_task(options: LearnOptions) -> None:
             )
         return
     game_captioner(options.captioner)
-    check_played(options.played, options.actions, options.character, options.dungeons or 0)
+    check_played(options.played, options.actions, options.character, options.dungeons)
     task = make_task(
         options.played,
         max_episode_steps=options.max_episode_steps,

@@ -24,7 +24,7 @@ class RolloutOptions:
     actions: Actions | None = None
     character: str | None = None
     captioner: str = MESSAGE
-    dungeons: int = 0  # each episode has its own
+    dungeons: str | None = None  # each episode has its own
     seed: int | None = None
     imports: tuple[str, ...] = ()  # modules that register tasks
     checkpoint: Path | None = None

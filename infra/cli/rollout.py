@@ -72,11 +72,10 @@ def rollout(
         ),
     ] = None,
     dungeons: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            min=1,
-            help="Play NetHack's tasks in this many dungeons over and over. (default: the checkpoint's, else "
-            "each episode has its own)",
+            help="Play NetHack's tasks in these dungeons over and over, by the seeds of their levels: "
+            "2,4,7 or 1-5. (default: the checkpoint's, else each episode has its own)"
         ),
     ] = None,
     seed: Annotated[
@@ -130,7 +129,7 @@ def rollout(
         actions=actions,
         character=character,
         captioner=captioner or MESSAGE,
-        dungeons=dungeons or 0,
+        dungeons=dungeons,
         seed=seed,
         imports=tuple(imports or ()),
         checkpoint=checkpoint,

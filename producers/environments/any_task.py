@@ -25,7 +25,7 @@ def check_task(
     character: str | None,
     imports: Iterable[str],
     captioner: str = MESSAGE,
-    dungeons: int = 0,
+    dungeons: str | None = None,
 ) -> None:
     """Do nothing if a task can be played with these parts.
 
@@ -35,7 +35,7 @@ def check_task(
         character: who plays, or None.
         imports: modules that register tasks.
         captioner: name of one of NetHack's.
-        dungeons: how many are played in; 0 gives each episode its own.
+        dungeons: those that are played in, or None.
 
     Raises:
         OnibusError: there is no such task, set, character or captioner; or the task has its own.
@@ -72,7 +72,7 @@ def make_environment(
     actions: Actions | None = None,
     character: str | None = None,
     captioner: str = MESSAGE,
-    dungeons: int = 0,
+    dungeons: str | None = None,
     kinds: tuple[type[NetHackEnvironment], type[CaptionWrapper]] = (NetHackEnvironment, CaptionWrapper),
 ) -> AnyEnvironment:
     """The environment of a task.

@@ -16,6 +16,7 @@ from onibus.infra.process.shutdown import keep_hang_ups
 from onibus.producers.nethack.captioners import game_captioner
 from onibus.producers.nethack.captions import CaptionTable, MessageListener
 from onibus.producers.nethack.characters import DEFAULT_CHARACTER, character_of, parse_characters
+from onibus.producers.nethack.dungeons import parse_dungeons
 from onibus.producers.nethack.endings import Ending, EndingReader
 from onibus.producers.nethack.episodes import EpisodeRecorder
 from onibus.producers.nethack.seeding import episode_seeds, random_base_seed, reset_with_seeds
@@ -77,7 +78,8 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         character: who plays; several, with commas between them, are dealt out over the environments. None
             keeps the task's own.
         captioner: what puts a step into words, see :mod:`onibus.producers.nethack.captioners`.
-        dungeons: play in this many dungeons, whose seeds are 1, 2, …; 0 gives each episode its own.
+        dungeons: seeds of those that are played in, see :mod:`onibus.producers.nethack.dungeons`; None gives
+            each episode a dungeon of its own.
         run: name of the run, for published records.
         worker: index of the rollout worker process.
         environment: index of the environment within the worker.
@@ -101,7 +103,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         actions: Actions | None = None,
         character: str | None = None,
         captioner: str = MESSAGE,
-        dungeons: int = 0,
+        dungeons: str | None = None,
         run: str = "",
         worker: int = 0,
         environment: int = 0,
@@ -126,7 +128,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
 
         self._full = observation == "full"
         self._minihack = is_minihack(task)
-        self._dungeons = dungeons
+        self._dungeons = parse_dungeons(dungeons) if dungeons else ()
         self._base_seed = seed
         self._shared_bus = SharedBus(bus)
         self._bus: RolloutBus | None = None
@@ -159,7 +161,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self.episode += 1
         seeds = episode_seeds(self._base_seed, self.worker, self.environment, self.episode)
         if not self._minihack:
-            dungeon = 1 + seeds.level % self._dungeons if self._dungeons else 0
+            dungeon = self._dungeons[seeds.level % len(self._dungeons)] if self._dungeons else 0
             seeds = seeds._replace(level=0, dungeon=dungeon)
         raw, info = reset_with_seeds(self.env, seeds)
         self._step = self._kills = 0

@@ -17,6 +17,7 @@ from nle.env import tasks as nle_tasks
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of, without_packaging_warnings
 from onibus.producers.nethack.characters import DEFAULT_CHARACTER, character_of, parse_characters
+from onibus.producers.nethack.dungeons import parse_dungeons
 from onibus.producers.nethack.oni_actions import with_oni_actions
 from onibus.producers.nethack.sparse_tasks import Oracle, Staircase
 from onibus.producers.nethack.staircase_by_depth import StaircaseByDepth
@@ -160,14 +161,14 @@ def make_task(
     return made
 
 
-def check_played(name: str, actions: str | None, character: str | None, dungeons: int = 0) -> None:
+def check_played(name: str, actions: str | None, character: str | None, dungeons: str | None = None) -> None:
     """Do nothing if a task can be played with a set of actions, a character, or several, and dungeons.
 
     Args:
         name: of the task.
         actions: a set of actions, or None.
         character: who plays, or None.
-        dungeons: how many are played in; 0 gives each episode its own.
+        dungeons: those that are played in, or None.
 
     Raises:
         OnibusError: there is no such task, set or character; or the task is one of MiniHack's, which have
@@ -181,6 +182,8 @@ def check_played(name: str, actions: str | None, character: str | None, dungeons
         raise OnibusError(f"--actions: there are no actions {actions!r}; give {' or '.join(ACTION_SETS)}")
     if character is not None:
         parse_characters(character)
+    if dungeons is not None:
+        parse_dungeons(dungeons)
 
 
 def _creation(name: str, actions: Actions | None, character: str | None) -> _Creation:

@@ -61,7 +61,7 @@ def test_an_episode_is_the_same_however_the_games_are_shared_out(checkpoint: Pat
 def test_an_evaluation_is_in_other_dungeons_than_training_unless_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = fresh_run(tmp_path / "a-run", task="score", dungeons=2, max_episode_steps=20)
+    checkpoint = fresh_run(tmp_path / "a-run", task="score", dungeons="1,2", max_episode_steps=20)
     heard: list[EpisodeFinished] = []
     monkeypatch.setattr(Ears, "episode_finished", lambda _self, record: heard.append(record))
     list(played(checkpoint, Games(4)))
