@@ -1,7 +1,8 @@
 """Policy networks for NetHack observations, as Sample Factory encoders.
 
 ``small`` looks at the 9x9 crop of glyphs around the player and at the status line: made for a few CPU cores.
-``full`` also reads the whole map and the message, and is followed by a GRU.
+``medium`` also sees the whole map in coarse squares, for little more. ``full`` reads the whole map and the
+message, and is followed by a GRU.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from nle import nethack
 from sample_factory.model.encoder import Encoder
 from torch import Tensor, nn
 
+from onibus.learner.map_squares import MapSquares
 from onibus.learner.options import LearnOptions
 from onibus.learner.registered_networks import registered_encoder
 
@@ -31,11 +33,13 @@ def make_encoder(cfg: Any, observation_space: Any) -> Encoder:
     own = LearnOptions.model_validate(cfg.onibus).registered
     if own is not None:
         return registered_encoder(cfg, observation_space, own)
-    return SmallEncoder(cfg) if cfg.network == "small" else FullEncoder(cfg)
+    encoders: dict[str, type[NetHackEncoder]]
+    encoders = {"small": SmallEncoder, "medium": MediumEncoder, "full": FullEncoder}
+    return encoders[cfg.network](cfg)
 
 
 class NetHackEncoder(Encoder):  # type: ignore[misc]
-    """What both encoders share: integers stay integers on their way to the embedding."""
+    """What the encoders share: integers stay integers on their way to the embedding."""
 
     out_size: int
 
@@ -71,9 +75,27 @@ class SmallEncoder(NetHackEncoder):
         self.mix = nn.Sequential(nn.Linear(64 + 128, self.out_size), nn.ReLU())
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        mixed: Tensor = self.mix(torch.cat(self.near(observation), dim=1))
+        return mixed
+
+    def near(self, observation: dict[str, Tensor]) -> list[Tensor]:
+        """Features of the status line, (B, 64), and of the crop, (B, 128)."""
         status = self.status(observation["blstats"])
-        crop = self.crop(self.glyph(observation["crop"].int()))
-        mixed: Tensor = self.mix(torch.cat([status, crop], dim=1))
+        return [status, self.crop(self.glyph(observation["crop"].int()))]
+
+
+class MediumEncoder(SmallEncoder):
+    """The same, and the kinds of things in coarse squares of the whole map: to (B, 128)."""
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        self.squares = MapSquares()
+        self.map = nn.Sequential(nn.Linear(self.squares.size, 64), nn.ReLU())
+        self.mix = nn.Sequential(nn.Linear(64 + 128 + 64, self.out_size), nn.ReLU())
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        whole = self.map(self.squares(observation["glyphs"]))
+        mixed: Tensor = self.mix(torch.cat([*self.near(observation), whole], dim=1))
         return mixed
 
 

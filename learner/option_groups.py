@@ -107,7 +107,7 @@ class RunOptions(BaseModel):
     inference: Literal["local", "central"] | None = Field(
         None,
         description="local: rollout workers act with their own copy of the policy; central: one process acts "
-        "for all of them. (default: local for the small network on a CPU, otherwise central)",
+        "for all of them. (default: local on a CPU but for the full network, otherwise central)",
     )
     serial: bool = Field(False, description="Run everything in one process, for debugging.")
     captions: bool = Field(
@@ -194,11 +194,13 @@ class PolicyOptions(BaseModel):
 
     model_config = ConfigDict(title="Learning")
 
-    network: Literal["small", "full"] = Field(
-        "small", description="small (for CPUs) or full (sees map and message, with a GRU)."
+    network: Literal["small", "medium", "full"] = Field(
+        "small",
+        description="small (for CPUs), medium (also sees the map in coarse squares) or full (sees map and "
+        "message, with a GRU).",
     )
     rnn: Literal["none", "gru", "lstm"] | None = Field(
-        None, description="Recurrent layer of the policy. (default: gru for full, none for small)"
+        None, description="Recurrent layer of the policy. (default: gru for full, otherwise none)"
     )
     rnn_size: int = Field(512, ge=1, description="Units of the recurrent layer.")
     learning_rate: Annotated[float, Flag(default=BY_TASK)] = Field(

@@ -139,7 +139,7 @@ class LearnOptions(SizeOptions, PolicyOptions, RewardOptions, RunOptions):
         if self.inference is None:
             own = self.registered
             takes_any = own is None or (own.encoder is None and own.is_discrete)
-            return self.network == "small" and self.device == "cpu" and takes_any
+            return self.network != "full" and self.device == "cpu" and takes_any
         return self.inference == "local"
 
     @property

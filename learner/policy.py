@@ -26,7 +26,7 @@ class CheckpointPolicy:
 
     Attributes:
         options: the run's options: its task, network and step limit.
-        observation: which observations it needs, "small" or "full".
+        observation: which observations it needs, "small", "medium" or "full".
         version: gradient steps behind these weights.
         is_discrete: whether an action is one of a fixed number; known once it is bound.
     """

@@ -52,7 +52,7 @@ class Policy(Protocol):
     """What a checkpoint gives: actions for a fixed number of environments played side by side."""
 
     version: int
-    observation: Literal["small", "full"]
+    observation: Literal["small", "medium", "full"]
 
     def bind(self, environment: Any) -> None:
         """Get ready for the spaces of ``environment``; called once."""

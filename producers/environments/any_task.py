@@ -66,7 +66,7 @@ def make_environment(
     environment: int,
     seed: int | None,
     bus: Callable[[], RolloutBus | None],
-    observation: Literal["small", "full"] = "small",
+    observation: Literal["small", "medium", "full"] = "small",
     captions: bool = True,
     max_episode_steps: int | None = None,
     actions: Actions | None = None,

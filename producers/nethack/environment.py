@@ -56,7 +56,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
     ========== ======= ======== =====================================================================
     blstats    float32 (27,)    bottom-line statistics, scaled, clipped to [-5, 5]
     crop       int16   (9, 9)   glyphs around the player; ``MAX_GLYPH`` outside the map
-    glyphs     int16   (21, 79) the whole map; only with ``observation="full"``
+    glyphs     int16   (21, 79) the whole map; not with ``observation="small"``
     message    uint8   (256,)   the last message's bytes; only with ``observation="full"``
     caption    int64   (2,)     lookup id of the caption that the last action brought about and how often
                                 this episode had it, from 1; ``[0, 0]`` if there was none; only with
@@ -97,7 +97,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self,
         *,
         task: str,
-        observation: Literal["small", "full"] = "small",
+        observation: Literal["small", "medium", "full"] = "small",
         captions: bool = True,
         max_episode_steps: int | None = None,
         actions: Actions | None = None,
@@ -126,7 +126,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         """Where the next observation is written: an array for each key; None for fresh ones. ``blstats`` are
         then as the game has them: :func:`scale_statistics` does those of many games at once."""
 
-        self._full = observation == "full"
+        self._map, self._message = observation != "small", observation == "full"
         self._minihack = is_minihack(task)
         self._dungeons = parse_dungeons(dungeons) if dungeons else ()
         self._base_seed = seed
@@ -145,7 +145,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._step = 0
         self._blstats = b""  # the last step's, raw: the buffer behind them is written over
         self._padded = np.full((_ROWS + 2 * _HALF, _COLUMNS + 2 * _HALF), nethack.MAX_GLYPH, np.int16)
-        self.observation_space = _observation_space(self._full, captions)
+        self.observation_space = _observation_space(self._map, self._message, captions)
         self._arrays: list[tuple[str, Any, Any]] = [
             (name, space.shape, space.dtype) for name, space in self.observation_space.items()
         ]
@@ -220,8 +220,9 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         if self.into is None:
             scale_statistics(statistics)
         observation["crop"][:] = self._crop(glyphs, blstats.item(0), blstats.item(1))
-        if self._full:
+        if self._map:
             observation["glyphs"][:] = glyphs
+        if self._message:
             observation["message"][:] = raw["message"]
         return observation
 
@@ -278,13 +279,14 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             self._bus.episode_finished(record)
 
 
-def _observation_space(full: bool, captions: bool) -> gym.spaces.Dict:
+def _observation_space(glyphs: bool, message: bool, captions: bool) -> gym.spaces.Dict:
     boxes: dict[str, gym.Space[Any]] = {
         "blstats": gym.spaces.Box(-5.0, 5.0, nethack.BLSTATS_SHAPE, np.float32),
         "crop": gym.spaces.Box(0, nethack.MAX_GLYPH, (CROP, CROP), np.int16),
     }
-    if full:
+    if glyphs:
         boxes["glyphs"] = gym.spaces.Box(0, nethack.MAX_GLYPH, (_ROWS, _COLUMNS), np.int16)
+    if message:
         boxes["message"] = gym.spaces.Box(0, 255, nethack.MESSAGE_SHAPE, np.uint8)
     if captions:
         boxes["caption"] = gym.spaces.Box(_INT64.min, _INT64.max, (2,), np.int64)

@@ -43,7 +43,13 @@ def test_an_option_reaches_sample_factory(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("network", "rnn", "core"),
-    [("small", None, "none"), ("full", None, "gru"), ("small", "lstm", "lstm"), ("full", "none", "none")],
+    [
+        ("small", None, "none"),
+        ("medium", None, "none"),
+        ("full", None, "gru"),
+        ("small", "lstm", "lstm"),
+        ("full", "none", "none"),
+    ],
 )
 def test_the_recurrent_layer_follows_the_network_unless_it_is_given(
     network: str, rnn: str | None, core: str, tmp_path: Path

@@ -147,7 +147,7 @@ class CountingPolicy:
     """A policy for tests: walks east, and keeps what it was asked."""
 
     version = 12
-    observation: Literal["small", "full"] = "full"
+    observation: Literal["small", "medium", "full"] = "full"
 
     def __init__(self) -> None:
         self.bound: Any = None

@@ -133,7 +133,7 @@ def sample(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0")  # of Sample Factory
-@pytest.mark.parametrize("network", ["small", "full"])
+@pytest.mark.parametrize("network", ["small", "medium", "full"])
 def test_both_samplers_make_the_same_trajectories(tmp_path: Path, network: str) -> None:
     central, _ = sample(tmp_path, SerialSampler, network, sharpness=1e5)
     local, _ = sample(tmp_path, LocalSerialSampler, network, sharpness=1e5)

@@ -19,13 +19,13 @@ TASKS = ["score", "keyroom-s5"]
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("size", ["small", "full"])
+@pytest.mark.parametrize("size", ["small", "medium", "full"])
 @pytest.mark.parametrize("captions", [True, False])
 def test_observations_are_those_of_the_space(
-    task: str, size: Literal["small", "full"], captions: bool
+    task: str, size: Literal["small", "medium", "full"], captions: bool
 ) -> None:
     env = environment(task, observation=size, captions=captions, max_episode_steps=60)
-    keys = {"blstats", "crop"} | ({"glyphs", "message"} if size == "full" else set())
+    keys = {"blstats", "crop"} | {"medium": {"glyphs"}, "full": {"glyphs", "message"}}.get(size, set())
     assert set(env.observation_space.keys()) == keys | ({"caption"} if captions else set())  # type: ignore[attr-defined]
     assert env.observation_space.contains(env.reset()[0])
     for moment in moments(env):
