@@ -29,6 +29,10 @@ def compare(
         list[str] | None,
         typer.Option(help="What to compare: return, gold, …; can be repeated. (default: all that vary)"),
     ] = None,
+    first_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Look at this many steps of each run, from its start. (default: all)"),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The HTML page. (default: RUNS_DIR/comparison.html)")
     ] = None,
@@ -52,7 +56,7 @@ def compare(
     unknown = [name for name in metric or () if name not in METRICS]
     if unknown:
         raise OnibusError(f"--metric {unknown[0]}: not known; choose from {', '.join(METRICS)}")
-    groups = grouped([read_run(find_run(settings.runs_dir, run)) for run in runs])
+    groups = grouped([read_run(find_run(settings.runs_dir, run), first_steps) for run in runs])
     comparison = compare_groups(groups, metric or ())
     page = output or settings.runs_dir / COMPARISON_FILE
     write_page(comparison, page)

@@ -73,17 +73,25 @@ class Group:
         return _shared(self.runs[0].options)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, first_steps: int | None = None) -> Run:
     """The run in ``folder``.
 
+    Args:
+        first_steps: look at this many environment steps from its start; None for all of them.
+
     Raises:
-        OnibusError: there is none, or it has no history yet.
+        OnibusError: there is none, it has no history yet, or fewer steps than that.
     """
     options = load_options(folder)
     rows = _rising(row for row in read_history(folder) if "env_steps" in row)
     if not rows:
         raise OnibusError(f"run {folder.name} has no history yet; let it learn for a few seconds first")
-    return Run(folder.resolve(), options, rows)
+    if first_steps is None:
+        return Run(folder.resolve(), options, rows)
+    if (last := rows[-1]["env_steps"]) < first_steps:
+        raise OnibusError(f"--first-steps {first_steps}: run {folder.name} has {last:,.0f} steps; give fewer")
+    rows = [row for row in rows if row["env_steps"] <= first_steps] or rows[:1]
+    return Run(folder.resolve(), options.model_copy(update={"steps": first_steps}), rows)
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:

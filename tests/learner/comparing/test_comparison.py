@@ -78,6 +78,18 @@ def test_the_band_holds_the_mean_over_seeds_and_ends_where_the_shortest_run_does
     assert np.isnan(alone.low).all()
 
 
+def test_runs_of_different_lengths_are_compared_at_equal_steps(tmp_path: Path) -> None:
+    short, long = (made_run(tmp_path / f"{n}", 1.0, seed=n, steps=n * 1000) for n in (1, 2))
+    whole = read_run(long)
+    first = [read_run(folder, 1000) for folder in (short, long)]
+    assert [run.env_steps for run in first] == [1000, 1000]
+    assert whole.env_steps == 2000
+    (group,) = grouped(first)
+    assert [run.options.seed for run in group.runs] == [1, 2]
+    with pytest.raises(OnibusError, match="--first-steps 1500: run 1 has 1,000 steps; give fewer"):
+        read_run(short, 1500)
+
+
 def test_what_a_crash_took_back_is_counted_once(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", 1.0)
     with (folder / "history.jsonl").open("a") as history:

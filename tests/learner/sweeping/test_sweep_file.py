@@ -50,7 +50,7 @@ def test_the_goal_steers_is_three_goals_and_none_on_three_seeds() -> None:
     assert {run.specs for run in sweep.runs if run.reward == "none"} == {()}
     assert sweep.annotators is not None
     assert complaint(sweep.annotators) == ""
-    assert [run.steps for run in read_sweep("goal-steers", 0.01).runs] == [40_000] * 12
+    assert [run.steps for run in read_sweep("goal-steers", 0.01).runs] == [20_000] * 12
 
 
 def test_learn_takes_the_arguments_of_a_run_as_they_are_meant(tmp_path: Path) -> None:
