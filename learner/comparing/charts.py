@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from onibus.learner.comparing.comparison import Comparison, band
-from onibus.learner.reporting.charts import COLOURS, new_axes
+from onibus.learner.reporting.charts import COLOURS, new_axes, new_panels
 
 _INCHES = (5.6, 2.8)
+_PANEL_INCHES = (3.6, 3.0)
+_MOST_PANELS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +28,35 @@ class Chart:
 def curve_charts(comparison: Comparison) -> Iterator[Chart]:
     """For each metric a curve of every group, with its band over seeds."""
     for metric in comparison.metrics:
-        figure, axes = new_axes("environment steps", "mean of 100 episodes", _INCHES)
-        for number, group in enumerate(comparison.groups):
-            drawn = band(group, metric)
-            if drawn is None:
-                continue
-            colour = COLOURS[number % len(COLOURS)]
-            axes.plot(drawn.steps, drawn.mean, label=group.name, color=colour, linewidth=1.6)
-            if np.isfinite(drawn.low).all():
-                axes.fill_between(drawn.steps, drawn.low, drawn.high, color=colour, alpha=0.18, linewidth=0)
+        figure, axes = new_axes("environment steps", _title(metric), _INCHES)
+        _draw_curves(axes, comparison, metric)
         _name_lines(axes)
         yield Chart(f"curve-{metric}", _title(metric), figure)
+
+
+def overview_chart(comparison: Comparison) -> Iterator[Chart]:
+    """The curves of the first metrics beside each other, under one legend; nothing for a single metric."""
+    metrics = comparison.metrics[:_MOST_PANELS]
+    if len(metrics) < 2:
+        return
+    size = (_PANEL_INCHES[0] * len(metrics), _PANEL_INCHES[1])
+    figure, panels = new_panels("environment steps", [_title(metric) for metric in metrics], size)
+    for axes, metric in zip(panels, metrics, strict=True):
+        _draw_curves(axes, comparison, metric)
+    lines, names = panels[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside upper center", ncols=len(names) or 1, frameon=False)
+    yield Chart("curves", "Curves", figure)
+
+
+def _draw_curves(axes: Any, comparison: Comparison, metric: str) -> None:
+    for number, group in enumerate(comparison.groups):
+        drawn = band(group, metric)
+        if drawn is None:
+            continue
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(drawn.steps, drawn.mean, label=group.name, color=colour, linewidth=1.6)
+        if np.isfinite(drawn.low).all():
+            axes.fill_between(drawn.steps, drawn.low, drawn.high, color=colour, alpha=0.18, linewidth=0)
 
 
 def profile_charts(comparison: Comparison) -> Iterator[Chart]:

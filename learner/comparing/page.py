@@ -14,7 +14,7 @@ from rich.table import Table
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of, write_or_refuse
-from onibus.learner.comparing.charts import curve_charts, profile_charts
+from onibus.learner.comparing.charts import curve_charts, overview_chart, profile_charts
 from onibus.learner.comparing.comparison import Comparison, band, cost, final_value
 from onibus.learner.comparing.groups import differing
 from onibus.learner.reporting.charts import pdf_of, svg_of
@@ -77,7 +77,7 @@ def export(comparison: Comparison, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OnibusError(f"cannot make {folder}: {reason_of(error)}; choose another --export") from error
-    for charts in (curve_charts, profile_charts):
+    for charts in (overview_chart, curve_charts, profile_charts):
         for chart in charts(comparison):
             write_or_refuse(folder / f"{chart.name}.svg", svg_of(chart.figure))
         for chart in charts(comparison):

@@ -54,14 +54,21 @@ def new_axes(
     x_label: str, y_label: str, size: tuple[float, float] = (WIDTH_INCHES, HEIGHT_INCHES)
 ) -> tuple[Any, Any]:
     """Figure and axes in the look of all charts."""
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(matplotlib.ticker.FuncFormatter(_short))
+    figure, (axes,) = new_panels(x_label, [y_label], size)
     return figure, axes
+
+
+def new_panels(x_label: str, y_labels: Sequence[str], size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    """The same with several axes beside each other, one for each of ``y_labels``."""
+    figure, row = plt.subplots(1, len(y_labels), figsize=size, layout="constrained", squeeze=False)
+    for axes, y_label in zip(row[0], y_labels, strict=True):
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(matplotlib.ticker.FuncFormatter(_short))
+    return figure, list(row[0])
 
 
 def curve_of(rows: Sequence[Mapping[str, float]], x: str, y: str) -> Curve:

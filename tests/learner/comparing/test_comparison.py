@@ -127,6 +127,8 @@ def test_the_page_and_the_files_for_papers(tmp_path: Path) -> None:
         *("curve-return.pdf", "curve-return.svg", "curves.csv", "profile-return.pdf", "profile-return.svg")
     ]
     assert (tmp_path / "charts" / "curve-return.pdf").read_bytes().startswith(b"%PDF")
+    export(compare(comparison.groups, ["return", "intrinsic_return"]), tmp_path / "two")
+    assert {"curves.svg", "curves.pdf"} <= {file.name for file in (tmp_path / "two").iterdir()}
     write_csv(comparison, tmp_path / "runs.csv")
     rows = list(csv.DictReader((tmp_path / "runs.csv").open()))
     assert [row["final_return"] for row in rows] == [f"{x + n}.0" for x in (10, 4, 3) for n in (1, 2, 3)]
