@@ -194,7 +194,7 @@ class PolicyOptions(BaseModel):
 
     model_config = ConfigDict(title="Learning")
 
-    network: Literal["small", "medium", "full"] = Field(
+    network: Annotated[Literal["small", "medium", "full"], Flag(default=BY_TASK)] = Field(
         "small",
         description="small (for CPUs), medium (also sees the map in coarse squares) or full (sees map and "
         "message, with a GRU).",
@@ -215,7 +215,9 @@ class PolicyOptions(BaseModel):
     ppo_clip: float = Field(0.1, gt=0, description="Clip of PPO's ratio: to 1 + X and 1 / (1 + X).")
     value_clip: float = Field(1.0, gt=0, description="Largest change of a value that is learned from.")
     value_coefficient: float = Field(0.5, ge=0, description="Coefficient of the value loss.")
-    epochs: int = Field(1, ge=1, description="Times that each batch is learned from.")
+    epochs: Annotated[int, Flag(default=BY_TASK)] = Field(
+        1, ge=1, description="Times that each batch is learned from."
+    )
     gradient_norm: float = Field(
         4.0, ge=0, description="Largest norm of a gradient, to which a larger one is scaled; 0 for no limit."
     )

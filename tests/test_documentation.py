@@ -158,11 +158,14 @@ def test_the_settings_page_is_the_model() -> None:
 
 def test_the_defaults_of_a_run_are_those_of_the_options() -> None:
     page = (DOCS / "settings.md").read_text()
-    runs = [make_options(task, run="x") for task in ("keyroom-s5", "score", "oracle")]
+    runs = [make_options("keyroom-s5", run="x"), make_options("score", run="x")]
+    runs.append(make_options("score", run="x", network="full"))
     shown = [
         ("spec", [f"`{run.specs[0].name}`" for run in runs]),
         ("coefficient of the spec", [str(run.specs[0].coefficient) for run in runs]),
         ("`--extrinsic-coefficient`", [str(run.extrinsic_coefficient) for run in runs]),
+        ("`--network`", [f"`{run.network}`" for run in runs]),
+        ("`--epochs`", [str(run.epochs) for run in runs]),
         ("`--learning-rate`", [str(run.learning_rate) for run in runs]),
         ("`--discount`", [str(run.discount) for run in runs]),
         ("`--entropy`", [str(run.entropy) for run in runs]),
@@ -174,10 +177,9 @@ def test_the_defaults_of_a_run_are_those_of_the_options() -> None:
         ("`--reward`", [f"`{runs[0].reward}`"]),
         ("`--embedding`", [f"`{runs[0].embedding}`"]),
         ("`--count-beta`", [str(runs[0].count_beta)]),
-        ("`--network`", [f"`{runs[0].network}`"]),
         ("`--extrinsic-scale`", [str(runs[0].extrinsic_scale)]),
         ("`--ppo-clip`, `--value-clip`", [f"{runs[0].ppo_clip}, {runs[0].value_clip}"]),
-        ("`--epochs`, `--adam-epsilon`", [f"{runs[0].epochs}, {runs[0].adam_epsilon}"]),
+        ("`--epochs`, `--adam-epsilon`", [f"by task, {runs[0].adam_epsilon}"]),
         ("`--episodes-averaged`", [f"{runs[0].episodes_averaged}"]),
         ("`--workers`, `--environments`", [f"{runs[0].workers}, {runs[0].environments}"]),
         ("`--rollout`, `--batch-size`", [f"{runs[0].rollout}, {runs[0].batch_size}"]),
@@ -186,6 +188,8 @@ def test_the_defaults_of_a_run_are_those_of_the_options() -> None:
     ]
     missing = [row for name, values in shown if (row := f"| {' | '.join([name, *values])} |") not in page]
     assert not missing
+    sparse = make_options("oracle", run="x").extrinsic_coefficient
+    assert f"`--extrinsic-coefficient` is {sparse} for `staircase`, `oracle` and their variants" in page
 
 
 def test_the_presets_of_the_settings_page_are_those_of_the_code() -> None:

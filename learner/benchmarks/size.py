@@ -34,7 +34,7 @@ def measure(settings: Settings, task: str, workers: int, environments: int) -> l
         "learner",
         [
             *("learn", "--task", task, "--run", name, "--workers", str(workers)),
-            *("--environments", str(environments)),
+            *("--environments", str(environments), "--network", "small"),
         ],
         settings.runs_dir / f"{name}.log",
     )

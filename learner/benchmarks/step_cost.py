@@ -62,7 +62,8 @@ def measure(
     Raises:
         OnibusError: a run ended too early to measure.
     """
-    size = ("--task", task, "--workers", str(workers), "--environments", str(environments))
+    size = ["--task", task, "--workers", str(workers), "--environments", str(environments)]
+    size += ["--network", "small", "--epochs", "1"]  # for every task
     (spec,) = default_specs(task, reward)
     supervisor = Supervisor(environment_of(settings))
     try:

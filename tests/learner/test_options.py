@@ -38,6 +38,19 @@ def test_defaults_follow_the_task(
     assert [(s.name, s.coefficient) for s in options.specs] == [(specification, coefficient)]
 
 
+def test_nethack_is_learned_on_cpus_as_in_the_results_and_otherwise_as_published() -> None:
+    on_cpus = make_options("score", run="r")
+    assert (on_cpus.network, on_cpus.epochs, on_cpus.discount) == ("medium", 3, 0.999)
+    assert on_cpus.acts_locally
+    for given in ({"network": "full"}, {"device": "gpu"}):
+        options = make_options("score", run="r", **given)
+        assert (options.epochs, options.discount, options.learning_rate) == (1, 0.99, 1e-4)
+        assert options.network == given.get("network", "small")
+    assert make_options("score", run="r", network="small", discount=0.9).discount == 0.9
+    keyroom = make_options("keyroom-s5", run="r")
+    assert (keyroom.network, keyroom.epochs, keyroom.discount) == ("small", 1, 0.99)
+
+
 @pytest.mark.parametrize(
     ("task", "actions", "played"),
     [("score", "oni", 28), ("staircase", "oni", 28), ("nle-score", "nle", 23), ("keyroom-s5", None, 10)],
