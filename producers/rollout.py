@@ -342,7 +342,9 @@ class RolloutWorker:
     def _count_episode(self, m: int, extrinsic_return: float, info: dict[str, Any]) -> None:
         self._played.episodes += 1
         self._played.return_sum += float(extrinsic_return)
-        self._played.score_sum += info["episode_extra_stats"].get("score", 0.0)
+        if (score := info["episode_extra_stats"].get("score")) is not None:
+            self._played.scored_episodes += 1
+            self._played.score_sum += score
         left = self._episodes_left[m]
         if left is not None:
             self._episodes_left[m] = left - 1

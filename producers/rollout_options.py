@@ -33,11 +33,16 @@ class RolloutOptions:
 
 @dataclass(slots=True)
 class RolloutSummary:
-    """What was played and published."""
+    """What was played and published.
+
+    Attributes:
+        scored_episodes: those that report a score; a task of one's own may have none.
+    """
 
     steps: int = 0
     episodes: int = 0
     return_sum: float = 0.0
+    scored_episodes: int = 0
     score_sum: float = 0.0
     captions_published: int = 0
     captions_dropped: int = 0
@@ -51,8 +56,10 @@ class RolloutSummary:
     def __str__(self) -> str:
         means = ""
         if self.episodes:
-            means = f" (mean return {self.return_sum / self.episodes:.2f}"
-            means += f", score {self.score_sum / self.episodes:.0f})"
+            means = f"mean return {self.return_sum / self.episodes:.2f}"
+            if self.scored_episodes:
+                means += f", score {self.score_sum / self.scored_episodes:.0f}"
+            means = f" ({means})"
         lost = self.captions_dropped + self.episodes_dropped
         return (
             f"{self.steps:,} steps, {self.episodes:,} episodes{means}; "

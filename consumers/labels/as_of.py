@@ -40,6 +40,8 @@ def resolve_as_of(
         return source.ends
     if _OFFSETS.fullmatch(text):
         given = {int(number): int(offset) for number, offset in (p.split(":") for p in text.split(","))}
+        if len(given) <= text.count(","):
+            raise OnibusError(f"{flag} {text} has two offsets for a partition; give one for each partition")
         if missing := sorted(source.ends.keys() - given.keys()):
             raise OnibusError(f"{flag} has no offset for partition {missing[0]}; give one for each partition")
         return given

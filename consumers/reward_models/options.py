@@ -12,7 +12,7 @@ from onibus.infra.flags import MOST_SEED
 class TrainOptions(BaseModel):
     """What one trainer learns from, and how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     spec: str = Field("goals", description="Annotation spec to learn from: NAME, NAME@ID or NAME@MODEL.")
     seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of initial weights and mini-batches.")

@@ -62,7 +62,7 @@ def test_labels_are_chosen_by_durations_too() -> None:
 
 
 @pytest.mark.parametrize("flag", ["--as-of", "--until"])
-@pytest.mark.parametrize("text", ["yesterday", "0:1", "2999-01-01"])
+@pytest.mark.parametrize("text", ["yesterday", "0:1", "0:1,1:5,0:2", "2999-01-01"])
 def test_where_the_log_ends_is_refused_with_the_flag_that_was_typed(flag: str, text: str) -> None:
     with pytest.raises(OnibusError) as refused:
         resolve_as_of(load_settings(), NothingLogged(), text, flag)

@@ -278,13 +278,15 @@ def test_what_a_user_can_put_right_is_told_wherever_it_is_found(
 
 
 def test_summaries_add_up_and_read_well() -> None:
-    one = RolloutSummary(steps=1000, episodes=2, return_sum=3.0, score_sum=40.0, captions_published=5)
+    one = RolloutSummary(steps=1000, episodes=2, return_sum=3.0, scored_episodes=1, score_sum=10.0)
     total = one + RolloutSummary(
-        steps=500, episodes=2, return_sum=1.0, captions_dropped=1, episodes_published=4
+        steps=500, episodes=2, return_sum=1.0, captions_published=5, captions_dropped=1, episodes_published=4
     )
     assert str(total) == (
         "1,500 steps, 4 episodes (mean return 1.00, score 10); 5 captions and 4 episodes published, 1 dropped"
     )
+    unscored = RolloutSummary(steps=7, episodes=1, return_sum=1.0)
+    assert str(unscored).startswith("7 steps, 1 episodes (mean return 1.00); ")
     assert str(RolloutSummary()) == "0 steps, 0 episodes; 0 captions and 0 episodes published, 0 dropped"
 
 

@@ -43,6 +43,12 @@ def test_only_the_models_have_defaults(command: str) -> None:
     assert {options[flag].default for flag in flags} == {None}
 
 
+@pytest.mark.parametrize("rate", ["inf", "nan"])
+def test_a_trainer_takes_no_rate_that_is_not_finite(rate: str) -> None:
+    with pytest.raises(OnibusError, match=r"^--late-steps-per-second: Input should be a finite number; give"):
+        made(TrainOptions, {"late_steps_per_second": float(rate)})
+
+
 def test_settings_show_their_defaults_too() -> None:
     options = options_of("status")
     assert options["--topic-prefix"].help == f"{Settings.model_fields['topic_prefix'].description} " + (
