@@ -24,7 +24,7 @@ from kafka import KafkaProducer
 
 from onibus.consumers.annotator.batch import VALUE_LEFT_OUT
 from onibus.consumers.annotator.partition_readers import SENT_AGAIN
-from onibus.consumers.labels.corrections import Subject, annotation_by
+from onibus.consumers.labels.corrections import CorrectedSubject, annotation_by
 from onibus.consumers.labels.table import VERDICTS, LabelTable
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
@@ -237,7 +237,7 @@ class _Redriver:
 
     def _withdrawal(self, letter: DeadLetter, spec_id: bytes, caption_id: bytes, now: int) -> Annotation:
         caption = self._codec.decode(CaptionObserved, letter.original_value)
-        subject = Subject(caption_id, (caption.text,), letter.source_partition, caption.observed_at)
+        subject = CorrectedSubject(caption_id, (caption.text,), letter.source_partition, caption.observed_at)
         note = f"dead letter sent again: {letter.reason}"
         source = CaptionOffset(letter.source_partition, letter.source_offset)
         return annotation_by(subject, spec_id, None, Origin.WITHDRAWAL, REDRIVE, note, now, sources=(source,))

@@ -46,7 +46,7 @@ EPISODE_STATISTICS = {
 """Sample Factory's names of episode statistics, and ours."""
 
 
-class Progress:
+class RunProgress:
     """Turns the states of a run into its history; one JSON object a line, about one a second."""
 
     def __init__(self, options: LearnOptions, folder: Path) -> None:
@@ -58,7 +58,7 @@ class Progress:
         self._ready = self._warned = False
         self.last: dict[str, float] = {}
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> RunProgress:
         self._rows = RowFile(self._folder / HISTORY_FILE)
         self._history = SideFile(f"{self._folder / HISTORY_FILE}")
         self._board = ScalarLog(self._folder / "tensorboard")

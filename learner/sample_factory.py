@@ -66,7 +66,7 @@ from onibus.learner.rewards.source import RewardSource
 from onibus.learner.run_environment import make_environment
 from onibus.learner.sampling.worker import LocalParallelSampler, LocalSerialSampler
 from onibus.learner.scalar_log import ScalarLog
-from onibus.learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, Supervisor
+from onibus.learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, RunSupervisor
 from onibus.learner.vtrace import bootstrap_from
 
 log = logging.getLogger(__name__)
@@ -351,7 +351,7 @@ def _run(
     cfg: Any, options: LearnOptions, stopping: threading.Event, watch: Callable[[RunState], None]
 ) -> RunState:
     runner = (OurSerialRunner if options.serial else OurParallelRunner)(cfg)
-    supervisor = Supervisor(runner, options, stopping, watch)
+    supervisor = RunSupervisor(runner, options, stopping, watch)
     try:
         if runner.init() != ExperimentStatus.SUCCESS:
             raise OnibusError(

@@ -34,7 +34,7 @@ class RunState:
     learner: dict[str, float]
 
 
-class Supervisor:
+class RunSupervisor:
     """Looks at a runner twice a second, until :meth:`close`.
 
     When a child fails, the learner, if it is not that child, saves and stops as at any end; what is left then

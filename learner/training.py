@@ -37,7 +37,7 @@ from onibus.learner.options import (
     resumed_options,
     save_options,
 )
-from onibus.learner.progress import Progress
+from onibus.learner.progress import RunProgress
 from onibus.learner.rewards.frozen import check_judges
 from onibus.learner.rewards.plugin import load_reward
 from onibus.learner.run_files.parts import record_parts
@@ -108,7 +108,7 @@ def run(
             "starting run %s: %d environments, network %s",
             *(options.run, options.workers * options.environments, options.network),
         )
-        with Progress(options, folder) as progress:
+        with RunProgress(options, folder) as progress:
             state = run_experiment(options, settings.runs_dir.absolute(), stopping, progress.watch, session)
             progress.finish(state)
     saved = newest_checkpoint(folder)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -34,6 +35,8 @@ PACKAGE_INDEX = re.compile(
 PRINTING = re.compile(r"typer\.echo\(|(?<![\w.])print\(|(?<![\w.])Console\(")
 MAY_PRINT = {"infra/process/terminal.py"}
 
+PUBLIC_CLASS = re.compile(r"^class ([^\W_]\w*)", re.MULTILINE)
+
 MACHINE_PATH = re.compile(r"(?<![\w.$\-}])/(home|Users|root|work|workspace)/\w")
 
 
@@ -47,6 +50,17 @@ def kept_files() -> Iterator[Path]:
 def test_the_top_level_is_what_it_should_be() -> None:
     found = {file.relative_to(ROOT).parts[0] for file in kept_files()}
     assert found == TOP_LEVEL
+
+
+def test_a_public_class_name_has_one_meaning() -> None:
+    """Examples are code of the user's own, who names classes as the pages say."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for package in FOLDERS - {"tests"}:
+        for file in (ROOT / package).rglob("*.py"):
+            if ROOT / "infra/examples" not in file.parents:
+                for name in PUBLIC_CLASS.findall(file.read_text()):
+                    found[name].append(str(file.relative_to(ROOT)))
+    assert not {name: files for name, files in found.items() if len(files) > 1}
 
 
 def test_everything_printed_goes_through_what_leaves_control_characters_out() -> None:

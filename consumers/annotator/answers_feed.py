@@ -18,7 +18,7 @@ from onibus.schemas.ids import SPEC_ID_BYTES
 from onibus.schemas.records import Annotation, AnnotationSpec
 
 if TYPE_CHECKING:
-    from onibus.consumers.annotator.model_scores import ModelScores
+    from onibus.consumers.annotator.model_scores import FollowedModels
 
 _RECORDS_PER_POLL = 2_000
 _EVERY_SECONDS = 0.25
@@ -37,7 +37,7 @@ class AnswersFeed:
     def __init__(
         self, settings: Settings, codec: Codec, specs: Mapping[bytes, AnnotationSpec], again: AskingAgain
     ) -> None:
-        from onibus.consumers.annotator.model_scores import ModelScores  # brings torch
+        from onibus.consumers.annotator.model_scores import FollowedModels  # brings torch
 
         self._codec, self._specs, self._again = codec, frozenset(specs), again
         self._topic = TopicNames(settings.topic_prefix).annotations
@@ -45,7 +45,7 @@ class AnswersFeed:
         self._begun: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._due = 0.0
-        self.scores: ModelScores = ModelScores(settings, codec, specs)
+        self.scores: FollowedModels = FollowedModels(settings, codec, specs)
         again.probabilities = self.scores.probabilities
 
     def follow(self) -> None:

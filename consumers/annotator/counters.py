@@ -16,7 +16,7 @@ from onibus.schemas.records import AnnotationSpec, Verdict
 
 
 @dataclass(slots=True)
-class Summary:
+class AnnotatorSummary:
     """What an annotator did in its life."""
 
     seconds: float = 0.0
@@ -60,11 +60,11 @@ class Summary:
         return f"; of {decided:,} decided comparisons {bias + 0.5:.1%} went to the caption shown first"
 
 
-class Counts:
+class AnnotatorCounts:
     """Keeps the summary and the process's metrics in step."""
 
     def __init__(self, specs: Mapping[bytes, AnnotationSpec], prices: Prices | None = None) -> None:
-        self.summary = Summary()
+        self.summary = AnnotatorSummary()
         self._prices = prices
         self._names = {spec_id: spec.name for spec_id, spec in specs.items()}
 

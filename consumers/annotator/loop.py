@@ -27,7 +27,7 @@ from onibus.consumers.annotator.batch_sending import BatchSender
 from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
-from onibus.consumers.annotator.counters import Counts, Summary
+from onibus.consumers.annotator.counters import AnnotatorCounts, AnnotatorSummary
 from onibus.consumers.annotator.decisions import COMPARISONS, Annotator
 from onibus.consumers.annotator.followers import Followers
 from onibus.consumers.annotator.group_member import GroupMember
@@ -103,7 +103,7 @@ class AnnotatorProcess:
         ask_again: int = 0,
     ) -> None:
         prices = limits.prices if limits is not None and limits.prices.are_given else None
-        self._counts = Counts(specs, prices)
+        self._counts = AnnotatorCounts(specs, prices)
         self._settings, self._specs, self._membership = settings, dict(specs), membership
         self._topics = TopicNames(settings.topic_prefix)
         self._codec = codec_for(settings)
@@ -126,11 +126,11 @@ class AnnotatorProcess:
         self._polled_at, self._has_read, self._is_ready = 0.0, False, False
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> AnnotatorSummary:
         """What it did so far."""
         return self._counts.summary
 
-    def run(self, stopping: threading.Event) -> Summary:
+    def run(self, stopping: threading.Event) -> AnnotatorSummary:
         """Annotate until ``stopping`` is set.
 
         Raises:

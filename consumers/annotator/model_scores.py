@@ -64,7 +64,7 @@ class _Scored:
         return np.array([self._scores[text] for text in texts])
 
 
-class ModelScores:
+class FollowedModels:
     """Follows the reward models of specs, in a daemon thread; one other thread asks.
 
     While there is no model, or the bus is away, what was there stays in use.

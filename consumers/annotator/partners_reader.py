@@ -24,7 +24,7 @@ from onibus.schemas.ids import CAPTION_ID_BYTES, caption_id
 from onibus.schemas.records import AnnotationSpec, CaptionObserved
 
 if TYPE_CHECKING:
-    from onibus.consumers.annotator.model_scores import ModelScores
+    from onibus.consumers.annotator.model_scores import FollowedModels
 
 NEWEST = 200_000
 """Records of all partitions together that are read at the start, in about two seconds: ten times as many as
@@ -55,11 +55,11 @@ class PartnersReader:
         caption_filter: CaptionFilter | None = None,
         scored: Mapping[bytes, AnnotationSpec] | None = None,
     ) -> None:
-        self.scores: ModelScores | None = None
+        self.scores: FollowedModels | None = None
         if scored:
-            from onibus.consumers.annotator.model_scores import ModelScores  # brings torch
+            from onibus.consumers.annotator.model_scores import FollowedModels  # brings torch
 
-            self.scores = ModelScores(settings, codec, scored)
+            self.scores = FollowedModels(settings, codec, scored)
         self._codec, self._partners, self._caption_filter = codec, pool, caption_filter
         self._topic = TopicNames(settings.topic_prefix).captions
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)

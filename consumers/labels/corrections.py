@@ -52,7 +52,7 @@ _NOWHERE = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class CorrectedSubject:
     """What is judged: one caption, or two; ``partition`` is that of its labels and annotations."""
 
     subject_id: bytes
@@ -74,14 +74,16 @@ class SubjectName:
         subject = key[ids.SPEC_ID_BYTES :]
         return subject == self._exact or (self._prefix is not None and subject.hex().startswith(self._prefix))
 
-    def find(self, labels: LabelFold) -> Subject:
+    def find(self, labels: LabelFold) -> CorrectedSubject:
         """The subject of this name among ``labels``.
 
         Raises:
             OnibusError: there is none, or there are several.
         """
         found = {
-            label.subject_id: Subject(label.subject_id, label.texts, label.partition, label.observed_at)
+            label.subject_id: CorrectedSubject(
+                label.subject_id, label.texts, label.partition, label.observed_at
+            )
             for label in labels
             if self.may_be(label.spec_id + label.subject_id)
         }
@@ -98,7 +100,7 @@ class SubjectName:
         return next(iter(found.values()))
 
 
-def new_caption(settings: Settings, text: str, now: int) -> Subject:
+def new_caption(settings: Settings, text: str, now: int) -> CorrectedSubject:
     """A caption that no one has judged yet, in the partition to which rollout workers publish it.
 
     Raises:
@@ -106,11 +108,11 @@ def new_caption(settings: Settings, text: str, now: int) -> Subject:
     """
     require_partitions(settings)
     caption_id = ids.caption_id(text)
-    return Subject(caption_id, (text,), ids.caption_partition(caption_id, settings.partitions), now)
+    return CorrectedSubject(caption_id, (text,), ids.caption_partition(caption_id, settings.partitions), now)
 
 
 def set_by_hand(
-    subject: Subject,
+    subject: CorrectedSubject,
     spec_id: bytes,
     spec: AnnotationSpec,
     verdict: Verdict,
@@ -138,13 +140,13 @@ def set_by_hand(
 def withdraw(labels: Iterable[FoldedLabel], person: str, note: str, now: int) -> Iterator[Change]:
     """Withdrawals: no verdict is in force afterwards, not even a person's, and annotators may ask again."""
     for label in labels:
-        subject = Subject(label.subject_id, label.texts, label.partition, label.observed_at)
+        subject = CorrectedSubject(label.subject_id, label.texts, label.partition, label.observed_at)
         annotation = annotation_by(subject, label.spec_id, None, Origin.WITHDRAWAL, person, note, now)
         yield single_change(label.partition, annotation)
 
 
 def annotation_by(
-    subject: Subject,
+    subject: CorrectedSubject,
     spec_id: bytes,
     verdict: Verdict | None,
     origin: Origin,
@@ -177,7 +179,7 @@ def annotation_by(
     )
 
 
-class AskingAgain:
+class CaptionRepublisher:
     """Has captions judged again: publishes them on ``captions``, and again while they have no label.
 
     An annotator that starts later restores the withdrawals before it reads the captions. A running one may

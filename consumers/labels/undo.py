@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from onibus.consumers.labels.corrections import Subject, annotation_by
+from onibus.consumers.labels.corrections import CorrectedSubject, annotation_by
 from onibus.consumers.labels.writer import Change, single_change
 from onibus.consumers.specs.verdict_in_force import is_by_person, overrides
 from onibus.schemas.records import Annotation, Origin
@@ -13,7 +13,7 @@ from onibus.schemas.records import Annotation, Origin
 NOTE = "undone"
 
 
-def undo(subject: Subject, history: Sequence[Annotation], person: str, now: int) -> Change | None:
+def undo(subject: CorrectedSubject, history: Sequence[Annotation], person: str, now: int) -> Change | None:
     """Puts in force again what was before the last correction or withdrawal; None where there was none.
 
     An annotator's verdict comes back as a copy of its answer, after a withdrawal of the person's: so no one
@@ -40,7 +40,9 @@ def _in_force(history: Sequence[Annotation]) -> Annotation | None:
     return deciding
 
 
-def _change(subject: Subject, spec_id: bytes, before: Annotation | None, person: str, now: int) -> Change:
+def _change(
+    subject: CorrectedSubject, spec_id: bytes, before: Annotation | None, person: str, now: int
+) -> Change:
     if before is not None and is_by_person(before):
         again = annotation_by(subject, spec_id, before.verdict, Origin.HUMAN, person, NOTE, now)
         return single_change(subject.partition, again)

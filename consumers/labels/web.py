@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from onibus.consumers.labels.annotation_lookup import AnnotationLookup
-from onibus.consumers.labels.corrections import VERDICTS_OF, Subject, set_by_hand, withdraw
+from onibus.consumers.labels.corrections import VERDICTS_OF, CorrectedSubject, set_by_hand, withdraw
 from onibus.consumers.labels.filter import LabelFilter
 from onibus.consumers.labels.fold import FoldedLabel, iso, label_json
 from onibus.consumers.labels.history import history_json
@@ -210,7 +210,7 @@ class LabelPages:
         if before is None:
             raise HTTPException(404, "there is no such label")
         now = time.time_ns() // 1000
-        subject = Subject(subject_id, before.texts, before.partition, before.observed_at)
+        subject = CorrectedSubject(subject_id, before.texts, before.partition, before.observed_at)
         change: Change | None
         if word == UNDO:
             logged = self._lookup.read(self._board.places(subject_id))

@@ -23,7 +23,7 @@ class RulesModel:
     origin = Origin.RULES
 
     def __init__(self, rules: Mapping[bytes, Rules]) -> None:
-        self._judges = {spec_id: Judge(own) for spec_id, own in rules.items()}
+        self._judges = {spec_id: RuleJudge(own) for spec_id, own in rules.items()}
 
     async def check(self) -> None:
         """Rules can always answer."""
@@ -43,7 +43,7 @@ class RulesModel:
         """Nothing to give up."""
 
 
-class Judge:
+class RuleJudge:
     """Judges captions by the rules of one spec."""
 
     def __init__(self, rules: Rules) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onibus.consumers.labels.agreement import BinaryFigures, binary_figures, cohens_kappa
-from onibus.consumers.replay.judges import NO, YES, Judged, RewardModel
+from onibus.consumers.replay.judges import NO, YES, JudgedSubject, RewardModel
 from onibus.consumers.reward_models.unseen import was_held_out
 from onibus.infra.errors import OnibusError
 from onibus.schemas import ids
@@ -26,7 +26,7 @@ class WrongJudgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class ModelEvaluation:
     """A model against labels.
 
     Attributes:
@@ -40,7 +40,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class JudgeComparison:
     """Two judges on the subjects that both judged.
 
     Attributes:
@@ -52,12 +52,12 @@ class Agreement:
     agreement: float
     kappa: float | None
     verdicts: Counter[tuple[str, str]]
-    differ: tuple[tuple[bytes, Judged, Judged], ...]
+    differ: tuple[tuple[bytes, JudgedSubject, JudgedSubject], ...]
 
 
 def evaluate(
-    model: RewardModel, truth: Mapping[bytes, Judged], threshold: float, most_worst: int
-) -> Evaluation:
+    model: RewardModel, truth: Mapping[bytes, JudgedSubject], threshold: float, most_worst: int
+) -> ModelEvaluation:
     """Figures of a model against verdicts.
 
     Raises:
@@ -76,7 +76,7 @@ def evaluate(
     wrong = np.abs(probability - true)
     subjects = list(chosen.items())
     order = np.argsort(-wrong, kind="stable")[:most_worst]
-    return Evaluation(
+    return ModelEvaluation(
         binary_figures(probability, true, threshold),
         len(truth) - len(chosen),
         tuple(
@@ -89,7 +89,7 @@ def evaluate(
     )
 
 
-def agree(first: Mapping[bytes, Judged], second: Mapping[bytes, Judged]) -> Agreement:
+def agree(first: Mapping[bytes, JudgedSubject], second: Mapping[bytes, JudgedSubject]) -> JudgeComparison:
     """How far two judges agree on what both judged.
 
     Raises:
@@ -101,7 +101,7 @@ def agree(first: Mapping[bytes, Judged], second: Mapping[bytes, Judged]) -> Agre
             f"the two judged nothing in common ({len(first):,} and {len(second):,} subjects); choose others"
         )
     words = [(first[s].verdict.value, second[s].verdict.value) for s in shared]
-    return Agreement(
+    return JudgeComparison(
         count=len(shared),
         agreement=sum(a == b for a, b in words) / len(words),
         kappa=cohens_kappa([a for a, _ in words], [b for _, b in words]),
@@ -110,7 +110,7 @@ def agree(first: Mapping[bytes, Judged], second: Mapping[bytes, Judged]) -> Agre
     )
 
 
-def held_out(model: RewardModel, truth: Mapping[bytes, Judged]) -> dict[bytes, Judged]:
+def held_out(model: RewardModel, truth: Mapping[bytes, JudgedSubject]) -> dict[bytes, JudgedSubject]:
     """Those that a model of onibus 0.1.0 did not learn from.
 
     Raises:

@@ -36,7 +36,7 @@ NO = {Kind.JUDGE_ONE: Verdict.UNHELPFUL, Kind.COMPARE_TWO: Verdict.SECOND}
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedSubject:
     """A subject's captions and what was said of them."""
 
     texts: tuple[str, ...]
@@ -44,24 +44,27 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
+class SubjectVerdicts:
     """What was said of each subject: in force, by people alone, and by annotators whatever people said."""
 
-    in_force: dict[bytes, Judged]
-    people: dict[bytes, Judged]
-    annotators: dict[bytes, Judged]
+    in_force: dict[bytes, JudgedSubject]
+    people: dict[bytes, JudgedSubject]
+    annotators: dict[bytes, JudgedSubject]
 
 
-def verdicts_of(logged: Iterable[LoggedAnnotation], spec_id: bytes) -> Verdicts:
+def verdicts_of(logged: Iterable[LoggedAnnotation], spec_id: bytes) -> SubjectVerdicts:
     """The newest verdicts under one spec. A withdrawal takes back both a person's and an annotator's."""
-    fold = LabelFold(
+    found = SubjectVerdicts({}, {}, {})
+    for one in LabelFold(
         one for one in logged if one.annotation is not None and one.annotation.spec_id == spec_id
-    )
-    return Verdicts(
-        {one.subject_id: Judged(one.texts, one.verdict) for one in fold if one.verdict is not None},
-        {one.subject_id: Judged(one.texts, one.verdict) for one in fold if one.verdict and one.by_person},
-        {one.subject_id: Judged(one.texts, one.by_annotators) for one in fold if one.by_annotators},
-    )
+    ):
+        if one.verdict is not None:
+            judged = found.in_force[one.subject_id] = JudgedSubject(one.texts, one.verdict)
+            if one.by_person:
+                found.people[one.subject_id] = judged
+        if one.by_annotators is not None:
+            found.annotators[one.subject_id] = JudgedSubject(one.texts, one.by_annotators)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +109,11 @@ class RewardModel:
             what = "one caption" if captions == 1 else "two captions"
             raise OnibusError(f"model {self.name} judges {what}; hold it against a spec that does so, too")
 
-    def judge(self, subjects: Mapping[bytes, Judged], threshold: float) -> dict[bytes, Judged]:
+    def judge(self, subjects: Mapping[bytes, JudgedSubject], threshold: float) -> dict[bytes, JudgedSubject]:
         """Its verdicts on the subjects of others."""
         probability = self.probability(judged.texts for judged in subjects.values())
         return {
-            subject_id: Judged(judged.texts, YES[self.kind] if p > threshold else NO[self.kind])
+            subject_id: JudgedSubject(judged.texts, YES[self.kind] if p > threshold else NO[self.kind])
             for (subject_id, judged), p in zip(subjects.items(), probability, strict=True)
         }
 

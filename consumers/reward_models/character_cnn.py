@@ -34,7 +34,7 @@ _CAPTIONS_AT_A_TIME = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkDesign:
     """What a character CNN is made like, and trained with.
 
     Attributes:
@@ -69,18 +69,18 @@ class Network:
             raise ValueError("a network with a maximum over time pools after its first convolution alone")
 
 
-PUBLISHED = Network(
+PUBLISHED = NetworkDesign(
     32, 64, (7, 7, 3, 3, 3, 3), (0, 1, 5), 128,
     class_head=(512, 512), class_dropout=0.1, score_head=(256, 512), batch=256, hidden_bytes=0.0,
 )  # fmt: skip
 """ONI's: 471,554 parameters where it tells classes apart, as released (github.com/facebookresearch/oni)."""
-MAX_OVER_TIME = Network(32, 64, (7, 5, 3), (0,), 128, max_over_time=True, learning_rate=5e-4)
+MAX_OVER_TIME = NetworkDesign(32, 64, (7, 5, 3), (0,), 128, max_over_time=True, learning_rate=5e-4)
 NETWORKS = {
     "max-over-time": MAX_OVER_TIME,
     "published": PUBLISHED,
-    "published-0.1": Network(32, 64, (7, 7, 3, 3, 3, 3), (0, 1, 5), 128),
-    "small": Network(16, 32, (7, 5, 3), (0, 1, 2), 64),
-    "large": Network(64, 128, (7, 7, 3, 3, 3, 3), (0, 1, 5), 256),
+    "published-0.1": NetworkDesign(32, 64, (7, 7, 3, 3, 3, 3), (0, 1, 5), 128),
+    "small": NetworkDesign(16, 32, (7, 5, 3), (0, 1, 2), 64),
+    "large": NetworkDesign(64, 128, (7, 7, 3, 3, 3, 3), (0, 1, 5), 256),
 }
 """Networks by the name that a user gives."""
 USUAL = "max-over-time"
@@ -89,7 +89,7 @@ for it everywhere alike learns from fewer labels and errs less on captions that 
 published one, which must learn each place anew (``onibus bench reward-models`` has both)."""
 
 
-AnyNetwork = Network | OwnNetwork
+AnyNetwork = NetworkDesign | OwnNetwork
 
 
 def architecture(outputs: int, network: AnyNetwork = MAX_OVER_TIME) -> str:
@@ -150,7 +150,7 @@ class CharacterCNN(nn.Module):
     work (:func:`~onibus.consumers.reward_models.packed_convolution.largest_values`); a GPU computes all.
     """
 
-    def __init__(self, outputs: int = CLASSES, network: Network = MAX_OVER_TIME) -> None:
+    def __init__(self, outputs: int = CLASSES, network: NetworkDesign = MAX_OVER_TIME) -> None:
         super().__init__()
         self.embedding = nn.Embedding(256, network.embedding)
         layers: list[nn.Module] = []
@@ -201,7 +201,7 @@ class _Largest(nn.Module):
         return places.reshape(*values.shape[:2], length, self._count).amax(dim=3)
 
 
-def _dense(inputs: int, network: Network, outputs: int) -> list[nn.Module]:
+def _dense(inputs: int, network: NetworkDesign, outputs: int) -> list[nn.Module]:
     """The layers from the places that go on to the outputs."""
     layers: list[nn.Module] = []
     for width in (network.hidden, *(network.class_head if outputs == CLASSES else network.score_head)):

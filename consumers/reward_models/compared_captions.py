@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onibus.consumers.reward_models.character_cnn import to_bytes, to_rows
-from onibus.consumers.reward_models.verdict_fold import Judged, VerdictFold
+from onibus.consumers.reward_models.verdict_fold import VerdictFold, VerdictInForce
 from onibus.schemas.records import Annotation, Verdict
 
 MOST_SAMPLED = 2_048
@@ -37,7 +37,7 @@ class PairRows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry(Judged):
+class _Entry(VerdictInForce):
     first: bytes
     second: bytes
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onibus.consumers.reward_models.character_cnn import to_bytes, to_rows
-from onibus.consumers.reward_models.verdict_fold import Judged, VerdictFold
+from onibus.consumers.reward_models.verdict_fold import VerdictFold, VerdictInForce
 from onibus.schemas.records import Annotation, Verdict
 
 _TAUGHT = (Verdict.UNHELPFUL, Verdict.HELPFUL)
@@ -28,7 +28,7 @@ class CaptionRows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry(Judged):
+class _Entry(VerdictInForce):
     caption: bytes
 
 

@@ -54,7 +54,7 @@ _RETRY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
-class Summary:
+class TrainerSummary:
     """What a trainer did in its life."""
 
     model: str
@@ -104,9 +104,9 @@ class TrainerProcess:
         self._writing: Future[None] | None = None
         self._leaving = threading.Event()
         self._unwritten: list[OutgoingRecord] = []
-        self.summary = Summary(self._model)
+        self.summary = TrainerSummary(self._model)
 
-    def run(self, stopping: threading.Event) -> Summary:
+    def run(self, stopping: threading.Event) -> TrainerSummary:
         """Train and publish until ``stopping`` is set.
 
         Raises:

@@ -25,7 +25,7 @@ Name = Literal["own", "published"]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingProgress:
     """Where a training stands.
 
     Attributes:
@@ -50,10 +50,10 @@ class Schedule(Protocol):
 
     name: Name
 
-    def is_due(self, at: Progress) -> bool:
+    def is_due(self, at: TrainingProgress) -> bool:
         """Whether a version is due, provided that there is something to tell apart."""
 
-    def may_go_on(self, at: Progress) -> bool:
+    def may_go_on(self, at: TrainingProgress) -> bool:
         """Whether one is due without a new annotation if the model is not fitted yet."""
 
     def steps(self, seen: int) -> int:
@@ -71,10 +71,10 @@ class Own:
 
     name: Name = "own"
 
-    def is_due(self, at: Progress) -> bool:
+    def is_due(self, at: TrainingProgress) -> bool:
         return at.new >= (1 if at.quiet else annotations_per_version(at.before))
 
-    def may_go_on(self, at: Progress) -> bool:
+    def may_go_on(self, at: TrainingProgress) -> bool:
         return at.quiet and bool(at.versions) and at.idle < MOST_IDLE
 
     def steps(self, seen: int) -> int:
@@ -94,12 +94,12 @@ class Published:
     def __init__(self, rate: float = BATCHES_PER_SECOND) -> None:
         self._rate = rate
 
-    def is_due(self, at: Progress) -> bool:
+    def is_due(self, at: TrainingProgress) -> bool:
         if at.before + at.new >= MANY:
             return at.seconds * self._rate >= LATE_STEPS_PER_VERSION
         return at.new >= (1 if at.quiet else _PUBLISHED_CUT)
 
-    def may_go_on(self, at: Progress) -> bool:
+    def may_go_on(self, at: TrainingProgress) -> bool:
         del at
         return False
 

@@ -31,7 +31,7 @@ from onibus.consumers.reward_models.model_file import ModelFile, Provenance
 from onibus.consumers.reward_models.objective import Objective
 from onibus.consumers.reward_models.own_network import told_reference
 from onibus.consumers.reward_models.ranking import Ranking
-from onibus.consumers.reward_models.schedule import OWN, Progress, Schedule
+from onibus.consumers.reward_models.schedule import OWN, Schedule, TrainingProgress
 from onibus.consumers.reward_models.unseen import MOST_UNSEEN
 from onibus.infra.devices import gpu_name
 from onibus.infra.errors import OnibusError
@@ -138,7 +138,7 @@ class RewardTrainer:
         """
         if not self.objective.can_teach:
             return False
-        at = Progress(self._seen - self._new, self._new, self.version, self._idle, seconds, quiet)
+        at = TrainingProgress(self._seen - self._new, self._new, self.version, self._idle, seconds, quiet)
         if self._schedule.is_due(at):
             return True
         return not self._new and self._schedule.may_go_on(at) and not self._is_fitted()

@@ -11,14 +11,14 @@ from onibus.schemas.records import Annotation, Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class VerdictInForce:
     """A verdict in force; data sets add what was judged."""
 
     verdict: Verdict
     by_human: bool
 
 
-Entry = TypeVar("Entry", bound=Judged)
+Entry = TypeVar("Entry", bound=VerdictInForce)
 
 
 class VerdictFold(Generic[Entry]):

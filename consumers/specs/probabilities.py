@@ -23,7 +23,7 @@ _CERTAIN = 700.0
 """Log-odds beyond which exp() leaves floats."""
 
 
-class Judged(NamedTuple):
+class ProbableVerdict(NamedTuple):
     """A verdict and the calibrated probability of helpful, of two captions of the first."""
 
     verdict: Verdict
@@ -56,7 +56,7 @@ def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> flo
     return first - second
 
 
-def judged(answer_format: AnswerFormat, odds: float, baseline: float = 0.0) -> Judged:
+def judged(answer_format: AnswerFormat, odds: float, baseline: float = 0.0) -> ProbableVerdict:
     """The verdict at these log-odds.
 
     Args:
@@ -66,8 +66,8 @@ def judged(answer_format: AnswerFormat, odds: float, baseline: float = 0.0) -> J
     probability = logistic(how.scale * (odds - baseline) + how.offset)
     yes, no = opposites(answer_format)
     if how.unsure and abs(probability - how.threshold) < how.unsure:
-        return Judged(Verdict.UNSURE, probability)
-    return Judged(yes if probability >= how.threshold else no, probability)
+        return ProbableVerdict(Verdict.UNSURE, probability)
+    return ProbableVerdict(yes if probability >= how.threshold else no, probability)
 
 
 def logistic(odds: float) -> float:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onibus.consumers.specs.answer_format import AnswerFormat, Probability
-from onibus.consumers.specs.probabilities import Judged, opposites
+from onibus.consumers.specs.probabilities import ProbableVerdict, opposites
 from onibus.schemas.records import Verdict
 
 
-def share_of(answer_format: AnswerFormat, verdicts: Sequence[Verdict]) -> Judged:
+def share_of(answer_format: AnswerFormat, verdicts: Sequence[Verdict]) -> ProbableVerdict:
     """The verdict of n > 0 answers, and the share of helpful, of two captions of the first, among them.
 
     The threshold and the band of ``unsure`` around it are those of ``answer.probability``. A share that is
@@ -24,5 +24,5 @@ def share_of(answer_format: AnswerFormat, verdicts: Sequence[Verdict]) -> Judged
     share = points / len(verdicts)
     how = answer_format.probability or Probability()
     if share == how.threshold or abs(share - how.threshold) < how.unsure:
-        return Judged(Verdict.UNSURE, share)
-    return Judged(yes if share > how.threshold else no, share)
+        return ProbableVerdict(Verdict.UNSURE, share)
+    return ProbableVerdict(yes if share > how.threshold else no, share)

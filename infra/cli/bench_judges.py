@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _N = TypeVar("_N", int, float)
 
 
-class Judge(StrEnum):
+class BenchJudge(StrEnum):
     """Who judges captions while learning is measured."""
 
     RULES = "rules"
@@ -38,8 +38,9 @@ def learning(
     task: Annotated[str, typer.Option(help="Task to learn.")] = "keyroom-s5",
     spec: Annotated[str, typer.Option(help="Annotation spec.")] = "keys-and-doors",
     llm: Annotated[
-        Judge, typer.Option(help="Who judges: keyword rules, or SmolLM2 on a vLLM server, by probabilities.")
-    ] = (Judge.RULES),
+        BenchJudge,
+        typer.Option(help="Who judges: keyword rules, or SmolLM2 on a vLLM server, by probabilities."),
+    ] = (BenchJudge.RULES),
     rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval,none",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 1.")] = 3,
     steps: Annotated[int, typer.Option(min=10_000, help="Environment steps of each run.")] = 1_500_000,
@@ -49,7 +50,7 @@ def learning(
 
     from onibus.learner.benchmarks import learning as benchmark
 
-    server = None if llm is Judge.RULES else _server(settings, None)
+    server = None if llm is BenchJudge.RULES else _server(settings, None)
     asked = spec if server is None else f"{spec}{PROBABILITY}"
     plan = benchmark.LearningPlan(task, asked, rewards.split(","), range(1, seeds + 1), steps, server)
     with _serving(server), broker_for(settings, "unused.") as own:

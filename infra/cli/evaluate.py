@@ -19,8 +19,8 @@ from onibus.infra.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onibus.learner.evaluation.evaluation import Evaluation
-    from onibus.learner.evaluation.workers import Games
+    from onibus.learner.evaluation.evaluation import PolicyEvaluation
+    from onibus.learner.evaluation.workers import EvaluationPlan
 
 
 class Checkpoints(StrEnum):
@@ -81,10 +81,12 @@ def evaluate(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: batches are small
 
     from onibus.learner.evaluation.checkpoints import chosen_checkpoints
-    from onibus.learner.evaluation.workers import Games
+    from onibus.learner.evaluation.workers import EvaluationPlan
 
     found = chosen_checkpoints(settings.runs_dir, run, checkpoints.value)
-    games = Games(episodes, environments, workers, seed, greedy, torch_device(device), training_dungeons)
+    games = EvaluationPlan(
+        episodes, environments, workers, seed, greedy, torch_device(device), training_dungeons
+    )
     done = _evaluate(found, games)
     if as_json:
         echo(json.dumps([evaluation.to_json() for evaluation in done], indent=2))
@@ -93,7 +95,7 @@ def evaluate(
         _print(evaluation)
 
 
-def _evaluate(checkpoints: list[Path], games: Games) -> list[Evaluation]:
+def _evaluate(checkpoints: list[Path], games: EvaluationPlan) -> list[PolicyEvaluation]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from onibus.learner.evaluation.evaluation import evaluate as evaluate_one
@@ -108,7 +110,7 @@ def _evaluate(checkpoints: list[Path], games: Games) -> list[Evaluation]:
         return done
 
 
-def _print(evaluation: Evaluation) -> None:
+def _print(evaluation: PolicyEvaluation) -> None:
     from rich.table import Table
 
     games = evaluation.games

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from onibus.infra.process.terminal import echo, printable
 
 if TYPE_CHECKING:
-    from onibus.consumers.replay.evaluation import Agreement, Evaluation
+    from onibus.consumers.replay.evaluation import JudgeComparison, ModelEvaluation
 
 _BAR = 30
 
 
-def print_evaluation(evaluation: Evaluation) -> None:
+def print_evaluation(evaluation: ModelEvaluation) -> None:
     """Print figures, a calibration plot, and the worst mistakes."""
     figures = evaluation.figures
     left_out = f", {evaluation.left_out:,} left out: neither yes nor no" if evaluation.left_out else ""
@@ -32,7 +32,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         echo(f"  predicted {one.probability:.3f}, is {one.verdict}: {_texts(one.texts)}")
 
 
-def print_agreement(agreement: Agreement, first: str, second: str, show: int) -> None:
+def print_agreement(agreement: JudgeComparison, first: str, second: str, show: int) -> None:
     """Print the agreement, the counts of both verdicts, and where they differ."""
     kappa = "undefined" if agreement.kappa is None else f"{agreement.kappa:.4f}"
     echo(f"{agreement.count:,} in common: agreement {agreement.agreement:.1%}, Cohen's kappa {kappa}")
@@ -46,7 +46,7 @@ def _texts(texts: Sequence[str]) -> str:
     return " | ".join(map(printable, texts))
 
 
-def agreement_json(agreement: Agreement, first: str, second: str) -> dict[str, Any]:
+def agreement_json(agreement: JudgeComparison, first: str, second: str) -> dict[str, Any]:
     """The same as JSON."""
     return {
         "first": first,

@@ -45,7 +45,7 @@ def hugging_face(
 
     from onibus.learner.evaluation.checkpoints import chosen_checkpoints
     from onibus.learner.evaluation.evaluation import evaluate
-    from onibus.learner.evaluation.workers import Games
+    from onibus.learner.evaluation.workers import EvaluationPlan
     from onibus.learner.reporting.hugging_face import export_run
     from onibus.learner.run_files.run_folders import find_run
 
@@ -53,7 +53,7 @@ def hugging_face(
     (checkpoint,) = chosen_checkpoints(settings.runs_dir, str(folder), "best" if best else "newest")
     evaluation: dict[str, Any] | None = None
     if episodes:
-        evaluation = evaluate(checkpoint, Games(episodes)).to_json()
+        evaluation = evaluate(checkpoint, EvaluationPlan(episodes)).to_json()
     out = to or folder / HF_FOLDER
     for name in export_run(settings, folder, checkpoint, out, evaluation):
         echo(f"  {name}")

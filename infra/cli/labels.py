@@ -226,7 +226,7 @@ def annotate_again(
     label. If the command is interrupted, continue with --verdict withdrawn.
     """
     from onibus.consumers.labels.as_of import labels_as_of
-    from onibus.consumers.labels.corrections import FOLLOWED_SECONDS, AskingAgain, withdraw
+    from onibus.consumers.labels.corrections import FOLLOWED_SECONDS, CaptionRepublisher, withdraw
     from onibus.consumers.specs.known_specs import KnownSpecs
     from onibus.schemas.records import Kind
 
@@ -255,7 +255,7 @@ def annotate_again(
         changes = withdraw(in_force, person or user_name(), note, time.time_ns() // 1000)
         _write(settings, changes, len(in_force))
         time.sleep(FOLLOWED_SECONDS)
-    again = AskingAgain(settings, chosen, target)
+    again = CaptionRepublisher(settings, chosen, target)
     published = again.publish()
     with progress("judged", len(chosen)) as advance:
         missing = again.wait(wait, advance)

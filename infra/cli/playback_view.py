@@ -20,7 +20,7 @@ from onibus.infra.screen import screen_lines
 from onibus.producers.nethack.playback import Frame
 
 if TYPE_CHECKING:
-    from onibus.learner.reporting.run_judge import Judged
+    from onibus.learner.reporting.run_judge import Judgement
 
 WIDTH, HEIGHT = 132, 27
 """Columns and rows of an asciicast: NetHack's 80 by 24, captions beside it, a line above."""
@@ -38,11 +38,11 @@ class PlaybackView:
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._captions: deque[tuple[Frame, Judged]] = deque(maxlen=_KEPT)
+        self._captions: deque[tuple[Frame, Judgement]] = deque(maxlen=_KEPT)
         self._frame: Frame | None = None
         self.extrinsic = self.intrinsic = 0.0
 
-    def add(self, frame: Frame, judged: Judged) -> None:
+    def add(self, frame: Frame, judged: Judgement) -> None:
         """Take over a frame, and what was said of its caption."""
         self._frame = frame
         self.extrinsic += frame.extrinsic
@@ -101,7 +101,7 @@ def _cut(ascii_only: bool) -> OverflowMethod:
     return "crop" if ascii_only else "ellipsis"
 
 
-def _said(frame: Frame, judged: Judged, ascii_only: bool) -> str:
+def _said(frame: Frame, judged: Judgement, ascii_only: bool) -> str:
     """Verdict, reward, which time it came up, and the words: numbers first, so that none is cut."""
     mark = (_PLAIN_MARKS if ascii_only else _MARKS).get(judged.verdict, " ")
     times = f"{'x' if ascii_only else '×'}{frame.count} " if frame.count > 1 else ""

@@ -249,11 +249,11 @@ def compare(
     _one_thread()
     _import(imports)
     from onibus.consumers.replay.evaluation import agree
-    from onibus.consumers.replay.judges import Judged, RewardModel, load_model, verdicts_of
+    from onibus.consumers.replay.judges import JudgedSubject, RewardModel, load_model, verdicts_of
 
     with _annotations(settings, source) as (annotations, specs):
         logged = list(_read(settings, annotations, as_of))
-    found: dict[str, dict[bytes, Judged] | RewardModel] = {}
+    found: dict[str, dict[bytes, JudgedSubject] | RewardModel] = {}
     for name in (first, second):
         whose, colon, spec = name.partition(":")
         if colon and whose in _WHOSE:

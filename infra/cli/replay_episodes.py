@@ -20,7 +20,7 @@ from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
     from onibus.consumers.replay.episode_rewards import CaptionReward
-    from onibus.learner.reporting.run_judge import Judge
+    from onibus.learner.reporting.run_judge import CaptionJudge
     from onibus.schemas.records import EpisodeFinished
 
 _Spec = Annotated[
@@ -119,7 +119,7 @@ def episode(
     echo(reached(record))
 
 
-def _write_player(path: Path, record: EpisodeFinished, judge: Judge) -> None:
+def _write_player(path: Path, record: EpisodeFinished, judge: CaptionJudge) -> None:
     from onibus.infra.files import write_or_refuse
     from onibus.learner.reporting.episode_players import player_of
 
@@ -127,7 +127,7 @@ def _write_player(path: Path, record: EpisodeFinished, judge: Judge) -> None:
     echo(str(path))
 
 
-def _judge_of_run(settings: Settings, record: EpisodeFinished) -> Judge:
+def _judge_of_run(settings: Settings, record: EpisodeFinished) -> CaptionJudge:
     """The reward of the run that played it, if its folder is here."""
     from onibus.infra.run_names import check_run_name
     from onibus.learner.options import OPTIONS_FILE, load_options
@@ -143,11 +143,11 @@ def _judge_of_run(settings: Settings, record: EpisodeFinished) -> Judge:
         return not_judged
 
 
-def _as_judge(reward: CaptionReward) -> Judge:
-    from onibus.learner.reporting.run_judge import Judged
+def _as_judge(reward: CaptionReward) -> CaptionJudge:
+    from onibus.learner.reporting.run_judge import Judgement
 
-    def judge(caption: str | None, count: int) -> Judged:
-        return Judged("helpful" if caption in reward.helpful else "", reward(caption, count))
+    def judge(caption: str | None, count: int) -> Judgement:
+        return Judgement("helpful" if caption in reward.helpful else "", reward(caption, count))
 
     return judge
 

@@ -19,7 +19,7 @@ from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
 
 if TYPE_CHECKING:
-    from onibus.learner.reporting.run_judge import Judge
+    from onibus.learner.reporting.run_judge import CaptionJudge
 
 PAUSE_SECONDS = 2.0
 """For which the end of a game stays."""
@@ -71,7 +71,7 @@ def watch(
     from onibus.producers.nethack.playback import frames
 
     shown_on, notes = console(), deque[str](maxlen=_NOTES)
-    judge: Judge | None = None
+    judge: CaptionJudge | None = None
     title = ""
     with suppress(KeyboardInterrupt), Terminal(shown_on) as screen:
 
@@ -103,7 +103,7 @@ def watch(
         echo(line)
 
 
-def _judge_of(settings: Settings, checkpoint: Path, notes: deque[str]) -> Judge:
+def _judge_of(settings: Settings, checkpoint: Path, notes: deque[str]) -> CaptionJudge:
     """The run's own reward; without it where there is none, or no broker."""
     from onibus.learner.evaluation.checkpoints import run_folder_of
     from onibus.learner.options import load_options

@@ -38,7 +38,7 @@ class GameMoment:
     captions: tuple[SaidOfCaption, ...]
 
 
-class Games(Protocol):
+class GameFeed(Protocol):
     """Games of the demo's run, one after the other."""
 
     def start(self) -> None:

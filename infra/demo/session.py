@@ -22,7 +22,7 @@ from rich.text import Text
 
 from onibus.infra.broker import BrokerOptions, broker_status, start_broker, stop_broker
 from onibus.infra.demo.curve import CURVE_POINTS
-from onibus.infra.demo.game import GameMoment, Games
+from onibus.infra.demo.game import GameFeed, GameMoment
 from onibus.infra.demo.live_view import Heading, print_line, render
 from onibus.infra.demo.next_steps import web_command
 from onibus.infra.demo.snapshot import Snapshot, take_snapshot
@@ -120,7 +120,7 @@ class Demo:
     ) -> None:
         self.close()
 
-    def watch(self, games: Games | None = None) -> None:
+    def watch(self, games: GameFeed | None = None) -> None:
         """Show the view until enough was seen, the learner has finished, or a stop was asked for.
 
         Args:
@@ -147,7 +147,7 @@ class Demo:
                 self._supervisor.check()
                 self._show(live, games)
 
-    def _show(self, live: Live | None, games: Games | None) -> None:
+    def _show(self, live: Live | None, games: GameFeed | None) -> None:
         """Keep the view up to date until the next snapshot is due."""
         heading = self._heading()
         until = time.monotonic() + SNAPSHOT_SECONDS
@@ -303,7 +303,7 @@ class Demo:
 
 
 @contextmanager
-def _following(games: Games | None) -> Iterator[None]:
+def _following(games: GameFeed | None) -> Iterator[None]:
     if games is None:
         yield
         return

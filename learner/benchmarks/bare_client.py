@@ -22,7 +22,7 @@ _REQUEST_SECONDS = 30.0
 Post = Callable[[Any], Awaitable[object]]
 
 
-class Run(NamedTuple):
+class TimedRequests(NamedTuple):
     """How long all requests took, and how much of a processor."""
 
     seconds: float
@@ -30,23 +30,23 @@ class Run(NamedTuple):
 
 
 def in_a_process(
-    ask: Callable[[str, Sequence[Mapping[str, Any]], int], Run],
+    ask: Callable[[str, Sequence[Mapping[str, Any]], int], TimedRequests],
     url: str,
     bodies: Sequence[Mapping[str, Any]],
     concurrency: int,
-) -> Run:
+) -> TimedRequests:
     """Ask in a process of its own, as an annotator does: the server may be a thread of this one."""
     return in_a_fresh_process(ask, url, bodies, concurrency)
 
 
-def ask_with_aiohttp(url: str, bodies: Sequence[Mapping[str, Any]], concurrency: int) -> Run:
+def ask_with_aiohttp(url: str, bodies: Sequence[Mapping[str, Any]], concurrency: int) -> TimedRequests:
     """Post all bodies, so many at a time.
 
     Raises:
         aiohttp.ClientError: the server does not answer, or refuses.
     """
 
-    async def ask_all() -> Run:
+    async def ask_all() -> TimedRequests:
         connector, patience = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
         async with aiohttp.ClientSession(
             connector=connector, timeout=patience, raise_for_status=True
@@ -61,14 +61,14 @@ def ask_with_aiohttp(url: str, bodies: Sequence[Mapping[str, Any]], concurrency:
     return asyncio.run(ask_all())
 
 
-def ask_with_httpx(url: str, bodies: Sequence[Mapping[str, Any]], concurrency: int) -> Run:
+def ask_with_httpx(url: str, bodies: Sequence[Mapping[str, Any]], concurrency: int) -> TimedRequests:
     """The same with httpx.
 
     Raises:
         httpx.HTTPError: the server does not answer, or refuses.
     """
 
-    async def ask_all() -> Run:
+    async def ask_all() -> TimedRequests:
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         async with httpx.AsyncClient(limits=limits, timeout=_REQUEST_SECONDS, trust_env=False) as client:
 
@@ -82,7 +82,7 @@ def ask_with_httpx(url: str, bodies: Sequence[Mapping[str, Any]], concurrency: i
     return asyncio.run(ask_all())
 
 
-async def _ask_all(post: Post, bodies: Sequence[Any], concurrency: int) -> Run:
+async def _ask_all(post: Post, bodies: Sequence[Any], concurrency: int) -> TimedRequests:
     left = iter(bodies)
 
     async def ask_on() -> None:
@@ -91,4 +91,4 @@ async def _ask_all(post: Post, bodies: Sequence[Any], concurrency: int) -> Run:
 
     began, cpu = time.perf_counter(), time.thread_time()
     await asyncio.gather(*(ask_on() for _ in range(concurrency)))
-    return Run(time.perf_counter() - began, time.thread_time() - cpu)
+    return TimedRequests(time.perf_counter() - began, time.thread_time() - cpu)

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onibus.consumers.labels.agreement import roc_auc
-from onibus.consumers.language_models.rules import Judge
+from onibus.consumers.language_models.rules import RuleJudge
 from onibus.consumers.reward_models.character_cnn import (
     MAX_OVER_TIME,
     PUBLISHED,
-    Network,
+    NetworkDesign,
     helpful_probability,
     to_bytes,
     to_rows,
@@ -67,7 +67,7 @@ def measure(play_steps: int, labels: int, late_steps: int, device: Device) -> li
     """
     where, file = torch_device(device), load_spec_file(SPEC)
     assert file.rules is not None
-    judge, played = Judge(file.rules), random_captions([TASK], play_steps, SEED)
+    judge, played = RuleJudge(file.rules), random_captions([TASK], play_steps, SEED)
     kept = {text for text in played if is_held_out(caption_id(text), SEED)}
     learned = _captions([text for text in played if text not in kept], labels)
     tested = _captions(sorted(kept), TESTED)
@@ -104,7 +104,7 @@ def _figures(name: str, probability: NDArray[np.float64], clean: NDArray[np.bool
 
 
 def _trained(
-    log: Sequence[Annotation], network: Network, schedule: Schedule, late_steps: int, device: str
+    log: Sequence[Annotation], network: NetworkDesign, schedule: Schedule, late_steps: int, device: str
 ) -> RewardTrainer:
     """A model that learned online, each version made when it was due."""
     trainer = RewardTrainer(
@@ -139,7 +139,7 @@ def _changed(message: str, rng: random.Random) -> str:
     return "".join(rng.choice("123456789") if c.isdigit() else c for c in message)
 
 
-def _annotations(captions: Sequence[str], judge: Judge) -> Iterator[Annotation]:
+def _annotations(captions: Sequence[str], judge: RuleJudge) -> Iterator[Annotation]:
     rng = random.Random(SEED)
     for number, text in enumerate(captions):
         helpful = (judge.judge(text)[0] is Verdict.HELPFUL) != (rng.random() < FLIPPED)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners, Partner
-from onibus.consumers.language_models.rules import Judge
-from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, PUBLISHED, Network
+from onibus.consumers.language_models.rules import RuleJudge
+from onibus.consumers.reward_models.character_cnn import MAX_OVER_TIME, PUBLISHED, NetworkDesign
 from onibus.consumers.reward_models.loop import TrainerProcess
 from onibus.consumers.reward_models.trainer import RewardTrainer, objective_of
 from onibus.consumers.reward_models.transfer import WholeFile, model_name
@@ -173,7 +173,7 @@ def _total_seconds(batches: NDArray[np.float64]) -> float:
 def _verdicts(captions: Sequence[str]) -> _Log:
     file = load_spec_file(SPEC)
     assert file.rules is not None
-    judge = Judge(file.rules)
+    judge = RuleJudge(file.rules)
     spec = file.for_rules()
     annotations = [
         _annotation(spec, (caption,), ids.caption_id(caption), judge.judge(caption)[0], number)
@@ -186,7 +186,7 @@ def _comparisons(captions: Sequence[str]) -> _Log:
     """Those that an annotator would make, each caption leading to eight."""
     file = load_spec_file(f"{SPEC}-pairs")
     assert file.rules is not None
-    judge, spec, pool = Judge(file.rules), file.for_rules(), ComparisonPartners()
+    judge, spec, pool = RuleJudge(file.rules), file.for_rules(), ComparisonPartners()
     annotations: list[Annotation] = []
     for number, caption in enumerate(captions):
         caption_id = ids.caption_id(caption)
@@ -210,7 +210,7 @@ def _annotation(
     )  # fmt: skip
 
 
-def _trained(log: _Log, versions: int, network: Network = MAX_OVER_TIME) -> dict[str, float]:
+def _trained(log: _Log, versions: int, network: NetworkDesign = MAX_OVER_TIME) -> dict[str, float]:
     objective = objective_of(log.spec.kind, network)
     trainer = RewardTrainer("bench", log.spec_id, SEED, objective=objective)
     kept = [a for a in log.annotations if any(is_held_out(ids.caption_id(t), SEED) for t in a.texts)]

@@ -47,7 +47,7 @@ _UNHELPFUL = (
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class ModelTrial:
     """Of captions: p(helpful), whether they are, and what the judge said or would say.
 
     Attributes:
@@ -96,7 +96,7 @@ def measure(seeds: Sequence[int]) -> list[Figure]:
     ]
 
 
-def judgements(seed: int) -> tuple[Judgement, Judgement]:
+def judgements(seed: int) -> tuple[ModelTrial, ModelTrial]:
     """A model that learned online from a wavering judge: on its own captions, and on new ones."""
     rng = np.random.default_rng(seed)
     texts, true = captions(LEARNED + NEW, rng)
@@ -111,7 +111,7 @@ def judgements(seed: int) -> tuple[Judgement, Judgement]:
     rows = to_rows([to_bytes(text) for text in texts])
     probability = helpful_probability(trainer.network, rows).astype(np.float64)
     own, new = (
-        Judgement(probability[part], true[part], said[part])
+        ModelTrial(probability[part], true[part], said[part])
         for part in (slice(None, LEARNED), slice(LEARNED, None))
     )
     return own, new
@@ -130,7 +130,7 @@ def captions(count: int, rng: np.random.Generator) -> tuple[list[str], NDArray[n
     return list(found), np.array([*found.values()])
 
 
-def _precision(one: Judgement) -> float:
+def _precision(one: ModelTrial) -> float:
     return one.rewarded.precision or 0.0
 
 

@@ -17,7 +17,7 @@ _MOST_PANELS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class ComparisonChart:
     """A chart: its name as a file, its title, and the figure, which can be drawn once."""
 
     name: str
@@ -25,16 +25,16 @@ class Chart:
     figure: Any
 
 
-def curve_charts(comparison: Comparison) -> Iterator[Chart]:
+def curve_charts(comparison: Comparison) -> Iterator[ComparisonChart]:
     """For each metric a curve of every group, with its band over seeds."""
     for metric in comparison.metrics:
         figure, axes = new_axes("environment steps", _title(metric), _INCHES)
         _draw_curves(axes, comparison, metric)
         _name_lines(axes)
-        yield Chart(f"curve-{metric}", _title(metric), figure)
+        yield ComparisonChart(f"curve-{metric}", _title(metric), figure)
 
 
-def overview_chart(comparison: Comparison) -> Iterator[Chart]:
+def overview_chart(comparison: Comparison) -> Iterator[ComparisonChart]:
     """The curves of the first metrics beside each other, under one legend; nothing for a single metric."""
     metrics = comparison.metrics[:_MOST_PANELS]
     if len(metrics) < 2:
@@ -45,7 +45,7 @@ def overview_chart(comparison: Comparison) -> Iterator[Chart]:
         _draw_curves(axes, comparison, metric)
     lines, names = panels[0].get_legend_handles_labels()
     figure.legend(lines, names, loc="outside upper center", ncols=len(names) or 1, frameon=False)
-    yield Chart("curves", "Curves", figure)
+    yield ComparisonChart("curves", "Curves", figure)
 
 
 def _draw_curves(axes: Any, comparison: Comparison, metric: str) -> None:
@@ -59,7 +59,7 @@ def _draw_curves(axes: Any, comparison: Comparison, metric: str) -> None:
             axes.fill_between(drawn.steps, drawn.low, drawn.high, color=colour, alpha=0.18, linewidth=0)
 
 
-def profile_charts(comparison: Comparison) -> Iterator[Chart]:
+def profile_charts(comparison: Comparison) -> Iterator[ComparisonChart]:
     """For each metric the share of each group's runs that end above a value."""
     for metric in comparison.metrics:
         cuts, shares = comparison.profiles(metric)
@@ -69,7 +69,7 @@ def profile_charts(comparison: Comparison) -> Iterator[Chart]:
             axes.step(cuts, share, label=name, color=COLOURS[names.index(name) % len(COLOURS)], where="post")
         axes.set_ylim(-0.03, 1.03)
         _name_lines(axes)
-        yield Chart(f"profile-{metric}", _title(metric), figure)
+        yield ComparisonChart(f"profile-{metric}", _title(metric), figure)
 
 
 def _title(metric: str) -> str:

@@ -41,7 +41,7 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class GroupCost:
     """What the runs of a group took, in all."""
 
     env_steps: float
@@ -148,9 +148,9 @@ def band(group: Group, metric: str) -> Band | None:
     return Band(steps, at_steps.mean(axis=0), *band_of_means(at_steps))
 
 
-def cost(group: Group) -> Cost:
+def cost(group: Group) -> GroupCost:
     """What the group's runs took together."""
-    return Cost(
+    return GroupCost(
         env_steps=sum(run.env_steps for run in group.runs),
         hours=sum(run.seconds for run in group.runs) / 3600,
         cpu_hours=sum(run.cpu_seconds for run in group.runs) / 3600,

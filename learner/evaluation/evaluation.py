@@ -13,13 +13,13 @@ from onibus.learner.checkpoints import options_in, read_checkpoint, warn_of_edit
 from onibus.learner.evaluation.checkpoints import run_folder_of
 from onibus.learner.evaluation.episodes import PlayedEpisode
 from onibus.learner.evaluation.payment import PaidCaption, paid_captions
-from onibus.learner.evaluation.workers import Games, played
+from onibus.learner.evaluation.workers import EvaluationPlan, played
 from onibus.learner.options import load_options
 from onibus.learner.statistics import Estimate, estimate, median_of_rows
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class EpisodeFigure:
     """One figure of all episodes that have it: mean and median, each with its 95 % interval."""
 
     episodes: int
@@ -40,7 +40,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class PolicyEvaluation:
     """What a checkpoint did.
 
     Attributes:
@@ -56,8 +56,8 @@ class Evaluation:
     run: str
     task: str
     env_steps: int
-    games: Games
-    figures: dict[str, Figure]
+    games: EvaluationPlan
+    figures: dict[str, EpisodeFigure]
     ends: dict[str, int]
     deaths: dict[str, int]
     most: Sequence[PaidCaption]
@@ -84,8 +84,8 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: Path, games: Games, ended: Callable[[PlayedEpisode], None] = lambda _: None
-) -> Evaluation:
+    checkpoint: Path, games: EvaluationPlan, ended: Callable[[PlayedEpisode], None] = lambda _: None
+) -> PolicyEvaluation:
     """Play the games with the policy of a checkpoint.
 
     Args:
@@ -108,7 +108,7 @@ def evaluate(
     seconds = time.monotonic() - began
     episodes.sort(key=lambda episode: episode.index)
     most, least = paid_captions(run_folder_of(checkpoint), captions, len(episodes))
-    return Evaluation(
+    return PolicyEvaluation(
         checkpoint=checkpoint,
         run=options.run,
         task=options.task,
@@ -124,12 +124,12 @@ def evaluate(
     )
 
 
-def _figures(episodes: Sequence[PlayedEpisode]) -> dict[str, Figure]:
+def _figures(episodes: Sequence[PlayedEpisode]) -> dict[str, EpisodeFigure]:
     names = dict.fromkeys(name for episode in episodes for name in episode.figures)
     figures = {}
     for name in names:
         values = [episode.figures[name] for episode in episodes if name in episode.figures]
-        figures[name] = Figure(
+        figures[name] = EpisodeFigure(
             len(values), estimate(values), estimate(values, median_of_rows), min(values), max(values)
         )
     return figures

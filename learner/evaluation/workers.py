@@ -19,7 +19,7 @@ from onibus.learner.policy import load_policy
 
 
 @dataclass(frozen=True, slots=True)
-class Games:
+class EvaluationPlan:
     """Which games are played, and how.
 
     Attributes:
@@ -38,7 +38,7 @@ class Games:
     training_dungeons: bool = False
 
 
-def played(checkpoint: Path, games: Games) -> Iterator[PlayedEpisode]:
+def played(checkpoint: Path, games: EvaluationPlan) -> Iterator[PlayedEpisode]:
     """The episodes, each when it has ended, in no particular order.
 
     Raises:
@@ -69,7 +69,9 @@ def played(checkpoint: Path, games: Games) -> Iterator[PlayedEpisode]:
 
 
 @contextmanager
-def _processes(checkpoint: Path, games: Games, workers: int) -> Iterator[dict[Connection, BaseProcess]]:
+def _processes(
+    checkpoint: Path, games: EvaluationPlan, workers: int
+) -> Iterator[dict[Connection, BaseProcess]]:
     """By connection the process that sends its episodes there; what is left at the end is killed."""
     context = multiprocessing.get_context("spawn")
     running: dict[Connection, BaseProcess] = {}
@@ -92,7 +94,7 @@ def _processes(checkpoint: Path, games: Games, workers: int) -> Iterator[dict[Co
             left.join()
 
 
-def _work(checkpoint: Path, games: Games, index: int, workers: int, out: Connection) -> None:
+def _work(checkpoint: Path, games: EvaluationPlan, index: int, workers: int, out: Connection) -> None:
     """Main function of a process."""
     end_with_parent(0)
     try:
@@ -104,7 +106,7 @@ def _work(checkpoint: Path, games: Games, index: int, workers: int, out: Connect
         out.close()
 
 
-def _share(checkpoint: Path, games: Games, index: int, workers: int) -> Iterator[PlayedEpisode]:
+def _share(checkpoint: Path, games: EvaluationPlan, index: int, workers: int) -> Iterator[PlayedEpisode]:
     policy = load_policy(checkpoint)
     if not games.training_dungeons:
         policy.options = policy.options.model_copy(update={"dungeons": None})

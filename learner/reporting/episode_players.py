@@ -14,7 +14,7 @@ from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
 from onibus.learner.reporting.player import player_page
 from onibus.learner.reporting.recorded_episodes import ending, facts_of
-from onibus.learner.reporting.run_judge import Judge, RunJudge, not_judged
+from onibus.learner.reporting.run_judge import CaptionJudge, RunJudge, not_judged
 from onibus.producers.nethack.playback import frames
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import EpisodeFinished
@@ -34,7 +34,7 @@ class Player:
     path: str
 
 
-def player_of(record: EpisodeFinished, judge: Judge) -> str:
+def player_of(record: EpisodeFinished, judge: CaptionJudge) -> str:
     """The page that plays a recorded episode.
 
     Raises:
@@ -74,7 +74,7 @@ def write_players(
         log.warning("episodes are left out: %s", error)
         return []
     try:
-        judge: Judge = RunJudge(settings, options, folder)
+        judge: CaptionJudge = RunJudge(settings, options, folder)
     except OnibusError as error:
         log.warning("episodes are shown without rewards: %s", error)
         judge = not_judged

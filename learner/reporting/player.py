@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from onibus.learner.reporting.pages import page_templates
-from onibus.learner.reporting.run_judge import Judge
+from onibus.learner.reporting.run_judge import CaptionJudge
 from onibus.producers.nethack.playback import Frame
 
 _BLANK = 32
@@ -20,7 +20,9 @@ _SHOWN = np.array([code if chr(code).isprintable() else _BLANK for code in range
 """What is shown of each code of NetHack's screen."""
 
 
-def player_page(title: str, facts: Sequence[tuple[str, str]], frames: Iterable[Frame], judge: Judge) -> str:
+def player_page(
+    title: str, facts: Sequence[tuple[str, str]], frames: Iterable[Frame], judge: CaptionJudge
+) -> str:
     """The page.
 
     A frame is kept as what changed since the one before, so that 3,000 steps take well below 2 MB.
@@ -37,7 +39,7 @@ def player_page(title: str, facts: Sequence[tuple[str, str]], frames: Iterable[F
     return page_templates().get_template("player.html.j2").render(title=title, facts=facts, episode=held)
 
 
-def _recorded(frames: Iterable[Frame], judge: Judge) -> dict[str, Any]:
+def _recorded(frames: Iterable[Frame], judge: CaptionJudge) -> dict[str, Any]:
     """What the page is made of.
 
     Attributes of the result:

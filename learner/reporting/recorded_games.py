@@ -26,7 +26,7 @@ from onibus.schemas.codec import Codec, DecodeError
 from onibus.schemas.records import EpisodeFinished
 
 if TYPE_CHECKING:
-    from onibus.learner.reporting.run_judge import Judge
+    from onibus.learner.reporting.run_judge import CaptionJudge
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +45,11 @@ _SHARE_OF_TIME = 0.05
 @dataclass(frozen=True, slots=True)
 class _Game:
     record: EpisodeFinished
-    judge: Judge | None
+    judge: CaptionJudge | None
 
 
 class RecordedGames:
-    """Follows the recorded episodes of a run; see :class:`onibus.infra.demo.game.Games`.
+    """Follows the recorded episodes of a run; see :class:`onibus.infra.demo.game.GameFeed`.
 
     A thread reads one when it is wanted, and what it is judged by; :meth:`moment`, for one thread, plays it
     again, and when that is over the next one that ends.
@@ -63,7 +63,7 @@ class RecordedGames:
         self._shown: GameMoment | None = None
         self._began = 0.0
         self._step, self._speed = 0, STEPS_PER_SECOND
-        self._judge: Judge | None = None
+        self._judge: CaptionJudge | None = None
         self._judge_again_at = 0.0
         self._wanted, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="recorded-games", daemon=True)
@@ -125,7 +125,7 @@ class RecordedGames:
                 tuple(self._captions),
             )
 
-    def _hear(self, frame: Frame, judge: Judge | None) -> None:
+    def _hear(self, frame: Frame, judge: CaptionJudge | None) -> None:
         """A caption when it comes up first in its game, or is paid for again."""
         if frame.caption is None:
             return
@@ -161,7 +161,7 @@ class RecordedGames:
                     self._wanted.clear()
                     self._newest = _Game(record, self._judge_now())
 
-    def _judge_now(self) -> Judge | None:
+    def _judge_now(self) -> CaptionJudge | None:
         """The run's judge by the labels and models of now; of a while ago where reading them takes long."""
         import torch
 

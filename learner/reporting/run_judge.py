@@ -31,20 +31,20 @@ _MOST_TELLING = (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE)
 """Of the verdicts under several specs, the first of these that is among them is shown."""
 
 
-class Judged(NamedTuple):
+class Judgement(NamedTuple):
     """What was said of a caption and what it pays: empty and 0 for no caption, or one that was not judged."""
 
     verdict: str
     reward: float
 
 
-Judge = Callable[[str | None, int], Judged]
+CaptionJudge = Callable[[str | None, int], Judgement]
 """Judges a caption that comes up for the n-th time in its episode, from 1; None and 0 where there is none."""
 
 
-def not_judged(_caption: str | None, _count: int) -> Judged:
+def not_judged(_caption: str | None, _count: int) -> Judgement:
     """The judge where there is none."""
-    return Judged("", 0.0)
+    return Judgement("", 0.0)
 
 
 class RunJudge:
@@ -71,14 +71,14 @@ class RunJudge:
         if not isinstance(self._reward, NoReward):
             self._reward.specs = tuple(self._read(settings, options, folder))
 
-    def __call__(self, caption: str | None, count: int) -> Judged:
-        """See :data:`Judge`."""
+    def __call__(self, caption: str | None, count: int) -> Judgement:
+        """See :data:`CaptionJudge`."""
         if caption is None:
-            return Judged("", 0.0)
+            return Judgement("", 0.0)
         ids = np.array([lookup_id(caption_id(caption))], np.int64)
         self._models.add({int(ids[0]): caption})
         worth = float(self._reward(ids, np.ones(1, np.int64)).intrinsic[0])
-        return Judged(self._said(ids), worth / count**self._beta)
+        return Judgement(self._said(ids), worth / count**self._beta)
 
     def _chosen_reward(self, options: LearnOptions) -> RetrievalReward | ModelReward | NoReward:
         if options.reward == "none" or not options.captions:

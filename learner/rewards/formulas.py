@@ -33,7 +33,7 @@ def weigh_extrinsic(
     return rewards.mul_(coefficient)
 
 
-class Verdicts(Protocol):
+class VerdictLookup(Protocol):
     """The one thing a retrieval reward needs of a label table."""
 
     def verdicts(self, spec_id: bytes, ids: NDArray[np.int64]) -> NDArray[np.int8]:
@@ -68,7 +68,7 @@ class RetrievalReward:
     ONI's retrieval reward (arXiv 2410.23022, section 4.1) with the count-based decay of its section 4.2.
     """
 
-    def __init__(self, table: Verdicts, count_beta: float) -> None:
+    def __init__(self, table: VerdictLookup, count_beta: float) -> None:
         self._table = table
         self._beta = count_beta
         self.specs: Sequence[SpecReward] = ()
@@ -102,7 +102,7 @@ class ModelReward:
             says; unsure is no answer, so the model's counts. None: the model's counts always, as in ONI.
     """
 
-    def __init__(self, scores: Rewards, count_beta: float, labels: Verdicts | None = None) -> None:
+    def __init__(self, scores: Rewards, count_beta: float, labels: VerdictLookup | None = None) -> None:
         self._scores, self._labels = scores, labels
         self._beta = count_beta
         self.specs: Sequence[SpecReward] = ()

@@ -12,7 +12,7 @@ from onibus.consumers.labels.table import HELPFUL, UNHELPFUL
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of, load_plugin
 from onibus.learner.rewards.count_decay import RewardedBatch
-from onibus.learner.rewards.formulas import SpecReward, Verdicts
+from onibus.learner.rewards.formulas import SpecReward, VerdictLookup
 from onibus.schemas.ids import NO_CAPTION
 
 
@@ -72,7 +72,7 @@ class PluginReward:
         OnibusError: as :func:`load_reward`.
     """
 
-    def __init__(self, reference: str, table: Verdicts, count_beta: float) -> None:
+    def __init__(self, reference: str, table: VerdictLookup, count_beta: float) -> None:
         self._reference, self._table, self._beta = reference, table, count_beta
         self._reward = load_reward(reference)
         self.specs: Sequence[SpecReward] = ()

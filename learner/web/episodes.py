@@ -22,7 +22,7 @@ from onibus.infra.run_names import check_run_name
 from onibus.infra.settings import Settings
 from onibus.learner.options import OPTIONS_FILE, load_options
 from onibus.learner.reporting.recorded_episodes import ending, reached
-from onibus.learner.reporting.run_judge import Judge, RunJudge, not_judged
+from onibus.learner.reporting.run_judge import CaptionJudge, RunJudge, not_judged
 from onibus.schemas.codec import Codec, DecodeError
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import Annotation, CaptionObserved, EpisodeFinished
@@ -129,7 +129,7 @@ class Players:
         self._settings, self._codec = settings, codec_for(settings)
         self._records = RecordLookup(settings, TopicNames(settings.topic_prefix).episodes)
         self._pages: OrderedDict[Place, str] = OrderedDict()
-        self._judges: dict[str, tuple[float, Judge]] = {}
+        self._judges: dict[str, tuple[float, CaptionJudge]] = {}
         self._lock = threading.Lock()
 
     def page(self, place: Place) -> str:
@@ -161,7 +161,7 @@ class Players:
         except DecodeError as error:
             raise OnibusError(f"this episode cannot be read: {error}") from error
 
-    def _judge(self, run: str) -> Judge:
+    def _judge(self, run: str) -> CaptionJudge:
         """The run's own, as of a minute ago at most; where that cannot be, captions have no rewards."""
         made, judge = self._judges.get(run, (0.0, not_judged))
         if time.monotonic() < made + _JUDGE_SECONDS and made:

@@ -14,7 +14,7 @@ from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
 from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
 from onibus.producers.publishing.caption_notes import Note, NotesWriter
-from onibus.producers.publishing.kafka_sender import Counts, Publisher
+from onibus.producers.publishing.kafka_sender import DeliveryCounts, Publisher
 from onibus.producers.publishing.send_buffer import Outgoing
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import CaptionObserved, EpisodeFinished
@@ -89,12 +89,12 @@ class RolloutBus:
         self._environments = 0
 
     @property
-    def captions(self) -> Counts:
+    def captions(self) -> DeliveryCounts:
         """Captions published and dropped so far."""
         return self._publisher.captions
 
     @property
-    def episodes(self) -> Counts:
+    def episodes(self) -> DeliveryCounts:
         """Episodes published and dropped so far."""
         return self._publisher.episodes
 

@@ -60,7 +60,7 @@ _CLIENT_SETTINGS: dict[str, Any] = {
 
 
 @dataclass(slots=True)
-class Counts:
+class DeliveryCounts:
     """What became of the records of one kind."""
 
     published: int = 0
@@ -83,8 +83,8 @@ class Publisher:
         self._unreachable = False
         self._codec: Codec | None = None
         self._clock = ClockWatch()
-        self.captions = Counts()
-        self.episodes = Counts()
+        self.captions = DeliveryCounts()
+        self.episodes = DeliveryCounts()
 
     def put(self, outgoing: Outgoing) -> None:
         """Accept or drop a record, at once and without an exception, whatever the cluster does."""

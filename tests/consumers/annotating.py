@@ -13,7 +13,7 @@ from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.consumers.annotator.budget import Limits
-from onibus.consumers.annotator.counters import Summary
+from onibus.consumers.annotator.counters import AnnotatorSummary
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.annotator.pending import Pending
@@ -143,7 +143,7 @@ class Running:
         self.process = process
         self.stopping = threading.Event()
         self.error: BaseException | None = None
-        self.summary: Summary | None = None
+        self.summary: AnnotatorSummary | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -158,7 +158,7 @@ class Running:
         """What it works on now."""
         return self.process._annotator.partitions
 
-    def stop(self) -> Summary:
+    def stop(self) -> AnnotatorSummary:
         """Stop as SIGTERM does."""
         self.stopping.set()
         self._thread.join(timeout=15)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onibus.consumers.language_models.rules import Judge
+from onibus.consumers.language_models.rules import RuleJudge
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.learner.benchmarks.noisy_labels import _annotations, _captions, measure
 
@@ -18,7 +18,7 @@ def test_captions_differ_are_of_messages_and_one_verdict_in_ten_is_turned_round(
     assert all(1 <= len(caption.split(" / ")) <= 3 for caption in captions)
     rules = load_spec_file("goals").rules
     assert rules is not None
-    judge = Judge(rules)
+    judge = RuleJudge(rules)
     wrong = [a.verdict is not judge.judge(a.texts[0])[0] for a in _annotations(captions, judge)]
     assert sum(wrong) / len(wrong) == pytest.approx(0.1, abs=0.02)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onibus.consumers.annotator.model_scores import ModelScores
+from onibus.consumers.annotator.model_scores import FollowedModels
 from onibus.consumers.reward_models.character_cnn import helpful_probability, to_bytes, to_rows
 from onibus.consumers.reward_models.publisher import VersionWriter
 from onibus.consumers.reward_models.trainer import RewardTrainer
@@ -40,7 +40,7 @@ def test_a_model_of_either_kind_gives_probabilities(settings: Settings, spec_nam
     log = compared_log(spec_id) if kind is Kind.COMPARE_TWO else [annotation(text) for text in TEXTS]
     for offset, one in enumerate(log):
         trainer.see(0, offset, replace(one, spec_id=spec_id))
-    writer, scores = VersionWriter(settings, bus_codec, name), ModelScores(settings, bus_codec, specs)
+    writer, scores = VersionWriter(settings, bus_codec, name), FollowedModels(settings, bus_codec, specs)
     try:
         assert scores.probabilities(spec_id, SUBJECTS[kind]) is None
         version = trainer.train()

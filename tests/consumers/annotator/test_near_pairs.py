@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onibus.consumers.annotator.comparing import Comparing
 from onibus.consumers.annotator.comparison_labels import ComparisonLabels
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners, Partner
-from onibus.consumers.annotator.model_scores import ModelScores
+from onibus.consumers.annotator.model_scores import FollowedModels
 from onibus.consumers.annotator.pending import PendingCaption
 from onibus.consumers.reward_models.character_cnn import caption_scores, to_bytes, to_rows
 from onibus.consumers.reward_models.publisher import VersionWriter
@@ -91,7 +91,7 @@ def test_an_annotator_compares_by_the_newest_model_of_its_spec_and_judges_no_pai
     trainer = RewardTrainer(name, spec_id, 3, kind=Kind.COMPARE_TWO)
     for offset, one in enumerate(compared_log(spec_id)):
         trainer.see(0, offset, one)
-    writer, scores = VersionWriter(settings, bus_codec, name), ModelScores(settings, bus_codec, specs)
+    writer, scores = VersionWriter(settings, bus_codec, name), FollowedModels(settings, bus_codec, specs)
     try:
         assert scores.scores(spec_id, TEXTS) is None
         version = trainer.train()

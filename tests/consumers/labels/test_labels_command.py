@@ -139,12 +139,14 @@ def test_a_new_caption_is_set_in_the_partition_that_workers_would_use(settings: 
 
 def test_of_two_people_at_once_the_last_wins_and_both_are_in_the_history(settings: Settings) -> None:
     publish_annotations(settings, [annotation(TEXTS[0])])
-    from onibus.consumers.labels.corrections import Subject, set_by_hand
+    from onibus.consumers.labels.corrections import CorrectedSubject, set_by_hand
     from onibus.consumers.labels.writer import LabelWriter
     from tests.consumers.reward_models.annotation_logs import SPEC
 
     caption_id = ids.caption_id(TEXTS[0])
-    subject = Subject(caption_id, (TEXTS[0],), ids.caption_partition(caption_id, settings.partitions), 1)
+    subject = CorrectedSubject(
+        caption_id, (TEXTS[0],), ids.caption_partition(caption_id, settings.partitions), 1
+    )
     failed: list[BaseException] = []
 
     def correct(person: str, verdict: Verdict) -> None:

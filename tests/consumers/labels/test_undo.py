@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
-from onibus.consumers.labels.corrections import Subject
+from onibus.consumers.labels.corrections import CorrectedSubject
 from onibus.consumers.labels.fold import LabelFold
 from onibus.consumers.labels.undo import undo
 from onibus.schemas.records import Annotation, Origin, Verdict
@@ -17,7 +17,7 @@ TEXT = TEXTS[0]
 BY_RULES = replace(annotation(TEXT, Verdict.HELPFUL, at=1), tokens_in=7, usd=0.5, latency_us=9)
 BY_ADA = annotation(TEXT, Verdict.UNHELPFUL, Origin.HUMAN, at=2)
 WITHDRAWN = annotation(TEXT, origin=Origin.WITHDRAWAL, at=3)
-SUBJECT = Subject(BY_RULES.subject_id, (TEXT,), 0, 1)
+SUBJECT = CorrectedSubject(BY_RULES.subject_id, (TEXT,), 0, 1)
 
 
 def after(log: list[Annotation]) -> list[Annotation]:

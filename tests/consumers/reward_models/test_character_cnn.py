@@ -17,7 +17,7 @@ from onibus.consumers.reward_models.character_cnn import (
     SCORE,
     USUAL,
     CharacterCNN,
-    Network,
+    NetworkDesign,
     architecture,
     caption_scores,
     network_named,
@@ -101,7 +101,7 @@ def test_an_unknown_network_is_refused_with_those_that_there_are() -> None:
 
 def test_a_network_whose_captions_cannot_be_laid_end_to_end_is_refused() -> None:
     with pytest.raises(ValueError, match="after its first convolution"):
-        Network(32, 64, (7, 5, 3), (0, 1), 128, max_over_time=True)
+        NetworkDesign(32, 64, (7, 5, 3), (0, 1), 128, max_over_time=True)
 
 
 @pytest.mark.integration

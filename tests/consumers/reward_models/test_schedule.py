@@ -10,7 +10,7 @@ import pytest
 
 from onibus.consumers.reward_models import schedule
 from onibus.consumers.reward_models.character_cnn import NETWORKS
-from onibus.consumers.reward_models.schedule import Name, Progress, Published, schedule_named
+from onibus.consumers.reward_models.schedule import Name, Published, TrainingProgress, schedule_named
 from onibus.consumers.reward_models.trainer import RewardTrainer
 from onibus.consumers.specs.spec_file import load_spec_file, publish_specs
 from onibus.infra.settings import Settings
@@ -31,7 +31,7 @@ from tests.consumers.reward_models.test_ranking import PAIRS
 from tests.waiting import wait_until
 
 PAIRS_SPEC = load_spec_file(f"{SPEC_NAME}-pairs").for_rules()
-START = Progress(before=0, new=0, versions=1, idle=0, seconds=0.0, quiet=False)
+START = TrainingProgress(before=0, new=0, versions=1, idle=0, seconds=0.0, quiet=False)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ START = Progress(before=0, new=0, versions=1, idle=0, seconds=0.0, quiet=False)
         (replace(START, before=25_000, new=0, seconds=10.24), True),
     ],
 )
-def test_the_published_schedule_counts_answers_then_time(at: Progress, due: bool) -> None:
+def test_the_published_schedule_counts_answers_then_time(at: TrainingProgress, due: bool) -> None:
     assert Published().is_due(at) is due
 
 

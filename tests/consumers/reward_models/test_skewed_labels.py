@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onibus.learner.benchmarks import skewed_labels
-from onibus.learner.benchmarks.skewed_labels import Judgement
+from onibus.learner.benchmarks.skewed_labels import ModelTrial
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +16,7 @@ SEEDS = (0, 1, 2)
 
 
 @cache
-def judged() -> list[tuple[Judgement, Judgement]]:
+def judged() -> list[tuple[ModelTrial, ModelTrial]]:
     return [skewed_labels.judgements(seed) for seed in SEEDS]
 
 

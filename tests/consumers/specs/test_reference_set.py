@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onibus.consumers.language_models.rules import Judge
+from onibus.consumers.language_models.rules import RuleJudge
 from onibus.consumers.replay.spec_evaluation import fitted
 from onibus.consumers.specs.reference_set import built_in_path, read_references
 from onibus.consumers.specs.spec_file import load_spec_file
@@ -44,7 +44,7 @@ def test_what_is_debatable_has_a_reason() -> None:
 def test_the_rules_are_right_about_nearly_all_of_it(goal: str) -> None:
     rules = load_spec_file(goal).rules
     assert rules is not None
-    judge = Judge(rules)
+    judge = RuleJudge(rules)
     decided = [one for one in read_references(built_in_path(), goal) if one.verdict is not Verdict.UNSURE]
     shares = []
     for verdict in (Verdict.HELPFUL, Verdict.UNHELPFUL):
@@ -56,8 +56,8 @@ def test_the_rules_are_right_about_nearly_all_of_it(goal: str) -> None:
 def test_going_down_is_what_stairs_is_about_and_going_up_is_not() -> None:
     rules = load_spec_file("stairs").rules
     assert rules is not None
-    assert Judge(rules).judge("You descend the stairs.")[0] is Verdict.HELPFUL
-    assert Judge(rules).judge("You climb up the stairs.")[0] is Verdict.UNHELPFUL
+    assert RuleJudge(rules).judge("You descend the stairs.")[0] is Verdict.HELPFUL
+    assert RuleJudge(rules).judge("You climb up the stairs.")[0] is Verdict.UNHELPFUL
 
 
 def test_a_calibration_is_found_that_fits_the_labels() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from onibus.infra.cli.playback_view import PlaybackView
 from onibus.infra.process.terminal import console
-from onibus.learner.reporting.run_judge import Judged
+from onibus.learner.reporting.run_judge import Judgement
 from onibus.producers.nethack.playback import Frame
 
 CAPTION = "You see here a key named The Master Key of Thievery, and a very long story of how it came here."
@@ -26,7 +26,7 @@ def a_frame(step: int, caption: str | None, count: int = 1) -> Frame:
 def shown(width: int, height: int, steps: int = 60, *, ascii_only: bool = False) -> list[str]:
     view = PlaybackView("a-run/0/0/12 keyroom-s5")
     for step in range(steps):
-        view.add(a_frame(step, CAPTION, step + 1), Judged("helpful", 0.5))
+        view.add(a_frame(step, CAPTION, step + 1), Judgement("helpful", 0.5))
     out = io.StringIO()
     console(file=out, width=width, height=height).print(view.render(width, height, ascii_only))
     return out.getvalue().rstrip("\n").split("\n")
@@ -63,8 +63,8 @@ def test_marks_are_plain_where_the_terminal_has_ascii_only() -> None:
 
 def test_a_step_without_caption_has_none_of_an_earlier_one() -> None:
     view = PlaybackView("a-run")
-    view.add(a_frame(0, CAPTION), Judged("helpful", 0.5))
-    view.add(a_frame(1, None, 0), Judged("", 0.0))
+    view.add(a_frame(0, CAPTION), Judgement("helpful", 0.5))
+    view.add(a_frame(1, None, 0), Judgement("", 0.0))
     out = io.StringIO()
     console(file=out, width=80, height=24).print(view.render(80, 24))
     assert "You see here" not in out.getvalue()

@@ -11,7 +11,7 @@ from kafka.structs import OffsetAndMetadata
 from prometheus_client import REGISTRY
 
 from onibus.consumers.annotator.budget import GroupBudget, Limits
-from onibus.consumers.annotator.counters import Summary
+from onibus.consumers.annotator.counters import AnnotatorSummary
 from onibus.consumers.labels.annotation_log_reader import AnnotationReader
 from onibus.consumers.reward_models.loop import TrainerProcess
 from onibus.consumers.reward_models.merged_annotations import AnnotationLog
@@ -55,7 +55,7 @@ def lost(topic: str) -> float:
     return REGISTRY.get_sample_value("onibus_positions_lost_total", {"topic": topic}) or 0.0
 
 
-def annotate_all(settings: Settings, count: int) -> Summary:
+def annotate_all(settings: Settings, count: int) -> AnnotatorSummary:
     with annotator(settings) as running:
         wait_for_labels(settings, count)
         wait_until(lambda: committed_offsets(settings) == caption_ends(settings), 30, "the offsets", 0.1)

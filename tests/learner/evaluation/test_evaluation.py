@@ -18,7 +18,7 @@ from onibus.learner.evaluation.episodes import EVALUATION_WORKER, PlayedEpisode
 from onibus.learner.evaluation.episodes import _Listener as Ears
 from onibus.learner.evaluation.evaluation import evaluate
 from onibus.learner.evaluation.payment import paid_captions
-from onibus.learner.evaluation.workers import Games, played
+from onibus.learner.evaluation.workers import EvaluationPlan, played
 from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.producers.nethack.seeding import episode_seeds
 from onibus.schemas.ids import caption_id, lookup_id
@@ -38,24 +38,24 @@ def by_index(episodes: list[PlayedEpisode]) -> list[PlayedEpisode]:
 
 @pytest.mark.parametrize("greedy", [False, True])
 def test_the_same_evaluation_twice_gives_the_same_episodes(checkpoint: Path, greedy: bool) -> None:
-    games = Games(episodes=6, environments=3, greedy=greedy)
+    games = EvaluationPlan(episodes=6, environments=3, greedy=greedy)
     first, second = (by_index(list(played(checkpoint, games))) for _ in range(2))
     assert first == second
     assert len({json.dumps(episode.figures) for episode in first}) > 1
 
 
 def test_other_seeds_and_greedy_actions_are_other_episodes(checkpoint: Path) -> None:
-    sampled = by_index(list(played(checkpoint, Games(4))))
-    assert sampled != by_index(list(played(checkpoint, Games(4, seed=1))))
-    assert sampled != by_index(list(played(checkpoint, Games(4, greedy=True))))
+    sampled = by_index(list(played(checkpoint, EvaluationPlan(4))))
+    assert sampled != by_index(list(played(checkpoint, EvaluationPlan(4, seed=1))))
+    assert sampled != by_index(list(played(checkpoint, EvaluationPlan(4, greedy=True))))
 
 
 @pytest.mark.slow
 @pytest.mark.integration
 def test_an_episode_is_the_same_however_the_games_are_shared_out(checkpoint: Path) -> None:
-    one = by_index(list(played(checkpoint, Games(5, environments=1))))
-    assert one == by_index(list(played(checkpoint, Games(5, environments=4))))
-    assert one == by_index(list(played(checkpoint, Games(5, environments=2, workers=2))))
+    one = by_index(list(played(checkpoint, EvaluationPlan(5, environments=1))))
+    assert one == by_index(list(played(checkpoint, EvaluationPlan(5, environments=4))))
+    assert one == by_index(list(played(checkpoint, EvaluationPlan(5, environments=2, workers=2))))
 
 
 def test_an_evaluation_is_in_other_dungeons_than_training_unless_that_is_asked_for(
@@ -64,15 +64,16 @@ def test_an_evaluation_is_in_other_dungeons_than_training_unless_that_is_asked_f
     checkpoint = fresh_run(tmp_path / "a-run", task="score", dungeons="1,2", max_episode_steps=20)
     heard: list[EpisodeFinished] = []
     monkeypatch.setattr(Ears, "episode_finished", lambda _self, record: heard.append(record))
-    list(played(checkpoint, Games(4)))
+    list(played(checkpoint, EvaluationPlan(4)))
     assert [record.seed_level for record in heard] == [0] * 4
     heard.clear()
-    list(played(checkpoint, Games(8, training_dungeons=True)))
+    list(played(checkpoint, EvaluationPlan(8, training_dungeons=True)))
     assert {record.seed_level for record in heard} == {1, 2}
 
 
 def test_exactly_the_episodes_that_were_asked_for_are_played(checkpoint: Path) -> None:
-    assert [e.index for e in by_index(list(played(checkpoint, Games(7, environments=3))))] == list(range(7))
+    episodes = by_index(list(played(checkpoint, EvaluationPlan(7, environments=3))))
+    assert [e.index for e in episodes] == list(range(7))
 
 
 def test_no_rollout_worker_has_the_seeds_of_an_evaluation() -> None:
@@ -87,7 +88,7 @@ def test_no_rollout_worker_has_the_seeds_of_an_evaluation() -> None:
 
 
 def test_the_figures_are_those_that_the_environment_reports(checkpoint: Path) -> None:
-    done = evaluate(checkpoint, Games(8, environments=4))
+    done = evaluate(checkpoint, EvaluationPlan(8, environments=4))
     assert {"return", "episode_steps", "score", "depth", "experience_level", "gold"} <= done.figures.keys()
     returns = done.figures["return"]
     assert returns.episodes == 8
@@ -99,7 +100,7 @@ def test_the_figures_are_those_that_the_environment_reports(checkpoint: Path) ->
 
 def test_a_recurrent_policy_on_the_full_game_plays_again_what_it_played(tmp_path: Path) -> None:
     path = fresh_run(tmp_path / "nle", "score", network="full", max_episode_steps=40)
-    games = Games(3, environments=2)
+    games = EvaluationPlan(3, environments=2)
     assert by_index(list(played(path, games))) == by_index(list(played(path, games)))
 
 
@@ -116,7 +117,7 @@ def test_a_run_by_name_by_folder_and_a_lone_file(tmp_path: Path) -> None:
         assert chosen_checkpoints(runs, place, "best") == [best]
         assert chosen_checkpoints(runs, place, "all") == [older, best, newest]
     assert chosen_checkpoints(runs, str(alone), "newest") == [alone]
-    assert evaluate(alone, Games(1)).run == "a-run"
+    assert evaluate(alone, EvaluationPlan(1)).run == "a-run"
 
 
 def test_what_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_what_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(OnibusError, match=r"no best checkpoint.*--checkpoints newest"):
         chosen_checkpoints(tmp_path, "a-run", "best")
     with pytest.raises(OnibusError, match="cannot be read"):
-        evaluate(tmp_path / "missing.pth", Games(1))
+        evaluate(tmp_path / "missing.pth", EvaluationPlan(1))
 
 
 def test_what_captions_pay_is_what_the_run_paid_for_them_each_time(tmp_path: Path) -> None:
@@ -165,6 +166,6 @@ def test_the_command_needs_no_broker_and_prints_json_or_a_table(tmp_path: Path) 
 
 
 def test_one_episode_has_no_interval(checkpoint: Path) -> None:
-    done = evaluate(checkpoint, Games(1))
+    done = evaluate(checkpoint, EvaluationPlan(1))
     assert math.isnan(done.figures["return"].mean.low)
     assert done.to_json()["figures"]["return"]["mean"]["low"] is None

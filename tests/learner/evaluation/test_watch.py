@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from onibus.learner.evaluation.watching import newest_games
-from onibus.learner.evaluation.workers import Games, played
+from onibus.learner.evaluation.workers import EvaluationPlan, played
 from onibus.producers.nethack.episodes import verify
 from tests.command import REPOSITORY, run_onibus, the_one_line
 from tests.learner.fresh_checkpoint import fresh_run
@@ -22,7 +22,7 @@ from tests.learner.fresh_checkpoint import fresh_run
 
 def test_the_games_are_those_of_an_evaluation_and_play_again(tmp_path: Path) -> None:
     checkpoint = fresh_run(tmp_path / "a-run")
-    evaluated = sorted(played(checkpoint, Games(3)), key=lambda episode: episode.index)
+    evaluated = sorted(played(checkpoint, EvaluationPlan(3)), key=lambda episode: episode.index)
     games = newest_games(tmp_path, "a-run", seed=0, greedy=False, most_steps=None, begin=lambda *_: None)
     watched = list(islice(games, 3))
     assert [game.extrinsic_return for game in watched] == pytest.approx(

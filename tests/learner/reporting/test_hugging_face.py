@@ -17,7 +17,7 @@ from onibus.infra.settings import Settings, environment_of, load_settings
 from onibus.learner.checkpoints import read_checkpoint
 from onibus.learner.evaluation.checkpoints import chosen_checkpoints
 from onibus.learner.evaluation.evaluation import evaluate
-from onibus.learner.evaluation.workers import Games
+from onibus.learner.evaluation.workers import EvaluationPlan
 from onibus.learner.reporting.hugging_face import export_run
 from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.learner.run_files.specs import keep_specs
@@ -53,14 +53,14 @@ def test_the_exported_policy_plays_as_the_runs(checkpoint: Path, tmp_path: Path)
     assert kept["model"].keys() == before["model"].keys()
     assert all((kept["model"][name] == weights).all() for name, weights in before["model"].items())
     alone = exported.rename(tmp_path / "alone.safetensors")
-    played, original = (evaluate(path, Games(4)) for path in (alone, checkpoint))
+    played, original = (evaluate(path, EvaluationPlan(4)) for path in (alone, checkpoint))
     assert played.figures == original.figures
     assert (played.run, played.env_steps) == (original.run, original.env_steps)
 
 
 def test_the_card_and_the_files_are_as_the_hub_reads_them(checkpoint: Path, tmp_path: Path) -> None:
     folder, out = checkpoint.parent.parent, tmp_path / "out"
-    evaluation = evaluate(checkpoint, Games(4)).to_json()
+    evaluation = evaluate(checkpoint, EvaluationPlan(4)).to_json()
     names = export_run(AWAY, folder, checkpoint, out, evaluation)
     assert names == [
         "README.md", "config.json", "judging.json", "model.safetensors", "options.json", "results.json",

@@ -11,7 +11,7 @@ import pytest
 
 from onibus.learner.reporting.episode_players import player_of
 from onibus.learner.reporting.player import player_page
-from onibus.learner.reporting.run_judge import Judged, not_judged
+from onibus.learner.reporting.run_judge import Judgement, not_judged
 from onibus.producers.nethack.playback import Frame, frames
 from onibus.schemas.records import EpisodeFinished
 from tests.producers.nethack.playing import Memory, environment, play
@@ -28,8 +28,8 @@ def recorded() -> EpisodeFinished:
     return memory.episodes[-1]
 
 
-def halves(caption: str | None, count: int) -> Judged:
-    return Judged("helpful", 0.5 / count) if caption else Judged("", 0.0)
+def halves(caption: str | None, count: int) -> Judgement:
+    return Judgement("helpful", 0.5 / count) if caption else Judgement("", 0.0)
 
 
 def held(page: str) -> dict[str, Any]:

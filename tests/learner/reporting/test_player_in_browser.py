@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from onibus.learner.reporting.episode_players import player_of
-from onibus.learner.reporting.run_judge import Judged
+from onibus.learner.reporting.run_judge import Judgement
 from onibus.producers.nethack.playback import frames
 from onibus.schemas.records import EpisodeFinished
 from tests.browser import faultless_page, overflow
@@ -25,10 +25,10 @@ def recorded() -> EpisodeFinished:
     return memory.episodes[-1]
 
 
-def judge(caption: str | None, count: int) -> Judged:
+def judge(caption: str | None, count: int) -> Judgement:
     if caption is None:
-        return Judged("", 0.0)
-    return Judged("helpful", 0.5) if count == 1 else Judged("unhelpful", 0.0)
+        return Judgement("", 0.0)
+    return Judgement("helpful", 0.5) if count == 1 else Judgement("unhelpful", 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from onibus.consumers.replay.judges import load_model
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions, load_options, make_options
-from onibus.learner.reporting.run_judge import Judged, RunJudge, not_judged
+from onibus.learner.reporting.run_judge import Judgement, RunJudge, not_judged
 from onibus.learner.run_files.specs import keep_specs
 from tests.consumers.replay.running import onibus
 from tests.recorded import topics
@@ -39,18 +39,18 @@ def judge(settings: Settings, **given: object) -> RunJudge:
 
 def test_labels_pay_with_the_runs_coefficient_and_fade_with_its_exponent(recorded: Settings) -> None:
     by_labels = judge(recorded, specs=["keys-and-doors=0.8"], count_beta=2.0)
-    assert by_labels(KEY, 1) == Judged("helpful", pytest.approx(0.8))
-    assert by_labels(KEY, 4) == Judged("helpful", pytest.approx(0.8 / 16))
-    assert by_labels(WALL, 1) == Judged("unhelpful", 0.0)
-    assert by_labels(NEW, 1) == by_labels(None, 0) == not_judged(KEY, 1) == Judged("", 0.0)
+    assert by_labels(KEY, 1) == Judgement("helpful", pytest.approx(0.8))
+    assert by_labels(KEY, 4) == Judgement("helpful", pytest.approx(0.8 / 16))
+    assert by_labels(WALL, 1) == Judgement("unhelpful", 0.0)
+    assert by_labels(NEW, 1) == by_labels(None, 0) == not_judged(KEY, 1) == Judgement("", 0.0)
 
 
 def test_a_model_pays_what_has_no_label_and_everything_where_labels_do_not_count(recorded: Settings) -> None:
     model = load_model(recorded, f"keys-and-doors-{SPEC_ID.hex()}")
     p_key, p_new = model.probability([(KEY,), (NEW,)])
     by_both = judge(recorded, reward="classification")
-    assert by_both(KEY, 1) == Judged("helpful", pytest.approx(0.5))
-    assert by_both(NEW, 1) == Judged(f"score {p_new:.2f}", pytest.approx(0.5 * (p_new > 0.5)))
+    assert by_both(KEY, 1) == Judgement("helpful", pytest.approx(0.5))
+    assert by_both(NEW, 1) == Judgement(f"score {p_new:.2f}", pytest.approx(0.5 * (p_new > 0.5)))
     by_model = judge(recorded, reward="classification", known_labels=False, reward_threshold=float(p_key))
     assert by_model(KEY, 1).reward == 0.0, "it is not above the threshold, whatever its label"
 
@@ -67,7 +67,7 @@ def test_a_reward_of_the_users_own_is_not_guessed(
 
 
 def test_a_run_without_intrinsic_reward_pays_nothing(recorded: Settings) -> None:
-    assert judge(recorded, reward="none")(KEY, 1) == Judged("", 0.0)
+    assert judge(recorded, reward="none")(KEY, 1) == Judgement("", 0.0)
 
 
 def test_a_run_of_an_older_version_has_its_judges_in_the_report(recorded: Settings) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners, Partner
-from onibus.consumers.language_models.rules import Judge
+from onibus.consumers.language_models.rules import RuleJudge
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.producers.nethack.captions import CaptionTable, MessageListener
 from onibus.producers.nethack.seeding import episode_seeds, reset_with_seeds
@@ -61,7 +61,7 @@ def comparisons(play: RecordedPlay, spec: str = "goals", most: int = 8) -> Itera
     """What annotators would write with the keyword rules: each caption compared with earlier ones."""
     rules = load_spec_file(spec).rules
     assert rules is not None
-    judge, pool = Judge(rules), ComparisonPartners()
+    judge, pool = RuleJudge(rules), ComparisonPartners()
     for number, text in enumerate(play.texts.values()):
         own = caption_id(text)
         pool.add([Partner(own, text, 0, number)])
@@ -76,7 +76,7 @@ def helpful_ids(play: RecordedPlay, spec: str = "goals") -> set[int]:
     """The captions that the rules call helpful."""
     rules = load_spec_file(spec).rules
     assert rules is not None
-    judge = Judge(rules)
+    judge = RuleJudge(rules)
     return {
         lookup_id(caption_id(text)) for text in play.texts.values() if judge.judge(text)[0].value == "helpful"
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import onibus
-from onibus.consumers.language_models.rules import Judge
+from onibus.consumers.language_models.rules import RuleJudge
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.examples import key_and_door, minigrid_door_key
 from onibus.producers.environments.playback import play_again
@@ -49,7 +49,7 @@ def test_random_play_hears_what_its_spec_judges(task: str, spec: str, helpful: s
     assert len(captions) <= 12
     rules = load_spec_file(str(EXAMPLES / f"{spec}.toml")).rules
     assert rules is not None
-    judge = Judge(rules)
+    judge = RuleJudge(rules)
     assert judge.judge(helpful)[0] is onibus.Verdict.HELPFUL
     assert judge.judge(unhelpful)[0] is onibus.Verdict.UNHELPFUL
     registered = registered_task(task)
