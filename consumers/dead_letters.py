@@ -25,10 +25,10 @@ from kafka import KafkaProducer
 from onibus.consumers.annotator.batch import VALUE_LEFT_OUT
 from onibus.consumers.annotator.partition_readers import SENT_AGAIN
 from onibus.consumers.labels.corrections import CorrectedSubject, annotation_by
+from onibus.consumers.labels.reader import read_labels
 from onibus.consumers.labels.table import VERDICTS, LabelTable
 from onibus.infra.errors import OnibusError
-from onibus.infra.kafka import clients
-from onibus.infra.kafka.codecs import codec_for, decoded
+from onibus.infra.kafka.codecs import codec_for, read_decoded
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transactions import (
     OutgoingRecord,
@@ -95,12 +95,10 @@ def entries(settings: Settings) -> list[Entry]:
     Raises:
         OnibusError: the cluster cannot be reached or has no such topic.
     """
-    topic, codec = TopicNames(settings.topic_prefix).dead_letters, codec_for(settings)
+    topic = TopicNames(settings.topic_prefix).dead_letters
     found = [
         Entry(record.partition, record.offset, letter)
-        for records in clients.read_all(settings, topic)
-        for record in records
-        if (letter := decoded(codec, DeadLetter, record)) is not None
+        for record, letter in read_decoded(settings, topic, DeadLetter)
     ]
     return with_marks(found, topic)
 
@@ -177,8 +175,7 @@ class _Redriver:
     def plan(self, selection: Selection) -> list[tuple[Entry, Fate]]:
         chosen = [entry for entry in entries(self._settings) if selection.holds(entry.letter)]
         if any(entry.letter.spec_id is not None for entry in chosen):
-            for records in clients.read_all(self._settings, self._names.labels):
-                self._labels.apply([r.key for r in records], [r.value for r in records])
+            self._labels = read_labels(self._settings)
         return [(entry, fate(entry, self._names.captions, self._in_force)) for entry in chosen]
 
     def send(self, producer: KafkaProducer, chosen: Sequence[Entry], sent_before: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -14,18 +14,16 @@ from kafka.errors import KafkaError
 
 from onibus.consumers.annotator.cost import Asked, Cost, Prices, Spending
 from onibus.consumers.dead_letters import entries
+from onibus.consumers.labels.reader import read_labels
 from onibus.consumers.labels.table import LabelTable
 from onibus.consumers.specs.spec_file import read_specs
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import read_decoded
 from onibus.infra.kafka.lag import lag_of
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import Codec, DecodeError
-from onibus.schemas.records import Annotation, AnnotationSpec, Origin, Record, RewardUpdate
-
-R = TypeVar("R", bound=Record)
+from onibus.schemas.records import Annotation, AnnotationSpec, Origin, RewardUpdate
 
 _MICROSECONDS = 1_000_000
 
@@ -106,18 +104,18 @@ def system_status(settings: Settings, minutes: float = 5.0, prices: Prices | Non
     Raises:
         OnibusError: the cluster cannot be reached, or topics are missing.
     """
-    names, codec = TopicNames(settings.topic_prefix), codec_for(settings)
+    names = TopicNames(settings.topic_prefix)
     specs = read_specs(settings)
     log = _AnswerLog(minutes, Spending(specs))
-    for annotation in _decoded(settings, codec, names.annotations, Annotation):
+    for _, annotation in read_decoded(settings, names.annotations, Annotation):
         log.count(annotation)
     newest: dict[str, RewardUpdate] = {}
-    for update in _decoded(settings, codec, names.reward_updates, RewardUpdate):
+    for _, update in read_decoded(settings, names.reward_updates, RewardUpdate):
         newest[update.model] = update
     now = time.time()
     return SystemStatus(
         groups=_groups(settings, names.captions),
-        specs=log.specs(specs, _labels(settings, codec, names.labels)),
+        specs=log.specs(specs, read_labels(settings)),
         costs=[_cost(specs, asked, cost, prices) for asked, cost in sorted(log.spending.by_asked.items())],
         models=[
             ModelStatus(u.model, u.version, now - u.trained_at / _MICROSECONDS, u.gradient_steps)
@@ -165,22 +163,6 @@ class _AnswerLog:
             count = labels.count(spec_id)
             found.append(SpecStatus(name, spec_id.hex(), count, rate, p50, p99, share, waiting))
         return found
-
-
-def _decoded(settings: Settings, codec: Codec, topic: str, kind: type[R]) -> Iterator[R]:
-    for records in clients.read_all(settings, topic):
-        for record in records:
-            try:
-                yield codec.decode(kind, record.value)
-            except DecodeError:
-                continue  # readers of the topic count and tell these
-
-
-def _labels(settings: Settings, codec: Codec, topic: str) -> LabelTable:
-    table = LabelTable(codec)
-    for records in clients.read_all(settings, topic):
-        table.apply([r.key for r in records], [r.value for r in records])
-    return table
 
 
 def _groups(settings: Settings, captions: str) -> list[GroupStatus]:

@@ -5,7 +5,6 @@ what is committed when it is called; nothing is written and no consumer group is
 """
 
 import builtins
-import logging
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -24,11 +23,8 @@ from onibus.consumers.labels.reader import LabelReader
 from onibus.consumers.labels.table import VERDICTS, LabelTable
 from onibus.consumers.reward_models.version_log import read_updates
 from onibus.consumers.specs.known_specs import KnownSpecs
-from onibus.infra.kafka.clients import read_all
-from onibus.infra.kafka.codecs import codec_for
-from onibus.infra.observability import metrics
+from onibus.infra.kafka.codecs import codec_for, read_decoded
 from onibus.infra.settings import Settings, load_settings
-from onibus.schemas.codec import DecodeError
 from onibus.schemas.ids import caption_id, lookup_id
 from onibus.schemas.records import (
     Annotation,
@@ -40,8 +36,6 @@ from onibus.schemas.records import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_log = logging.getLogger(__name__)
 
 _ROWS_AT_A_TIME = 5_000
 _BINARY = frozenset({"actions"})
@@ -235,7 +229,7 @@ def _annotation_log(
     specs = KnownSpecs.read(where) if file is None else KnownSpecs(file.specs)
     chosen = frozenset(specs.all if spec is None else specs.matching(spec))
     wanted = None if spec is None else of_specs(chosen)
-    with AnnotationReader(where, codec_for(where), wanted) if file is None else file as log:
+    with AnnotationReader(where, wanted) if file is None else file as log:
         logged = log.read(resolve_as_of(where, log, as_of, "as_of"))
         yield (one for one in logged if one.annotation and one.annotation.spec_id in chosen), specs
 
@@ -243,21 +237,12 @@ def _annotation_log(
 def _read(
     kind: type[R], topic: str, settings: Settings | None, run: str | None, task: str | None
 ) -> Iterator[Row]:
-    """Rows of the records of ``topic``; those that cannot be read are counted and reported once."""
+    """Rows of the records of ``topic``; those that cannot be read are counted and logged."""
     where = settings or load_settings()
-    name, codec, unreadable = f"{where.topic_prefix}{topic}", codec_for(where), 0
-    for record in (record for batch in read_all(where, name) for record in batch):
-        try:
-            value = codec.decode(kind, record.value)
-        except DecodeError:
-            unreadable += 1
-            continue
+    for record, value in read_decoded(where, f"{where.topic_prefix}{topic}", kind):
         if run in (None, value.run) and task in (None, value.task):
             place = {"key": record.key, "partition": record.partition, "offset": record.offset}
             yield place | {"written_at": record.timestamp} | _row(value)
-    if unreadable:
-        metrics.UNREADABLE.labels(topic=name).inc(unreadable)
-        _log.warning("%d unreadable records on %s are left out", unreadable, name)
 
 
 def _label_row(label: FoldedLabel, specs: KnownSpecs) -> Row:

@@ -11,9 +11,10 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.consumers.annotator.asking_again import AskingAgain
 from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import decoded_quietly
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.codec import Codec
 from onibus.schemas.ids import SPEC_ID_BYTES
 from onibus.schemas.records import Annotation, AnnotationSpec
 
@@ -96,10 +97,8 @@ class AnswersFeed:
         for record in records:
             if (record.key or b"")[:SPEC_ID_BYTES] not in self._specs:
                 continue
-            try:
-                self._again.apply(partition, self._codec.decode(Annotation, record.value))
-            except DecodeError:
-                continue  # counted where it matters, by the readers of answers
+            if (annotation := decoded_quietly(self._codec, Annotation, record.value)) is not None:
+                self._again.apply(partition, annotation)
 
     def _of(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)

@@ -31,19 +31,19 @@ from onibus.consumers.annotator.batch import lookups_of
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.annotator.spent_mark import spent_of
-from onibus.consumers.labels.table import NO_LABEL, LabelTable
+from onibus.consumers.labels.reader import read_labels
+from onibus.consumers.labels.table import NO_LABEL
 from onibus.consumers.language_models.ask_until_readable import estimated_tokens
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.prompts import Prompt
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import codec_for, decoded_quietly
 from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.money import dollars
 from onibus.infra.settings import Settings
 from onibus.infra.times import parse_time
-from onibus.schemas.codec import DecodeError
 from onibus.schemas.ids import caption_id
 from onibus.schemas.records import AnnotationSpec, CaptionObserved, Kind
 
@@ -254,9 +254,8 @@ class GroupStart:
         for record in records:
             if record.timestamp < since or record.key is None:
                 continue
-            try:
-                caption = self._codec.decode(CaptionObserved, record.value)
-            except DecodeError:
+            caption = decoded_quietly(self._codec, CaptionObserved, record.value)
+            if caption is None:
                 continue
             specs = self._caption_filter.specs(caption)
             if specs and record.key == caption_id(caption.text):
@@ -270,9 +269,7 @@ class GroupStart:
         """
         if not captions:
             return []
-        labels = LabelTable(self._codec)
-        for batch in clients.read_all(self._settings, self._topics.labels):
-            labels.apply([record.key for record in batch], [record.value for record in batch])
+        labels = read_labels(self._settings)
         subjects = lookups_of([one.caption_id for one in captions])
         found: dict[bytes, _Found] = {}
         for spec_id, spec in self._specs.items():

@@ -32,11 +32,12 @@ from onibus.consumers.language_models.ask_until_readable import READABLE_TRIES
 from onibus.consumers.language_models.base import Attempt
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import decoded_quietly
 from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.money import dollars
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.codec import Codec
 from onibus.schemas.ids import SPEC_ID_BYTES
 from onibus.schemas.records import Annotation, AnnotationSpec, Kind
 
@@ -239,10 +240,9 @@ class GroupBudget:
             for record in records:
                 if (record.key or b"")[:SPEC_ID_BYTES] not in self._specs:
                     continue
-                try:
-                    annotation = self._codec.decode(Annotation, record.value)
-                except DecodeError:
-                    continue  # counted where it matters, by the readers of answers
+                annotation = decoded_quietly(self._codec, Annotation, record.value)
+                if annotation is None:
+                    continue
                 read.count([annotation])
                 if own or annotation.annotator != self._name:
                     found.count([annotation])

@@ -31,10 +31,11 @@ from onibus.consumers.reward_models.character_cnn import (
 from onibus.consumers.reward_models.model_file import ModelFileError, read_model_file
 from onibus.consumers.reward_models.transfer import Assembler, WholeFile, model_name
 from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import decoded_quietly
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transient import raise_unless_transient
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import Codec, DecodeError, RegistryError
+from onibus.schemas.codec import Codec, RegistryError
 from onibus.schemas.records import AnnotationSpec, Kind, RewardModelChunk
 
 _log = logging.getLogger(__name__)
@@ -129,11 +130,8 @@ class FollowedModels:
             model = (record.key or b"").decode("utf-8", "replace").rpartition("/")[0]
             if model not in self._spec_ids or record.value is None:
                 continue
-            try:
-                whole = self._assembler.add(self._codec.decode(RewardModelChunk, record.value))
-            except DecodeError:
-                continue  # reported where it matters, by learners
-            if whole is not None:
+            chunk = decoded_quietly(self._codec, RewardModelChunk, record.value)
+            if chunk is not None and (whole := self._assembler.add(chunk)) is not None:
                 newest[self._spec_ids[model]] = whole
         for spec_id, whole in newest.items():
             compares = self._compares[spec_id]

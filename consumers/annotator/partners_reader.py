@@ -17,9 +17,10 @@ from kafka.consumer.fetcher import ConsumerRecord
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.comparison_partners import LONGEST_PARTNER, ComparisonPartners, Partner
 from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import decoded_quietly
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.codec import Codec
 from onibus.schemas.ids import CAPTION_ID_BYTES, caption_id
 from onibus.schemas.records import AnnotationSpec, CaptionObserved
 
@@ -104,9 +105,8 @@ class PartnersReader:
         for record in records:
             if not self._may_be_partner(record):
                 continue
-            try:
-                caption = self._codec.decode(CaptionObserved, record.value)
-            except DecodeError:
+            caption = decoded_quietly(self._codec, CaptionObserved, record.value)
+            if caption is None:
                 continue  # its partition's owner makes a dead letter of it
             is_asked_about = self._caption_filter is None or self._caption_filter.specs(caption)
             if is_asked_about and record.key == caption_id(caption.text):

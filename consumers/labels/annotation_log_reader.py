@@ -13,10 +13,9 @@ from kafka.errors import KafkaError
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.codecs import decoded
+from onibus.infra.kafka.codecs import codec_for, decoded
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import Codec
 from onibus.schemas.ids import SPEC_ID_BYTES
 from onibus.schemas.records import Annotation
 
@@ -84,10 +83,8 @@ class AnnotationReader:
         OnibusError: the cluster cannot be reached, has no such topic, or a partition does not begin at 0.
     """
 
-    def __init__(
-        self, settings: Settings, codec: Codec, wanted: Callable[[bytes], bool] | None = None
-    ) -> None:
-        self._codec, self._wanted = codec, wanted
+    def __init__(self, settings: Settings, wanted: Callable[[bytes], bool] | None = None) -> None:
+        self._codec, self._wanted = codec_for(settings), wanted
         names = TopicNames(settings.topic_prefix)
         self._topic = names.annotations
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)

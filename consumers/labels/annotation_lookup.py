@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kafka.consumer.fetcher import ConsumerRecord
-
 from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import codec_for, decoded_quietly
 from onibus.infra.kafka.record_lookup import RecordLookup
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import DecodeError
 from onibus.schemas.records import Annotation
 
 
@@ -28,15 +25,9 @@ class AnnotationLookup:
         Raises:
             OnibusError: as :meth:`RecordLookup.read`.
         """
-        return [self._decoded(record) for record in self._records.read(places)]
+        found = [(r, decoded_quietly(self._codec, Annotation, r.value)) for r in self._records.read(places)]
+        return [LoggedAnnotation(r.partition, r.offset, r.timestamp, annotation) for r, annotation in found]
 
     def close(self) -> None:
         """Close the connection."""
         self._records.close()
-
-    def _decoded(self, record: ConsumerRecord) -> LoggedAnnotation:
-        try:
-            annotation = self._codec.decode(Annotation, record.value)
-        except DecodeError:  # readers of the whole log count and report it
-            annotation = None
-        return LoggedAnnotation(record.partition, record.offset, record.timestamp, annotation)

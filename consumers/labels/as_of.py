@@ -15,7 +15,6 @@ from onibus.consumers.labels.annotation_log_reader import (
 from onibus.consumers.labels.fold import LabelFold
 from onibus.consumers.reward_models.version_log import read_updates
 from onibus.infra.errors import OnibusError
-from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.settings import Settings
 from onibus.infra.times import parse_time
 from onibus.schemas.records import RewardUpdate
@@ -62,7 +61,7 @@ def annotations_as_of(
     Raises:
         OnibusError: as for :func:`resolve_as_of`, or part of the log is missing.
     """
-    with AnnotationReader(settings, codec_for(settings), wanted) as reader:
+    with AnnotationReader(settings, wanted) as reader:
         yield from reader.read(resolve_as_of(settings, reader, as_of))
 
 

@@ -13,7 +13,6 @@ from onibus.consumers.labels.fold import FoldedLabel, LabelFold
 from onibus.consumers.labels.writer import Change, LabelWriter
 from onibus.consumers.specs.spec_file import import_specs
 from onibus.consumers.specs.verdict_in_force import is_by_person, overrides, verdict_of
-from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.topic_admin import require_partitions
 from onibus.infra.settings import Settings
 from onibus.schemas import codec, ids
@@ -55,7 +54,7 @@ def plan_import(settings: Settings, file: AnnotationFile) -> ImportPlan:
         OnibusError: the log or the file is incomplete, or the cluster cannot be reached.
     """
     fold, known = LabelFold(), Counter[bytes]()
-    with AnnotationReader(settings, codec_for(settings), of_specs(file.specs)) as reader:
+    with AnnotationReader(settings, of_specs(file.specs)) as reader:
         for logged in reader.read(reader.ends):
             if logged.annotation is not None:
                 known[_digest(logged.annotation)] += 1

@@ -21,7 +21,6 @@ from onibus.consumers.labels.fold import FoldedLabel, LabelFold
 from onibus.consumers.specs.verdict_in_force import verdict_name, verdict_names
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
-from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -233,7 +232,7 @@ class BoardFeed:
         self._reader = reader
 
     def _new_reader(self) -> AnnotationReader:
-        return AnnotationReader(self._settings, codec_for(self._settings))
+        return AnnotationReader(self._settings)
 
 
 def _take(reader: AnnotationReader, until: dict[int, int], board: LabelBoard) -> None:

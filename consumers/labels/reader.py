@@ -11,6 +11,7 @@ from kafka.errors import KafkaError
 
 from onibus.consumers.labels.table import LabelTable
 from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transient import raise_unless_transient
@@ -23,6 +24,18 @@ _log = logging.getLogger(__name__)
 _POLL_MS = 200
 _RECORDS_PER_POLL = 5_000
 _RETRY_SECONDS = 1.0
+
+
+def read_labels(settings: Settings) -> LabelTable:
+    """Every label that is on the topic now.
+
+    Raises:
+        OnibusError: the cluster cannot be reached, or has no such topic.
+    """
+    table = LabelTable(codec_for(settings))
+    for records in clients.read_all(settings, TopicNames(settings.topic_prefix).labels):
+        table.apply([r.key for r in records], [r.value for r in records])
+    return table
 
 
 class LabelReader:

@@ -26,7 +26,6 @@ from onibus.consumers.reward_models.model_file import ModelFileError, Provenance
 from onibus.consumers.reward_models.own_network import why_unknown
 from onibus.consumers.reward_models.publisher import newest_version
 from onibus.infra.errors import OnibusError
-from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.settings import Settings
 from onibus.schemas.records import Kind, Verdict
 
@@ -129,7 +128,7 @@ def load_model(settings: Settings, name: str) -> RewardModel:
         if path.is_file():
             data = path.read_bytes()
         else:
-            whole = newest_version(settings, codec_for(settings), name)
+            whole = newest_version(settings, name)
             if whole is None:
                 raise OnibusError(f"there is no file {name}, and no reward model of that name on the bus")
             data = whole.data

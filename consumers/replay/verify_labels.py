@@ -11,11 +11,10 @@ import numpy as np
 from onibus.consumers.labels.as_of import labels_as_of
 from onibus.consumers.labels.table import VERDICT_CODES, LabelTable
 from onibus.infra.kafka.clients import read_all
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import codec_for, decoded_quietly
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.schemas import ids
-from onibus.schemas.codec import DecodeError
 from onibus.schemas.records import Label, Verdict
 
 _CLOCKS_APART_MS = 1_000
@@ -103,11 +102,10 @@ def _read_topic(settings: Settings, table: LabelTable, check: LabelCheck) -> dic
                 check.unreadable += 1
             elif record.value is None:
                 verdicts.pop(record.key, None)
+            elif (label := decoded_quietly(codec, Label, record.value)) is None:
+                check.unreadable += 1
             else:
-                try:
-                    verdicts[record.key] = codec.decode(Label, record.value).verdict
-                except DecodeError:
-                    check.unreadable += 1
+                verdicts[record.key] = label.verdict
     return verdicts
 
 

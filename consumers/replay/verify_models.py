@@ -22,7 +22,6 @@ from onibus.consumers.reward_models.version_log import OFFLINE, Training
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.infra.devices import gpu_name
 from onibus.infra.errors import OnibusError
-from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.settings import Settings
 from onibus.infra.version import version
 from onibus.schemas.records import Kind, RewardUpdate
@@ -163,7 +162,7 @@ def verify_training(
     # Another architecture of ours is told of when it differs.
     objective = planned_objective(spec, weights, network or MAX_OVER_TIME)
     began, newest = time.monotonic(), None
-    with AnnotationReader(settings, codec_for(settings), of_specs({spec_id})) as reader:
+    with AnnotationReader(settings, of_specs({spec_id})) as reader:
         for update in training.versions:
             device = _device_of(update)
             if device is None:
@@ -228,7 +227,7 @@ def _trained_on(trainer: RewardTrainer, update: RewardUpdate) -> TrainedVersion:
 
 
 def _distance(settings: Settings, update: RewardUpdate, made: ModelFile) -> WeightsApart | None:
-    whole = newest_version(settings, codec_for(settings), update.model)
+    whole = newest_version(settings, update.model)
     if whole is None or whole.sha256 != update.weights_sha256:
         return None
     try:

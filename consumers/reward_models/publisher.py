@@ -23,6 +23,7 @@ from onibus.consumers.reward_models.transfer import (
 )
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import codec_for, decoded
 from onibus.infra.kafka.reachability import UnreachableError
 from onibus.infra.kafka.record_limits import largest_values
 from onibus.infra.kafka.topics import TopicNames
@@ -36,7 +37,7 @@ from onibus.infra.kafka.transactions import (
 from onibus.infra.kafka.transient import raise_unless_transient
 from onibus.infra.settings import Settings
 from onibus.infra.version import version
-from onibus.schemas.codec import Codec, DecodeError, RegistryError
+from onibus.schemas.codec import Codec, RegistryError
 from onibus.schemas.records import RewardModelChunk, RewardUpdate
 
 _log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class VersionWriter:
         Raises:
             OnibusError: there are chunks of the model, but no whole version; or no cluster.
         """
-        return newest_version(self._settings, self._codec, self._model)
+        return newest_version(self._settings, self._model)
 
     def publish(
         self, version: TrainedVersion, stopping: threading.Event, learned: Sequence[OutgoingRecord] = ()
@@ -185,23 +186,19 @@ class VersionWriter:
         ]
 
 
-def newest_version(settings: Settings, codec: Codec, model: str) -> WholeFile | None:
+def newest_version(settings: Settings, model: str) -> WholeFile | None:
     """The newest whole version of a model on the bus; None if there is none at all.
 
     Raises:
         OnibusError: there are chunks of the model, but no whole version; or no cluster.
     """
-    topic = TopicNames(settings.topic_prefix).reward_models
+    topic, codec = TopicNames(settings.topic_prefix).reward_models, codec_for(settings)
     assembler, newest, found = Assembler(), None, 0
-    for records in clients.read_all(settings, topic):
-        for record in records:
-            if not (record.key or b"").startswith(f"{model}/".encode()):
-                continue
+    for record in (record for records in clients.read_all(settings, topic) for record in records):
+        if (record.key or b"").startswith(f"{model}/".encode()):
             found += 1
-            try:
-                newest = assembler.add(codec.decode(RewardModelChunk, record.value)) or newest
-            except DecodeError as error:
-                _log.warning("unreadable chunk on %s, offset %d: %s", record.topic, record.offset, error)
+            if (chunk := decoded(codec, RewardModelChunk, record)) is not None:
+                newest = assembler.add(chunk) or newest
     if found and newest is None:
         raise OnibusError(
             f"no version of reward model {model} on {topic} is whole ({found} chunks); delete that topic and "

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 import re
 import socket
 import time
@@ -34,15 +33,11 @@ from onibus.infra.captioner_names import check_captioner
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.clock import explained
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import codec_for, decoded
 from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
 from onibus.schemas import ids
-from onibus.schemas.codec import DecodeError
 from onibus.schemas.records import AnnotationSpec, Kind, Message, Verdict
-
-_log = logging.getLogger(__name__)
 
 RULES_MODEL = "rules"
 _SEND_SECONDS = 10
@@ -287,11 +282,7 @@ def announced_specs(settings: Settings) -> dict[bytes, Announced]:
         if record.value is None:
             found.pop(record.key, None)
             continue
-        try:
-            spec = codec.decode(AnnotationSpec, record.value)
-        except DecodeError as error:
-            metrics.UNREADABLE.labels(topic=topic).inc()
-            _log.warning("unreadable record on %s at offset %d: %s", topic, record.offset, error)
+        if (spec := decoded(codec, AnnotationSpec, record)) is None:
             continue
         headers = dict(record.headers)
         was_imported = _IMPORTED in headers

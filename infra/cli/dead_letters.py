@@ -133,13 +133,11 @@ def _row(entry: Entry, names: dict[bytes, str], codec: Codec) -> dict[str, Any]:
 
 def _caption(value: bytes | None, codec: Codec) -> str | None:
     """The text of a caption record; None if it is not one."""
-    from onibus.schemas.errors import DecodeError
+    from onibus.infra.kafka.codecs import decoded_quietly
     from onibus.schemas.records import CaptionObserved
 
-    try:
-        return codec.decode(CaptionObserved, value).text
-    except DecodeError:
-        return None
+    caption = decoded_quietly(codec, CaptionObserved, value)
+    return None if caption is None else caption.text
 
 
 def _when(microseconds: int) -> str:

@@ -31,13 +31,12 @@ def export(
     from onibus.consumers.labels.as_of import resolve_as_of
     from onibus.consumers.labels.export import export_annotations
     from onibus.consumers.specs.known_specs import KnownSpecs
-    from onibus.infra.kafka.codecs import codec_for
     from onibus.infra.kafka.topics import TopicNames
 
     specs = KnownSpecs.read(settings)
     chosen = specs.chosen(spec)
     wanted = None if chosen is None else of_specs(frozenset(chosen))
-    with AnnotationReader(settings, codec_for(settings), wanted) as reader:
+    with AnnotationReader(settings, wanted) as reader:
         until = resolve_as_of(settings, reader, as_of)
         with progress("annotations", None) as advance:
             card = export_annotations(

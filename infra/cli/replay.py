@@ -293,7 +293,6 @@ def _annotations(
     from onibus.consumers.labels.annotation_log_reader import AnnotationReader, of_specs
     from onibus.consumers.labels.export import AnnotationFile
     from onibus.consumers.specs.known_specs import KnownSpecs
-    from onibus.infra.kafka.codecs import codec_for
 
     if file is not None:
         source = AnnotationFile(file)
@@ -301,7 +300,7 @@ def _annotations(
         return
     specs = KnownSpecs.read(settings)
     wanted = None if spec is None else of_specs({specs.newest(spec)})
-    with AnnotationReader(settings, codec_for(settings), wanted) as reader:
+    with AnnotationReader(settings, wanted) as reader:
         yield reader, specs
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,6 @@ from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.cli.tables import print_table
 from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
-
-if TYPE_CHECKING:
-    from onibus.consumers.labels.table import LabelTable
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +41,9 @@ def list_specs(
 
     rows = _rows(settings, name)
     if labels:
-        table = _label_table(settings)
+        from onibus.consumers.labels.reader import read_labels
+
+        table = read_labels(settings)
         rows = [row | {"labels": table.count(bytes.fromhex(row["id"]))} for row in rows]
     if as_json:
         echo(json.dumps(rows, indent=2))
@@ -87,15 +86,3 @@ def _rows(settings: Settings, name: str | None) -> list[dict[str, Any]]:
         if name in (None, one.spec.name)
     ]
     return sorted(rows, key=lambda row: str(row["name"]))  # a stable sort: the last announced stays last
-
-
-def _label_table(settings: Settings) -> LabelTable:
-    from onibus.consumers.labels.table import LabelTable
-    from onibus.infra.kafka import clients
-    from onibus.infra.kafka.codecs import codec_for
-    from onibus.infra.kafka.topics import TopicNames
-
-    table = LabelTable(codec_for(settings))
-    for records in clients.read_all(settings, TopicNames(settings.topic_prefix).labels):
-        table.apply([r.key for r in records], [r.value for r in records])
-    return table

@@ -1,18 +1,20 @@
 """The wire format that the settings choose, and the one policy for values that cannot be decoded.
 
-They are skipped, counted and logged; only annotators, which write dead letters, and readers that need every
-record, which refuse, do otherwise.
+They are skipped, counted and logged; readers beside those who do so skip them quietly. Only annotators, which
+write dead letters, and readers that need every record, which refuse, do otherwise.
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.kafka.clients import read_all
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
 from onibus.schemas.codec import Codec, DecodeError, RegistryError, SingleObjectCodec
@@ -48,6 +50,31 @@ def decoded(codec: Codec, record_type: type[R], record: ConsumerRecord) -> R | N
         place = f"{record.topic}, partition {record.partition}, offset {record.offset}"
         _log.warning("unreadable record on %s: %s", place, error)
         return None
+
+
+def decoded_quietly(codec: Codec, record_type: type[R], value: bytes | None) -> R | None:
+    """The record; None if it cannot be decoded, which others who read the topic count and log."""
+    try:
+        return codec.decode(record_type, value)
+    except DecodeError:
+        return None
+
+
+def read_decoded(
+    settings: Settings, topic: str, record_type: type[R], wanted: Callable[[bytes], bool] = lambda _: True
+) -> Iterator[tuple[ConsumerRecord, R]]:
+    """Everything on ``topic`` so far that can be decoded, beside the records it is from.
+
+    Args:
+        wanted: whether a record with this key is decoded; one without a key has an empty one.
+
+    Raises:
+        OnibusError: as :func:`~onibus.infra.kafka.clients.read_all` and :func:`codec_for`.
+    """
+    codec = codec_for(settings)
+    for record in (record for records in read_all(settings, topic) for record in records):
+        if wanted(record.key or b"") and (value := decoded(codec, record_type, record)) is not None:
+            yield record, value
 
 
 def _confluent(settings: Settings, url: str) -> Codec:

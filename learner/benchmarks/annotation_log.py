@@ -15,7 +15,6 @@ from kafka import TopicPartition
 from onibus.consumers.labels.annotation_log_reader import AnnotationReader
 from onibus.consumers.labels.fold import LabelFold
 from onibus.infra.kafka.clients import consumer, partitions_of, producer
-from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.benchmarks.fresh_process import in_a_fresh_process
@@ -128,7 +127,7 @@ def _values(settings: Settings) -> Iterator[bytes]:
 
 
 def _fold(settings: Settings, annotations: int) -> LabelFold:
-    with AnnotationReader(settings, codec_for(settings)) as reader:
+    with AnnotationReader(settings) as reader:
         fold = LabelFold(reader.read(reader.ends))
     assert fold.annotations == annotations, "every annotation must have arrived"
     return fold
@@ -137,7 +136,7 @@ def _fold(settings: Settings, annotations: int) -> LabelFold:
 def _memory_of_reading(settings: Settings) -> int:
     """By how many bytes this process grows at most while it reads the log and keeps nothing."""
     process = psutil.Process()
-    with AnnotationReader(settings, codec_for(settings)) as reader:
+    with AnnotationReader(settings) as reader:
         most = before = process.memory_info().rss
         for number, _ in enumerate(reader.read(reader.ends)):
             if number % _SAMPLED_EVERY == 0:

@@ -19,7 +19,6 @@ from onibus.consumers.labels.export import DataCard, export_annotations
 from onibus.consumers.specs.spec_file import read_specs
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import UnwritableFileError, reason_of, write_or_refuse
-from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.checkpoints import EXPORTED_FILE, options_in, read_checkpoint, weights_metadata
@@ -114,7 +113,7 @@ def _from_the_bus(
         specs = {i: spec for i, spec in read_specs(settings).items() if i in found_specs(folder).values()}
         if not specs:
             return judging, None
-        with AnnotationReader(settings, codec_for(settings), of_specs(specs.keys())) as reader:
+        with AnnotationReader(settings, of_specs(specs.keys())) as reader:
             until = reader.ends
             topic = TopicNames(settings.topic_prefix).annotations
             return judging, export_annotations(out / LABELS_FILE, reader.read(until), specs, topic, until)

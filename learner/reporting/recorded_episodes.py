@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, deque
 from collections.abc import Iterator
 
-from onibus.infra.kafka.clients import read_all
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import read_decoded
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import DecodeError
 from onibus.schemas.records import EpisodeFinished
-
-log = logging.getLogger(__name__)
 
 
 def recorded_episodes(settings: Settings, name: str) -> Iterator[EpisodeFinished]:
     """Recorded episodes whose names (RUN/WORKER/ENVIRONMENT/EPISODE) begin with ``name``, oldest first.
 
-    One that cannot be read is logged and left out.
+    One that cannot be read is counted, logged and left out.
 
     Raises:
         OnibusError: the cluster or the topic is away.
     """
-    codec = codec_for(settings)
-    for records in read_all(settings, TopicNames(settings.topic_prefix).episodes):
-        for record in records:
-            if (record.key or b"").startswith(name.encode()):
-                try:
-                    yield codec.decode(EpisodeFinished, record.value)
-                except DecodeError as error:
-                    log.warning("the episode at offset %d cannot be read: %s", record.offset, error)
+    topic, start = TopicNames(settings.topic_prefix).episodes, name.encode()
+    for _, episode in read_decoded(settings, topic, EpisodeFinished, lambda key: key.startswith(start)):
+        yield episode
 
 
 def deaths_and_last(

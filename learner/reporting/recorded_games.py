@@ -17,12 +17,12 @@ from kafka.errors import KafkaError
 from onibus.infra.demo.game import LEAST_SHOWN, GameMoment, SaidOfCaption
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import codec_for, decoded_quietly
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.options import load_options
 from onibus.producers.nethack.playback import Frame, frames
-from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.codec import Codec
 from onibus.schemas.records import EpisodeFinished
 
 if TYPE_CHECKING:
@@ -182,8 +182,5 @@ class RecordedGames:
 
 def _decoded(codec: Codec, value: bytes) -> EpisodeFinished | None:
     """An episode that has a screen; None for another, and for what cannot be read."""
-    try:
-        record = codec.decode(EpisodeFinished, value)
-    except DecodeError:
-        return None
-    return None if record.plugin else record
+    record = decoded_quietly(codec, EpisodeFinished, value)
+    return None if record is None or record.plugin else record

@@ -101,7 +101,7 @@ class RunJudge:
         shares = [share for share in options.specs if share.choice in found]
         for share in shares if options.kind.trainer else ():
             name = model_name(share.name, found[share.choice])
-            if (whole := newest_version(settings, codec_for(settings), name)) is not None:
+            if (whole := newest_version(settings, name)) is not None:
                 self._models.take(found[share.choice], whole, time.time())
         return [SpecReward(found[share.choice], share.coefficient) for share in shares]
 

@@ -11,7 +11,6 @@ from onibus.consumers.reward_models.publisher import newest_version
 from onibus.consumers.reward_models.transfer import WholeFile
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.errors import OnibusError
-from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
 from onibus.learner.rewards.formulas import SpecReward
@@ -95,7 +94,7 @@ def _from_file(path: Path) -> WholeFile:
 
 
 def _from_bus(settings: Settings, model: str) -> WholeFile:
-    whole = newest_version(settings, codec_for(settings), model)
+    whole = newest_version(settings, model)
     if whole is None:
         raise OnibusError(
             f"--motif-model {model}: there is no such file, and no such model on the bus; give the path of a "

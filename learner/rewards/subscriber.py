@@ -12,13 +12,13 @@ from kafka.errors import KafkaError
 
 from onibus.consumers.reward_models.transfer import Assembler, WholeFile, split_model_name
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import codec_for, decoded
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transient import raise_unless_transient
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
 from onibus.learner.rewards.scores import ModelScores
-from onibus.schemas.codec import DecodeError, RegistryError
+from onibus.schemas.codec import RegistryError
 from onibus.schemas.records import RewardModelChunk
 
 log = logging.getLogger(__name__)
@@ -107,12 +107,8 @@ class ModelSubscriber:
             spec_id = self._followed(record)
             if spec_id is None:
                 continue
-            try:
-                chunk = self._codec.decode(RewardModelChunk, record.value)
-            except DecodeError:
-                metrics.UNREADABLE.labels(topic=self._models_topic).inc()
-                continue
-            chunks.append((spec_id, chunk, record.timestamp / 1000))
+            if (chunk := decoded(self._codec, RewardModelChunk, record)) is not None:
+                chunks.append((spec_id, chunk, record.timestamp / 1000))
         newest: dict[bytes, tuple[WholeFile, float]] = {}
         for spec_id, chunk, written_at in chunks:
             if (whole := self._assembler.add(chunk)) is not None:

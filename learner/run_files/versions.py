@@ -8,12 +8,10 @@ from typing import Any
 
 from onibus.consumers.reward_models.transfer import split_model_name
 from onibus.infra.files import read_state, write_or_refuse
-from onibus.infra.kafka.clients import read_all
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import read_decoded
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.run_files.specs import found_specs
-from onibus.schemas.codec import DecodeError
 from onibus.schemas.records import RewardUpdate
 
 VERSIONS_FILE = "versions.json"
@@ -26,19 +24,18 @@ def keep_versions(settings: Settings, folder: Path) -> list[dict[str, float]]:
         OnibusError: the cluster or the topic is away, or the file cannot be written.
     """
     specs = set(found_specs(folder).values())
-    codec = codec_for(settings)
-    rows: list[dict[str, float]] = []
-    for records in read_all(settings, TopicNames(settings.topic_prefix).reward_updates):
-        for record in records:
-            try:
-                _, spec_id = split_model_name((record.key or b"").decode())
-                if spec_id not in specs:
-                    continue
-                update = codec.decode(RewardUpdate, record.value)
-            except (DecodeError, ValueError):
-                continue  # not ours to report
-            told = {"version": float(update.version), "trained_at": update.trained_at / 1e6}
-            rows.append(told | update.metrics)
+
+    def is_ours(key: bytes) -> bool:
+        try:
+            return split_model_name(key.decode())[1] in specs
+        except ValueError:
+            return False
+
+    topic = TopicNames(settings.topic_prefix).reward_updates
+    rows: list[dict[str, float]] = [
+        {"version": float(update.version), "trained_at": update.trained_at / 1e6} | update.metrics
+        for _, update in read_decoded(settings, topic, RewardUpdate, is_ours)
+    ]
     write_or_refuse(folder / VERSIONS_FILE, json.dumps(rows))
     return rows
 

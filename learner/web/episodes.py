@@ -15,7 +15,7 @@ from kafka.errors import KafkaError
 from onibus.consumers.labels.corrections import RUN_OF_REPEATS
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
-from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.codecs import codec_for, decoded_quietly
 from onibus.infra.kafka.record_lookup import RecordLookup
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.run_names import check_run_name
@@ -23,7 +23,7 @@ from onibus.infra.settings import Settings
 from onibus.learner.options import OPTIONS_FILE, load_options
 from onibus.learner.reporting.recorded_episodes import ending, reached
 from onibus.learner.reporting.run_judge import CaptionJudge, RunJudge, not_judged
-from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.codec import DecodeError
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import Annotation, CaptionObserved, EpisodeFinished
 
@@ -193,8 +193,8 @@ class EpisodeOfCaption:
         why = "no answer names the record of a caption that led to it"
         for source in [source for one in reversed(annotations) for source in one.sources]:
             records = self._captions.read([(source.partition, source.offset)])
-            observed = _observed(self._codec, records[0].value) if records else None
-            if observed is None or observed.run == RUN_OF_REPEATS:
+            observed = records and decoded_quietly(self._codec, CaptionObserved, records[0].value)
+            if not observed or observed.run == RUN_OF_REPEATS:
                 why = "the record of the caption that was judged is gone; captions are kept for seven days"
                 continue
             key = f"{observed.run}/{observed.worker}/{observed.environment}/{observed.episode}"
@@ -237,10 +237,3 @@ def _find(reader: KafkaConsumer, partitions: list[TopicPartition], key: bytes, s
                 if record.key == key:
                     return partition.partition, record.offset
     return None
-
-
-def _observed(codec: Codec, value: bytes) -> CaptionObserved | None:
-    try:
-        return codec.decode(CaptionObserved, value)
-    except DecodeError:
-        return None

@@ -22,7 +22,6 @@ from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.infra.version import version
 from onibus.schemas import codec, ids
-from onibus.schemas.codec import SingleObjectCodec
 from onibus.schemas.records import Kind, RewardUpdate, Verdict
 from tests.consumers.annotating import annotator, publish, records, rules_specs
 from tests.consumers.replay.running import exit_code, onibus, onibus_json, refusal
@@ -129,7 +128,7 @@ def test_equal_weights_made_by_another_torch_are_identical(settings: Settings) -
     publish_annotations(settings, [annotation(text) for text in TEXTS[:4]])
     with trainer_in_a_thread(settings):
         wait_until(lambda: updates(settings), 60, "a version")
-    whole = newest_version(settings, SingleObjectCodec(), MODEL)
+    whole = newest_version(settings, MODEL)
     assert whole is not None
     file = read_model_file(whole.data)
     theirs = replace(file, provenance=replace(file.provenance, torch_version="1.0.0")).to_bytes()

@@ -218,7 +218,7 @@ def test_a_budget_counts_a_log_that_was_created_anew_from_its_beginning(settings
 
 def test_as_of_beyond_the_end_says_up_to_where_the_log_goes(settings: Settings) -> None:
     publish_annotations(settings, [annotation(text) for text in texts(0, 40)])
-    with AnnotationReader(settings, codec_for(settings)) as reader:
+    with AnnotationReader(settings) as reader:
         ends = reader.ends
         with pytest.raises(OnibusError) as raised:
             list(reader.read({p: end + (p == 1) * 7 for p, end in ends.items()}))

@@ -15,7 +15,6 @@ from onibus.infra.kafka.record_limits import largest_values
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.schemas import codec
-from onibus.schemas.codec import SingleObjectCodec
 from onibus.schemas.records import Annotation, DeadLetter, Origin, RewardModelChunk, Verdict
 from tests.consumers.annotating import annotator, publish, records, wait_for_labels
 from tests.consumers.reward_models.annotation_logs import (
@@ -51,7 +50,7 @@ def test_a_reward_model_comes_in_chunks_that_its_topic_accepts(small: Settings) 
     with trainer_in_a_thread(small) as errors:
         wait_until(lambda: updates(small), 60, "a version")
     assert errors == []
-    whole = newest_version(small, SingleObjectCodec(), MODEL)
+    whole = newest_version(small, MODEL)
     assert whole is not None
     assert whole.sha256 == updates(small)[-1].weights_sha256
     newest = [
