@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import math
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
 
-from onibus.infra.errors import OnibusError
+from onibus.infra.errors import OnibusError, did_you_mean
 from onibus.infra.flags import flag_name
 from onibus.learner.options import LearnOptions
 
@@ -139,8 +138,7 @@ def _others(
     found = {}
     for name, text in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see Sample Factory's own documentation"
+            hint = did_you_mean(name, known, "see Sample Factory's own documentation")
             raise OnibusError(f"--sample-factory {name}: Sample Factory has no such argument; {hint}")
         if name in _FROM_OPTION or name in _INSTEAD:
             raise OnibusError(f"--sample-factory {name}: give it with {_our_flag(name)}")

@@ -7,11 +7,11 @@ the order of their last announcement, as :func:`~onibus.consumers.specs.spec_fil
 
 from __future__ import annotations
 
-import difflib
 import logging
 import string
 from collections.abc import Mapping
 
+from onibus.infra.errors import did_you_mean
 from onibus.schemas.records import AnnotationSpec
 
 SHORTEST_ID = 4
@@ -74,8 +74,8 @@ def missing_line(specs: Mapping[bytes, AnnotationSpec], text: str) -> str:
     line = f"no annotator has announced {text} yet"
     if others := specs_meant(specs, name):
         return f"{line}; of that name there is " + ", ".join(_shown(specs, spec_id) for spec_id in others)
-    similar = difflib.get_close_matches(name, {spec.name for spec in specs.values()}, n=2, cutoff=0.75)
-    return f"{line}; announced is {' and '.join(similar)}" if similar else line
+    hint = did_you_mean(name, {spec.name for spec in specs.values()}, "", most=2)
+    return f"{line}; {hint}" if hint else line
 
 
 def _shown(specs: Mapping[bytes, AnnotationSpec], spec_id: bytes) -> str:

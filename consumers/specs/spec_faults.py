@@ -5,7 +5,6 @@ Only files are held to this. A spec on the bus was asked as it is, and stays rea
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import unicodedata
@@ -17,7 +16,7 @@ from pydantic import BaseModel
 from onibus.consumers.specs.answer_format import WORDS, AnswerFormat
 from onibus.consumers.specs.answer_parsing import read_answer
 from onibus.consumers.specs.prompts import Prompt
-from onibus.infra.errors import OnibusError
+from onibus.infra.errors import OnibusError, did_you_mean
 from onibus.schemas.records import AnnotationSpec, Kind, Message, Verdict
 
 _WORD = re.compile(r"[^\W_](?:[\w-]*[^\W_])?")
@@ -72,8 +71,7 @@ def type_fault(place: tuple[int | str, ...], message: str, model: type[BaseModel
         return f"{where}: is missing; add it"
     if message.startswith("Extra inputs"):
         names = _names_of(place[:-1], model)
-        near = difflib.get_close_matches(str(place[-1]), names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+        hint = did_you_mean(str(place[-1]), names, f"there are: {', '.join(names)}")
         return f"{where}: is no field; {hint}"
     return f"{where}: {message.removeprefix('Value error, ')}"
 

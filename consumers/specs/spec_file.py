@@ -9,7 +9,6 @@ every label's key.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import socket
@@ -30,7 +29,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from onibus.consumers.specs.answer_format import WORDS, AnswerFormat, SpecPart
 from onibus.consumers.specs.spec_faults import faults, type_fault
 from onibus.infra.captioner_names import check_captioner
-from onibus.infra.errors import OnibusError
+from onibus.infra.errors import OnibusError, did_you_mean
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.clock import explained
 from onibus.infra.kafka.codecs import codec_for, decoded
@@ -169,8 +168,7 @@ def _contents(given: str, depth: int) -> dict[str, Any]:
     """What stands in a file, on top of its base, and with the rules that it names."""
     is_path = given.endswith(".toml") or "/" in given
     if not is_path and given not in spec_names():
-        near = difflib.get_close_matches(given, spec_names(), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(spec_names())}"
+        hint = did_you_mean(given, spec_names(), f"there are: {', '.join(spec_names())}")
         raise OnibusError(f"no spec is called {given}; {hint} (your own file: --spec path/to/file.toml)")
     try:
         contents = tomllib.loads(_text_of(given, is_path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -42,10 +41,7 @@ def check_task(
     """
     import_tasks(imports)
     if registered_task(name) is None:
-        similar = difflib.get_close_matches(name, registered_names(), n=2, cutoff=0.75)
-        if similar:
-            raise OnibusError(f"unknown task {name!r}; did you mean {' or '.join(similar)}?")
-        check_played(name, actions, character, dungeons)
+        check_played(name, actions, character, dungeons, registered_names())
         game_captioner(captioner)
         return
     given_flags = {

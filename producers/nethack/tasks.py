@@ -5,16 +5,15 @@ A reward-free run is a coefficient of 0 on the learner's side, not another task.
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 from nle.env import tasks as nle_tasks
 
-from onibus.infra.errors import OnibusError
+from onibus.infra.errors import OnibusError, did_you_mean
 from onibus.infra.plugins import failure_of, without_packaging_warnings
 from onibus.producers.nethack.characters import DEFAULT_CHARACTER, character_of, parse_characters
 from onibus.producers.nethack.dungeons import parse_dungeons
@@ -79,8 +78,8 @@ def task_names() -> list[str]:
     return [*_NETHACK, *sorted(_minihack_ids())]
 
 
-def check_task(name: str) -> None:
-    """Do nothing if ``name`` is a task.
+def check_task(name: str, others: Iterable[str] = ()) -> None:
+    """Do nothing if ``name`` is a task of NetHack's or MiniHack's; ``others`` may be meant, too.
 
     Raises:
         OnibusError: it is not; the message names close matches.
@@ -95,8 +94,8 @@ def check_task(name: str) -> None:
             f"unknown task {name!r}; a level file becomes a task in a module that registers it: see "
             "'A MiniHack level' in infra/docs/extending.md"
         )
-    close = difflib.get_close_matches(name.lower(), [*_NETHACK, *ids], n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(PUBLISHED_TASKS)}"
+    choice = f"choose from {', '.join(PUBLISHED_TASKS)}"
+    hint = did_you_mean(name.lower(), [*others, *_NETHACK, *ids], choice, most=3)
     raise OnibusError(
         f"unknown task {name!r}; {hint} (or any registered MiniHack environment; "
         "of your own, see onibus learn --import)"
@@ -161,7 +160,13 @@ def make_task(
     return made
 
 
-def check_played(name: str, actions: str | None, character: str | None, dungeons: str | None = None) -> None:
+def check_played(
+    name: str,
+    actions: str | None,
+    character: str | None,
+    dungeons: str | None = None,
+    others: Iterable[str] = (),
+) -> None:
     """Do nothing if a task can be played with a set of actions, a character, or several, and dungeons.
 
     Args:
@@ -169,12 +174,13 @@ def check_played(name: str, actions: str | None, character: str | None, dungeons
         actions: a set of actions, or None.
         character: who plays, or None.
         dungeons: those that are played in, or None.
+        others: tasks that are not played here and may be meant, too.
 
     Raises:
         OnibusError: there is no such task, set or character; or the task is one of MiniHack's, which have
             actions, a character and levels of their own.
     """
-    check_task(name)
+    check_task(name, others)
     if is_minihack(name) and (actions or character or dungeons):
         flag = "--actions" if actions else "--character" if character else "--dungeons"
         raise OnibusError(f"{flag}: {name} is a task of MiniHack's, which has its own; leave {flag} out")

@@ -81,7 +81,7 @@ def test_only_a_plain_name_of_several_models_is_ambiguous(caplog: pytest.LogCapt
 
 def test_what_is_missing_is_said_with_what_there_is() -> None:
     assert missing_line(SPECS, "gold") == "no annotator has announced gold yet"
-    assert missing_line(SPECS, "comabt") == "no annotator has announced comabt yet; announced is combat"
+    assert missing_line(SPECS, "comabt") == "no annotator has announced comabt yet; did you mean combat?"
     line = missing_line(SPECS, "combat@gpt")
     assert line.startswith("no annotator has announced combat@gpt yet; of that name there is ")
     assert f"{OTHER_ID.hex()} (model rules)" in line

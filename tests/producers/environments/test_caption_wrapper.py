@@ -10,6 +10,7 @@ import pytest
 
 import onibus
 from onibus.infra.errors import OnibusError
+from onibus.producers.environments import tasks
 from onibus.producers.environments.any_task import check_task
 from onibus.producers.environments.playback import play_again
 from onibus.producers.environments.tasks import registered_task
@@ -272,3 +273,10 @@ def test_what_an_environment_gives_wrongly_is_named(given: dict[str, Any], says:
 def test_a_name_like_a_registered_task_is_asked_about() -> None:
     with pytest.raises(OnibusError, match=r"unknown task 'countin'; did you mean counting\b"):
         check_task("countin", None, None, ())
+
+
+def test_a_task_of_nethacks_may_have_a_name_like_a_registered_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tasks._tasks, "scores", registered_task("counting"))
+    check_task("score", None, None, ())
+    with pytest.raises(OnibusError, match="did you mean score or scores"):
+        check_task("scor", None, None, ())
