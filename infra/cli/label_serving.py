@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections.abc import Callable
 from typing import Annotated
 
@@ -15,6 +16,14 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
 
+Host = Annotated[
+    str, typer.Option(help="Address to listen on; visitors need a token unless it is a loopback address.")
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")]
+ScoringModel = Annotated[
+    str | None, typer.Option(help="Also show the scores of this reward model: a file, or a name on the bus.")
+]
+
 
 def register(group: typer.Typer) -> None:
     """Add it to the commands of ``onibus labels``."""
@@ -23,16 +32,11 @@ def register(group: typer.Typer) -> None:
 
 def serve(
     settings: Settings,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; visitors need a token unless it is a loopback address.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")] = 8765,
+    host: Host = "127.0.0.1",
+    port: Port = 8765,
     allow_edit: Annotated[bool, typer.Option("--allow-edit", help="Let visitors correct labels.")] = False,
     person: Person = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Also show the scores of this reward model: a file, or a name on the bus."),
-    ] = None,
+    model: ScoringModel = None,
 ) -> None:
     """Serve a web page to filter labels, see their history and correct them."""
     from onibus.consumers.labels.live_index import BoardFeed, LabelBoard
@@ -40,7 +44,7 @@ def serve(
     from onibus.consumers.specs.known_specs import KnownSpecs
     from onibus.infra.process.shutdown import stop_event
     from onibus.infra.web.access import is_loopback
-    from onibus.infra.web.serving import listening, page_address, serve_until
+    from onibus.infra.web.serving import serve_until
 
     echo(
         "onibus web has these labels, with runs and episodes; this page alone goes in a later release",
@@ -56,12 +60,19 @@ def serve(
         feed.load()
         feed.start()
         site = label_site(settings, board, KnownSpecs.read(settings), options)
-        at = listening(host, port)
-        where = page_address(host, at.getsockname()[1])
-        echo(where if token is None else f"{where}?token={token}")
-        serve_until(site, at, stopping)
+        serve_until(site, listening_at(host, port, token), stopping)
     finally:
         feed.stop()
+
+
+def listening_at(host: str, port: int, token: str | None) -> socket.socket:
+    """A socket that listens there; prints the address that visitors open."""
+    from onibus.infra.web.serving import listening, page_address
+
+    at = listening(host, port)
+    where = page_address(host, at.getsockname()[1])
+    echo(where if token is None else f"{where}?token={token}")
+    return at
 
 
 def model_scores(settings: Settings, name: str | None) -> Callable[[list[str]], list[float]] | None:

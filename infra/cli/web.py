@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from onibus.infra.cli.label_options import Person, user_name
-from onibus.infra.cli.label_serving import model_scores
+from onibus.infra.cli.label_serving import Host, Port, ScoringModel, listening_at, model_scores
 from onibus.infra.cli.options import with_settings
-from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
 
 
@@ -22,18 +21,13 @@ def register(app: typer.Typer) -> None:
 
 def web(
     settings: Settings,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; visitors need a token unless it is a loopback address.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")] = 8765,
+    host: Host = "127.0.0.1",
+    port: Port = 8765,
     allow_corrections: Annotated[
         bool, typer.Option("--allow-corrections", help="Let visitors correct labels.")
     ] = False,
     person: Person = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Also show the scores of this reward model: a file, or a name on the bus."),
-    ] = None,
+    model: ScoringModel = None,
     most_labels: Annotated[
         int,
         typer.Option(min=1_000, help="Labels held in memory, about 1.5 KB each; the oldest are left out."),
@@ -46,7 +40,7 @@ def web(
     from onibus.infra.process.logs import set_up_logging
     from onibus.infra.process.shutdown import keep_hang_ups, stop_event
     from onibus.infra.web.access import is_loopback
-    from onibus.infra.web.serving import listening, page_address, serve_until
+    from onibus.infra.web.serving import serve_until
     from onibus.learner.web.site import WholeSite
 
     set_up_logging()
@@ -57,9 +51,7 @@ def web(
     site = WholeSite(settings, options, most_labels)
     try:
         site.start()
-        at = listening(host, port)
-        where = page_address(host, at.getsockname()[1])
-        echo(where if token is None else f"{where}?token={token}")
+        at = listening_at(host, port, token)
         serve_until(site.app(), at, stopping, keep_hang_ups)  # NetHack, which plays episodes, ignores them
     finally:
         site.stop()
