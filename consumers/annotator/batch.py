@@ -115,6 +115,9 @@ class BatchRecords:
         codec: writes records.
         topics: full topic names.
         prices: of the model's tokens, recorded with each answer; None where they are not known.
+
+    Attributes:
+        specs, codec, topics: as given.
     """
 
     def __init__(
@@ -126,16 +129,16 @@ class BatchRecords:
         topics: TopicNames,
         prices: Prices | None = None,
     ) -> None:
-        self._specs, self._origin, self._name = dict(specs), origin, name
-        self._codec, self._topics, self._prices = codec, topics, prices
+        self.specs, self.codec, self.topics = dict(specs), codec, topics
+        self._origin, self._name, self._prices = origin, name, prices
         self._ready_at: int | None = None
         self._largest_letter, self._longest_answer = LARGEST_DEAD_LETTER, LONGEST_RAW_ANSWER
 
     def limit(self, largest: Mapping[str, int]) -> None:
         """Keep records within what the topics take, in bytes by full topic name."""
-        letter = largest.get(self._topics.dead_letters, LARGEST_DEAD_LETTER) - _LETTER_BYTES
+        letter = largest.get(self.topics.dead_letters, LARGEST_DEAD_LETTER) - _LETTER_BYTES
         self._largest_letter = min(LARGEST_DEAD_LETTER, letter)
-        room = (largest.get(self._topics.annotations, _ROOMY) - _ANNOTATION_BYTES) // _TEXT_BYTES
+        room = (largest.get(self.topics.annotations, _ROOMY) - _ANNOTATION_BYTES) // _TEXT_BYTES
         self._longest_answer = max(0, min(LONGEST_RAW_ANSWER, room))
 
     def ready_at(self, moment: int) -> None:
@@ -172,14 +175,14 @@ class BatchRecords:
                 confidence=answer.confidence,
                 leader=ids.leader_of(subject.texts),
             )
-            self._add(batch, self._topics.labels, caption.partition, key, label)
+            self._add(batch, self.topics.labels, caption.partition, key, label)
             written = WrittenLabel(subject.spec_id, answer.verdict, caption.observed_at, was_waiting)
             if not again:
                 batch.labels.append(written)
         for annotation in annotations:
-            self._add(batch, self._topics.annotations, caption.partition, key, annotation)
+            self._add(batch, self.topics.annotations, caption.partition, key, annotation)
         if answer.given_up:
-            source = (self._topics.captions, caption.partition, caption.offset, caption.caption_id)
+            source = (self.topics.captions, caption.partition, caption.offset, caption.caption_id)
             given_up = Unreadable(*source, caption.value, answer.given_up)
             self.unreadable(batch, given_up, now, subject.spec_id, len(annotations))
 
@@ -200,7 +203,7 @@ class BatchRecords:
             original_value=source.value if fits else None,
             failed_at=now,
         )
-        self._add(batch, self._topics.dead_letters, 0, source.key, letter)
+        self._add(batch, self.topics.dead_letters, 0, source.key, letter)
         batch.dead_letters += 1
 
     def _annotations(
@@ -208,7 +211,7 @@ class BatchRecords:
     ) -> list[Annotation]:
         """One for each attempt; one also where nothing at all came back."""
         nothing = Attempt(None, "", answer.given_up, bytes(16), 0, 0, 0, now)
-        spec = self._specs[subject.spec_id]
+        spec = self.specs[subject.spec_id]
         return [
             Annotation(
                 spec_id=subject.spec_id,
@@ -249,7 +252,7 @@ class BatchRecords:
         return self._prices.usd(Cost(tokens_in=attempt.tokens_in, tokens_out=attempt.tokens_out))
 
     def _add(self, batch: Batch, topic: str, partition: int, key: bytes | None, record: Record) -> None:
-        batch.records.append(OutgoingRecord(topic, partition, key, self._codec.encode(topic, record)))
+        batch.records.append(OutgoingRecord(topic, partition, key, self.codec.encode(topic, record)))
 
 
 def lookups_of(caption_ids: Sequence[bytes | None]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ who comes back while the question is still under way waits for that answer, and 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +20,15 @@ from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.caption_records import read_caption
 from onibus.consumers.annotator.comparing import Comparing
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
-from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
 from onibus.consumers.annotator.work import Ticket, Work, ticket_of
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.base import Answer, Question
 from onibus.infra.kafka.same_log_check import Mark
-from onibus.infra.kafka.topics import TopicNames
 from onibus.schemas import ids
-from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.codec import DecodeError
 from onibus.schemas.records import (
-    AnnotationSpec,
     Kind,
-    Origin,
 )
 
 SPARE_ANSWERS = 10_000
@@ -46,46 +42,36 @@ class Annotator:
     """Decides what is asked, and what is written about the answers.
 
     Args:
-        specs: what to ask, by spec id; every caption gets a label under each that judges one, and leads
-            to comparisons under each that compares two.
-        origin: who answers.
-        name: this annotator's, for the records.
-        codec: reads captions and writes records.
-        topics: full topic names.
+        records: makes records of answers, and knows the specs: every caption gets a label under each that
+            judges one, and leads to comparisons under each that compares two.
         pending: the stack to use.
         partners: captions to compare with; needed for specs that compare two.
         comparisons: that each caption leads to.
         caption_filter: which captions each spec is asked about; all, if not given.
-        prices: of the model's tokens, if they are known.
         again: decides what is asked again; nothing is, if not given.
 
     Attributes:
+        records: as given.
         comparing: ids of the specs that compare two.
         pairs: decides what is compared.
     """
 
     def __init__(
         self,
-        specs: Mapping[bytes, AnnotationSpec],
-        origin: Origin,
-        name: str,
-        codec: Codec,
-        topics: TopicNames,
+        records: BatchRecords,
         pending: Pending | None = None,
         partners: ComparisonPartners | None = None,
         comparisons: int = COMPARISONS,
         caption_filter: CaptionFilter | None = None,
-        prices: Prices | None = None,
         again: AskingAgain | None = None,
     ) -> None:
-        self.again = again
+        self.records, self.again = records, again
         self.pending = Pending() if pending is None else pending
-        self._specs, self._caption_filter = dict(specs), caption_filter or CaptionFilter(specs)
-        self.records = BatchRecords(specs, origin, name, codec, topics, prices)
-        self._judging = [i for i, spec in specs.items() if spec.kind is Kind.JUDGE_ONE]
-        self.comparing = [i for i, spec in specs.items() if spec.kind is Kind.COMPARE_TWO]
+        self._caption_filter = caption_filter or CaptionFilter(records.specs)
+        self._judging = [i for i, spec in records.specs.items() if spec.kind is Kind.JUDGE_ONE]
+        self.comparing = [i for i, spec in records.specs.items() if spec.kind is Kind.COMPARE_TWO]
         self.pairs = Comparing(ComparisonPartners() if partners is None else partners, comparisons)
-        self._codec, self._topics = codec, topics
+        self._codec, self._topics = records.codec, records.topics
         self._tables: dict[int, LabelTable] = {}
         self._assignments: dict[int, int] = {}
         self._assignment = 0

@@ -23,6 +23,7 @@ from kafka.errors import KafkaError, ProducerFencedError
 
 from onibus.consumers.annotator.allowance import Allowance
 from onibus.consumers.annotator.asking_again import AskingAgain
+from onibus.consumers.annotator.batch import BatchRecords
 from onibus.consumers.annotator.batch_sending import BatchSender
 from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
@@ -113,8 +114,8 @@ class AnnotatorProcess:
         self._partners = ComparisonPartners()
         self._followers: Followers | None = None
         again = AskingAgain(ask_again) if ask_again else None
-        parts = (pending, self._partners, comparisons, caption_filter, prices, again)
-        self._annotator = Annotator(specs, model.origin, membership.name, self._codec, self._topics, *parts)
+        records = BatchRecords(specs, model.origin, membership.name, self._codec, self._topics, prices)
+        self._annotator = Annotator(records, pending, self._partners, comparisons, caption_filter, again)
         self._caption_filter, self._announce, self._near_pairs = caption_filter, announce, near_pairs
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._allowance = Allowance.of(settings, self._codec, limits, specs, membership, self._annotator)

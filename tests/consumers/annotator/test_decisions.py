@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from onibus.consumers.annotator.batch import Batch
+from onibus.consumers.annotator.batch import Batch, BatchRecords
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.decisions import Annotator
 from onibus.consumers.annotator.pending import Pending
@@ -27,7 +27,8 @@ NOW = 1_700_000_000_000_000
 def annotator(*specs: bytes, capacity: int = 100) -> Annotator:
     all_specs = {GOALS_ID: GOALS, COMBAT_ID: COMBAT}
     chosen = {spec_id: all_specs[spec_id] for spec_id in specs or (GOALS_ID,)}
-    return Annotator(chosen, Origin.RULES, "a1", SingleObjectCodec(), NAMES, Pending(capacity=capacity))
+    records = BatchRecords(chosen, Origin.RULES, "a1", SingleObjectCodec(), NAMES)
+    return Annotator(records, Pending(capacity=capacity))
 
 
 def see(who: Annotator, texts: Sequence[str], start: int = 0, partition: int = 0) -> int:
@@ -69,7 +70,7 @@ def test_answers_that_could_not_be_encoded_are_written_later_and_not_asked_for_a
             return super().encode(topic, record)
 
     registry = Away()
-    who = Annotator({GOALS_ID: GOALS}, Origin.LLM, "a1", registry, NAMES)
+    who = Annotator(BatchRecords({GOALS_ID: GOALS}, Origin.LLM, "a1", registry, NAMES))
     who.begin(0, 0, 0, LabelTable())
     see(who, ["You kill the newt!"])
     (question,) = who.questions(10)

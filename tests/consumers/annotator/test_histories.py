@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from onibus.consumers.annotator.batch import Batch
+from onibus.consumers.annotator.batch import Batch, BatchRecords
 from onibus.consumers.annotator.decisions import Annotator
 from onibus.consumers.annotator.pending import Pending
 from onibus.consumers.labels.table import LabelTable
@@ -56,7 +56,8 @@ class AnyHistory(RuleBasedStateMachine):
 
     def restart(self) -> None:
         pending = Pending(**self.bounds)
-        self.who = Annotator({SPEC: GOALS}, Origin.LLM, "a1", SingleObjectCodec(), NAMES, pending)
+        records = BatchRecords({SPEC: GOALS}, Origin.LLM, "a1", SingleObjectCodec(), NAMES)
+        self.who = Annotator(records, pending)
         self.position: dict[int, int] = {}
         self.questions: list[Question] = []
         self.asked = Counter[str]()
