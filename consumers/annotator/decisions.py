@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from itertools import chain
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ from onibus.consumers.annotator.caption_records import read_caption
 from onibus.consumers.annotator.comparing import Comparing
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
 from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
-from onibus.consumers.annotator.work import Ticket, Work, ticket_of
+from onibus.consumers.annotator.work import Work
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.base import Answer, Question
 from onibus.infra.kafka.same_log_check import Mark
@@ -80,7 +82,7 @@ class Annotator:
         self._finished: list[Work] = []
         self._writing: list[Work] = []
         self._unreadable: list[Unreadable] = []
-        self._waiting: dict[tuple[bytes, bytes], list[Ticket]] = {}  # by what is asked: one answer for all
+        self._waiting: dict[tuple[bytes, bytes], list[Work]] = {}  # by what is asked: one answer for all
         self._spare: OrderedDict[tuple[bytes, bytes], Answer] = OrderedDict()
 
     def begin(self, partition: int, position: int, end: int, labels: LabelTable) -> int:
@@ -131,11 +133,11 @@ class Annotator:
     @property
     def strays(self) -> int:
         """Questions under way whose partition went and has not come back to them."""
-        return sum(not any(self._is_current(t.work) for t in tickets) for tickets in self._waiting.values())
+        return sum(not any(map(self._is_current, works)) for works in self._waiting.values())
 
     def is_asking_about(self, partitions: Collection[int]) -> bool:
         """Whether there are questions under way about captions of these partitions."""
-        works = (ticket.work for tickets in self._waiting.values() for ticket in tickets)
+        works = chain.from_iterable(self._waiting.values())
         return any(work.caption.partition in partitions and self._is_current(work) for work in works)
 
     @property
@@ -190,8 +192,8 @@ class Annotator:
                 self.pending.settle([caption])
                 continue
             assignment = self._assignments[caption.partition]
-            work = Work(caption, assignment, {subject.key for subject in missing})
-            asked = [self._question(Ticket(work, subject)) for subject in missing]
+            work = Work(caption, assignment, {subject.key: subject for subject in missing})
+            asked = [self._question(work, subject) for subject in list(work.missing.values())]
             questions += [question for question in asked if question is not None]
         if self.again is not None and not len(self.pending):
             questions += self._asked_again(self.again.choose(most - len(captions)))
@@ -199,12 +201,13 @@ class Annotator:
 
     def answered(self, answer: Answer) -> None:
         """Take over an answer to one of :meth:`questions`."""
-        waiting = [t for t in self._waiting.pop(ticket_of(answer).subject.key) if self._is_current(t.work)]
-        owed = [t for t in waiting if t.work.again is None]  # withdrawn while it was asked again, say
-        for ticket in waiting if owed else ():
-            self._drop_again(ticket.work)
-        for ticket in owed or waiting:
-            self._accept(ticket, answer)
+        key = _key_of(answer)
+        waiting = [work for work in self._waiting.pop(key) if self._is_current(work)]
+        owed = [work for work in waiting if work.again is None]  # withdrawn while it was asked again, say
+        for work in waiting if owed else ():
+            self._drop_again(work)
+        for work in owed or waiting:
+            self._accept(work, key, answer)
         if not waiting:
             self._keep([answer])
 
@@ -326,46 +329,44 @@ class Annotator:
     def _asked_again(self, tallies: Sequence[Tally]) -> list[Question]:
         questions = []
         for t in tallies:
-            work = Work(t.caption, self._assignments[t.partition], {t.subject.key}, again=t)
-            questions.append(self._question(Ticket(work, t.subject), len(t.said)))
+            work = Work(t.caption, self._assignments[t.partition], {t.subject.key: t.subject}, again=t)
+            questions.append(self._question(work, t.subject, len(t.said)))
         return [question for question in questions if question is not None]
 
     def _drop_again(self, work: Work) -> None:
         if work.again is not None and self.again is not None:
             self.again.settle(work.again)
 
-    def _question(self, ticket: Ticket, earlier: int = 0) -> Question | None:
+    def _question(self, work: Work, subject: Subject, earlier: int = 0) -> Question | None:
         """What to ask for this; None if it has been answered, or is under way, since an earlier ownership."""
-        subject = ticket.subject
-        spare = self._spare.pop(subject.key, None)
-        if spare is not None and ticket.work.again is None:  # it may be on the log, and is no further answer
-            self._accept(ticket, spare)
+        key = subject.key
+        spare = self._spare.pop(key, None)
+        if spare is not None and work.again is None:  # it may be on the log, and is no further answer
+            self._accept(work, key, spare)
             return None
-        is_under_way = subject.key in self._waiting
-        others = [other for other in self._waiting.get(subject.key, ()) if self._is_current(other.work)]
-        self._waiting[subject.key] = [*others, ticket]
+        is_under_way = key in self._waiting
+        others = [other for other in self._waiting.get(key, ()) if self._is_current(other)]
+        self._waiting[key] = [*others, work]
         if is_under_way:
             return None
-        return Question(subject.spec_id, subject.texts[0], ticket, *subject.texts[1:], earlier=earlier)
+        return Question(subject.spec_id, subject.texts[0], key, *subject.texts[1:], earlier=earlier)
 
     def _half_answered(self) -> list[Work]:
-        works = [ticket.work for tickets in self._waiting.values() for ticket in tickets]
+        works = chain.from_iterable(self._waiting.values())
         return list({id(work): work for work in works if work.answers and self._is_current(work)}.values())
 
     def _is_current(self, work: Work) -> bool:
         return self._assignments.get(work.caption.partition) == work.assignment
 
-    def _accept(self, ticket: Ticket, answer: Answer) -> None:
-        work = ticket.work
-        work.answers.append((ticket.subject, answer))
-        work.missing.discard(ticket.subject.key)
+    def _accept(self, work: Work, key: tuple[bytes, bytes], answer: Answer) -> None:
+        work.answers.append((work.missing.pop(key), answer))
         if not work.missing:
             self._finished.append(work)
 
     def _keep(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
-            if ticket_of(answer).work.again is None:
-                self._spare[ticket_of(answer).subject.key] = answer
+            if not answer.question.earlier:
+                self._spare[_key_of(answer)] = answer
         while len(self._spare) > SPARE_ANSWERS:
             self._spare.popitem(last=False)
 
@@ -381,3 +382,8 @@ class Annotator:
             again = tally is not None
             self.records.judged(batch, caption, subject, answer, now, with_label=is_open, again=again)
         batch.answers.extend(answer for _, answer in work.answers)
+
+
+def _key_of(answer: Answer) -> tuple[bytes, bytes]:
+    """Key of the subject that it is about."""
+    return cast(tuple[bytes, bytes], answer.question.ticket)
