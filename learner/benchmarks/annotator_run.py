@@ -1,8 +1,9 @@
-"""What benchmarks of annotators share: one that runs, captions for it, and its use of the processor."""
+"""What benchmarks with annotators share: those that run, captions for them, their use of the processor."""
 
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,14 +16,17 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.supervisor import Component, Supervisor
+from onibus.infra.reward_kinds import reward_kind
 from onibus.infra.settings import Settings, environment_of
+from onibus.learner.options import default_specs
 from onibus.schemas import codec, ids
 from onibus.schemas.records import CaptionObserved
 
 PATIENCE_SECONDS = 180.0
 _IDLE_CORES = 0.1
 _STOP_SECONDS = 20.0
+_READY_SECONDS = 120.0
 
 
 @contextmanager
@@ -38,6 +42,26 @@ def annotator(settings: Settings, name: str, flags: Sequence[str]) -> Iterator[s
     finally:
         started.ask_to_stop()
         started.wait_stopped(_STOP_SECONDS)
+
+
+@contextmanager
+def judges(settings: Settings, task: str, rewards: Iterable[str]) -> Iterator[None]:
+    """Annotators by rules and trainers, as many as these rewards of a task need, while the block runs."""
+    specs = {reward: default_specs(task, reward)[0].name for reward in rewards if reward != "none"}
+    supervisor = Supervisor(environment_of(settings))
+    try:
+        for name in sorted(set(specs.values())):
+            flags = ("annotate", "--spec", name, "--name", f"bench-{name}")
+            supervisor.start([Component("annotator", flags, settings.runs_dir / f"bench-{name}.log")])
+        supervisor.wait_ready(_READY_SECONDS, threading.Event())
+        for reward, name in specs.items():
+            if reward_kind(reward).trainer:
+                log = settings.runs_dir / f"bench-trainer-{reward}.log"
+                supervisor.start([Component("trainer", ("train-reward", "--spec", name), log)])
+        supervisor.wait_ready(_READY_SECONDS, threading.Event())
+        yield
+    finally:
+        supervisor.stop()
 
 
 def fresh(settings: Settings) -> Settings:

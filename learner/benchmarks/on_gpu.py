@@ -21,14 +21,12 @@ from dataclasses import dataclass
 import torch
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.supervisor import Component, Supervisor
-from onibus.infra.reward_kinds import reward_kind
+from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
+from onibus.learner.benchmarks.annotator_run import judges
 from onibus.learner.benchmarks.result import Figure
-from onibus.learner.options import default_specs
 from onibus.learner.progress import read_history
 
-READY_SECONDS = 120.0
 START_SECONDS = 240.0
 STOP_SECONDS = 30.0
 SAMPLE_MILLISECONDS = 500
@@ -73,7 +71,7 @@ def measure(settings: Settings, plan: Plan) -> Iterator[list[Figure]]:
     for games in plan.games:
         if games % plan.workers:
             raise OnibusError(f"{games} games are no multiple of {plan.workers} workers; choose --workers")
-    with _judges(settings, plan):
+    with judges(settings, plan.task, plan.rewards):
         for games in plan.games:
             plain = _run(settings, plan, games, ("--inference", "central", "--no-captions"))
             yield _figures(f"{games} games, {PLAIN}", plain, plain)
@@ -82,27 +80,6 @@ def measure(settings: Settings, plan: Plan) -> Iterator[list[Figure]]:
                     flags = ("--inference", inference, "--reward", reward)
                     run = _run(settings, plan, games, flags)
                     yield _figures(f"{games} games, {inference}, {reward}", run, plain)
-
-
-@contextlib.contextmanager
-def _judges(settings: Settings, plan: Plan) -> Iterator[None]:
-    """Annotators and trainers for the rewards, while the block runs."""
-    judged = [reward for reward in plan.rewards if reward != "none"]
-    specs = {reward: default_specs(plan.task, reward)[0].name for reward in judged}
-    supervisor = Supervisor(environment_of(settings))
-    try:
-        for name in sorted(set(specs.values())):
-            flags = ("annotate", "--spec", name, "--name", f"bench-{name}")
-            supervisor.start([Component("annotator", flags, settings.runs_dir / f"bench-{name}.log")])
-        supervisor.wait_ready(READY_SECONDS, threading.Event())
-        for reward, name in specs.items():
-            if reward_kind(reward).trainer:
-                log = settings.runs_dir / f"bench-trainer-{reward}.log"
-                supervisor.start([Component("trainer", ("train-reward", "--spec", name), log)])
-        supervisor.wait_ready(READY_SECONDS, threading.Event())
-        yield
-    finally:
-        supervisor.stop()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,16 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onibus.infra.process.supervisor import Component, Supervisor
-from onibus.infra.reward_kinds import reward_kind
 from onibus.infra.settings import Settings, environment_of
+from onibus.learner.benchmarks.annotator_run import judges
 from onibus.learner.benchmarks.result import Figure
 from onibus.learner.benchmarks.step_split import split, write_flame_graph
-from onibus.learner.options import default_specs
 from onibus.learner.process_profile import FOLDER_VARIABLE, Profile, read_profiles
 from onibus.learner.progress import read_history
 
 WARM_UP_SECONDS = 15.0
-READY_SECONDS = 120.0
 GOALS = {"retrieval": 0.5, "classification": 0.55, "ranking": 0.55}
 
 
@@ -64,18 +61,9 @@ def measure(
     """
     size = ["--task", task, "--workers", str(workers), "--environments", str(environments)]
     size += ["--network", "small", "--epochs", "1"]  # for every task
-    (spec,) = default_specs(task, reward)
-    supervisor = Supervisor(environment_of(settings))
-    try:
-        supervisor.start([_component(settings, "annotate", spec.name, "--name", "bench")])
-        supervisor.wait_ready(READY_SECONDS, threading.Event())
-        if reward_kind(reward).trainer:
-            supervisor.start([_component(settings, "train-reward", spec.name)])
-            supervisor.wait_ready(READY_SECONDS, threading.Event())
-        sides = ((*size, "--inference", "central", "--no-captions"), (*size, "--reward", reward))
+    sides = ((*size, "--inference", "central", "--no-captions"), (*size, "--reward", reward))
+    with judges(settings, task, [reward]):
         pairs = [_side_by_side(settings, sides, seconds, number) for number in range(rounds)]
-    finally:
-        supervisor.stop()
     plain, ours = zip(*pairs, strict=True)
     ratio = statistics.median(o.cost / p.cost for p, o in pairs)
     if profile is not None:
@@ -118,10 +106,6 @@ def _draw(run: _Run, folder: Path, side: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for profile in run.profiles:
         write_flame_graph(profile, folder / f"{side}-{profile.process}.svg")
-
-
-def _component(settings: Settings, command: str, spec: str, *flags: str) -> Component:
-    return Component(command, (command, "--spec", spec, *flags), settings.runs_dir / f"bench-{command}.log")
 
 
 def _side_by_side(
