@@ -106,6 +106,28 @@ class Annotation:
     was_flipped: bool = False
     said: Verdict | None = None
 
+    @classmethod
+    def unasked(
+        cls,
+        spec_id: bytes,
+        subject_id: bytes,
+        texts: tuple[str, ...],
+        verdict: Verdict | None,
+        origin: Origin,
+        annotator: str,
+        observed_at: int,
+        annotated_at: int,
+        *,
+        reason: str = "",
+        sources: tuple[CaptionOffset, ...] = (),
+    ) -> Annotation:
+        """One for which no model was asked: a person's, or a program's."""
+        return cls(
+            spec_id, subject_id, texts, verdict, origin, sources, prompt_hash=bytes(16), model="",
+            model_revision="", sampling={}, raw_answer="", reason=reason, tokens_in=0, tokens_out=0,
+            latency_us=0, attempt=1, annotator=annotator, observed_at=observed_at, annotated_at=annotated_at,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -156,27 +156,8 @@ def annotation_by(
     sources: tuple[CaptionOffset, ...] = (),
 ) -> Annotation:
     """The annotation of a person, or of a program that asks no model."""
-    return Annotation(
-        spec_id=spec_id,
-        subject_id=subject.subject_id,
-        texts=subject.texts,
-        verdict=verdict,
-        origin=origin,
-        sources=sources,
-        prompt_hash=bytes(16),
-        model="",
-        model_revision="",
-        sampling={},
-        raw_answer="",
-        reason=note,
-        tokens_in=0,
-        tokens_out=0,
-        latency_us=0,
-        attempt=1,
-        annotator=annotator,
-        observed_at=subject.observed_at,
-        annotated_at=now,
-    )
+    what = (spec_id, subject.subject_id, subject.texts, verdict, origin, annotator, subject.observed_at, now)
+    return Annotation.unasked(*what, reason=note, sources=sources)
 
 
 class CaptionRepublisher:

@@ -24,7 +24,8 @@ from onibus.consumers.reward_models.packed_convolution import largest_values
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import is_plugin
 
-UNHELPFUL_CLASS, HELPFUL_CLASS = 0, 1
+HELPFUL_CLASS = 1
+"""Of two; the other one is unhelpful."""
 
 CLASSES = 2
 SCORE = 1

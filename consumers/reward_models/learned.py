@@ -213,27 +213,8 @@ def _in_short(partition: int, offset: int, annotation: Annotation) -> LearnedAnn
 
 
 def _annotation(one: LearnedAnnotation, spec_id: bytes) -> Annotation:
-    return Annotation(
-        spec_id=spec_id,
-        subject_id=one.subject_id,
-        texts=one.texts,
-        verdict=one.verdict,
-        origin=one.origin,
-        sources=(),
-        prompt_hash=bytes(16),
-        model="",
-        model_revision="",
-        sampling={},
-        raw_answer="",
-        reason="",
-        tokens_in=0,
-        tokens_out=0,
-        latency_us=0,
-        attempt=1,
-        annotator="",
-        observed_at=one.annotated_at,
-        annotated_at=one.annotated_at,
-    )
+    said = (one.subject_id, one.texts, one.verdict, one.origin)
+    return Annotation.unasked(spec_id, *said, "", one.annotated_at, one.annotated_at)
 
 
 def _pieces(annotations: Iterable[LearnedAnnotation], largest: int) -> Iterator[list[LearnedAnnotation]]:

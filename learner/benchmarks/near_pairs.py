@@ -106,8 +106,4 @@ def _answer(subject_id: bytes, texts: tuple[str, ...], random: Random) -> Annota
     verdict = Verdict.TIE if not difference else Verdict.FIRST if difference > 0 else Verdict.SECOND
     if random.random() < WAVERING:
         verdict = random.choice([Verdict.FIRST, Verdict.SECOND, Verdict.TIE])
-    return Annotation(
-        spec_id=_SPEC_ID, subject_id=subject_id, texts=texts, verdict=verdict, origin=Origin.RULES,
-        sources=(), prompt_hash=bytes(16), model="", model_revision="", sampling={}, raw_answer="", reason="",
-        tokens_in=0, tokens_out=0, latency_us=0, attempt=1, annotator="bench", observed_at=1, annotated_at=1,
-    )  # fmt: skip
+    return Annotation.unasked(_SPEC_ID, subject_id, texts, verdict, Origin.RULES, "bench", 1, 1)

@@ -143,10 +143,6 @@ def _annotations(captions: Sequence[str], judge: RuleJudge) -> Iterator[Annotati
     rng = random.Random(SEED)
     for number, text in enumerate(captions):
         helpful = (judge.judge(text)[0] is Verdict.HELPFUL) != (rng.random() < FLIPPED)
-        yield Annotation(
-            spec_id=_SPEC_ID, subject_id=caption_id(text), texts=(text,),
-            verdict=Verdict.HELPFUL if helpful else Verdict.UNHELPFUL, origin=Origin.RULES, sources=(),
-            prompt_hash=bytes(16), model="", model_revision="", sampling={}, raw_answer="", reason="",
-            tokens_in=0, tokens_out=0, latency_us=0, attempt=1, annotator="bench", observed_at=number,
-            annotated_at=number,
-        )  # fmt: skip
+        verdict = Verdict.HELPFUL if helpful else Verdict.UNHELPFUL
+        what = (_SPEC_ID, caption_id(text), (text,), verdict)
+        yield Annotation.unasked(*what, Origin.RULES, "bench", number, number)

@@ -139,9 +139,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _annotation(text: str, helpful: bool) -> Annotation:
-    return Annotation(
-        spec_id=_SPEC_ID, subject_id=caption_id(text), texts=(text,),
-        verdict=Verdict.HELPFUL if helpful else Verdict.UNHELPFUL, origin=Origin.RULES, sources=(),
-        prompt_hash=bytes(16), model="", model_revision="", sampling={}, raw_answer="", reason="",
-        tokens_in=0, tokens_out=0, latency_us=0, attempt=1, annotator="bench", observed_at=1, annotated_at=1,
-    )  # fmt: skip
+    verdict = Verdict.HELPFUL if helpful else Verdict.UNHELPFUL
+    return Annotation.unasked(_SPEC_ID, caption_id(text), (text,), verdict, Origin.RULES, "bench", 1, 1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onibus.infra.files import RowFile, read_rows, read_state, write_whole
+from onibus.infra.files import RowFile, read_state, write_whole
 from onibus.learner.options import LearnOptions
 
 SESSIONS_FILE = "sessions"
@@ -61,8 +61,3 @@ def begin_session(
     finally:
         rows.close()
     write_whole(folder / SESSIONS_FILE, f"{session + 1}\n")
-
-
-def sessions_of(folder: Path) -> list[dict[str, Any]]:
-    """What :func:`begin_session` recorded of the run in ``folder``, the first start first."""
-    return read_rows(folder / SESSION_LOG, "session")

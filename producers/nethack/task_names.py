@@ -17,7 +17,6 @@ TASK_VERSION = 1
 SPARSE_TASKS = ("staircase", "staircase-level-3", "staircase-level-4", "oracle", "oracle-sober")
 CONTINUAL = "-continual"
 """Ends the name of a sparse task that goes on after its success."""
-DENSE_TASKS = ("score", "gold", "scout")
 PUBLISHED_TASKS = ("score", *SPARSE_TASKS, *(f"{name}{CONTINUAL}" for name in SPARSE_TASKS), "gold", "scout")
 
 NLE = "nle-"

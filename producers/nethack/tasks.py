@@ -73,11 +73,6 @@ assert set(_PUBLISHED) == set(PUBLISHED_TASKS)
 assert set(_OF_NLE) == set(NLE_TASKS)
 
 
-def task_names() -> list[str]:
-    """Every name that :func:`make_task` takes: NetHack's first, then MiniHack's in alphabetical order."""
-    return [*_NETHACK, *sorted(_minihack_ids())]
-
-
 def check_task(name: str, others: Iterable[str] = ()) -> None:
     """Do nothing if ``name`` is a task of NetHack's or MiniHack's; ``others`` may be meant, too.
 

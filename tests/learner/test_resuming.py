@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import read_rows
 from onibus.infra.settings import Settings
 from onibus.learner.checkpoints import CHECKPOINT_FOLDER, write_checkpoint
 from onibus.learner.options import (
@@ -21,7 +22,7 @@ from onibus.learner.options import (
     resumed_options,
     save_options,
 )
-from onibus.learner.run_files.sessions import SESSION_LOG, SESSIONS_FILE, sessions_of
+from onibus.learner.run_files.sessions import SESSION_LOG, SESSIONS_FILE
 from onibus.learner.run_files.specs import SPECS_FILE, found_specs, keep_specs
 from onibus.learner.training import _open_run, chosen_options
 from tests.learner.runs import SMALL, checkpoint_of, finish, learn_to_the_end, start_learner
@@ -40,6 +41,10 @@ OLD_OPTIONS = """{"run": "a-run", "task": "score", "reward": "retrieval",
  "steps": null, "until_return": null, "seconds": null, "seed": 4, "device": "cpu", "serial": false,
  "checkpoint_seconds": 60, "captions": true}"""
 """As 0.1.0 wrote them."""
+
+
+def sessions_of(folder: Path) -> list[dict[str, Any]]:
+    return read_rows(folder / SESSION_LOG, "session")
 
 
 def resumed(folder: Path, **given: Any) -> LearnOptions:
