@@ -46,7 +46,7 @@ class AnswersFeed:
         self._begun: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._due = 0.0
-        self.scores: FollowedModels = FollowedModels(settings, codec, specs)
+        self.scores: FollowedModels = FollowedModels(settings, specs)
         again.probabilities = self.scores.probabilities
 
     def follow(self) -> None:

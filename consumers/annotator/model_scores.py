@@ -9,12 +9,9 @@ was there; each is still judged once. And what a model and the answers disagree 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from kafka import KafkaConsumer
-from kafka.errors import KafkaError
 from numpy.typing import NDArray
 from torch import nn
 
@@ -23,28 +20,20 @@ from onibus.consumers.reward_models.character_cnn import (
     SCORE,
     caption_scores,
     helpful_probability,
-    network_of,
-    new_network,
+    network_in,
     to_bytes,
     to_rows,
 )
-from onibus.consumers.reward_models.model_file import ModelFileError, read_model_file
-from onibus.consumers.reward_models.transfer import Assembler, WholeFile, model_name
-from onibus.infra.kafka import clients
-from onibus.infra.kafka.codecs import decoded_quietly
-from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.kafka.transient import raise_unless_transient
+from onibus.consumers.reward_models.follower import ModelFollower
+from onibus.consumers.reward_models.model_file import read_model_file
+from onibus.consumers.reward_models.transfer import WholeFile
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import Codec, RegistryError
-from onibus.schemas.records import AnnotationSpec, Kind, RewardModelChunk
+from onibus.schemas.records import AnnotationSpec, Kind
 
 _log = logging.getLogger(__name__)
 
 _MOST_KEPT = 30_000
 """Captions of which the score under the newest version is kept, for each spec."""
-_POLL_MS = 500
-_RECORDS_PER_POLL = 500
-_RETRY_SECONDS = 1.0
 
 
 class _Scored:
@@ -74,19 +63,11 @@ class FollowedModels:
         specs: by id.
     """
 
-    def __init__(self, settings: Settings, codec: Codec, specs: Mapping[bytes, AnnotationSpec]) -> None:
-        self._codec, self._topic = codec, TopicNames(settings.topic_prefix).reward_models
-        self._spec_ids = {model_name(spec.name, spec_id): spec_id for spec_id, spec in specs.items()}
-        self._compares = {spec_id: spec.kind is Kind.COMPARE_TWO for spec_id, spec in specs.items()}
+    def __init__(self, settings: Settings, specs: Mapping[bytes, AnnotationSpec]) -> None:
+        self._specs = specs
         self._scored: dict[bytes, _Scored] = {}
-        self._assembler = Assembler()
-        self._stopping = threading.Event()
-        self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)
-        partitions = clients.partitions_of(self._consumer, self._topic)
-        self._consumer.assign(partitions)
-        self._consumer.seek_to_beginning(*partitions)
-        self._thread = threading.Thread(target=self._follow, name="model-scores", daemon=True)
-        self._thread.start()
+        self._follower = ModelFollower(settings, self._is_wanted, self._take)
+        self._follower.start()
 
     def scores(self, spec_id: bytes, texts: Sequence[str]) -> NDArray[np.float64] | None:
         """Of each caption under the newest version, float64 (n,); None where there is none yet.
@@ -101,52 +82,26 @@ class FollowedModels:
     ) -> NDArray[np.float64] | None:
         """p(helpful) of captions, of pairs p(first) (Bradley and Terry 1952): float64 (n,); None as above."""
         scores = self.scores(spec_id, [text for texts in subjects for text in texts])
-        if scores is None or not self._compares[spec_id]:
+        if scores is None or not self._compares(spec_id):
             return scores
         first, second = scores.reshape(-1, 2).T
         return np.asarray(1 / (1 + np.exp(second - first)))
 
     def close(self) -> None:
         """End following and close the connection."""
-        self._stopping.set()
-        self._thread.join(timeout=5)
-        self._consumer.close(timeout_ms=1_000)
+        self._follower.stop()
 
-    def _follow(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._take_batch()
-            except (KafkaError, RegistryError) as error:
-                raise_unless_transient(error, "reading reward models")
-                _log.warning("reading reward models: %s; trying again", error)
-                self._stopping.wait(_RETRY_SECONDS)
+    def _is_wanted(self, name: str, spec_id: bytes) -> bool:
+        return spec_id in self._specs and self._specs[spec_id].name == name
 
-    def _take_batch(self) -> None:
-        batches = self._consumer.poll(timeout_ms=_POLL_MS)
-        if self._consumer.take_lost():
-            self._assembler = Assembler()  # versions may count from an earlier one again
-        newest: dict[bytes, WholeFile] = {}
-        for record in (record for records in batches.values() for record in records):
-            model = (record.key or b"").decode("utf-8", "replace").rpartition("/")[0]
-            if model not in self._spec_ids or record.value is None:
-                continue
-            chunk = decoded_quietly(self._codec, RewardModelChunk, record.value)
-            if chunk is not None and (whole := self._assembler.add(chunk)) is not None:
-                newest[self._spec_ids[model]] = whole
-        for spec_id, whole in newest.items():
-            compares = self._compares[spec_id]
-            if (network := _network(whole, SCORE if compares else CLASSES)) is not None:
-                self._scored[spec_id] = _Scored(network, compares)
+    def _take(self, spec_id: bytes, whole: WholeFile, _written_at: float) -> None:
+        compares = self._compares(spec_id)
+        try:
+            network = network_in(read_model_file(whole.data), SCORE if compares else CLASSES)
+        except ValueError as error:
+            _log.warning("version %d of %s: %s", whole.version, whole.model, error)
+        else:
+            self._scored[spec_id] = _Scored(network, compares)
 
-
-def _network(whole: WholeFile, outputs: int) -> nn.Module | None:
-    try:
-        file = read_model_file(whole.data)
-    except ModelFileError as error:
-        _log.warning("version %d of %s: %s", whole.version, whole.model, error)
-        return None
-    if (kind := network_of(file.provenance.architecture, outputs)) is None:
-        return None  # of another kind, or of a later onibus
-    network = new_network(outputs, kind)
-    network.load_state_dict(dict(file.weights))
-    return network.eval()
+    def _compares(self, spec_id: bytes) -> bool:
+        return self._specs[spec_id].kind is Kind.COMPARE_TWO

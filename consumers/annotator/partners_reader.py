@@ -60,7 +60,7 @@ class PartnersReader:
         if scored:
             from onibus.consumers.annotator.model_scores import FollowedModels  # brings torch
 
-            self.scores = FollowedModels(settings, codec, scored)
+            self.scores = FollowedModels(settings, scored)
         self._codec, self._partners, self._caption_filter = codec, pool, caption_filter
         self._topic = TopicNames(settings.topic_prefix).captions
         self._consumer: KafkaConsumer = clients.consumer(settings, max_poll_records=_RECORDS_PER_POLL)

@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from onibus.consumers.reward_models.model_file import ModelFile
 from onibus.consumers.reward_models.own_network import (
     CAPTION_BYTES,
     OwnNetwork,
     imported_network,
     own_network,
+    why_unknown,
 )
 from onibus.consumers.reward_models.packed_convolution import largest_values
 from onibus.infra.errors import OnibusError
@@ -140,6 +142,23 @@ def network_of(told: str, outputs: int) -> AnyNetwork | None:
     """
     ours = (network for network in NETWORKS.values() if architecture(outputs, network) == told)
     return next(ours, None) or imported_network(told, outputs)
+
+
+def network_in(file: ModelFile, outputs: int) -> nn.Module:
+    """The network of a file, ready to judge.
+
+    Raises:
+        ValueError: it is of another architecture, or has another number of outputs.
+    """
+    told = file.provenance.architecture
+    if (known := network_of(told, outputs)) is None:
+        raise ValueError(f"{why_unknown(told)} ({told})")
+    network = new_network(outputs, known)
+    try:
+        network.load_state_dict(dict(file.weights))
+    except RuntimeError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    return network.eval()
 
 
 class CharacterCNN(nn.Module):

@@ -132,9 +132,7 @@ LABEL_TO_REWARD = Histogram(
     "Seconds from observing a new caption to the learner's first batch that is rewarded for it.",
     buckets=_LATENCY_SECONDS,
 )
-MODELS_REFUSED = Counter(
-    "onibus_models_refused", "Versions of reward models that the learner rejected.", ["reason"]
-)
+MODELS_REFUSED = Counter("onibus_models_refused", "Versions of reward models that were rejected.", ["reason"])
 ENVIRONMENT_STEPS = Gauge(
     "onibus_environment_steps", "Environment steps, those before a resume included.", multiprocess_mode="max"
 )

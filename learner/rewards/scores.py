@@ -22,13 +22,11 @@ from onibus.consumers.reward_models.character_cnn import (
     SCORE,
     caption_scores,
     helpful_probability,
-    network_of,
-    new_network,
+    network_in,
     to_bytes,
     to_rows,
 )
-from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
-from onibus.consumers.reward_models.own_network import why_unknown
+from onibus.consumers.reward_models.model_file import ModelFileError, read_model_file
 from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.consumers.reward_models.transfer import WholeFile
 from onibus.infra.observability import metrics
@@ -201,7 +199,7 @@ class ModelScores:
         """
         try:
             contents = read_model_file(file.data)
-            network = self._network_of(contents)
+            network = network_in(contents, self._outputs).to(torch.device(self._device))
         except ModelFileError as error:
             return self._refuse("unreadable", file, str(error))
         except ValueError as error:
@@ -218,22 +216,6 @@ class ModelScores:
         model = ModelInUse(file.model, file.version, file.sha256.hex(), made.labels, written_at)
         self.use(spec_id, self._judge_by(network), model, scale)
         return True
-
-    def _network_of(self, contents: ModelFile) -> nn.Module:
-        """The network of a file, ready to judge.
-
-        Raises:
-            ValueError: it is of another architecture.
-        """
-        told = contents.provenance.architecture
-        if (known := network_of(told, self._outputs)) is None:
-            raise ValueError(f"{why_unknown(told)} ({told})")
-        network = new_network(self._outputs, known)
-        try:
-            network.load_state_dict(dict(contents.weights))
-        except RuntimeError as error:
-            raise ValueError(" ".join(str(error).split())) from error
-        return network.to(torch.device(self._device)).eval()
 
     def _judge_by(self, network: nn.Module) -> Judge:
         score = caption_scores if self._ranks else helpful_probability

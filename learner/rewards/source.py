@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from onibus.consumers.labels.reader import LabelReader
 from onibus.consumers.labels.table import LabelTable
+from onibus.consumers.reward_models.follower import ModelFollower
 from onibus.consumers.specs.choice import choice_line, log_choice, missing_line, spec_in_use
 from onibus.consumers.specs.spec_file import read_specs
 from onibus.infra.errors import OnibusError
@@ -39,7 +40,6 @@ from onibus.learner.rewards.latency import RewardLatency
 from onibus.learner.rewards.plugin import PluginReward
 from onibus.learner.rewards.score_to_reward import shape_of
 from onibus.learner.rewards.scores import ModelScores
-from onibus.learner.rewards.subscriber import ModelSubscriber
 from onibus.learner.run_files.caption_tally import TALLY_FILE, CaptionTally
 from onibus.learner.run_files.scored_captions import SCORES_FILE, keep_scores
 from onibus.learner.run_files.specs import SPECS_FILE, found_specs, keep_specs
@@ -81,7 +81,7 @@ class RewardSource:
         self._models = ModelScores(
             shape_of(options), ranks=options.kind.compares, device=device, notes=self._noted
         )
-        self._subscriber: ModelSubscriber | None = None
+        self._follower: ModelFollower | None = None
         self._reward = self._chosen_reward()
         self._stopping = threading.Event()
         self._resolver: threading.Thread | None = None
@@ -118,9 +118,9 @@ class RewardSource:
             self._reward.specs = tuple(judges.values())
             self._keep_specs({name: judge.spec_id for name, judge in judges.items()})
         if self._options.kind.trainer:
-            names = [share.name for share in self._options.specs]
-            self._subscriber = ModelSubscriber(self._settings, self._models, names)
-            self._subscriber.start()
+            names = {share.name for share in self._options.specs}
+            self._follower = ModelFollower(self._settings, lambda name, _: name in names, self._models.take)
+            self._follower.start()
         if follows:
             self._resolver = threading.Thread(target=self._resolve_specs, daemon=True, name="resolve-specs")
             self._resolver.start()
@@ -130,8 +130,8 @@ class RewardSource:
         self._stopping.set()
         if self._reader is not None:
             self._reader.stop()
-        if self._subscriber is not None:
-            self._subscriber.stop()
+        if self._follower is not None:
+            self._follower.stop()
         if self._resolver is not None:
             self._resolver.join(5)
         self._saver.shutdown()
@@ -275,7 +275,7 @@ class RewardSource:
         }
 
     def _check_threads(self) -> None:
-        followers = (("labels", self._reader), ("reward models", self._subscriber))
+        followers = (("labels", self._reader), ("reward models", self._follower))
         for what, follower in followers:
             if follower is not None and follower.failed is not None:
                 raise OnibusError(f"{what} are no longer followed: {reason_of(follower.failed)}")

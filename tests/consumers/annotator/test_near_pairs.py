@@ -91,7 +91,7 @@ def test_an_annotator_compares_by_the_newest_model_of_its_spec_and_judges_no_pai
     trainer = RewardTrainer(name, spec_id, 3, kind=Kind.COMPARE_TWO)
     for offset, one in enumerate(compared_log(spec_id)):
         trainer.see(0, offset, one)
-    writer, scores = VersionWriter(settings, bus_codec, name), FollowedModels(settings, bus_codec, specs)
+    writer, scores = VersionWriter(settings, bus_codec, name), FollowedModels(settings, specs)
     try:
         assert scores.scores(spec_id, TEXTS) is None
         version = trainer.train()

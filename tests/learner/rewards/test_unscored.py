@@ -17,7 +17,7 @@ from onibus.producers.publishing.caption_notes import NOTES_FOLDER
 from onibus.producers.publishing.caption_publisher import RolloutBus
 from onibus.schemas.ids import caption_id, lookup_id
 from tests.consumers.reward_models.annotation_logs import SPEC
-from tests.learner.rewards.test_subscriber import chunks_of, write
+from tests.consumers.reward_models.test_follower import chunks_of, write
 from tests.waiting import wait_until
 
 RUNS = 8

@@ -1,10 +1,10 @@
-"""Feeds :class:`~onibus.learner.rewards.scores.ModelScores` with the versions of reward models on the bus."""
+"""Follows the versions of reward models on the bus: for learners, and for annotators that ask by them."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -17,7 +17,6 @@ from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transient import raise_unless_transient
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
-from onibus.learner.rewards.scores import ModelScores
 from onibus.schemas.codec import RegistryError
 from onibus.schemas.records import RewardModelChunk
 
@@ -28,20 +27,27 @@ _RECORDS_PER_POLL = 500
 _RETRY_SECONDS = 1.0
 
 
-class ModelSubscriber:
+class ModelFollower:
     """Group-less read_committed reader of ``reward-models`` in a daemon thread.
 
-    While the broker or the trainer is away, the newest versions stay in use.
+    Of versions that come together only the newest is taken.
 
     Args:
-        spec_names: models of specifications with these names are followed, others passed over.
+        wanted: whether models under a spec of this name and id are followed; others are passed over.
+        take: called in the thread with the spec's id, a version, and when it was written, seconds since the
+            epoch.
 
     Attributes:
         failed: what ended the thread, if something did.
     """
 
-    def __init__(self, settings: Settings, scores: ModelScores, spec_names: Collection[str]) -> None:
-        self._settings, self._scores, self._spec_names = settings, scores, set(spec_names)
+    def __init__(
+        self,
+        settings: Settings,
+        wanted: Callable[[str, bytes], bool],
+        take: Callable[[bytes, WholeFile, float], object],
+    ) -> None:
+        self._settings, self._wanted, self._take = settings, wanted, take
         self._models_topic = TopicNames(settings.topic_prefix).reward_models
         self._codec = codec_for(settings)
         self._assembler = Assembler()
@@ -52,7 +58,7 @@ class ModelSubscriber:
         self.failed: BaseException | None = None
 
     def start(self) -> None:
-        """Connect, and follow the topics until :meth:`stop`.
+        """Connect, and follow the topic until :meth:`stop`.
 
         Raises:
             OnibusError: the cluster cannot be reached or has no such topic.
@@ -61,11 +67,11 @@ class ModelSubscriber:
         models = clients.partitions_of(self._consumer, self._models_topic)
         self._consumer.assign(models)
         self._consumer.seek_to_beginning(*models)
-        self._thread = threading.Thread(target=self._follow, name="model-subscriber", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="model-follower", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End following and close the connection; the scores stay usable."""
+        """End following and close the connection."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
@@ -114,7 +120,7 @@ class ModelSubscriber:
             if (whole := self._assembler.add(chunk)) is not None:
                 newest[spec_id] = whole, written_at
         for spec_id, (whole, written_at) in newest.items():
-            self._scores.take(spec_id, whole, written_at)
+            self._take(spec_id, whole, written_at)
         self._count_torn()
 
     def _followed(self, record: ConsumerRecord) -> bytes | None:
@@ -125,7 +131,7 @@ class ModelSubscriber:
             name, spec_id = split_model_name(record.key.decode().rpartition("/")[0])
         except ValueError:
             return None
-        return spec_id if name in self._spec_names else None
+        return spec_id if self._wanted(name, spec_id) else None
 
     def _count_torn(self) -> None:
         for reason, now in (("torn", self._assembler.torn), ("corrupt", self._assembler.corrupt)):

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 from prometheus_client import REGISTRY
 
+from onibus.consumers.reward_models.follower import ModelFollower
 from onibus.consumers.reward_models.transfer import chunk_key, cut
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.rewards.score_to_reward import AboveThreshold
 from onibus.learner.rewards.scores import ModelScores
-from onibus.learner.rewards.subscriber import ModelSubscriber
 from onibus.schemas import codec
 from onibus.schemas.ids import caption_id, lookup_id
 from onibus.schemas.records import RewardModelChunk
@@ -32,7 +32,7 @@ ID = np.array([lookup_id(caption_id(TEXT))], np.int64)
 def subscriber(settings: Settings) -> Iterator[ModelScores]:
     scores = ModelScores(AboveThreshold(0.5), ranks=False)
     scores.add({int(ID[0]): TEXT})
-    following = ModelSubscriber(settings, scores, [SPEC_NAME])
+    following = ModelFollower(settings, lambda name, _: name == SPEC_NAME, scores.take)
     following.start()
     try:
         yield scores
