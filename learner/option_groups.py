@@ -20,6 +20,10 @@ BY_TASK = "by task"
 """What the help says of defaults in :func:`defaults_for`."""
 
 
+def _none_for_zero(given: float | None) -> float | None:
+    return given or None
+
+
 class SpecShare(BaseModel):
     """One annotation specification of the reward, and its coefficient c_spec.
 
@@ -183,10 +187,7 @@ class RewardOptions(BaseModel):
         reward_kind(given)
         return given
 
-    @field_validator("extrinsic_clip")
-    @classmethod
-    def _zero_is_no_clip(cls, given: float | None) -> float | None:
-        return given or None
+    _zero_is_no_clip = field_validator("extrinsic_clip")(_none_for_zero)
 
 
 class PolicyOptions(BaseModel):
@@ -264,7 +265,4 @@ class SizeOptions(BaseModel):
         None, ge=0, description="Seconds between two checkpoints that are kept forever; 0 for none."
     )
 
-    @field_validator("steps", "seconds", "milestone_seconds")
-    @classmethod
-    def _zero_is_no_limit(cls, given: float | None) -> float | None:
-        return given or None
+    _zero_is_no_limit = field_validator("steps", "seconds", "milestone_seconds")(_none_for_zero)
