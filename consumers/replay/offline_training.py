@@ -161,7 +161,7 @@ def _held_out_figures(
             kept[annotation.subject_id] = annotation
         else:
             trainer.see(one.partition, one.offset, annotation)
-    if not kept or not trainer.objective.can_teach:
+    if not kept or not trainer.objective.data.can_teach:
         advance(plan.steps)
         return {}
     take_steps(trainer, plan.steps // STEPS_PER_VERSION, advance)
@@ -188,9 +188,10 @@ def feed(trainer: RewardTrainer, source: AnnotationSource, until: Mapping[int, i
     for partition, offset in until.items():
         if trainer.offsets.get(partition, 0) < offset:  # the last records are of others, or markers
             trainer.see(partition, offset - 1, None)
-    if not trainer.objective.can_teach:
+    data = trainer.objective.data
+    if not data.can_teach:
         raise OnibusError(
-            f"there is nothing to learn: {len(trainer.objective):,} labels, but not of both kinds (helpful "
+            f"there is nothing to learn: {len(data):,} labels, but not of both kinds (helpful "
             "and unhelpful, or a decided comparison); choose another --spec, or a later --until"
         )
 

@@ -202,7 +202,7 @@ def _made_again(
     else:
         for one in reader.read(offsets_of(update)):
             trainer.see(one.partition, one.offset, one.annotation)
-    if trainer.offsets != offsets_of(update) or not trainer.objective.can_teach:
+    if trainer.offsets != offsets_of(update) or not trainer.objective.data.can_teach:
         raise OnibusError(
             f"the annotation log up to the offsets of version {update.version} of {update.model} is not what "
             "that version learned from: was the topic created anew? Use the cluster that it was trained on"

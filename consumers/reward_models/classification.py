@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -13,14 +12,13 @@ from onibus.consumers.reward_models.character_cnn import (
     CLASSES,
     MAX_OVER_TIME,
     AnyNetwork,
-    architecture,
     helpful_probability,
-    new_network,
     outputs_of,
     to_bytes,
     to_rows,
 )
 from onibus.consumers.reward_models.labelled_captions import LabelledCaptions
+from onibus.consumers.reward_models.objective import Objective
 from onibus.consumers.reward_models.sampling import uniform_batches, with_hidden_bytes
 from onibus.consumers.reward_models.unseen import MOST_UNSEEN, classified_figures
 from onibus.schemas.records import Annotation, Verdict
@@ -35,57 +33,24 @@ tossed for a tenth, half of the labels "helpful" are wrong, and a model that is 
 """
 
 
-class Classification:
+class Classification(Objective):
     """Cross-entropy over verdicts on single captions; ``unsure`` trains nothing.
 
     Captions are drawn uniformly, as ONI does, so p(helpful) is calibrated to the log's own share of helpful
     ones; and a part of each caption's bytes is hidden (:func:`~.sampling.with_hidden_bytes`), so that what
     many captions have in common is learned and not one wavering answer by heart.
 
-    See :class:`~onibus.consumers.reward_models.objective.Objective`.
-
     Args:
         class_weights: of unhelpful and helpful captions in the loss; None: 1 each.
         network: which one learns it.
     """
 
-    gradient_norm: float | None = None
-
     def __init__(
         self, class_weights: tuple[float, float] | None = None, network: AnyNetwork = MAX_OVER_TIME
     ) -> None:
-        self._network = network
         self._captions = LabelledCaptions()
+        super().__init__(self._captions, CLASSES, network)
         self._weights = None if class_weights is None else torch.tensor(class_weights)
-        self._unseen: deque[tuple[float, bool]] = deque(maxlen=MOST_UNSEEN)
-
-    def __len__(self) -> int:
-        return len(self._captions)
-
-    def __contains__(self, subject_id: bytes) -> bool:
-        return subject_id in self._captions
-
-    @property
-    def architecture(self) -> str:
-        return architecture(CLASSES, self._network)
-
-    @property
-    def learning_rate(self) -> float:
-        return self._network.learning_rate
-
-    @property
-    def newest_annotated_at(self) -> int:
-        return self._captions.newest_annotated_at
-
-    @property
-    def can_teach(self) -> bool:
-        return self._captions.can_teach
-
-    def network(self) -> nn.Module:
-        return new_network(CLASSES, self._network)
-
-    def apply(self, annotation: Annotation) -> None:
-        self._captions.apply(annotation)
 
     def test(self, network: nn.Module, unseen: Sequence[Annotation]) -> None:
         taught = [a for a in unseen if a.verdict in (Verdict.HELPFUL, Verdict.UNHELPFUL)]

@@ -6,7 +6,6 @@ tie counts as half a preference either way (as in Motif, arXiv 2310.00166, and O
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -18,17 +17,15 @@ from onibus.consumers.reward_models.character_cnn import (
     MAX_OVER_TIME,
     SCORE,
     AnyNetwork,
-    architecture,
     caption_scores,
-    new_network,
     outputs_of,
     to_bytes,
     to_rows,
 )
 from onibus.consumers.reward_models.compared_captions import ComparedCaptions
+from onibus.consumers.reward_models.objective import Objective
 from onibus.consumers.reward_models.sampling import mini_batches, uniform_batches
 from onibus.consumers.reward_models.score_scale import ScoreScale
-from onibus.consumers.reward_models.unseen import MOST_UNSEEN
 from onibus.schemas.records import Annotation, Verdict
 
 TIE = 0.5
@@ -37,49 +34,18 @@ PAIR = 2
 _COUNTED = (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE)
 
 
-class Ranking:
+class Ranking(Objective):
     """Cross-entropy of the Bradley-Terry model over compared pairs; ``unsure`` trains nothing.
-
-    See :class:`~onibus.consumers.reward_models.objective.Objective`.
 
     Args:
         network: which one learns it.
     """
 
-    gradient_norm: float | None = 10.0
+    gradient_norm = 10.0
 
     def __init__(self, network: AnyNetwork = MAX_OVER_TIME) -> None:
-        self._network = network
         self._pairs = ComparedCaptions()
-        self._unseen: deque[tuple[float, bool]] = deque(maxlen=MOST_UNSEEN)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __contains__(self, subject_id: bytes) -> bool:
-        return subject_id in self._pairs
-
-    @property
-    def architecture(self) -> str:
-        return architecture(SCORE, self._network)
-
-    @property
-    def learning_rate(self) -> float:
-        return self._network.learning_rate
-
-    @property
-    def newest_annotated_at(self) -> int:
-        return self._pairs.newest_annotated_at
-
-    @property
-    def can_teach(self) -> bool:
-        return self._pairs.can_teach
-
-    def network(self) -> nn.Module:
-        return new_network(SCORE, self._network)
-
-    def apply(self, annotation: Annotation) -> None:
-        self._pairs.apply(annotation)
+        super().__init__(self._pairs, SCORE, network)
 
     def test(self, network: nn.Module, unseen: Sequence[Annotation]) -> None:
         decided = [a for a in unseen if a.verdict in (Verdict.FIRST, Verdict.SECOND) and len(a.texts) == PAIR]

@@ -123,9 +123,9 @@ class RewardTrainer:
             self._offsets[partition] = offset + 1
         if annotation is None:
             return
-        if self.version and not restores and annotation.subject_id not in self.objective:
+        if self.version and not restores and annotation.subject_id not in self.objective.data:
             self._untested.append(annotation)
-        self.objective.apply(annotation)
+        self.objective.data.apply(annotation)
         self._seen += 1
         self._new += not restores
 
@@ -136,7 +136,7 @@ class RewardTrainer:
             quiet: nothing more is to come for now.
             seconds: since the version before was begun.
         """
-        if not self.objective.can_teach:
+        if not self.objective.data.can_teach:
             return False
         at = TrainingProgress(self._seen - self._new, self._new, self.version, self._idle, seconds, quiet)
         if self._schedule.is_due(at):
@@ -192,7 +192,7 @@ class RewardTrainer:
 
     def _metrics(self, loss: float) -> dict[str, float]:
         """What is told of a version: its loss, the age of its labels, and its objective's figures."""
-        age = max(0.0, time.time() - self.objective.newest_annotated_at / 1e6)
+        age = max(0.0, time.time() - self.objective.data.newest_annotated_at / 1e6)
         return {"loss": loss, "newest_label_age_seconds": age} | self.objective.figures()
 
     def _file(self) -> ModelFile:
@@ -204,7 +204,7 @@ class RewardTrainer:
             seed=self._seed,
             annotation_offsets={str(p): offset for p, offset in sorted(self._offsets.items())},
             gradient_steps=self.gradient_steps,
-            labels=len(self.objective),
+            labels=len(self.objective.data),
             torch_version=torch.__version__,
             normalisation=self.objective.normalisation(self.network),
             recipe=RECIPE,

@@ -60,6 +60,11 @@ class VerdictFold(Generic[Entry]):
         """Number of subjects with this verdict."""
         return self._counts[verdict]
 
+    @property
+    def can_teach(self) -> bool:
+        """Whether there is something to tell apart. If not, no model is better than any."""
+        raise NotImplementedError
+
     def _entry(self, annotation: Annotation, verdict: Verdict, by_human: bool) -> Entry | None:
         """What is kept of an annotation; None if it is of another kind."""
         raise NotImplementedError

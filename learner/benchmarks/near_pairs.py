@@ -82,7 +82,7 @@ def _right_after(
             for subject in comparing.missing(labels, _SPEC_ID, caption, COMPARISONS):
                 trainer.see(0, made, _answer(subject.subject_id, subject.texts, random))
                 made += 1
-        if not trainer.objective.can_teach:
+        if not trainer.objective.data.can_teach:
             continue
         for _ in range(2):
             trainer.train()

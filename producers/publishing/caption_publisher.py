@@ -14,7 +14,7 @@ from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
 from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
 from onibus.producers.publishing.caption_notes import Note, NotesWriter
-from onibus.producers.publishing.kafka_sender import DeliveryCounts, Publisher
+from onibus.producers.publishing.kafka_sender import Publisher
 from onibus.producers.publishing.send_buffer import Outgoing
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import CaptionObserved, EpisodeFinished
@@ -43,12 +43,11 @@ class RepeatFilter:
     """
 
     def __init__(self, limit: int = TABLE_CAPTIONS) -> None:
-        self.first_sights = 0
         self._limit = limit
         self._due: dict[int, list[float]] = {}
 
-    def turn(self, lookup: int, now: float) -> list[float] | None:
-        """None if the caption is not due, else the cell that holds when it will be due again.
+    def turn(self, lookup: int, now: float) -> tuple[list[float], bool] | None:
+        """None if the caption is not due, else the cell that holds when it will be, and whether it is new.
 
         A cell outlives its caption's place here, so that a late failure can be noted in it.
 
@@ -57,15 +56,14 @@ class RepeatFilter:
             now: seconds on a clock that never goes back.
         """
         cell = self._due.get(lookup)
-        if cell is None:
+        if is_new := cell is None:
             cell = self._first_sight(lookup)
         elif now < cell[0]:
             return None
         cell[0] = now + AGAIN_SECONDS
-        return cell
+        return cell, is_new
 
     def _first_sight(self, lookup: int) -> list[float]:
-        self.first_sights += 1
         if len(self._due) >= self._limit:
             for old in list(islice(self._due, max(1, self._limit // 8))):
                 del self._due[old]
@@ -78,6 +76,9 @@ class RolloutBus:
 
     Args:
         notes: folder in which each caption that is published is also written down, for the run's learner.
+
+    Attributes:
+        captions, episodes: published and dropped so far.
     """
 
     def __init__(self, settings: Settings, run: str, task: str, notes: Path | None = None) -> None:
@@ -85,29 +86,19 @@ class RolloutBus:
         self._notes: NotesWriter | None = None
         self._notes_file = SideFile(f"{notes}")
         self._publisher = Publisher(settings)
+        self.captions, self.episodes = self._publisher.captions, self._publisher.episodes
         self._filter = RepeatFilter()
         self._environments = 0
-
-    @property
-    def captions(self) -> DeliveryCounts:
-        """Captions published and dropped so far."""
-        return self._publisher.captions
-
-    @property
-    def episodes(self) -> DeliveryCounts:
-        """Episodes published and dropped so far."""
-        return self._publisher.episodes
 
     def observe(
         self, caption: Caption, worker: int, environment: int, episode: int, step: int, policy_version: int
     ) -> None:
         """Publish a caption if it is new or due again; in the common case this is one look-up."""
-        first_sights = self._filter.first_sights
-        cell = self._filter.turn(caption.lookup, time.monotonic())
-        if cell is None:
+        turn = self._filter.turn(caption.lookup, time.monotonic())
+        if turn is None:
             return
-        new = self._filter.first_sights > first_sights
-        if new:
+        cell, is_new = turn
+        if is_new:
             metrics.CAPTIONS_NEW.inc()
         observed_at = time.time_ns() // 1000
         if self._notes_folder is not None:
@@ -129,7 +120,7 @@ class RolloutBus:
             cell[0] = time.monotonic() + AGAIN_AFTER_LOSS_SECONDS
 
         size = len(caption.text) + _RECORD_OVERHEAD
-        patience = NEW_PATIENCE_SECONDS if new else PATIENCE_SECONDS
+        patience = NEW_PATIENCE_SECONDS if is_new else PATIENCE_SECONDS
         self._publisher.put(Outgoing(record, caption.id, size, patience, lost))
 
     def episode_finished(self, record: EpisodeFinished) -> None:

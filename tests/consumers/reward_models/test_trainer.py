@@ -142,7 +142,7 @@ def test_records_of_other_specifications_move_the_offsets_and_nothing_else() -> 
     trainer = RewardTrainer(MODEL, SPEC_ID, 0)
     trainer.see(3, 41, None)
     assert trainer.offsets == {3: 42}
-    assert len(trainer.objective) == 0
+    assert len(trainer.objective.data) == 0
 
 
 @pytest.mark.parametrize(

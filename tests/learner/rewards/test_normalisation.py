@@ -62,7 +62,7 @@ def ranking_file(objective: Ranking, network: CharacterCNN, number: int = 1, **c
 def objective_with(pairs: list) -> Ranking:  # type: ignore[type-arg]
     objective = Ranking()
     for pair in pairs:
-        objective.apply(pair)
+        objective.data.apply(pair)
     return objective
 
 
