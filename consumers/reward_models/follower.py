@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
 
 from onibus.consumers.reward_models.transfer import Assembler, WholeFile, split_model_name
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import codec_for, decoded
+from onibus.infra.kafka.follower import TopicFollower
 from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.kafka.transient import raise_unless_transient
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
 from onibus.schemas.codec import RegistryError
@@ -24,11 +22,10 @@ log = logging.getLogger(__name__)
 
 _POLL_MS = 100
 _RECORDS_PER_POLL = 500
-_RETRY_SECONDS = 1.0
 
 
-class ModelFollower:
-    """Group-less read_committed reader of ``reward-models`` in a daemon thread.
+class ModelFollower(TopicFollower):
+    """Follows ``reward-models``.
 
     Of versions that come together only the newest is taken.
 
@@ -36,9 +33,6 @@ class ModelFollower:
         wanted: whether models under a spec of this name and id are followed; others are passed over.
         take: called in the thread with the spec's id, a version, and when it was written, seconds since the
             epoch.
-
-    Attributes:
-        failed: what ended the thread, if something did.
     """
 
     def __init__(
@@ -47,15 +41,11 @@ class ModelFollower:
         wanted: Callable[[str, bytes], bool],
         take: Callable[[bytes, WholeFile, float], object],
     ) -> None:
-        self._settings, self._wanted, self._take = settings, wanted, take
-        self._models_topic = TopicNames(settings.topic_prefix).reward_models
+        super().__init__(settings, TopicNames(settings.topic_prefix).reward_models)
+        self._wanted, self._take = wanted, take
         self._codec = codec_for(settings)
         self._assembler = Assembler()
         self._counted = {"torn": 0, "corrupt": 0}
-        self._consumer: KafkaConsumer | None = None
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.failed: BaseException | None = None
 
     def start(self) -> None:
         """Connect, and follow the topic until :meth:`stop`.
@@ -63,35 +53,11 @@ class ModelFollower:
         Raises:
             OnibusError: the cluster cannot be reached or has no such topic.
         """
-        self._consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
-        models = clients.partitions_of(self._consumer, self._models_topic)
+        models = self._connect(_RECORDS_PER_POLL)
+        assert self._consumer is not None
         self._consumer.assign(models)
         self._consumer.seek_to_beginning(*models)
-        self._thread = threading.Thread(target=self._follow, name="model-follower", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End following and close the connection."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-        if self._consumer is not None:
-            self._consumer.close(timeout_ms=1_000)
-            self._consumer = None
-
-    def _follow(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                try:
-                    self._take_batch()
-                except (KafkaError, RegistryError) as error:
-                    raise_unless_transient(error, "reading reward models")
-                    log.warning("reading reward models: %s; trying again", error)
-                    self._stopping.wait(_RETRY_SECONDS)
-        except BaseException as error:
-            self.failed = error
-            log.exception("no longer following %s", self._models_topic)
-            raise
+        super().start()
 
     def _take_batch(self) -> None:
         assert self._consumer is not None
