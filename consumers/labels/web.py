@@ -198,7 +198,7 @@ class LabelPages:
             spec_id, subject_id = _hex(given["spec_id"]), _hex(given["subject_id"])
             word, note = str(given["verdict"]), given.get("note", "")
             if not isinstance(note, str):
-                raise TypeError("the note is no text")
+                raise TypeError("the note is not text")
             note.encode()
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise HTTPException(400, f"not understood: {error}") from error

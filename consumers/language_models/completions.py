@@ -25,7 +25,7 @@ def reply_of(completion: Any, latency_us: int) -> Reply:
         return _reply(completion["choices"][0], completion.get("usage"), latency_us)
     except _MALFORMED as error:
         raise MayPassError(
-            f"the answer is no chat completion: {str(completion)[:200]}", "no completion"
+            f"the answer is not a chat completion: {str(completion)[:200]}", "no completion"
         ) from error
 
 

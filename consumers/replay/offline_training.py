@@ -60,7 +60,7 @@ class TrainingPlan:
     def __post_init__(self) -> None:
         if self.steps < STEPS_PER_VERSION or self.steps % STEPS_PER_VERSION:
             raise OnibusError(
-                f"--steps {self.steps} is no multiple of {STEPS_PER_VERSION}; give another number"
+                f"--steps {self.steps} is not a multiple of {STEPS_PER_VERSION}; give another number"
             )
         network_named(self.network)
         torch_device(self.device)

@@ -72,7 +72,7 @@ def type_fault(place: tuple[int | str, ...], message: str, model: type[BaseModel
     if message.startswith("Extra inputs"):
         names = _names_of(place[:-1], model)
         hint = did_you_mean(str(place[-1]), names, f"there are: {', '.join(names)}")
-        return f"{where}: is no field; {hint}"
+        return f"{where}: is not a field; {hint}"
     return f"{where}: {message.removeprefix('Value error, ')}"
 
 
@@ -100,7 +100,7 @@ def _probability_faults(answer: Mapping[str, Any]) -> Iterator[str]:
         if any(one != other and other.startswith(one) for one in told for other in told):
             yield "answer.words: one begins the other, so they cannot be told apart; choose other words"
         if any(name in words for name in _NO_PROBABILITY):
-            yield "answer.words: unsure and tie are no words here; set answer.probability.unsure instead"
+            yield "answer.words: unsure and tie are not words here; set answer.probability.unsure instead"
     if is_read and answer.get("constrained"):
         yield "answer.constrained: has no meaning for probabilities; leave it out"
 
@@ -154,11 +154,11 @@ def _sampling_faults(sampling: Any) -> Iterator[str]:
         if name in _NOT_SAMPLING:
             yield f"{field}: is set by onibus itself; leave it out"
         elif isinstance(value, float) and not math.isfinite(value):
-            yield f"{field}: {value} is no number that can be sent; give a finite one"
+            yield f"{field}: {value} is not a number that can be sent; give a finite one"
         elif name in _TOKEN_LIMITS and _number(value, int) < 1:
-            yield f"{field}: {value!r} is no number of tokens; give a whole number from 1 on"
+            yield f"{field}: {value!r} is not a number of tokens; give a whole number from 1 on"
         elif name == "temperature" and not _number(value, float) >= 0:
-            yield f"{field}: {value!r} is no temperature; give a number from 0 on"
+            yield f"{field}: {value!r} is not a temperature; give a number from 0 on"
 
 
 def _number(value: Any, kind: type[int] | type[float]) -> float:

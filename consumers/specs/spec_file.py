@@ -66,7 +66,7 @@ class Rules(SpecPart):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return patterns
 
     def revision(self) -> str:
@@ -175,7 +175,7 @@ def _contents(given: str, depth: int) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise OnibusError(f"cannot read the spec file {given}: {error}; correct the path") from error
     except tomllib.TOMLDecodeError as error:
-        raise OnibusError(f"spec file {given} is no valid TOML: {error}; correct it") from error
+        raise OnibusError(f"spec file {given} is not valid TOML: {error}; correct it") from error
     if depth > _DEEPEST:
         raise OnibusError(f"spec file {given}: its base or rules lead back to itself; name another file")
     if isinstance(contents.get("rules"), str):

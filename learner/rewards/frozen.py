@@ -60,8 +60,8 @@ def use_frozen_model(settings: Settings, scores: ModelScores, model: str) -> byt
         raise OnibusError(f"--motif-model {model}: {error}; give a file of onibus replay train") from error
     if not scores.take(spec_id, whole, time.time()):
         raise OnibusError(
-            f"--motif-model {model} is no ranking model of this onibus (the line above says how it differs); "
-            "train one with: onibus replay train --spec NAME-pairs"
+            f"--motif-model {model} is not a ranking model of this onibus (the line above says how it "
+            "differs); train one with: onibus replay train --spec NAME-pairs"
         )
     return spec_id
 

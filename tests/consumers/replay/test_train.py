@@ -112,7 +112,7 @@ def test_weights_pull_the_judgement_to_their_class(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--spec", SPEC_NAME, "--steps", "33"], "no multiple of 32"),
+        (["--spec", SPEC_NAME, "--steps", "33"], "not a multiple of 32"),
         (["--spec", SPEC_NAME, "--network", "huge"], "published, published-0.1, small, large"),
         (["--spec", "goals"], "there is no spec goals"),
         (["--spec", SPEC_NAME, "--until"], ""),

@@ -196,12 +196,12 @@ def test_other_rules_are_another_spec(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (MINIMAL + "[rules", "no valid TOML"),
+        (MINIMAL + "[rules", "not valid TOML"),
         (MINIMAL.replace("judge_one", "judge_three"), "kind"),
         (MINIMAL.replace('goal = "Win."', ""), "goal"),
         (MINIMAL.replace('"mine"', '"My Spec!"'), "name"),
         (MINIMAL + "colour = 3\n", "colour"),
-        (MINIMAL + '[rules]\nhelpful = ["("]\n', "no regular expression"),
+        (MINIMAL + '[rules]\nhelpful = ["("]\n', "not a regular expression"),
         (MINIMAL + '[answer]\nparser = "guess"\n', "parser"),
     ],
 )
