@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
     group.command("learning")(learning)
     group.command("noisy-judges")(noisy_judges)
     group.command("vllm")(vllm)
+    group.command("goal-steers")(goal_steers)
     group.command("all")(everything)
     app.add_typer(group, name="bench")
 
@@ -264,13 +265,41 @@ def replay(
 
 
 @with_settings
+def goal_steers(
+    settings: Settings,
+    scale: Annotated[
+        float, typer.Option(min=1e-3, max=1e3, help="Share of the two million steps of each run to take.")
+    ] = 0.01,
+    parallel: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+) -> None:
+    """What goals do to play on the full game (five minutes at a hundredth of the steps; whole: hours)."""
+    from onibus.infra.cli.sweep import run_sweep
+    from onibus.learner.sweeping.sweep_file import read_sweep
+
+    sweep = read_sweep("goal-steers", scale)
+    with broker_for(settings, "bench-goals.") as own:
+        folder = own.runs_dir / f"bench-goal-steers-{scale:g}"  # the same command goes on from there
+        run_sweep(own.model_copy(update={"runs_dir": folder}), sweep, parallel)
+
+
+@with_settings
 def everything(settings: Settings) -> None:
     """Run all benchmarks, one after the other (about an hour)."""
     from onibus.infra.settings import environment_of
 
     os.environ.update({k: v for k, v in environment_of(settings).items() if _was_given(settings, k)})
     learned = (reward_models, noisy_labels, near_pairs, captioners, replay)
-    for command in (reward_path, label_table, annotators, step_cost, size, *learned, vllm, learning):
+    for command in (
+        reward_path,
+        label_table,
+        annotators,
+        step_cost,
+        size,
+        *learned,
+        vllm,
+        learning,
+        goal_steers,
+    ):
         command()
 
 

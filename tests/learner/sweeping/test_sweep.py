@@ -39,11 +39,11 @@ llm = "rules"
 """
 
 
-def start_sweep(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
+def start_sweep(settings: Settings, *arguments: str, command: str = "sweep") -> subprocess.Popen[bytes]:
     environment = {**os.environ, **environment_of(settings), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "onibus", "sweep", *arguments]
+    command_line = [sys.executable, "-m", "onibus", *command.split(), *arguments]
     with (settings.runs_dir / "sweep.log").open("ab") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(command_line, env=environment, stdout=log, stderr=log)
 
 
 @pytest.mark.timeout(900)
@@ -119,10 +119,10 @@ def test_a_sweep_that_is_asked_to_stop_takes_its_runs_along(settings: Settings) 
 
 @pytest.mark.timeout(1800)
 def test_the_goal_steers_at_a_hundredth_of_its_steps(settings: Settings) -> None:
-    swept = start_sweep(settings, "goal-steers", "--scale", "0.01", "--parallel", "2")
+    swept = start_sweep(settings, command="bench goal-steers")
     log = settings.runs_dir / "sweep.log"
     assert swept.wait(1700) == 0, log.read_text()
-    page = (settings.runs_dir / "goal-steers.html").read_text()
+    page = (settings.runs_dir / "bench-goal-steers-0.01" / "goal-steers.html").read_text()
     for spec in ("gold", "stairs", "combat"):
         assert f"retrieval, {spec}=" in page
     assert "12 of 12 runs of goal-steers are done" in log.read_text()
