@@ -48,6 +48,7 @@ from signal_slot.signal_slot import Timer
 import onibus.learner.quiet_libraries  # noqa: F401  the learner's process begins with this module
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import SideFile
+from onibus.infra.optimizers import keep_compiler_out
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.settings import load_settings
 from onibus.learner.checkpoints import MILESTONES, newest_checkpoint, read_checkpoint, write_checkpoint
@@ -95,6 +96,7 @@ class RewardingLearner(Learner):  # type: ignore[misc]
             set_up_logging()
         self.checkpoints = SideFile("checkpoints")
         self._options = LearnOptions.model_validate(self.cfg.onibus)
+        keep_compiler_out()
         model = super().init()
         if self._options.captions:
             self.source = RewardSource(

@@ -35,6 +35,7 @@ from onibus.consumers.reward_models.schedule import OWN, Schedule, TrainingProgr
 from onibus.consumers.reward_models.unseen import MOST_UNSEEN
 from onibus.infra.devices import gpu_name
 from onibus.infra.errors import OnibusError
+from onibus.infra.optimizers import keep_compiler_out
 from onibus.schemas.records import Annotation, Kind
 
 THREADS = 1
@@ -98,6 +99,7 @@ class RewardTrainer:
         self._fitted: bool | None = None
         torch.manual_seed(seed)
         self.network = self.objective.network().eval().to(device)
+        keep_compiler_out()
         self._optimizer = torch.optim.Adam(
             self.network.parameters(), lr=self.objective.learning_rate, foreach=False
         )
@@ -264,7 +266,7 @@ def make_deterministic() -> None:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS has several ways to add up
     torch.set_num_threads(THREADS)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms also imports the compiler
     torch.backends.cudnn.allow_tf32 = False
 
 
