@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -135,7 +136,8 @@ def schema_document(record_type: type[Record]) -> Document:
     return document
 
 
-def archived_documents() -> list[Document]:
+@cache
+def archived_documents() -> tuple[Document, ...]:
     """Other versions of the schemas: ``schemas/avro/archive/*.avsc``, in any order, matched by name.
 
     Before a schema changes, the file as it is goes there (``label.1.avsc``), so that what was written
@@ -143,8 +145,8 @@ def archived_documents() -> list[Document]:
     """
     folder = files("onibus.schemas") / "avro" / "archive"
     if not folder.is_dir():
-        return []
-    return [json.loads(f.read_text()) for f in folder.iterdir() if f.name.endswith(".avsc")]
+        return ()
+    return tuple(json.loads(f.read_text()) for f in folder.iterdir() if f.name.endswith(".avsc"))
 
 
 def schema_fingerprint(document: Document) -> bytes:
@@ -155,9 +157,10 @@ def schema_fingerprint(document: Document) -> bytes:
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(parse(document)), "CRC-64-AVRO"))
 
 
-def _first_field(document: Document) -> bytes:
-    """The fingerprint of a schema that ends after its first field."""
-    return schema_fingerprint({**document, "fields": document["fields"][:1]})
+def _first_field(document: Document) -> str:
+    """The parsing canonical form of a schema that ends after its first field."""
+    form: str = to_parsing_canonical_form(parse({**document, "fields": document["fields"][:1]}))
+    return form
 
 
 def parse(document: Document) -> Any:

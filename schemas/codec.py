@@ -83,10 +83,10 @@ class SingleObjectCodec:
     """
 
     def __init__(self, documents: Iterable[Document] | None = None) -> None:
-        others = list(archived_documents() if documents is None else documents)
-        self._forms: dict[type[Any], _Form] = {
-            record_type: _Form(RecordBody(record_type), others) for record_type in SCHEMA_FILES
-        }
+        self._forms: dict[type[Any], _Form] = _SHIPPED
+        if documents is not None:
+            others = list(documents)
+            self._forms = {each: _Form(RecordBody(each), others) for each in SCHEMA_FILES}
 
     def encode(self, topic: str, record: Record) -> bytes:
         """See :meth:`Codec.encode`; the topic makes no difference here."""
@@ -122,7 +122,7 @@ def decode(record_type: type[R], data: bytes | None) -> R:
 class _Form:
     """One record type in single-object encoding."""
 
-    def __init__(self, body: RecordBody, others: list[Document]) -> None:
+    def __init__(self, body: RecordBody, others: Iterable[Document]) -> None:
         self._body = body
         self.header = _header(body.document)
         own_name = body.document["name"]
@@ -150,4 +150,13 @@ def _header(document: Document) -> bytes:
     return MARKER + schema_fingerprint(document)
 
 
+class _ShippedForms(dict[type[Any], _Form]):
+    """The forms with the versions in the archive, each made when it is first used: it takes milliseconds."""
+
+    def __missing__(self, record_type: type[Any]) -> _Form:
+        form = self[record_type] = _Form(RecordBody(record_type), archived_documents())
+        return form
+
+
+_SHIPPED = _ShippedForms()
 _DEFAULT = SingleObjectCodec()

@@ -15,7 +15,7 @@ from fastavro.utils import generate_one
 
 from onibus.schemas import ids, records
 from onibus.schemas.avro_body import RecordBody, archived_documents, schema_document, schema_fingerprint
-from onibus.schemas.codec import SCHEMA_FILES
+from onibus.schemas.codec import SCHEMA_FILES, SingleObjectCodec
 from tests.schemas.made_records import RECORD_TYPES
 
 every_type = pytest.mark.parametrize("record_type", RECORD_TYPES, ids=lambda t: t.__name__)
@@ -126,6 +126,19 @@ def test_what_was_ever_written_resolves_to_the_schema_of_today(record_type: type
 
 def test_every_archived_schema_belongs_to_a_record() -> None:
     assert {d["name"] for d in archived_documents()} <= {t.__name__ for t in SCHEMA_FILES}
+
+
+def test_a_schema_is_parsed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    caption = records.CaptionObserved("a caption", "score", "run", 0, 0, 0, 1, -1, 1)
+    value = SingleObjectCodec().encode("", caption)
+
+    def parsed_again(*_: object) -> None:
+        raise AssertionError("parsed again")
+
+    monkeypatch.setattr("onibus.schemas.codec.RecordBody", parsed_again)
+    codec = SingleObjectCodec()
+    assert codec.encode("", caption) == value
+    assert codec.decode(records.CaptionObserved, value) == caption
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:
