@@ -1,6 +1,6 @@
 """The ``onibus`` command in which one process of a learner raises: arguments as for ``onibus``.
 
-``FAILS_IN`` names the place; it fails as soon as the file ``FAILS_WHEN`` exists.
+``FAILS_IN`` names the place; it fails as soon as the file ``FAILS_WHEN`` exists. ``ONCE`` waits for the file.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import wait_until
+
 REASON = "out of luck"
 
+ONCE = "label load"
 PLACES = {
-    "label load": ("onibus.learner.rewards.source", "RewardSource", "start"),
+    ONCE: ("onibus.learner.rewards.source", "RewardSource", "start"),
     "training": ("onibus.learner.sample_factory", "RewardingLearner", "train"),
     "batcher": ("sample_factory.algo.learning.batcher", "Batcher", "on_new_trajectories"),
     "rollout worker": ("sample_factory.algo.sampling.rollout_worker", "RolloutWorker", "advance_rollouts"),
@@ -27,7 +30,10 @@ PLACES = {
 def _failing(work: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(work)  # slots are found by their names
     def fail_or_work(*arguments: Any, **named: Any) -> Any:
-        if Path(os.environ["FAILS_WHEN"]).exists():
+        now = Path(os.environ["FAILS_WHEN"])
+        if os.environ["FAILS_IN"] == ONCE:
+            wait_until(now.exists, 120, "the time to fail")
+        if now.exists():
             raise RuntimeError(REASON)
         return work(*arguments, **named)
 

@@ -14,8 +14,8 @@ from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.settings import Settings, environment_of, load_settings
 from onibus.learner.checkpoints import newest_checkpoint
-from onibus.learner.progress import read_history
-from tests.chaos.failing_learner import REASON
+from onibus.learner.run_files.history import read_history
+from tests.chaos.failing_learner import ONCE, REASON
 from tests.chaos.learners import BUSY_SECONDS, STOP_SECONDS, learner
 from tests.learner.runs import FORK_SERVER, SMALL, all_gone, has_in_command
 from tests.ports import free_port
@@ -68,12 +68,12 @@ def test_a_killed_fork_server_ends_the_run_and_is_named(settings: Settings) -> N
 def test_an_exception_before_anything_is_learned_ends_the_run_at_once(
     settings: Settings, tmp_path: Path
 ) -> None:
-    (tmp_path / "now").touch()
-    variables = {"FAILS_IN": "label load", "FAILS_WHEN": str(tmp_path / "now")}
+    variables = {"FAILS_IN": ONCE, "FAILS_WHEN": str(tmp_path / "now")}
     program = ("-m", "tests.chaos.failing_learner")
     with learner(settings, "a-run", program=program, variables=variables) as run:
         run.wait_for_workers(1)
         processes = run.tree()
+        (tmp_path / "now").touch()
         assert run.process.wait(60) == 2
         assert run.last_line() == (
             f"onibus: learner_proc0 failed: RuntimeError: {REASON}; there is no checkpoint of it yet"
