@@ -1,4 +1,7 @@
-"""Checkpoints of a run: which is the newest, what is in it, and writing one whole."""
+"""Checkpoints of a run: which is the newest, what is in it, and writing one whole.
+
+To find them takes no PyTorch, whose import takes a second and a half.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,6 @@ import json
 import logging
 from pathlib import Path
 from typing import Any
-
-import torch
-from safetensors import safe_open
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import PART_SUFFIX, reason_of, write_whole
@@ -48,12 +48,16 @@ def read_checkpoint(
 
 
 def _saved(path: Path, device: Any) -> dict[str, Any]:
+    import torch
+
     content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     return content
 
 
 def _exported(path: Path, device: Any) -> dict[str, Any]:
     """The content of what :func:`weights_metadata` was written with, as a checkpoint's."""
+    from safetensors import safe_open
+
     with safe_open(path, "pt", device=str(device)) as file:
         told = file.metadata() or {}
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
@@ -95,6 +99,8 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    import torch
+
     serialised = io.BytesIO()
     torch.save(content, serialised)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from onibus.infra.files import RowFile, SideFile, read_rows
+from onibus.infra.files import RowFile, SideFile
 from onibus.infra.observability import metrics
 from onibus.learner.options import LearnOptions
+from onibus.learner.run_files.history import EPISODE_STATISTICS, HISTORY_FILE, last_seconds
 from onibus.learner.scalar_log import ScalarLog
 from onibus.learner.supervision import RunState
 from onibus.learner.tracking import Tracker
@@ -21,29 +22,12 @@ from onibus.producers.environments.caption_wrapper import STATISTIC_PREFIX
 
 log = logging.getLogger(__name__)
 
-HISTORY_FILE = "history.jsonl"
 SPEED_SECONDS = 10.0
 LINE_SECONDS = 10.0
 HISTORY_SECONDS = 1.0
 MANY_CAPTIONS, STEPS_PER_CAPTION = 1_000, 20
 """Distinct captions from which on a run is warned, and steps per one: random play of NetHack has a new one
 every 54 steps, less often as it goes on."""
-
-EPISODE_STATISTICS = {
-    "reward": "return",
-    "len": "episode_steps",
-    "score": "score",
-    "depth": "depth",
-    "experience_level": "experience_level",
-    "gold": "gold",
-    "turns": "turns",
-    "success": "success",
-    "died": "died",
-    "scout": "scout",
-    "kills": "kills",
-    "progression": "progression",
-}
-"""Sample Factory's names of episode statistics, and ours."""
 
 
 class RunProgress:
@@ -219,14 +203,3 @@ def _line(row: dict[str, float]) -> str:
         f"{shown('captions_dropped', ',.0f')} dropped, "
         f"labels {shown('labels_known', ',.0f')}, labelled {shown('label_coverage', '.0%')}{model}"
     )
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """The history of the run in ``folder``, oldest first; broken rows are left out."""
-    return read_rows(folder / HISTORY_FILE, "seconds")
-
-
-def last_seconds(folder: Path) -> float:
-    """Seconds of training that the run in ``folder`` has behind it."""
-    rows = read_history(folder)
-    return rows[-1]["seconds"] if rows else 0.0

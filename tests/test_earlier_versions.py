@@ -14,7 +14,7 @@ import pytest
 from onibus.consumers.language_models.rules import RulesModel
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.settings import Settings
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 from onibus.schemas import ids
 from tests.consumers.annotating import HeldModel, annotator, publish, wait_for_labels
 from tests.consumers.replay.running import onibus, onibus_json

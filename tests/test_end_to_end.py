@@ -16,7 +16,7 @@ from onibus.infra.kafka.roles import role_of
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of, load_settings
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 from onibus.producers.publishing.caption_publisher import AGAIN_SECONDS
 from tests.consumers.replay.running import onibus, refusal
 from tests.learner.runs import descendants, start_learner, wait_ready

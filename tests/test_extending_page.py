@@ -14,7 +14,7 @@ import pytest
 import onibus
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 from tests.command import run_onibus
 from tests.waiting import wait_until
 

@@ -6,7 +6,7 @@ import pytest
 
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 from tests.command import run_onibus
 from tests.consumers.reward_models.annotation_logs import MODEL, TEXTS, annotation, publish_annotations
 from tests.learner.runs import start_learner, stop, wait_ready

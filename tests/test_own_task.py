@@ -13,7 +13,7 @@ import pytest
 import onibus
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 from tests.command import run_onibus, the_one_line
 from tests.learner.runs import checkpoint_of, learn_to_the_end
 from tests.waiting import wait_until

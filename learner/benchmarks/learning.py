@@ -24,8 +24,8 @@ from onibus.infra.settings import DEFAULT_PORT, Settings
 from onibus.infra.vllm.server import VllmServer
 from onibus.learner.benchmarks.result import Figure
 from onibus.learner.options import PAIRS, default_specs
-from onibus.learner.progress import read_history
 from onibus.learner.reporting.charts import Curve, curve_of, line_chart
+from onibus.learner.run_files.history import read_history
 
 LEARNT, NOT_LEARNT = 0.8, 0.1
 ENOUGH = 0.9

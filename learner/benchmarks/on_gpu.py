@@ -25,7 +25,7 @@ from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.benchmarks.annotator_run import judges
 from onibus.learner.benchmarks.result import Figure
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 
 START_SECONDS = 240.0
 STOP_SECONDS = 30.0

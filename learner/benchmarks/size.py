@@ -14,7 +14,7 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.benchmarks.result import Figure
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 
 START_SECONDS = 420.0
 RUN_SECONDS = 30.0

@@ -24,7 +24,7 @@ from onibus.learner.benchmarks.annotator_run import judges
 from onibus.learner.benchmarks.result import Figure
 from onibus.learner.benchmarks.step_split import split, write_flame_graph
 from onibus.learner.process_profile import FOLDER_VARIABLE, Profile, read_profiles
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 
 WARM_UP_SECONDS = 15.0
 GOALS = {"retrieval": 0.5, "classification": 0.55, "ranking": 0.55}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from onibus.learner.comparing.groups import Group, Run, differing
-from onibus.learner.progress import EPISODE_STATISTICS
 from onibus.learner.reporting.charts import curve_of
+from onibus.learner.run_files.history import EPISODE_STATISTICS
 from onibus.learner.statistics import (
     Estimate,
     Values,

@@ -11,7 +11,7 @@ from typing import Any
 
 from onibus.infra.errors import OnibusError
 from onibus.learner.options import LearnOptions, load_options
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 
 _OF_ONE_RUN = ("run", "seed", "wandb")
 """Options that runs of a group may differ in."""

@@ -11,11 +11,11 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.files import UnwritableFileError
 from onibus.infra.settings import Settings
 from onibus.learner.options import load_options
-from onibus.learner.progress import read_history
 from onibus.learner.reporting.episode_players import Player, kept_players, write_players
 from onibus.learner.reporting.headline import Figure, headline
 from onibus.learner.reporting.recorded_episodes import deaths_and_last
 from onibus.learner.reporting.report import write_report
+from onibus.learner.run_files.history import read_history
 from onibus.learner.run_files.judged_captions import JudgedCaption, judge_captions, kept_captions
 from onibus.learner.run_files.judging import kept_judging, read_judging
 from onibus.learner.run_files.versions import keep_versions, kept_versions

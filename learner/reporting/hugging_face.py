@@ -23,9 +23,9 @@ from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.checkpoints import EXPORTED_FILE, options_in, read_checkpoint, weights_metadata
 from onibus.learner.options import LearnOptions, load_options, save_options
-from onibus.learner.progress import read_history
 from onibus.learner.reporting.headline import headline
 from onibus.learner.reporting.pages import page_templates
+from onibus.learner.run_files.history import read_history
 from onibus.learner.run_files.judging import SpecJudging, kept_judging, read_judging
 from onibus.learner.run_files.parts import parts_now, parts_of
 from onibus.learner.run_files.specs import found_specs

@@ -11,11 +11,11 @@ from onibus.consumers.reward_models.unseen import told
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import read_rows, write_or_refuse
 from onibus.learner.options import LearnOptions, load_options
-from onibus.learner.progress import read_history
 from onibus.learner.reporting.episode_players import Player
 from onibus.learner.reporting.headline import headline
 from onibus.learner.reporting.pages import page_templates
 from onibus.learner.reporting.run_charts import run_charts
+from onibus.learner.run_files.history import read_history
 from onibus.learner.run_files.judged_captions import JudgedCaption
 from onibus.learner.run_files.judging import SpecJudging
 from onibus.learner.run_files.parts import parts_now, parts_of

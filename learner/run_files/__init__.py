@@ -1,1 +1,1 @@
-"""Side files of a run: what was captioned, judged, scored, and by which versions and specs."""
+"""Side files of a run: its history, what was captioned, judged, scored, and by which versions and specs."""

@@ -10,7 +10,7 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.files import last_row
 from onibus.learner.checkpoints import newest_checkpoint
 from onibus.learner.options import OPTIONS_FILE, LearnOptions, load_options
-from onibus.learner.progress import HISTORY_FILE
+from onibus.learner.run_files.history import HISTORY_FILE
 
 _MAY_CHANGE = {"run", "steps", "checkpoint_seconds", "wandb"}
 """Options that a run may be gone on with differently."""

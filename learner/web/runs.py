@@ -14,11 +14,11 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.files import last_row, read_state, sampled_rows
 from onibus.infra.run_names import check_run_name
 from onibus.learner.options import OPTIONS_FILE, LearnOptions, load_options
-from onibus.learner.progress import HISTORY_FILE
 from onibus.learner.reporting.episode_players import Player, kept_players
 from onibus.learner.reporting.headline import Figure, headline
 from onibus.learner.reporting.report import REPORT_FILE, SYSTEM_FILE
 from onibus.learner.reporting.run_charts import Chart, run_charts
+from onibus.learner.run_files.history import HISTORY_FILE
 from onibus.learner.run_files.judging import kept_judging
 from onibus.learner.run_files.versions import kept_versions
 

@@ -8,7 +8,7 @@ import pytest
 
 from onibus.infra.settings import Settings
 from onibus.learner.options import load_options
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 from tests.consumers.replay.running import onibus, onibus_json
 from tests.learner.runs import learn_to_the_end
 

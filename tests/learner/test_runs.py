@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from onibus.infra.settings import Settings
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 from onibus.learner.run_files.parts import PARTS_FILE
 from tests.learner.runs import (
     SMALL,

@@ -14,7 +14,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.options import make_options
-from onibus.learner.progress import read_history
+from onibus.learner.run_files.history import read_history
 from onibus.learner.tracking import ID_FILE, Tracker
 from tests.command import run_onibus
 from tests.learner.runs import all_gone, checkpoint_of, descendants, start_learner, stop, wait_ready

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from onibus.consumers.labels.table import HELPFUL, UNHELPFUL
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
-from onibus.learner.progress import read_history
 from onibus.learner.rewards.formulas import SpecReward
 from onibus.learner.rewards.plugin import PluginReward
+from onibus.learner.run_files.history import read_history
 from tests.command import run_onibus, the_one_line
 from tests.learner.runs import checkpoint_of, learn_to_the_end
 

@@ -16,9 +16,9 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.run_names import check_run_name
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.options import make_options
-from onibus.learner.progress import last_seconds, read_history
 from onibus.learner.reporting.report import write_report
 from onibus.learner.run_files.caption_tally import CaptionTally
+from onibus.learner.run_files.history import last_seconds, read_history
 from onibus.learner.run_files.judged_captions import kept_captions
 from onibus.learner.run_files.run_lock import LOCK_FILE, only_learner_of
 from onibus.learner.run_files.scored_captions import kept_scores
