@@ -11,6 +11,8 @@ DEMO_FLAGS = $(if $(TASK),--task "$(TASK)") $(if $(REWARD),--reward "$(REWARD)")
 	$(if $(MINUTES),--minutes "$(MINUTES)") $(EXTRA)
 
 export OMP_NUM_THREADS ?= 1
+# Else each of the many processes that tests start compiles the package's modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # A GPU that happens to be there must not decide over a test. Files of tests run side by side, each process with a
 # broker of its own.
