@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -44,7 +45,10 @@ _COMMANDS: tuple[str, ...] = (
     "export",
     "bench",
 )
-"""Modules of :mod:`onibus.infra.cli`; each has ``register(app)`` and imports its component only when run."""
+"""Modules of :mod:`onibus.infra.cli`; each has ``register(app)`` and imports its component only when run.
+
+A module registers one command, which is called as it is.
+"""
 
 _OWN_PACKAGE = "onibus"
 _FILE_ERRORS = {
@@ -60,7 +64,7 @@ def main() -> NoReturn:
     _use_utf8()
     survive_lost_output(request_stop)
     try:
-        command = application()
+        command = application(sys.argv[1:2])
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see entry.py
             signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.exit(command(standalone_mode=False))
@@ -109,8 +113,13 @@ def _refuse(reason: str) -> NoReturn:
     sys.exit(2)
 
 
-def application() -> typer.Typer:
-    """The command with every sub-command."""
+def application(first: Sequence[str] = ()) -> typer.Typer:
+    """The command with every sub-command.
+
+    Args:
+        first: argument, if there is one. Where it names a sub-command, that one alone is made: all of them
+            take as long as the rest of the start.
+    """
     app = typer.Typer(
         name="onibus",
         help="Online intrinsic rewards from a language model's judgement, over a Kafka message bus.",
@@ -119,7 +128,8 @@ def application() -> typer.Typer:
         add_completion=False,
     )
     app.callback()(_main_options)
-    for name in _COMMANDS:
+    asked = [name for name in _COMMANDS if name.replace("_", "-") in first]
+    for name in asked or _COMMANDS:
         importlib.import_module(f"onibus.infra.cli.{name}").register(app)
     return app
 
