@@ -125,7 +125,7 @@ def test_lost_options_come_from_the_checkpoint(
     [
         ({"task": "oracle"}, "--task score, not oracle; leave --task out to resume it"),
         ({"task": "keyroom-s5"}, "--task score, not keyroom-s5"),
-        ({"network": "full"}, "--network small, not full"),
+        ({"network": "full"}, "--network medium, not full"),
         ({"rnn": "lstm"}, "--rnn gru, not lstm"),
         ({"rnn_size": 64}, "--rnn-size 512, not 64"),
     ],
