@@ -72,8 +72,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesInOnePr
     return FilesInOneProcess(config, log)
 
 
-# A runner may ignore hang-ups (nohup), and children inherit that; some tests are about them.
+# A runner may ignore hang-ups (nohup) and interrupts (in a shell's background), and children inherit that;
+# some tests are about them.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine must not fail a test: no deadline for an example; pytest-timeout bounds the whole.
 hypothesis.settings.register_profile("onibus", deadline=None)
