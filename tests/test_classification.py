@@ -15,6 +15,7 @@ from tests.consumers.reward_models.annotation_logs import (
     TEXTS,
     annotation,
     publish_annotations,
+    publish_label,
     updates,
 )
 from tests.learner.runs import checkpoint_of, start_learner, stop, wait_ready
@@ -31,6 +32,7 @@ KEYS = [lookup_id(caption_id(text)) for text in HELPFUL_TEXTS]
 def test_versions_over_the_bus_reward_captions_and_the_trainer_may_be_away(settings: Settings) -> None:
     folder = settings.runs_dir / "classified"
     publish_annotations(settings, [annotation(text) for text in TEXTS])  # also announces the specification
+    publish_label(settings, LOCKED_TEXT)  # which not even a version of four answers overrides
     learner = start_learner(settings, "classified", "--reward", "classification")
     with stopping_at_the_end(learner):
         wait_ready(learner)

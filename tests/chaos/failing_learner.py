@@ -23,7 +23,7 @@ PLACES = {
     "batcher": ("sample_factory.algo.learning.batcher", "Batcher", "on_new_trajectories"),
     "rollout worker": ("sample_factory.algo.sampling.rollout_worker", "RolloutWorker", "advance_rollouts"),
     "inference worker": ("sample_factory.algo.sampling.inference_worker", "InferenceWorker", "_run"),
-    "main process": ("onibus.learner.progress", "Progress", "watch"),
+    "main process": ("onibus.learner.progress", "RunProgress", "watch"),
 }
 
 

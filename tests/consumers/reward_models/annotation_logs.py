@@ -10,7 +10,7 @@ from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.schemas import codec, ids
-from onibus.schemas.records import Annotation, Origin, RewardUpdate, Verdict
+from onibus.schemas.records import Annotation, Label, Origin, RewardUpdate, Verdict
 
 KEY_FOUND = "You see here a key named The Master Key of Thievery."
 HELPFUL_TEXTS = [KEY_FOUND, *(f"{letter} - a key named The Master Key of Thievery." for letter in "ghijklm")]
@@ -67,6 +67,20 @@ def publish_annotations(settings: Settings, annotations: Sequence[Annotation]) -
             partition=ids.caption_partition(one.subject_id, settings.partitions),
             timestamp_ms=1_700_000_000_000 + number,  # the order in which a trainer takes them
         )
+    producer.flush()
+    producer.close()
+
+
+def publish_label(settings: Settings, text: str) -> None:
+    """Put the label of a caption, with its own verdict, on the bus, without its annotation."""
+    caption_id = ids.caption_id(text)
+    producer = clients.producer(settings)
+    producer.send(
+        TopicNames(settings.topic_prefix).labels,
+        key=ids.label_key(SPEC_ID, caption_id),
+        value=codec.encode(Label(verdict_of(text), 0, 0, 1_000_000, 1_000_000, "test")),
+        partition=ids.caption_partition(caption_id, settings.partitions),
+    )
     producer.flush()
     producer.close()
 
