@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from onibus.infra.errors import OnibusError
 from onibus.learner.checkpoints import options_in, read_checkpoint, warn_of_edits
 from onibus.learner.evaluation.checkpoints import run_folder_of
 from onibus.learner.evaluation.episodes import PlayedEpisode
@@ -92,11 +93,15 @@ def evaluate(
         ended: called with each episode when it has ended.
 
     Raises:
-        OnibusError: the checkpoint cannot be read, or cannot play.
+        OnibusError: the checkpoint cannot be read, or cannot play, or its run has no training dungeons.
     """
     content = read_checkpoint(checkpoint, advice="give another checkpoint")
     options = options_in(content) or load_options(checkpoint.parent.parent)
     warn_of_edits(content, options)
+    if games.training_dungeons and options.dungeons is None:
+        raise OnibusError(
+            f"--training-dungeons: run {options.run} has no dungeons that it was trained in; leave it out"
+        )
     began = time.monotonic()
     episodes: list[PlayedEpisode] = []
     captions: Counter[str] = Counter()

@@ -71,6 +71,13 @@ def test_an_evaluation_is_in_other_dungeons_than_training_unless_that_is_asked_f
     assert {record.seed_level for record in heard} == {1, 2}
 
 
+def test_training_dungeons_of_a_run_without_any_are_refused(checkpoint: Path) -> None:
+    with pytest.raises(
+        OnibusError, match=r"^--training-dungeons: run a-run has no dungeons .*; leave it out"
+    ):
+        evaluate(checkpoint, EvaluationPlan(1, training_dungeons=True))
+
+
 def test_exactly_the_episodes_that_were_asked_for_are_played(checkpoint: Path) -> None:
     episodes = by_index(list(played(checkpoint, EvaluationPlan(7, environments=3))))
     assert [e.index for e in episodes] == list(range(7))
