@@ -68,10 +68,12 @@ class LabelBoard:
 
     Attributes:
         forgotten: how many these are.
+        is_complete: whether the log has been read to its end once.
     """
 
     def __init__(self, most: int | None = None) -> None:
         self._most, self.forgotten = most, 0
+        self.is_complete = False
         self._fold = LabelFold()
         self._places: dict[bytes, array[int]] = {}
         self._sorted: list[FoldedLabel] | None = None
@@ -192,6 +194,7 @@ class BoardFeed:
             OnibusError: the log is incomplete, or the cluster cannot be reached.
         """
         _take(self._reader, self._reader.ends, self._board)
+        self._board.is_complete = True
 
     def start(self) -> None:
         """Follow the log in a thread."""
@@ -220,6 +223,7 @@ class BoardFeed:
     def _go_on(self) -> None:
         if not self._has_failed:
             _take(self._reader, self._reader.latest(), self._board)
+            self._board.is_complete = True
             return
         reader, board = self._new_reader(), self._board.fresh()
         try:
@@ -228,6 +232,7 @@ class BoardFeed:
             reader.close()
             raise
         self._board.become(board)
+        self._board.is_complete = True
         self._reader.close()
         self._reader = reader
 

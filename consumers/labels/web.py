@@ -161,6 +161,7 @@ class LabelPages:
             rank = self._ranks[query.get("order", "newest")]
         except (ValueError, KeyError) as error:
             raise HTTPException(400, f"not understood: {error}") from error
+        is_complete = self._board.is_complete  # before the page: what is read meanwhile is asked for again
         found = self._board.page(wanted, start, PAGE_SIZE, rank)
         return JSONResponse(
             {
@@ -168,6 +169,7 @@ class LabelPages:
                 "verdicts": found.verdicts,
                 "start": start,
                 "forgotten": self._board.forgotten,
+                "is_complete": is_complete,
                 "labels": self._rows(found.labels),
             }
         )

@@ -62,7 +62,7 @@ class AnsweringBoard(LabelBoard):
         """See LabelBoard."""
         super().become(other)
         assert isinstance(other, AnsweringBoard)
-        self._spending, self._lately = other._spending, other._lately
+        self._spending, self._lately, self._counted = other._spending, other._lately, (-1, Counter())
 
     def usd(self) -> float:
         """What all answers cost, as far as their prices were recorded."""

@@ -73,9 +73,14 @@ ORDERS = {
 
 
 class EpisodeIndex:
-    """The latest episodes, by key; one thread adds, any number look."""
+    """The latest episodes, by key; one thread adds, any number look.
+
+    Attributes:
+        is_complete: whether all that are to be listed have been added once.
+    """
 
     def __init__(self) -> None:
+        self.is_complete = False
         self._rows: OrderedDict[str, EpisodeRow] = OrderedDict()
         self._lock = threading.Lock()
 

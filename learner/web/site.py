@@ -181,6 +181,7 @@ class WholeSite:
     def _episodes(self, request: Request) -> Response:
         query = request.query_params
         run, text, order = query.get("run", ""), query.get("text", ""), query.get("order", "newest")
+        is_complete = self._index.is_complete  # before the rows: what is added meanwhile is asked for again
         try:
             start = max(0, int(query.get("start", 0)))
             rows = self._index.rows(run, text, order)
@@ -198,6 +199,7 @@ class WholeSite:
             order=order,
             orders=list(ORDERS),
             runs=self._index.runs(),
+            is_complete=is_complete,
         )
 
     def _player(self, request: Request) -> Response:

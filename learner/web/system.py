@@ -170,7 +170,10 @@ class SystemWatch:
 
     def _read(self, reader: KafkaConsumer, ends: dict[TopicPartition, int]) -> None:
         for _ in range(_POLLS):
-            if self._stopping.is_set() or all(reader.position(p) >= ends[p] for p in reader.assignment()):
+            if self._stopping.is_set():
+                return
+            if all(reader.position(p) >= ends[p] for p in reader.assignment()):
+                self._episodes.is_complete = True
                 return
             for records in reader.poll(timeout_ms=_POLL_MS).values():
                 for record in records:

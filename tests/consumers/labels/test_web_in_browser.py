@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
+from onibus.consumers.labels.live_index import LabelBoard
+from onibus.consumers.labels.web import PageOptions, label_site
+from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.settings import Settings
+from onibus.infra.settings import Settings, load_settings
+from onibus.infra.web.serving import listening, serve_until
 from onibus.schemas import codec
 from onibus.schemas.records import Annotation, Label, Origin, Verdict
 from tests.browser import faultless_page, overflow
 from tests.consumers.replay.running import served_labels
-from tests.consumers.reward_models.annotation_logs import TEXTS, annotation, publish_annotations
+from tests.consumers.reward_models.annotation_logs import (
+    SPEC,
+    SPEC_ID,
+    TEXTS,
+    annotation,
+    publish_annotations,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -288,3 +300,29 @@ def test_the_page_fits_its_window(browser: Browser, settings: Settings, width: i
         page.keyboard.press("Enter")
         page.locator("summary").click()
         assert overflow(page) <= 0
+
+
+def test_a_page_that_is_opened_while_the_log_is_read_fills_itself(browser: Browser) -> None:
+    board = LabelBoard()
+    site = label_site(load_settings(), board, KnownSpecs({SPEC_ID: SPEC}), PageOptions())
+    stopping = threading.Event()
+    at = listening("127.0.0.1", 0)
+    server = threading.Thread(target=serve_until, args=(site, at, stopping))
+    server.start()
+    try:
+        with faultless_page(browser) as page:
+            page.goto(f"http://127.0.0.1:{at.getsockname()[1]}/")
+            expect(page.locator("#place")).to_have_text("reading the annotation log …")
+            board.apply([LoggedAnnotation(0, 0, 0, annotation(TEXTS[0]))])
+            expect(page.locator("#counts")).to_contain_text("1 label so far")
+            choose(page, TEXTS[0])
+            board.apply([LoggedAnnotation(0, 1, 0, annotation(TEXTS[1]))])
+            board.is_complete = True
+            with page.expect_response("**/labels?*"):  # of a refresh, which leaves a selected row alone
+                pass
+            expect(page.locator("#rows tr:focus")).to_contain_text(TEXTS[0])
+            page.reload()
+            expect(page.locator("#counts b")).to_have_text("2 labels")
+    finally:
+        stopping.set()
+        server.join()

@@ -122,6 +122,20 @@ def test_no_other_file_is_a_run(visitor: TestClient, settings: Settings, name: s
         assert visitor.get(f"/runs/{name}{path}").status_code == 404
 
 
+def test_the_list_of_episodes_says_that_it_is_still_being_read(settings: Settings, judged: Judged) -> None:
+    site = WholeSite(settings, PageOptions(), 10_000)
+    with TestClient(site.app(), base_url=HERE) as client:
+        early = client.get("/episodes").text
+        assert "still being read" in early
+        assert "No recorded episode" not in early
+        site.start()
+        try:
+            wait_until(lambda: "still being read" not in client.get("/episodes").text, 30, "the end")
+            assert RUN in client.get("/episodes").text
+        finally:
+            site.stop()
+
+
 def test_episodes_are_filtered_and_play(visitor: TestClient) -> None:
     record = recorded()
     key = f"{RUN}/{record.worker}/{record.environment}/{record.episode}"
