@@ -14,6 +14,7 @@ from nle import nethack
 from sample_factory.model.encoder import Encoder
 from torch import Tensor, nn
 
+from onibus.learner.large_layers import LargeLinear, ManyLookups
 from onibus.learner.map_squares import MapSquares
 from onibus.learner.options import LearnOptions
 from onibus.learner.registered_networks import registered_encoder
@@ -69,9 +70,9 @@ class SmallEncoder(NetHackEncoder):
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         width = 16
-        self.glyph = nn.Embedding(GLYPHS, width)
+        self.glyph = ManyLookups(GLYPHS, width)
         self.status = _status_network()
-        self.crop = nn.Sequential(nn.Flatten(), nn.Linear(CROP_SIDE * CROP_SIDE * width, 128), nn.ReLU())
+        self.crop = nn.Sequential(nn.Flatten(), LargeLinear(CROP_SIDE * CROP_SIDE * width, 128), nn.ReLU())
         self.mix = nn.Sequential(nn.Linear(64 + 128, self.out_size), nn.ReLU())
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
@@ -81,7 +82,7 @@ class SmallEncoder(NetHackEncoder):
     def near(self, observation: dict[str, Tensor]) -> list[Tensor]:
         """Features of the status line, (B, 64), and of the crop, (B, 128)."""
         status = self.status(observation["blstats"])
-        return [status, self.crop(self.glyph(observation["crop"].int()))]
+        return [status, self.crop(self.glyph(observation["crop"]))]
 
 
 class MediumEncoder(SmallEncoder):
@@ -90,7 +91,7 @@ class MediumEncoder(SmallEncoder):
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         self.squares = MapSquares()
-        self.map = nn.Sequential(nn.Linear(self.squares.size, 64), nn.ReLU())
+        self.map = nn.Sequential(LargeLinear(self.squares.size, 64), nn.ReLU())
         self.mix = nn.Sequential(nn.Linear(64 + 128 + 64, self.out_size), nn.ReLU())
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
@@ -111,7 +112,7 @@ class FullEncoder(NetHackEncoder):
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         width = 32
-        self.glyph = nn.Embedding(GLYPHS, width)
+        self.glyph = ManyLookups(GLYPHS, width)
         self.status = _status_network()
         self.crop = nn.Sequential(_convolutions(width, strides=(1, 1, 1)), nn.Flatten())
         self.map = nn.Sequential(_convolutions(width, strides=(2, 2, 1)), nn.Flatten())
@@ -122,12 +123,12 @@ class FullEncoder(NetHackEncoder):
             *(nn.Conv1d(32, 32, 3), nn.ReLU(), nn.AdaptiveMaxPool1d(3), nn.Flatten()),
         )
         features = 64 + 8 * CROP_SIDE * CROP_SIDE + 8 * 6 * 20 + 32 * 3
-        self.mix = nn.Sequential(nn.Linear(features, self.out_size), nn.ReLU())
+        self.mix = nn.Sequential(LargeLinear(features, self.out_size), nn.ReLU())
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         status = self.status(observation["blstats"])
-        crop = self.crop(self.glyph(observation["crop"].int()).permute(0, 3, 1, 2))
-        whole = self.map(self.glyph(observation["glyphs"].int()).permute(0, 3, 1, 2))
+        crop = self.crop(self.glyph(observation["crop"]).permute(0, 3, 1, 2))
+        whole = self.map(self.glyph(observation["glyphs"]).permute(0, 3, 1, 2))
         text = self.byte(observation["message"][:, :MESSAGE_BYTES].int()).transpose(1, 2)
         mixed: Tensor = self.mix(torch.cat([status, crop, whole, self.message(text)], dim=1))
         return mixed

@@ -17,6 +17,7 @@ from onibus.infra.errors import OnibusError, did_you_mean
 from onibus.infra.plugins import failure_of, without_packaging_warnings
 from onibus.producers.nethack.characters import DEFAULT_CHARACTER, character_of, parse_characters
 from onibus.producers.nethack.dungeons import parse_dungeons
+from onibus.producers.nethack.hearing_game import hearing
 from onibus.producers.nethack.oni_actions import with_oni_actions
 from onibus.producers.nethack.sparse_tasks import Oracle, Staircase
 from onibus.producers.nethack.staircase_by_depth import StaircaseByDepth
@@ -193,8 +194,8 @@ def _creation(name: str, actions: Actions | None, character: str | None) -> _Cre
         assert isinstance(spec.entry_point, str)
         return _creator(spec.entry_point), dict(spec.kwargs)
     create, arguments = _NETHACK[name]
-    if (actions or default_actions(name)) == "oni":
-        create = with_oni_actions(create)
+    is_oni = (actions or default_actions(name)) == "oni"
+    create = with_oni_actions(create) if is_oni else hearing(create)
     one = character_of(parse_characters(character or DEFAULT_CHARACTER), 0, 0)
     return create, {**arguments, "character": one}
 

@@ -42,7 +42,8 @@ def test_targets_are_those_of_v_trace(network: str, tmp_path: Path) -> None:
     values = torch.cat([learner.new_values.view(EPISODES, ROLLOUT), batch["values"][:, -1:]], dim=1)
     found = learner.targets.view(EPISODES, ROLLOUT)
     wanted = v_trace(rewards, dones, values.double().numpy(), ratios.view(EPISODES, ROLLOUT).double().numpy())
-    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
+    rounding = 2e-7 * np.abs(wanted).max()  # float32's, carried from the greatest target to others
+    np.testing.assert_allclose(found.numpy(), wanted, atol=rounding)
     assert ((ratios > 1.1).any(), (ratios < 0.9).any()) == (True, True), "both sides of the cut are there"
     assert np.abs(found.numpy()[1, -1] - values[1, -2].item()) > 1e-3, "the last step counts"
 
