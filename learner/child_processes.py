@@ -101,7 +101,7 @@ class WatchedProcess(EventLoopProcess):  # type: ignore[misc]
     def _target(self) -> None:
         end_with_parent(grace_seconds=0)
         np.random.seed()  # a forked process would draw what the others draw
-        _show_in_process_lists(self.name)
+        show_in_process_lists(self.name)
         profile_if_asked(self.name)
         self.guarded(self.name, super()._target)
 
@@ -151,7 +151,7 @@ def shared_memory_is_full() -> str:
     )
 
 
-def _show_in_process_lists(name: str) -> None:
+def show_in_process_lists(name: str) -> None:
     """Have ``ps``, ``top`` and psutil show this process by name; Linux keeps 15 characters of it."""
     with contextlib.suppress(FileNotFoundError):  # other systems have no such file
         Path("/proc/self/comm").write_text(name)

@@ -59,6 +59,7 @@ from onibus.learner.child_processes import (
     is_expected,
 )
 from onibus.learner.configuration import configuration
+from onibus.learner.fork_server import fork_the_fork_server
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import LearnOptions
 from onibus.learner.process_profile import profile_if_asked
@@ -301,15 +302,16 @@ class OurSerialRunner(_OurClasses, SerialRunner):  # type: ignore[misc]
     """Everything in this process, in turn."""
 
 
-def _choose_how_processes_start(options: LearnOptions) -> None:
-    """Forked from a process that has imported this module, once for all of them; spawned where CUDA is used.
+def prepare_processes(options: LearnOptions) -> None:
+    """Decide how the run's processes begin: as forks of a fork of this one; spawned where CUDA is used.
 
-    An import takes three seconds of processor time and 300 MB, which forked processes share. What CUDA has
-    begun in a process cannot go on in a fork of it.
+    An import takes two seconds of processor time and 300 MB, which forked processes share. What CUDA has
+    begun in a process cannot go on in a fork of it. Call it before this process has threads or connections.
     """
     method = "spawn" if options.device == "gpu" else "forkserver"
     get_mp_ctx.mp_ctx = multiprocessing.get_context(method)
-    multiprocessing.set_forkserver_preload([__name__])
+    if method == "forkserver" and not options.serial:
+        fork_the_fork_server()
 
 
 def run_experiment(
@@ -320,6 +322,8 @@ def run_experiment(
     session: int,
 ) -> RunState:
     """Train until the options' end or until ``stopping`` is set; returns the last state.
+
+    :func:`prepare_processes` comes first.
 
     Args:
         options: what to learn.
@@ -332,7 +336,6 @@ def run_experiment(
         OnibusError: a worker process died, or the run could not start.
     """
     cfg = configuration(options, runs_dir, session)
-    _choose_how_processes_start(options)
     global_env_registry()[cfg.env] = make_environment
     global_model_factory().register_encoder_factory(make_encoder)
     runner_module.obtain_env_info_in_a_separate_process = _environment_info

@@ -44,7 +44,7 @@ from onibus.learner.run_files.parts import record_parts
 from onibus.learner.run_files.run_lock import only_learner_of
 from onibus.learner.run_files.sessions import begin_session, sessions_before
 from onibus.learner.run_files.specs import SPECS_FILE
-from onibus.learner.sample_factory import run_experiment
+from onibus.learner.sample_factory import prepare_processes, run_experiment
 from onibus.producers.environments.caption_wrapper import CaptionWrapper
 from onibus.producers.nethack.captioners import game_captioner
 from onibus.producers.nethack.tasks import check_played, make_task
@@ -87,8 +87,10 @@ def run(
             not exist or does not fit its checkpoint (with it), or is trained by another process, a process
             that failed.
     """
-    stopping = stop_event()
     options, before = chosen_options(settings.runs_dir, given, name, resume=resume, or_start=or_start)
+    os.environ.update(environment_of(settings))
+    prepare_processes(options)
+    stopping = stop_event()
     folder = settings.runs_dir / options.run
     configuration(options, settings.runs_dir, 0)  # refuses what does not fit before anything is written
     torch_device(options.device)  # refuses a GPU that is not there
@@ -102,7 +104,6 @@ def run(
         return
     with only_learner_of(folder):
         session = _open_run(options, folder, before, given)
-        os.environ.update(environment_of(settings))
         expose(metrics_port, settings.metrics_host)
         log.info(
             "starting run %s: %d environments, network %s",

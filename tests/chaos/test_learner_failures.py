@@ -17,7 +17,7 @@ from onibus.learner.checkpoints import newest_checkpoint
 from onibus.learner.run_files.history import read_history
 from tests.chaos.failing_learner import ONCE, REASON
 from tests.chaos.learners import BUSY_SECONDS, STOP_SECONDS, learner
-from tests.learner.runs import FORK_SERVER, SMALL, all_gone, has_in_command
+from tests.learner.runs import SMALL, all_gone, is_fork_server
 from tests.ports import free_port
 from tests.waiting import wait_until
 
@@ -58,7 +58,7 @@ def test_a_killed_fork_server_ends_the_run_and_is_named(settings: Settings) -> N
     with learner(settings, "a-run") as run:
         run.wait_for_line("ready: ")
         processes = run.tree()
-        server = next(one for one in processes[0].children() if has_in_command(one, FORK_SERVER))
+        server = next(filter(is_fork_server, processes[0].children()))
         server.kill()
         assert run.process.wait(AT_ONCE_SECONDS + BUSY_SECONDS) == 2
         assert "the process that all workers are forked from was killed" in run.last_line()
@@ -130,15 +130,16 @@ def test_little_shared_memory_is_named_and_what_to_do(settings: Settings) -> Non
 
 def test_on_a_full_disk_a_run_goes_on_says_so_once_and_stops(settings: Settings) -> None:
     folder = settings.runs_dir / "a-run"
-    with learner(settings, "a-run") as run:
+    with learner(settings, "a-run", "--checkpoint-seconds", "1") as run:
         run.wait_for_line("ready: ")
         wait_until(lambda: read_history(folder), 30, "a first row")
         rows = len(read_history(folder))
         run.let_no_file_grow()
         run.wait_for_line(f"cannot write {folder / 'history.jsonl'}")
         run.wait_for_line("cannot write TensorBoard's files")
-        for line in range(3):  # of progress, one each ten seconds: by then side files were tried many times
-            wait_until(lambda n=line: run.text().count(" steps, ") > n + 1, 60, "the run to go on")  # type: ignore[misc]
+        run.wait_for_line("cannot write checkpoints")
+        lines = run.text().count(" steps, ")  # one each ten seconds, of as many tries to write rows
+        wait_until(lambda: run.text().count(" steps, ") > lines, 60, "the run to go on")
         processes = run.tree()
         assert run.stop() < STOP_SECONDS + BUSY_SECONDS
         wait_until(all_gone(processes), 5, "no process left")

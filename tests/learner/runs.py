@@ -16,12 +16,10 @@ import torch
 
 from onibus.infra.process.supervisor import READY_MARK, Component
 from onibus.infra.settings import Settings, environment_of
+from onibus.learner.fork_server import NAME
 from tests.waiting import wait_until
 
 SMALL = ("--task", "keyroom-s5", "--workers", "1", "--environments", "4", "--batch-size", "256")
-
-FORK_SERVER = "multiprocessing.forkserver"
-"""In the command line of the process that a run's workers are forked from, and in theirs."""
 
 
 def start_learner(settings: Settings, run: str, *flags: str) -> Component:
@@ -80,15 +78,22 @@ def has_in_command(process: psutil.Process, text: str) -> bool:
     return False
 
 
+def is_fork_server(process: psutil.Process) -> bool:
+    """Whether a run's workers are forked from it; False if it has gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.name() == NAME
+    return False
+
+
 def workers_among(processes: list[psutil.Process]) -> list[psutil.Process]:
     """A run's learner, rollout and inference workers: forks of the fork server, which is given, too."""
-    return [one for one in processes if has_in_command(one, FORK_SERVER) and _is_forked(one)]
+    return [one for one in processes if _is_forked(one)]
 
 
 def _is_forked(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = process.parent()
-        return parent is not None and has_in_command(parent, FORK_SERVER)
+        return parent is not None and is_fork_server(parent)
     return False
 
 

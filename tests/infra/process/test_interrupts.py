@@ -16,7 +16,7 @@ import pytest
 from onibus.infra.process.supervisor import READY_MARK
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.checkpoints import newest_checkpoint
-from tests.learner.runs import FORK_SERVER, all_gone, has_in_command, workers_among
+from tests.learner.runs import all_gone, has_in_command, is_fork_server, workers_among
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -49,9 +49,9 @@ def has_children(count: int) -> Callable[[psutil.Process], bool]:
     return look
 
 
-def has_begun_to_import(process: psutil.Process) -> bool:
-    """Whether the process from which workers are forked is there: it has just begun to import libraries."""
-    return any(has_in_command(child, FORK_SERVER) for child in process.children())
+def has_fork_server(process: psutil.Process) -> bool:
+    """Whether the process from which workers are forked is there."""
+    return any(map(is_fork_server, process.children()))
 
 
 def has_workers(count: int) -> Callable[[psutil.Process], bool]:
@@ -82,7 +82,7 @@ def begun(settings: Settings, *command: str) -> Iterator[tuple[psutil.Process, P
     ("command", "moment"),
     [
         (LEARN, has_loaded("_pydantic_core")),
-        (LEARN, has_begun_to_import),
+        (LEARN, has_fork_server),
         (LEARN, has_workers(1)),
         (LEARN, has_workers(2)),
         (ROLLOUT, has_children(1)),
