@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -271,12 +272,14 @@ def goal_steers(
         float, typer.Option(min=1e-3, max=1e3, help="Share of the two million steps of each run to take.")
     ] = 0.01,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, max=3, help="Runs of each goal, and of none.")] = 3,
 ) -> None:
     """What goals do to play on the full game (five minutes at a hundredth of the steps; whole: hours)."""
     from onibus.infra.cli.sweep import run_sweep
     from onibus.learner.sweeping.sweep_file import read_sweep
 
-    sweep = read_sweep("goal-steers", scale)
+    whole = read_sweep("goal-steers", scale)
+    sweep = replace(whole, runs=[run for run in whole.runs if run.seed <= seeds])
     with broker_for(settings, "bench-goals.") as own:
         folder = own.runs_dir / f"bench-goal-steers-{scale:g}"  # the same command goes on from there
         run_sweep(own.model_copy(update={"runs_dir": folder}), sweep, parallel)
