@@ -26,10 +26,11 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 
-def start_annotator(settings: Settings, name: str = "judge") -> Component:
+def start_annotator(settings: Settings, *flags: str) -> Component:
+    name = "judge"
     annotator = Component(
         name,
-        ("annotate", "--spec", "keys-and-doors", "--llm", "rules", "--name", name),
+        ("annotate", "--spec", "keys-and-doors", "--llm", "rules", "--name", name, *flags),
         settings.runs_dir / f"{name}.log",
     )
     annotator.start(environment_of(settings))
@@ -71,15 +72,13 @@ def test_labels_that_arrive_over_the_bus_raise_the_intrinsic_reward(settings: Se
         assert unlabelled
         assert all(row["intrinsic_reward"] == 0 and row["labels_known"] == 0 for row in unlabelled)
 
-        annotator = start_annotator(settings)
+        # Without a backlog it would begin with the captions that come again, a minute after the first time.
+        annotator = start_annotator(settings, "--backlog", "2h", "--yes")
         with stopping_at_the_end(annotator):
-            # Its group begins with the captions that come from now on: those known already come again then.
-            seconds = AGAIN_SECONDS + 60
-            wait_until(
-                lambda: newest(folder).get("labels_known", 0) > 0, seconds, "labels in the learner's table"
-            )
+            wait_until(lambda: newest(folder).get("labels_known", 0) > 0, 60, "labels in the learner's table")
             wait_until(lambda: newest(folder).get("intrinsic_return", 0) > 0, 60, "rewarded captions")
-            wait_until(lambda: newest(folder).get("label_coverage", 0) > 0.9, 30, "captions with labels")
+            seconds = AGAIN_SECONDS + 60  # for what was seen first after the backlog had been read
+            wait_until(lambda: newest(folder).get("label_coverage", 0) > 0.9, seconds, "captions with labels")
         assert "0 dead letters" in annotator.log_path.read_text()
 
 

@@ -15,7 +15,7 @@ from onibus.infra.process.supervisor import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.run_files.history import read_history
 from tests.command import run_onibus, the_one_line
-from tests.learner.runs import checkpoint_of, learn_to_the_end
+from tests.learner.runs import checkpoint_of, learn_to_the_end, stop, wait_for_line
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -151,10 +151,17 @@ def test_ever_new_captions_and_an_edited_module_are_each_said_in_a_line(settings
     module = settings.runs_dir / "chatty.py"
     module.write_text(CHATTY)
     run = ("--import", "chatty", "--task", "chatty", "--run", "talk", *SMALL)
-    done = learn_to_the_end(settings, *run, "--seconds", "25")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("each is judged by itself") == 1
-    assert re.search(r"mean return 2.500, [\d,]{5,} distinct captions, checkpoint", done.stderr)
+    learner = Component("learner", ("learn", *run), settings.runs_dir / "talk.log")
+    learner.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
+    wait_for_line(learner, "each is judged by itself")
+    lines = learner.log_path.read_text().count(" steps, ")
+    wait_until(
+        lambda: learner.log_path.read_text().count(" steps, ") > lines, 60, "the next line of progress"
+    )
+    assert stop(learner) == 0
+    said = learner.log_path.read_text()
+    assert said.count("each is judged by itself") == 1
+    assert re.search(r"mean return 2.500, [\d,]{5,} distinct captions, checkpoint", said)
     assert checkpoint_of(settings.runs_dir / "talk")["onibus"]["plugins"] == {"chatty": "1.0"}
 
     module.write_text(CHATTY + "# as loud as ever\n")
