@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from onibus.infra.broker.jars import cache_folder
 from onibus.infra.errors import OnibusError
 
-_START_FAST = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
+_START_FAST = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+_QUIET_ARCHIVE = "-Xlog:aot*=off"
+"""One that does not fit is left aside without a word."""
 _QUIET_LOG = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
@@ -61,11 +65,17 @@ def format_storage(class_path: str, arguments: Sequence[str], arguments_file: Pa
         )
 
 
-def launch_broker(class_path: str, properties: Path, log: Path, heap: str) -> subprocess.Popen[bytes]:
-    """Start a broker in a session of its own, so that it survives this process and the terminal's Ctrl-C."""
+def launch_broker(
+    class_path: str, properties: Path, log: Path, heap: str, watched_for: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a broker in a session of its own, so that it survives this process and the terminal's Ctrl-C.
+
+    Args:
+        watched_for: where Java writes an archive of its classes when it ends; None to use the one there is.
+    """
     with log.open("wb") as output:
         return subprocess.Popen(
-            [*_command(class_path, heap), "kafka.Kafka", str(properties)],
+            [*_command(class_path, heap, watched_for), "kafka.Kafka", str(properties)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -73,6 +83,15 @@ def launch_broker(class_path: str, properties: Path, log: Path, heap: str) -> su
             env=_environment(),
             start_new_session=True,
         )
+
+
+def archive_of(class_path: str) -> Path:
+    """Where the archive of Kafka's classes is, if there is one; another Java or other jars have another."""
+    runtime = java().parents[1]
+    files = [runtime / "lib" / "modules", *map(Path, class_path.split(os.pathsep))]
+    made_of = [(runtime / "release").read_text(), class_path]
+    made_of += [f"{file.st_size} {file.st_mtime_ns}" for file in map(Path.stat, files)]
+    return cache_folder() / f"kafka-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.aot"
 
 
 def error_in(log: str) -> str | None:
@@ -100,8 +119,12 @@ def error_in(log: str) -> str | None:
     return (causes or chosen)[-1].strip()
 
 
-def _command(class_path: str, heap: str) -> list[str]:
-    return [str(java()), f"-Xmx{heap}", *_START_FAST, *_QUIET_LOG, "-cp", class_path]
+def _command(class_path: str, heap: str, watched_for: Path | None = None) -> list[str]:
+    archive = archive_of(class_path)
+    flags = [f"-XX:AOTCache={archive}", _QUIET_ARCHIVE] if archive.exists() and archive.stat().st_size else []
+    if watched_for is not None:
+        flags = [f"-XX:AOTCacheOutput={watched_for}", _QUIET_ARCHIVE]
+    return [str(java()), f"-Xmx{heap}", *_START_FAST, *flags, *_QUIET_LOG, "-cp", class_path]
 
 
 def _environment() -> dict[str, str]:

@@ -22,6 +22,7 @@ from onibus.infra.broker.jars import class_path
 from onibus.infra.broker.java import format_storage
 from onibus.infra.broker.options import MIB, BrokerOptions, Node
 from onibus.infra.broker.properties import server_properties
+from onibus.infra.broker.start_archive import make_archive
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import write_whole
 
@@ -86,6 +87,7 @@ def start_broker(options: BrokerOptions) -> RunningBroker:
             _check_startable(previous, options)
         require_disk_space(options.data_dir, options.minimum_free_bytes, options.folder_flag)
         path = class_path()
+        make_archive(path)
         living = previous.pids if previous else (None,) * options.brokers
         if previous and any(pid is not None for pid in living):
             nodes: Sequence[Node] = previous.nodes

@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 
@@ -19,8 +20,16 @@ _READY = b"Kafka Server started"
 _POLL_SECONDS = 0.05
 
 
-def start(nodes: Sequence[Node], class_path: str, options: BrokerOptions) -> None:
+def start(
+    nodes: Sequence[Node], class_path: str, options: BrokerOptions, watched_for: Path | None = None
+) -> None:
     """Launch ``nodes`` together and wait until each is ready; if one fails, none is left running.
+
+    Args:
+        nodes: of the cluster ``options``.
+        class_path: Kafka's jars.
+        options: of the cluster.
+        watched_for: as for :func:`~onibus.infra.broker.java.launch_broker`.
 
     Raises:
         OnibusError: a broker died or was not ready in time.
@@ -30,7 +39,9 @@ def start(nodes: Sequence[Node], class_path: str, options: BrokerOptions) -> Non
         for node in nodes:
             if node.log_file.exists():  # one log per run, so that it does not grow from start to start
                 node.log_file.replace(node.log_file.with_suffix(".previous.log"))
-            process = launch_broker(class_path, node.properties_file, node.log_file, options.heap)
+            process = launch_broker(
+                class_path, node.properties_file, node.log_file, options.heap, watched_for
+            )
             processes.append(process)
             stop_with_this_process(process.pid)  # at least until it is ready: no half-started cluster stays
             _write_pid(node, process.pid)
