@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -64,6 +65,12 @@ class FilesInOneProcess(LoadFileScheduling):
         file: str = super()._split_scope(nodeid)
         folder = VLLM_TESTS.relative_to(Path(__file__).parents[1]).as_posix()
         return folder if file.startswith(f"{folder}/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For ``-n auto``: three processes for two cores. Tests wait for a third of their time for others."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -132,8 +139,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of the person who runs the tests does not decide over their outcome."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("ONIBUS_") and name != "ONIBUS_CACHE_DIR":
             monkeypatch.delenv(name)
