@@ -21,7 +21,7 @@ from onibus.consumers.labels.export import AnnotationFile
 from onibus.consumers.labels.fold import FoldedLabel, LabelFold
 from onibus.consumers.labels.reader import LabelReader
 from onibus.consumers.labels.table import VERDICTS, LabelTable
-from onibus.consumers.reward_models.version_log import read_updates
+from onibus.consumers.reward_models.version_reader import read_updates
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.infra.kafka.codecs import codec_for, read_decoded
 from onibus.infra.settings import Settings, load_settings

@@ -15,8 +15,8 @@ from onibus.infra.files import RowFile, SideFile
 from onibus.infra.observability import metrics
 from onibus.learner.options import LearnOptions
 from onibus.learner.run_files.history import EPISODE_STATISTICS, HISTORY_FILE, last_seconds
+from onibus.learner.run_supervisor import RunState
 from onibus.learner.scalar_log import ScalarLog
-from onibus.learner.supervision import RunState
 from onibus.learner.tracking import Tracker
 from onibus.producers.environments.caption_wrapper import STATISTIC_PREFIX
 

@@ -66,9 +66,9 @@ from onibus.learner.process_profile import profile_if_asked
 from onibus.learner.rewards.formulas import weigh_extrinsic
 from onibus.learner.rewards.source import RewardSource
 from onibus.learner.run_environment import make_environment
+from onibus.learner.run_supervisor import STATISTICS_KEY, STATISTICS_SECONDS, RunState, RunSupervisor
 from onibus.learner.sampling.worker import LocalParallelSampler, LocalSerialSampler
 from onibus.learner.scalar_log import ScalarLog
-from onibus.learner.supervision import STATISTICS_KEY, STATISTICS_SECONDS, RunState, RunSupervisor
 from onibus.learner.vtrace import bootstrap_from
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import onibus
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from tests.command import run_onibus, the_one_line
 from tests.waiting import wait_until

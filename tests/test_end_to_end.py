@@ -14,7 +14,7 @@ from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop
 from onibus.infra.kafka.acl_admin import add_user, grant
 from onibus.infra.kafka.roles import role_of
 from onibus.infra.kafka.topic_admin import create_topics
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of, load_settings
 from onibus.learner.run_files.history import read_history
 from onibus.producers.publishing.caption_publisher import AGAIN_SECONDS

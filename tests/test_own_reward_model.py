@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.run_files.history import read_history
 from tests.command import run_onibus

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import onibus
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.run_files.history import read_history
 from tests.command import run_onibus, the_one_line

@@ -10,7 +10,7 @@ import pytest
 from onibus.consumers.replay.judges import load_model
 from onibus.consumers.reward_models.score_scale import ScoreScale
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.option_groups import SpecShare
 from onibus.learner.options import make_options

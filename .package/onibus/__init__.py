@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from onibus.learner.rewards.plugin import RewardBatch as RewardBatch
     from onibus.producers.environments.caption_wrapper import CaptionWrapper as CaptionWrapper
     from onibus.producers.environments.tasks import register_task as register_task
-    from onibus.producers.publishing.captioners import Transition as Transition
+    from onibus.producers.publishing.caption_texts import Transition as Transition
     from onibus.schemas.records import AnnotationSpec as AnnotationSpec
     from onibus.schemas.records import Verdict as Verdict
 
@@ -59,7 +59,7 @@ _PLACES = {
     "Question": "consumers.language_models.base",
     "RewardBatch": "learner.rewards.plugin",
     "Settings": "infra.settings",
-    "Transition": "producers.publishing.captioners",
+    "Transition": "producers.publishing.caption_texts",
     "Verdict": "schemas.records",
     "annotations": "consumers.tables",
     "captions": "consumers.tables",

@@ -13,7 +13,7 @@ from onibus.consumers.labels.annotation_log_reader import (
     of_specs,
 )
 from onibus.consumers.labels.fold import LabelFold
-from onibus.consumers.reward_models.version_log import read_updates
+from onibus.consumers.reward_models.version_reader import read_updates
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
 from onibus.infra.times import parse_time

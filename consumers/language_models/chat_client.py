@@ -16,8 +16,8 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
+from onibus.consumers.language_models.errors_without_status import connection_trouble, failed_status
 from onibus.consumers.language_models.failure_kinds import MayPassError, failure_of, readable
-from onibus.consumers.language_models.server_errors import connection_trouble, failed_status
 from onibus.infra.errors import OnibusError
 
 CONNECT_SECONDS = 5.0

@@ -21,7 +21,7 @@ from onibus.consumers.reward_models.schedule import STEPS_PER_VERSION
 from onibus.consumers.reward_models.trainer import THREADS, RewardTrainer, TrainedVersion
 from onibus.consumers.reward_models.transfer import model_name
 from onibus.consumers.reward_models.unseen import is_held_out
-from onibus.consumers.reward_models.version_log import OFFLINE
+from onibus.consumers.reward_models.version_reader import OFFLINE
 from onibus.infra.devices import Device, torch_device
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import write_whole

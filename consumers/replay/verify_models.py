@@ -18,7 +18,7 @@ from onibus.consumers.reward_models.own_network import told_reference, why_unkno
 from onibus.consumers.reward_models.processor import processor
 from onibus.consumers.reward_models.publisher import newest_version
 from onibus.consumers.reward_models.trainer import RewardTrainer, TrainedVersion
-from onibus.consumers.reward_models.version_log import OFFLINE, Training
+from onibus.consumers.reward_models.version_reader import OFFLINE, Training
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.infra.devices import gpu_name
 from onibus.infra.errors import OnibusError

@@ -124,7 +124,7 @@ def _server(settings: Settings, model: str | None) -> VllmServer:
 @contextmanager
 def _serving(server: VllmServer | None) -> Iterator[None]:
     """The server, if there is one, from when it is ready until the end of the block."""
-    from onibus.infra.process.supervisor import Supervisor
+    from onibus.infra.process.components import Supervisor
     from onibus.infra.vllm.server import READY_SECONDS
 
     if server is None:

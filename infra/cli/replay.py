@@ -27,7 +27,7 @@ from onibus.infra.times import TIME_HELP
 if TYPE_CHECKING:
     from onibus.consumers.labels.annotation_log_reader import AnnotationSource, LoggedAnnotation
     from onibus.consumers.replay.verify_labels import LabelCheck
-    from onibus.consumers.reward_models.version_log import Training
+    from onibus.consumers.reward_models.version_reader import Training
     from onibus.consumers.specs.known_specs import KnownSpecs
 
 _SHOWN_DIFFERENCES = 10
@@ -159,7 +159,7 @@ def verify(
     _import(imports)
     from onibus.consumers.replay.verify_labels import verify_labels
     from onibus.consumers.replay.verify_models import verify_training
-    from onibus.consumers.reward_models.version_log import read_updates, trainings
+    from onibus.consumers.reward_models.version_reader import read_updates, trainings
     from onibus.consumers.specs.known_specs import KnownSpecs
 
     specs = KnownSpecs.read(settings)

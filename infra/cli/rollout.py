@@ -104,7 +104,7 @@ def rollout(
 
     load_policy: Callable[[Path], Policy] | None = None
     if checkpoint is not None:
-        from onibus.learner.policy import load_policy as load_checkpoint
+        from onibus.learner.checkpoint_policy import load_policy as load_checkpoint
 
         load_policy = load_checkpoint
         policy = load_checkpoint(checkpoint)

@@ -33,7 +33,7 @@ from onibus.infra.kafka.lag import ConsumerLag
 from onibus.infra.kafka.topic_admin import create_topics, require_topics
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.observability.scraping import scrape
-from onibus.infra.process.supervisor import Component, Supervisor
+from onibus.infra.process.components import Component, Supervisor
 from onibus.infra.process.terminal import console
 from onibus.infra.reward_kinds import reward_kind
 from onibus.infra.settings import Settings, environment_of, load_settings

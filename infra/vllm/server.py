@@ -8,7 +8,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.vllm.environment import vllm_python
 from onibus.infra.vllm.model_folder import is_folder, model_folder, revision_of
 

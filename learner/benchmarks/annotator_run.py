@@ -16,7 +16,7 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.process.supervisor import Component, Supervisor
+from onibus.infra.process.components import Component, Supervisor
 from onibus.infra.reward_kinds import reward_kind
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.options import default_specs

@@ -11,7 +11,7 @@ from dataclasses import replace
 import httpx
 
 from onibus.infra.kafka.topic_admin import create_topics
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.benchmarks.annotation_log import annotation, publish
 from onibus.learner.benchmarks.result import Figure

@@ -39,7 +39,7 @@ from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.devices import Device, torch_device
 from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
 from onibus.learner.benchmarks.result import Figure
-from onibus.producers.nethack.captions import SEPARATOR
+from onibus.producers.nethack.messages import SEPARATOR
 from onibus.producers.nethack.random_play import random_captions
 from onibus.schemas.ids import caption_id
 from onibus.schemas.records import Annotation, Origin, Verdict

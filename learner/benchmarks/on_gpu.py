@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.benchmarks.annotator_run import judges
 from onibus.learner.benchmarks.result import Figure

@@ -8,7 +8,7 @@ import time
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.topic_admin import create_topics
-from onibus.infra.process.supervisor import Component, Supervisor
+from onibus.infra.process.components import Component, Supervisor
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.benchmarks.result import Figure
 from onibus.learner.options import default_specs

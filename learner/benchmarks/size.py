@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.benchmarks.result import Figure
 from onibus.learner.run_files.history import read_history

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from onibus.infra.process.supervisor import Component, Supervisor
+from onibus.infra.process.components import Component, Supervisor
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.benchmarks.annotator_run import judges
 from onibus.learner.benchmarks.result import Figure

@@ -27,11 +27,11 @@ PARTS = (
 _OF_ROLLOUTS = (
     ("/nle/", "NetHack"),
     ("/minihack/", "NetHack"),
-    ("producers/nethack/captions.py", "captions"),
+    ("producers/nethack/messages.py", "captions"),
     ("producers/nethack/environment.py:NetHackEnvironment._caption", "captions"),
     ("producers/publishing/", "captions"),
     ("producers/nethack/", "wrapper"),
-    ("learner/sampling/policy.py", "inference"),
+    ("learner/sampling/acting_policy.py", "inference"),
     ("learner/networks.py", "inference"),
     ("/torch/", "inference"),
 )

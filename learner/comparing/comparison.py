@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from onibus.learner.comparing.groups import Group, Run, differing
-from onibus.learner.reporting.charts import curve_of
-from onibus.learner.run_files.history import EPISODE_STATISTICS
-from onibus.learner.statistics import (
+from onibus.learner.intervals import (
     Estimate,
     Values,
     band_of_means,
@@ -20,6 +18,8 @@ from onibus.learner.statistics import (
     performance_profile,
     probability_of_improvement,
 )
+from onibus.learner.reporting.charts import curve_of
+from onibus.learner.run_files.history import EPISODE_STATISTICS
 
 FINAL_SHARE = 0.1
 """The final value of a run is the mean over this last part of its steps."""

@@ -17,9 +17,9 @@ from onibus.infra.files import reason_of, write_or_refuse
 from onibus.learner.comparing.charts import curve_charts, overview_chart, profile_charts
 from onibus.learner.comparing.comparison import Comparison, band, cost, final_value
 from onibus.learner.comparing.groups import differing
+from onibus.learner.intervals import Estimate, estimate
 from onibus.learner.reporting.charts import pdf_of, svg_of
 from onibus.learner.reporting.pages import page_templates
-from onibus.learner.statistics import Estimate, estimate
 
 COMPARISON_FILE = "comparison.html"
 MANY_SEEDS = 5

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from onibus.infra.errors import OnibusError
+from onibus.learner.checkpoint_policy import CheckpointPolicy
 from onibus.learner.options import LearnOptions
-from onibus.learner.policy import CheckpointPolicy
 from onibus.learner.run_environment import environment_for
 from onibus.producers.publishing.caption import Caption
 from onibus.schemas.records import EpisodeFinished

@@ -15,8 +15,8 @@ from onibus.learner.evaluation.checkpoints import run_folder_of
 from onibus.learner.evaluation.episodes import PlayedEpisode
 from onibus.learner.evaluation.payment import PaidCaption, paid_captions
 from onibus.learner.evaluation.workers import EvaluationPlan, played
+from onibus.learner.intervals import Estimate, estimate, median_of_rows
 from onibus.learner.options import load_options
-from onibus.learner.statistics import Estimate, estimate, median_of_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from onibus.infra.errors import OnibusError
+from onibus.learner.checkpoint_policy import load_policy
 from onibus.learner.evaluation.checkpoints import chosen_checkpoints
 from onibus.learner.evaluation.episodes import play
-from onibus.learner.policy import load_policy
 from onibus.schemas.records import EpisodeFinished
 
 

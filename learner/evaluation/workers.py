@@ -14,8 +14,8 @@ from pathlib import Path
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.child_start import start_with_blocked
 from onibus.infra.process.parent_death import end_with_parent
+from onibus.learner.checkpoint_policy import load_policy
 from onibus.learner.evaluation.episodes import PlayedEpisode, play
-from onibus.learner.policy import load_policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from sample_factory.algo.utils.misc import EPISODIC, POLICY_ID_KEY
 from sample_factory.envs.create_env import create_env
 from sample_factory.utils.attr_dict import AttrDict
 
+from onibus.learner.sampling.acting_policy import ActingPolicy
 from onibus.learner.sampling.games import Finished, Games, Observations
-from onibus.learner.sampling.policy import ActingPolicy
 
 POLICY = 0
 """Index of the one policy."""

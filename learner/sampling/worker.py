@@ -14,7 +14,7 @@ from sample_factory.algo.utils.misc import (
 from sample_factory.algo.utils.model_sharing import make_parameter_client
 from signal_slot.signal_slot import Timer
 
-from onibus.learner.sampling.policy import ActingPolicy
+from onibus.learner.sampling.acting_policy import ActingPolicy
 from onibus.learner.sampling.rollouts import POLICY, LocalRollouts
 
 REPORT_SECONDS = 3.0

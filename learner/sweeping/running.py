@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.topic_admin import require_topics
-from onibus.infra.process.supervisor import Component, Supervisor
+from onibus.infra.process.components import Component, Supervisor
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.options import LearnOptions
 from onibus.learner.run_files.run_lock import only_learner_of

@@ -22,7 +22,7 @@ from onibus.producers.environments.spaces import CAPTION, action_arrays, observa
 from onibus.producers.environments.tasks import RegisteredTask
 from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
 from onibus.producers.publishing.caption_publisher import RolloutBus
-from onibus.producers.publishing.captioners import (
+from onibus.producers.publishing.caption_texts import (
     Captioner,
     CaptionTexts,
     Transition,

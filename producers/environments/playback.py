@@ -10,7 +10,7 @@ from onibus.producers.environments.caption_wrapper import CaptionWrapper
 from onibus.producers.environments.recording import TaskRecorder
 from onibus.producers.environments.spaces import CAPTION, action_arrays
 from onibus.producers.environments.tasks import RegisteredTask, registered_task
-from onibus.producers.publishing.captioners import CaptionTexts, Transition, caption_in_info
+from onibus.producers.publishing.caption_texts import CaptionTexts, Transition, caption_in_info
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import EpisodeFinished
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of, import_plugin, version_of
 from onibus.producers.nethack.task_names import NLE_TASKS, PUBLISHED_TASKS
-from onibus.producers.publishing.captioners import Captioner
+from onibus.producers.publishing.caption_texts import Captioner
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -102,7 +102,7 @@ def register_task(
         name: small letters, digits, ``.``, ``_`` and ``-``; not one of NetHack's tasks.
         factory: makes one environment; called for each of a run's, and once or twice to learn the spaces.
         captioner: says in words what a step brought about, see
-            :class:`~onibus.producers.publishing.captioners.Transition`; None takes ``info["caption"]``.
+            :class:`~onibus.producers.publishing.caption_texts.Transition`; None takes ``info["caption"]``.
         spec: name of the spec that rewards it unless ``--spec`` says otherwise; None for the task's name.
         encoder: makes the policy's network up to its features: called with the space of its observations
             (arrays by name), it returns a torch module that takes a dict of (B, …) tensors of them, uint8 or

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from onibus.infra.captioner_names import MESSAGE, MESSAGE_AND_CHANGES, check_captioner, short_name
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of, is_plugin, load_plugin, version_of, was_imported
-from onibus.producers.nethack.captions import SEPARATOR, NetHackCaption
+from onibus.producers.nethack.messages import SEPARATOR, NetHackCaption
 from onibus.producers.publishing.caption import Caption
-from onibus.producers.publishing.captioners import Captioner, CaptionTexts, Transition
+from onibus.producers.publishing.caption_texts import Captioner, CaptionTexts, Transition
 
 _HUNGER = (
     "You are satiated.", "You are not hungry.", "You are hungry.", "You are weak from hunger.",

@@ -29,6 +29,11 @@ def parse_dungeons(given: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+def dungeon_of(dungeons: tuple[int, ...], draw: int) -> int:
+    """The dungeon of an episode, by a number drawn for it; 0, which stands for none, where there are none."""
+    return dungeons[draw % len(dungeons)] if dungeons else 0
+
+
 def _refused(given: str) -> OnibusError:
     return OnibusError(
         f"--dungeons {given}: these are not seeds of dungeons; give whole numbers from 1, as in 2,4,7 or 1-5"

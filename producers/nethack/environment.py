@@ -14,11 +14,11 @@ from onibus.infra.captioner_names import MESSAGE
 from onibus.infra.observability import metrics
 from onibus.infra.process.shutdown import keep_hang_ups
 from onibus.producers.nethack.captioners import game_captioner
-from onibus.producers.nethack.captions import CaptionTable, MessageListener
 from onibus.producers.nethack.characters import DEFAULT_CHARACTER, character_of, parse_characters
-from onibus.producers.nethack.dungeons import parse_dungeons
+from onibus.producers.nethack.dungeons import dungeon_of, parse_dungeons
 from onibus.producers.nethack.endings import Ending, EndingReader
 from onibus.producers.nethack.episodes import EpisodeRecorder
+from onibus.producers.nethack.messages import CaptionTable, MessageListener
 from onibus.producers.nethack.seeding import episode_seeds, random_base_seed, reset_with_seeds
 from onibus.producers.nethack.task_names import Actions, default_actions
 from onibus.producers.nethack.tasks import is_minihack, make_task
@@ -161,8 +161,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self.episode += 1
         seeds = episode_seeds(self._base_seed, self.worker, self.environment, self.episode)
         if not self._minihack:
-            dungeon = self._dungeons[seeds.level % len(self._dungeons)] if self._dungeons else 0
-            seeds = seeds._replace(level=0, dungeon=dungeon)
+            seeds = seeds._replace(level=0, dungeon=dungeon_of(self._dungeons, seeds.level))
         raw, info = reset_with_seeds(self.env, seeds)
         self._step = self._kills = 0
         self._counts = {}

@@ -12,8 +12,8 @@ import nle
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.shutdown import keep_hang_ups
 from onibus.producers.nethack.captioners import recorded_captioner
-from onibus.producers.nethack.captions import CaptionTable, MessageListener
 from onibus.producers.nethack.endings import Ending
+from onibus.producers.nethack.messages import CaptionTable, MessageListener
 from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
 from onibus.producers.nethack.task_names import TASK_VERSION, Actions, name_of_version
 from onibus.producers.nethack.tasks import OBSERVATION_KEYS, is_minihack, make_task

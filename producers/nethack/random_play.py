@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onibus.infra.process.shutdown import keep_hang_ups
-from onibus.producers.nethack.captions import CaptionTable, MessageListener
+from onibus.producers.nethack.messages import CaptionTable, MessageListener
 from onibus.producers.nethack.seeding import episode_seeds, reset_with_seeds
 from onibus.producers.nethack.tasks import make_task
 

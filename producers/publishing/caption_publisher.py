@@ -15,7 +15,7 @@ from onibus.infra.settings import Settings
 from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
 from onibus.producers.publishing.caption_notes import Note, NotesWriter
 from onibus.producers.publishing.kafka_sender import Publisher
-from onibus.producers.publishing.send_buffer import Outgoing
+from onibus.producers.publishing.outbox import Outgoing
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import CaptionObserved, EpisodeFinished
 

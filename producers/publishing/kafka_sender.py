@@ -23,7 +23,7 @@ from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transient import is_transient
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
-from onibus.producers.publishing.send_buffer import Outbox, Outgoing
+from onibus.producers.publishing.outbox import Outbox, Outgoing
 from onibus.schemas.codec import Codec
 from onibus.schemas.errors import RegistryError
 from onibus.schemas.ids import caption_partition

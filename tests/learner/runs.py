@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import torch
 
-from onibus.infra.process.supervisor import READY_MARK, Component
+from onibus.infra.process.components import READY_MARK, Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.fork_server import NAME
 from tests.waiting import wait_until

@@ -10,10 +10,10 @@ import torch
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
+from onibus.learner.checkpoint_policy import load_policy
 from onibus.learner.checkpoints import CHECKPOINT_FOLDER, MILESTONES
 from onibus.learner.configuration import configuration
 from onibus.learner.options import load_options, make_options, save_options
-from onibus.learner.policy import load_policy
 from tests.command import run_onibus, the_one_line
 from tests.learner.one_learner import learner_with
 from tests.learner.runs import checkpoint_of, finish, start_learner

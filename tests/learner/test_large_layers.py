@@ -30,6 +30,7 @@ def test_results_and_gradients_are_pytorchs(bias: bool) -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:Input #0 requires gradient and is not a double precision")
 def test_gradients_are_those_of_finite_differences() -> None:
     """In float32, so with a step and a tolerance to match."""
     ours, _ = pair()
@@ -74,6 +75,7 @@ def test_other_precisions_are_pytorchs_own() -> None:
     assert torch.equal(ours.double()(rows.double()), plain.double()(rows.double()))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
 def test_a_traced_pass_takes_the_newest_weights() -> None:
     ours, plain = pair()
     rows = torch.randn(8, 300)

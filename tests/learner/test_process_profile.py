@@ -60,11 +60,11 @@ def test_a_steps_time_is_split_by_the_innermost_frame_that_is_known() -> None:
         main_seconds=8.0,
         thread_seconds={"kafka-sender": 1.0},
         stacks={
-            f"{games};/y/nle/env/base.py:NLE.step;/x/producers/nethack/captions.py:heard;"
+            f"{games};/y/nle/env/base.py:NLE.step;/x/producers/nethack/messages.py:heard;"
             "/y/nle/nethack/nethack.py:Nethack.step": 40,
             f"{games};/x/producers/nethack/environment.py:NetHackEnvironment._observe": 10,
             f"{games};/x/producers/nethack/environment.py:NetHackEnvironment._caption": 10,
-            "/x/learner/sampling/policy.py:ActingPolicy.act;/y/torch/nn/modules/linear.py:Linear.forward": 15,
+            "/x/learner/sampling/acting_policy.py:ActingPolicy.act;/y/torch/nn/modules/linear.py:forward": 15,
             "/x/learner/sampling/rollouts.py:LocalRollouts._hand_over": 5,
         },
     )

@@ -20,7 +20,7 @@ from onibus.infra.kafka.schema_registry import HEADER_BYTES, ConfluentCodec, Sch
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, load_settings
 from onibus.producers.publishing.kafka_sender import Publisher
-from onibus.producers.publishing.send_buffer import Outgoing
+from onibus.producers.publishing.outbox import Outgoing
 from onibus.schemas import codec
 from onibus.schemas.avro_body import schema_document
 from onibus.schemas.codec import DecodeError, RegistryError, SingleObjectCodec

@@ -13,7 +13,7 @@ from onibus.consumers.language_models.base import ModelRefusedError
 from onibus.consumers.language_models.plugin import PluginModel
 from onibus.consumers.specs.spec_file import announced_specs, load_spec_file
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import ids
 from tests.command import run_onibus, the_one_line

@@ -14,11 +14,11 @@ from onibus.consumers.reward_models.model_file import read_model_file
 from onibus.consumers.reward_models.processor import processor
 from onibus.consumers.reward_models.publisher import newest_version
 from onibus.consumers.reward_models.transfer import cut, model_name
-from onibus.consumers.reward_models.version_log import trainings
+from onibus.consumers.reward_models.version_reader import trainings
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topic_admin import create_topics
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.infra.version import version
 from onibus.schemas import codec, ids
@@ -185,7 +185,7 @@ def test_versions_of_another_onibus_name_it_and_are_no_failure(
 
 def checked(settings: Settings):  # type: ignore[no-untyped-def]
     from onibus.consumers.replay.verify_models import verify_training
-    from onibus.consumers.reward_models.version_log import read_updates
+    from onibus.consumers.reward_models.version_reader import read_updates
     from onibus.consumers.specs.known_specs import KnownSpecs
 
     (training,) = trainings(read_updates(settings))

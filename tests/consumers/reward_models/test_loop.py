@@ -24,7 +24,7 @@ from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of, load_settings
 from onibus.schemas import codec
 from onibus.schemas.records import Annotation, Kind, RewardModelChunk

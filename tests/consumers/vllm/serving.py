@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from onibus.infra.process.supervisor import Component
+from onibus.infra.process.components import Component
 from onibus.infra.vllm.server import READY_SECONDS, VllmServer
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from onibus.infra.process.supervisor import READY_MARK
+from onibus.infra.process.components import READY_MARK
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.checkpoints import newest_checkpoint
 from tests.learner.runs import all_gone, has_in_command, is_fork_server, workers_among

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners, Partner
 from onibus.consumers.language_models.rules import RuleJudge
 from onibus.consumers.specs.spec_file import load_spec_file
-from onibus.producers.nethack.captions import CaptionTable, MessageListener
+from onibus.producers.nethack.messages import CaptionTable, MessageListener
 from onibus.producers.nethack.seeding import episode_seeds, reset_with_seeds
 from onibus.producers.nethack.tasks import make_task
 from onibus.schemas.ids import caption_id, lookup_id

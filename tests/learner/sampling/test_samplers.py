@@ -22,7 +22,7 @@ from onibus.learner.networks import make_encoder
 from onibus.learner.options import make_options
 from onibus.learner.run_environment import LearnerEnvironment
 from onibus.learner.sample_factory import _environment_info
-from onibus.learner.sampling.policy import draw
+from onibus.learner.sampling.acting_policy import draw
 from onibus.learner.sampling.worker import LocalSerialSampler
 
 GAMES = 4

@@ -16,7 +16,7 @@ from onibus.producers.environments.playback import play_again
 from onibus.producers.environments.tasks import registered_task
 from onibus.producers.nethack.playback import frames
 from onibus.producers.publishing.caption import Caption
-from onibus.producers.publishing.captioners import LONGEST_CAPTION
+from onibus.producers.publishing.caption_texts import LONGEST_CAPTION
 from onibus.schemas import codec
 from onibus.schemas.ids import caption_id, lookup_id
 from onibus.schemas.records import EpisodeFinished

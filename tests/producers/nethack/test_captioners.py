@@ -15,7 +15,7 @@ from nle import nethack
 from onibus.infra.errors import OnibusError
 from onibus.producers.nethack import episodes
 from onibus.producers.nethack.captioners import game_captioner, message_and_changes
-from onibus.producers.publishing.captioners import Transition
+from onibus.producers.publishing.caption_texts import Transition
 from onibus.schemas.ids import caption_id
 from onibus.schemas.records import EpisodeFinished
 from tests.producers.nethack.playing import Memory, environment, moments

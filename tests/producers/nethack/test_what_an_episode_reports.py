@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from nle import nethack
 
-from onibus.producers.nethack.captions import kills
 from onibus.producers.nethack.episodes import Moment, play_again, verify
 from onibus.producers.nethack.explored import Explored
+from onibus.producers.nethack.messages import kills
 from onibus.producers.nethack.progression import BY_DEPTH, BY_EXPERIENCE_LEVEL, progression
 from onibus.schemas import codec
 from onibus.schemas.records import EpisodeFinished

@@ -17,7 +17,7 @@ if seconds := int(os.environ.get("CLOCK_SECONDS", "0")):
     shift(seconds)
 
 from onibus.infra.settings import Settings, load_settings
-from onibus.producers.nethack.captions import Caption
+from onibus.producers.nethack.messages import Caption
 from onibus.producers.publishing.caption_publisher import RolloutBus
 from onibus.schemas.ids import caption_id, lookup_id
 

@@ -14,8 +14,8 @@ from kafka.consumer.fetcher import ConsumerRecord
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
-from onibus.producers.nethack.captions import MESSAGE_BYTES, CaptionTable
 from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.nethack.messages import MESSAGE_BYTES, CaptionTable
 from onibus.producers.publishing.caption import Caption
 from onibus.producers.publishing.caption_publisher import AGAIN_SECONDS, RepeatFilter, RolloutBus, process_bus
 from onibus.producers.publishing.shared_bus import SharedBus

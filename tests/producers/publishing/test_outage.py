@@ -16,12 +16,12 @@ import pytest
 from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.settings import Settings, environment_of, load_settings
-from onibus.producers.nethack.captions import MESSAGE_BYTES, CaptionTable
 from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.nethack.messages import MESSAGE_BYTES, CaptionTable
 from onibus.producers.publishing import kafka_sender as publisher
 from onibus.producers.publishing.caption_publisher import CLOSE_SECONDS, RolloutBus
 from onibus.producers.publishing.kafka_sender import OUTBOX_RECORDS, STOP_GRACE_SECONDS
-from onibus.producers.publishing.send_buffer import BURST_RECORDS, Outgoing
+from onibus.producers.publishing.outbox import BURST_RECORDS, Outgoing
 from onibus.schemas.records import CaptionObserved
 from tests.conftest import FAST_BROKER
 from tests.machine_pauses import machine_pauses
@@ -251,7 +251,7 @@ _SAYS_AND_ENDS = """
 import sys
 from onibus.infra.settings import load_settings
 from onibus.producers.publishing.caption_publisher import process_bus
-from onibus.producers.nethack.captions import CaptionTable
+from onibus.producers.nethack.messages import CaptionTable
 bus = process_bus(load_settings(), "run", "score")
 def say(text):
     bus.observe(CaptionTable().caption([text.encode().ljust(256, b"\\0")]), 0, 0, 0, 0, 0)

@@ -9,7 +9,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onibus.producers.publishing.send_buffer import BURST_BYTES, BURST_RECORDS, Outbox, Outgoing
+from onibus.producers.publishing.outbox import BURST_BYTES, BURST_RECORDS, Outbox, Outgoing
 from onibus.schemas.records import CaptionObserved
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings, environment_of
+from onibus.learner.checkpoint_policy import load_policy
 from onibus.learner.checkpoints import CHECKPOINT_FOLDER, newest_checkpoint, write_checkpoint
 from onibus.learner.options import make_options, save_options
-from onibus.learner.policy import load_policy
 from tests.command import run_onibus
 from tests.learner.runs import finish, start_learner
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.supervisor import Component, ComponentDiedError, Supervisor
+from onibus.infra.process.components import Component, ComponentDiedError, Supervisor
 
 pytestmark = pytest.mark.integration
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from onibus.learner.statistics import (
+from onibus.learner.intervals import (
     Estimate,
     estimate,
     median_of_rows,

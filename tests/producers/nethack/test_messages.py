@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onibus.producers.nethack.captions import (
+from onibus.producers.nethack.messages import (
     DISORDER,
     MESSAGE_BYTES,
     CaptionTable,
