@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -44,6 +44,9 @@ def learning(
     rewards: Annotated[str, typer.Option(help="Rewards, separated by commas.")] = "retrieval,none",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 1.")] = 3,
     steps: Annotated[int, typer.Option(min=10_000, help="Environment steps of each run.")] = 1_500_000,
+    inference: Annotated[
+        Literal["local", "central"] | None, typer.Option(help="Which sampler (see onibus learn).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Learning curves with judged messages and without (about 30 minutes)."""
@@ -52,7 +55,9 @@ def learning(
 
     server = None if llm is BenchJudge.RULES else _server(settings, None)
     asked = spec if server is None else f"{spec}{PROBABILITY}"
-    plan = benchmark.LearningPlan(task, asked, rewards.split(","), range(1, seeds + 1), steps, server)
+    plan = benchmark.LearningPlan(
+        *(task, asked, rewards.split(","), range(1, seeds + 1), steps, server), inference=inference
+    )
     with _serving(server), broker_for(settings, "unused.") as own:
         figures = benchmark.measure(own, plan, console(stderr=True))
     report("learning", figures, as_json)

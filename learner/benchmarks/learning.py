@@ -75,11 +75,14 @@ class LearningPlan:
     server: VllmServer | None = None
     """Who judges; without a server the keyword rules do."""
     noise: Noise = Noise()
+    inference: str | None = None
+    """Where actions are chosen (``onibus learn --inference``); None: where it is the default."""
 
     def run_name(self, reward: str, seed: int) -> str:
         """The name of a run."""
         judge = "" if self.server is None else "-vllm"
-        return f"bench-learning-{self.task}-{reward}{judge}{self.noise.suffix}-{seed}"
+        where = "" if self.inference is None else f"-{self.inference}"
+        return f"bench-learning-{self.task}-{reward}{judge}{self.noise.suffix}{where}-{seed}"
 
     def topic_prefix(self, reward: str, seed: int) -> str:
         """Where a run's topics are: its own, or those of all runs where labels take time and money."""
@@ -156,7 +159,10 @@ def _run(
         spec_name=load_spec(spec).name,
         judge_name=plan.server.name if plan.server else "rules",
         judge=(*(plan.server.judge_flags() if plan.server else ("--llm", "rules")), *plan.noise.flags),
-        learner=("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH), *share),
+        learner=(
+            *("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH), *share),
+            *(("--inference", plan.inference) if plan.inference else ()),
+        ),
         watch=Watch(NEVER),
         annotators=2,
         broker_port=DEFAULT_PORT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,11 @@ def test_each_noise_has_its_flags_and_its_runs() -> None:
     plans = [LearningPlan("keyroom-s5", "keys-and-doors", ["ranking"], [1], 9, noise=one) for one in found]
     assert len({plan.run_name("ranking", 1) for plan in plans}) == len(plans)
     assert plans[0].run_name("ranking", 1) == "bench-learning-keyroom-s5-ranking-1"
+
+
+def test_each_sampler_has_its_runs() -> None:
+    names = {replace(PLAN, inference=one).run_name("retrieval", 1) for one in (None, "local", "central")}
+    assert len(names) == 3
 
 
 def test_of_a_noisy_run_the_steps_until_learnt_and_the_last_returns_are_reported() -> None:
