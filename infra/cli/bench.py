@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     )
     group.callback()(_ended_by_signals)
     group.command("reward-path")(reward_path)
+    group.command("step-parts")(step_parts)
     group.command("label-table")(label_table)
     group.command("annotators")(annotators)
     group.command("step-cost")(step_cost)
@@ -114,6 +115,16 @@ def step_cost(
             )
         ]
     report(f"cost of a step, {task}, small network", figures, as_json)
+
+
+def step_parts(
+    rounds: Annotated[int, typer.Option(min=1, help="Times that each side is measured, in turn.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """The game's step and the networks' layers beside the libraries' own (half a minute)."""
+    from onibus.learner.benchmarks import step_parts as benchmark
+
+    report("parts of a step", benchmark.measure(rounds), as_json)
 
 
 @with_settings
@@ -294,6 +305,7 @@ def everything(settings: Settings) -> None:
     learned = (reward_models, noisy_labels, near_pairs, captioners, replay)
     for command in (
         reward_path,
+        step_parts,
         label_table,
         annotators,
         step_cost,

@@ -1,0 +1,136 @@
+"""Parts of a step that onibus has in a form of its own, each beside the library's, in turn in one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from nle.env.tasks import NetHackScore
+from torch import Tensor, nn
+
+from onibus.learner.benchmarks.result import Figure
+from onibus.learner.large_layers import LargeLinear, ManyLookups
+from onibus.learner.networks import CROP_SIDE, GLYPHS, MediumEncoder, NetHackEncoder, SmallEncoder
+from onibus.producers.nethack.hearing_game import hearing
+from onibus.producers.nethack.tasks import OBSERVATION_KEYS
+
+ROWS = 1_024
+"""Of a batch."""
+ACTING = 32
+"""Of a pass that chooses actions."""
+_STEPS = 2_000
+
+
+def measure(rounds: int) -> list[Figure]:
+    """Microseconds of processor time, ours and the library's, and the medians' ratio; on one core."""
+    torch.set_num_threads(1)
+    return [
+        *_beside("a step of NetHack's score task, NLE's 23 actions", "NLE", "step", _steps(), rounds),
+        *_beside("small encoder, forward and backward", "PyTorch", "row", _passes(SmallEncoder), rounds),
+        *_beside("medium encoder, forward and backward", "PyTorch", "row", _passes(MediumEncoder), rounds),
+        *_beside(f"small encoder, forward for {ACTING} rows", "PyTorch", "row", _acting(), rounds),
+    ]
+
+
+Sides = tuple[Callable[[], float], Callable[[], float]]
+"""Ours and the library's: each does its work once and returns the microseconds of one item."""
+
+
+def _beside(name: str, library: str, item: str, sides: Sides, rounds: int) -> list[Figure]:
+    ours, theirs = (statistics.median(times) for times in zip(*_in_turn(sides, rounds), strict=True))
+    return [
+        Figure(f"{name}: {library}'s own", theirs, f"µs of CPU a {item}"),
+        Figure(f"{name}: ours", ours, f"µs of CPU a {item}"),
+        Figure.at_most(f"{name}: ours ÷ {library}'s", ours / theirs, "ratio", 1.0),
+    ]
+
+
+def _in_turn(sides: Sides, rounds: int) -> list[tuple[float, float]]:
+    for side in sides:
+        side()
+    return [(sides[0](), sides[1]()) for _ in range(rounds)]
+
+
+def _steps() -> Sides:
+    """Random play, the time of new games left out."""
+    actions = np.random.default_rng(0)
+
+    def of(task: Callable[..., Any]) -> Callable[[], float]:
+        env = task(observation_keys=OBSERVATION_KEYS)
+        env.reset()
+
+        def play() -> float:
+            chosen, spent = actions.integers(env.action_space.n, size=_STEPS).tolist(), 0.0
+            began = time.process_time()
+            for action in chosen:
+                if env.step(action)[2]:
+                    spent += time.process_time() - began
+                    env.reset()
+                    began = time.process_time()
+            return (spent + time.process_time() - began) / _STEPS * 1e6
+
+        return play
+
+    return of(hearing(NetHackScore)), of(NetHackScore)
+
+
+def _passes(encoder: type[NetHackEncoder]) -> Sides:
+    def of(network: nn.Module) -> Callable[[], float]:
+        seen = _observations(ROWS)
+
+        def train() -> float:
+            began = time.process_time()
+            network(seen).sum().backward()
+            return (time.process_time() - began) / ROWS * 1e6
+
+        return train
+
+    return of(_made(encoder)), of(_plain(_made(encoder)))
+
+
+def _acting() -> Sides:
+    def of(network: nn.Module) -> Callable[[], float]:
+        seen = _observations(ACTING)
+
+        def act() -> float:
+            began = time.process_time()
+            with torch.inference_mode():
+                for _ in range(ACTING):
+                    network(seen)
+            return (time.process_time() - began) / ACTING / ACTING * 1e6
+
+        return act
+
+    return of(_made(SmallEncoder)), of(_plain(_made(SmallEncoder)))
+
+
+def _made(encoder: type[NetHackEncoder]) -> nn.Module:
+    return encoder(SimpleNamespace(nonlinearity="relu"))
+
+
+class _PlainLookups(nn.Embedding):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.int())
+
+
+def _plain(network: nn.Module) -> nn.Module:
+    """The same network with PyTorch's own layers."""
+    for layer in network.modules():
+        if isinstance(layer, LargeLinear):
+            layer.__class__ = nn.Linear  # type: ignore[assignment]
+        elif isinstance(layer, ManyLookups):
+            layer.__class__ = _PlainLookups  # type: ignore[assignment]
+    return network
+
+
+def _observations(rows: int) -> dict[str, Tensor]:
+    return {
+        "blstats": torch.randn(rows, 27),
+        "crop": torch.randint(0, GLYPHS, (rows, CROP_SIDE, CROP_SIDE)).short(),
+        "glyphs": torch.randint(0, GLYPHS, (rows, 21, 79)).short(),
+    }
