@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onibus.consumers.labels.agreement import cohens_kappa
 from onibus.consumers.language_models.rules import RuleJudge
 from onibus.consumers.replay.spec_evaluation import fitted
 from onibus.consumers.specs.reference_set import built_in_path, read_references
@@ -38,6 +39,19 @@ def test_what_is_debatable_has_a_reason() -> None:
         row = json.loads(line)
         if "unsure" in row["verdicts"].values():
             assert row.get("reason"), row["caption"]
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_the_card_says_how_far_two_readers_agree(goal: str) -> None:
+    rows = [json.loads(line) for line in built_in_path().read_text().splitlines()]
+    first = [row["verdicts"][goal] for row in rows]
+    second = [row.get("second_reader", {}).get(goal, row["verdicts"][goal]) for row in rows]
+    same = sum(one == other for one, other in zip(first, second, strict=True)) / len(rows)
+    decided = [pair for pair in zip(first, second, strict=True) if "unsure" not in pair]
+    opposite = sum(one != other for one, other in decided)
+    kappa = cohens_kappa(first, second)
+    card = (REPOSITORY / "consumers" / "specs" / "reference" / "README.md").read_text()
+    assert f"| `{goal}` | {same:.1%} | {kappa:.3f} | {len(decided)} | {opposite} |".replace("%", " %") in card
 
 
 @pytest.mark.parametrize("goal", GOALS)
