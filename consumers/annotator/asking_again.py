@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onibus.consumers.annotator.batch import Subject
 from onibus.consumers.annotator.pending import PendingCaption
 from onibus.consumers.language_models.base import NO_PROMPT, Answer, Attempt
+from onibus.consumers.specs.majority import can_change, counted, majority, share_of_yes
 from onibus.consumers.specs.verdict_in_force import is_by_person
 from onibus.schemas import ids
 from onibus.schemas.records import Annotation, Origin, Verdict
@@ -33,7 +34,6 @@ _SCORED = 512
 """Those that came most often, which alone a reward model scores for that."""
 _UNKNOWN = 0.5
 """Distance of answers and reward model while there is no model."""
-_POINTS = {Verdict.HELPFUL: 1.0, Verdict.FIRST: 1.0, Verdict.UNHELPFUL: 0.0, Verdict.SECOND: 0.0}
 
 Probabilities = Callable[[bytes, Sequence[tuple[str, ...]]], "NDArray[np.float64] | None"]
 """Of a yes under a spec's reward model, for subjects given by their texts; None while there is no model."""
@@ -58,34 +58,29 @@ class Tally:
 
     @property
     def share(self) -> float:
-        """The share of the answers that say yes: helpful, or the first; what is neither counts half."""
-        return sum(_POINTS.get(verdict, 0.5) for verdict in self.said) / len(self.said)
+        """The share of the answers that say yes."""
+        return share_of_yes(self.said)
 
     @property
     def verdict(self) -> Verdict:
         """What most answers say; ``unsure`` where as many say something else."""
-        (verdict, most), *others = Counter(self.said).most_common(2)
-        return Verdict.UNSURE if others and others[0][1] == most else verdict
+        return majority(self.said)
 
     def is_open(self, answers: int) -> bool:
         """Whether there are fewer answers than that, and further ones can change the verdict."""
-        if not self.said or self.by_person:
-            return False
-        most, *others = (count for _, count in Counter(self.said).most_common(2))
-        left = answers - len(self.said)
-        lead = most - (others[0] if others else 0)
-        return left > 0 and lead <= left
+        return bool(self.said) and not self.by_person and can_change(self.said, answers - len(self.said))
 
 
 class AskingAgain:
     """Counts answers and returns of captions, by partition.
 
     Args:
-        most: further answers to ask for about each caption or pair.
+        most: how often to ask further about each caption or pair.
+        judges: who answer each time.
     """
 
-    def __init__(self, most: int) -> None:
-        self._answers = most + 1
+    def __init__(self, most: int, judges: int = 1) -> None:
+        self._answers = (most + 1) * judges
         self._tallies: dict[int, dict[tuple[bytes, bytes], Tally]] = {}
         self._open: dict[int, dict[tuple[bytes, bytes], bool]] = {}  # whether the verdict is unsure
         self._returns: dict[int, Counter[bytes]] = {}
@@ -190,29 +185,31 @@ class AskingAgain:
         return weighed
 
 
-def decided(tally: Tally, answer: Answer) -> Answer:
-    """A further answer with the verdict that all answers come to; what it said itself stands beside.
+def decided(answer: Answer, earlier: Sequence[Verdict] = ()) -> Answer:
+    """An answer with the verdict that it comes to with earlier ones, or that its judges come to.
 
-    The newest annotation of a subject is the one in force, so every annotation of this answer says that.
+    What each said itself stands beside. The newest annotation of a subject is the one in force, so every
+    annotation of this answer says the same. A single judge's only answer is left as it is.
     """
-    own = answer.verdict
-    all_of_them = replace(tally, said=[*tally.said, own])
-    verdict, share = all_of_them.verdict, all_of_them.share
+    own = answer.votes
+    said = [*earlier, *own]
+    if not earlier and not any(attempt.judge for attempt in answer.attempts):
+        return answer
+    verdict, share = majority(said), share_of_yes(said)
     attempts = answer.attempts or (
         Attempt(None, "", answer.given_up, NO_PROMPT, 0, 0, 0, time.time_ns() // 1000),
     )
-    counted = ", ".join(f"{count} {one.value}" for one, count in Counter(all_of_them.said).most_common())
     told = tuple(
         replace(
             attempt,
             verdict=verdict,
             said=attempt.verdict or Verdict.UNSURE,
             probability=share,
-            reason=f"{len(all_of_them.said)} answers: {counted}; {attempt.reason}".rstrip("; "),
+            reason=f"{len(said)} answers: {counted(said)}; {attempt.reason}".rstrip("; "),
         )
         for attempt in attempts
     )
-    return Answer(answer.question, verdict, told)
+    return replace(answer, verdict=verdict, attempts=told)
 
 
 def _count(tally: Tally, annotation: Annotation) -> None:

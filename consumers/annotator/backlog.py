@@ -108,7 +108,8 @@ class Owed(NamedTuple):
     def line(self, backlog: Backlog, prices: Prices) -> str:
         """It as a sentence without its end."""
         tokens = f"about {self.cost.tokens_in:,} tokens in and at most {self.cost.tokens_out:,} out"
-        money = f", at most {dollars(prices.usd(self.cost))}" if prices.are_given else ", at no price given"
+        is_priced = prices.are_given or self.cost.usd
+        money = f", at most {dollars(prices.usd(self.cost))}" if is_priced else ", at no price given"
         asked = f"{self.captions:,} captions: {self.questions:,} questions"
         return f"the backlog ({backlog.text}) is {asked}, {tokens}{money}"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.annotator.pending import PendingCaption
 from onibus.consumers.labels.table import lookup_ids
-from onibus.consumers.language_models.base import Answer, Attempt
+from onibus.consumers.language_models.base import Answer, Attempt, Judge
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transactions import OutgoingRecord
 from onibus.schemas import ids
@@ -209,20 +210,21 @@ class BatchRecords:
     def _annotations(
         self, caption: PendingCaption, subject: Subject, answer: Answer, now: int, was_waiting: bool
     ) -> list[Annotation]:
-        """One for each attempt; one also where nothing at all came back."""
+        """One for each attempt, numbered by judge; one also where nothing at all came back."""
         nothing = Attempt(None, "", answer.given_up, bytes(16), 0, 0, 0, now)
         spec = self.specs[subject.spec_id]
+        alone = Judge(spec.model, spec.model_revision, self._origin)
         return [
             Annotation(
                 spec_id=subject.spec_id,
                 subject_id=subject.subject_id,
                 texts=subject.texts,
                 verdict=attempt.verdict or Verdict.UNSURE,
-                origin=self._origin,
+                origin=judge.origin,
                 sources=subject.sources,
                 prompt_hash=attempt.prompt_hash,
-                model=spec.model,
-                model_revision=spec.model_revision,
+                model=judge.model,
+                model_revision=judge.revision,
                 sampling=spec.sampling,
                 raw_answer=attempt.raw_answer[: self._longest_answer],
                 reason=attempt.reason[: self._longest_answer],
@@ -234,25 +236,34 @@ class BatchRecords:
                 observed_at=caption.observed_at,
                 annotated_at=attempt.answered_at,
                 tokens_are_estimated=attempt.tokens_are_estimated,
-                usd=self._usd(attempt),
+                usd=self._usd(attempt, judge.origin),
                 probability=attempt.probability,
                 was_waiting=was_waiting,
                 was_flipped=attempt.was_flipped,
                 said=attempt.said,
             )
-            for number, attempt in enumerate(answer.attempts or (nothing,), start=1)
+            for judge, number, attempt in _by_judge(answer.attempts or (nothing,), alone)
         ]
 
     def _was_waiting(self, caption: PendingCaption) -> bool:
         return self._ready_at is None or caption.observed_at < self._ready_at
 
-    def _usd(self, attempt: Attempt) -> float | None:
-        if self._prices is None or self._origin is not Origin.LLM:
-            return None
-        return self._prices.usd(Cost(tokens_in=attempt.tokens_in, tokens_out=attempt.tokens_out))
+    def _usd(self, attempt: Attempt, origin: Origin) -> float | None:
+        if attempt.usd is not None or self._prices is None or origin is not Origin.LLM:
+            return attempt.usd
+        return self._prices.usd(Cost.of(attempt))
 
     def _add(self, batch: Batch, topic: str, partition: int, key: bytes | None, record: Record) -> None:
         batch.records.append(OutgoingRecord(topic, partition, key, self.codec.encode(topic, record)))
+
+
+def _by_judge(attempts: Sequence[Attempt], alone: Judge) -> Iterator[tuple[Judge, int, Attempt]]:
+    """Each attempt with who made it, and which attempt of theirs it is, from 1."""
+    counts: Counter[Judge] = Counter()
+    for attempt in attempts:
+        judge = attempt.judge or alone
+        counts[judge] += 1
+        yield judge, counts[judge], attempt
 
 
 def lookups_of(caption_ids: Sequence[bytes | None]) -> NDArray[np.int64]:

@@ -55,11 +55,26 @@ _MARKS_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What may be spent in all; None: no limit."""
+    """What may be spent in all; None: no limit.
+
+    Attributes:
+        judges: the prices of each judge of a panel; without a panel there is one judge, at ``prices``.
+    """
 
     tokens: int | None = None
     usd: float | None = None
     prices: Prices = field(default_factory=Prices)
+    judges: tuple[Prices, ...] = ()
+
+    def of_all_judges(self, one: Cost) -> Cost:
+        """What is asked of one judge, asked of all: with the price at each, where there is a panel."""
+        if not self.judges:
+            return one
+        total = Cost()
+        for prices in self.judges:
+            each = replace(one, usd=prices.usd(one), priced_in=one.tokens_in, priced_out=one.tokens_out)
+            total.add(each)
+        return total
 
     @property
     def are_given(self) -> bool:
@@ -120,7 +135,7 @@ class GroupBudget:
     ) -> None:
         self._settings, self._codec, self._limits, self._name = settings, codec, limits, name
         self._specs, self._group = frozenset(specs), group
-        self._dearest = dearest_question(specs.values())
+        self._dearest = limits.of_all_judges(dearest_question(specs.values()))
         self._topics = TopicNames(settings.topic_prefix)
         self._topic = self._topics.annotations
         self._spent, self._probes = Cost(), Cost()
@@ -202,7 +217,7 @@ class GroupBudget:
 
     def probed(self, attempt: Attempt) -> None:
         """A question of our own was answered at the start; it stands on no log."""
-        self._probes.add(Cost(1, 0, attempt.tokens_in, attempt.tokens_out))
+        self._probes.add(Cost.of(attempt))
         self._spend(attempt)
 
     def questions(self, share: float, unpaid: int) -> int:
@@ -225,7 +240,7 @@ class GroupBudget:
         return line if self._limits.usd is None else f"{line} (${self._limits.prices.usd(self._dearest):.4f})"
 
     def _spend(self, attempt: Attempt) -> None:
-        self._spent.add(Cost(1, 0, attempt.tokens_in, attempt.tokens_out))
+        self._spent.add(Cost.of(attempt))
 
     def close(self) -> None:
         """Close the connection."""

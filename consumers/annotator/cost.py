@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from onibus.consumers.language_models.base import Attempt
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.answer_parsing import read_answer
 from onibus.schemas.records import Annotation, AnnotationSpec, Origin, Verdict
@@ -41,6 +42,15 @@ class Cost:
     usd: float = 0.0
     priced_in: int = 0
     priced_out: int = 0
+
+    @classmethod
+    def of(cls, *attempts: Attempt) -> Cost:
+        """Tokens of these attempts, and dollars of those that have a price."""
+        total = cls()
+        for a in attempts:
+            priced = (0.0, 0, 0) if a.usd is None else (a.usd, a.tokens_in, a.tokens_out)
+            total.add(cls(1, 0, a.tokens_in, a.tokens_out, 0.0, *priced))
+        return total
 
     @property
     def tokens(self) -> int:

@@ -110,12 +110,9 @@ class AnnotatorCounts:
         metrics.TRANSACTIONS.labels(outcome="failed").inc()
 
     def _spent(self, name: str, attempts: Sequence[Attempt]) -> None:
-        cost = Cost(
-            tokens_in=sum(attempt.tokens_in for attempt in attempts),
-            tokens_out=sum(attempt.tokens_out for attempt in attempts),
-        )
-        if self._prices is not None:
-            usd = self._prices.usd(cost)
+        cost = Cost.of(*attempts)
+        if self._prices is not None or cost.priced_in or cost.priced_out:
+            usd = (self._prices or Prices()).usd(cost)
             self.summary.usd = (self.summary.usd or 0.0) + usd
             metrics.COST.labels(spec=name).inc(usd)
 

@@ -376,8 +376,9 @@ class Annotator:
             # A person may have answered while the question was under way: that label stays.
             if (tally := work.again) is not None and self.again is not None:
                 self.again.written(tally, len(answer.attempts) or 1)
-                answer, is_open = decided(tally, answer), not tally.by_person
+                answer, is_open = decided(answer, tally.said), not tally.by_person
             else:
+                answer = decided(answer)
                 is_open = not self._tables[caption.partition].contains(*subject.key)
             again = tally is not None
             self.records.judged(batch, caption, subject, answer, now, with_label=is_open, again=again)

@@ -83,7 +83,8 @@ class AnnotatorProcess:
         limits: what the group may spend; none, if not given.
         caption_filter: which captions each spec is asked about; all, if not given.
         near_pairs: whether captions are compared that the specs' reward models score alike.
-        ask_again: further answers to ask for about each caption or pair at most.
+        ask_again: how often to ask further about each caption or pair at most.
+        judges: who answer each time.
         announce: publishes the specs, once the model has answered: one that cannot be asked takes no name.
         on_step: see :class:`~onibus.infra.kafka.transactions.TransactionWriter`.
     """
@@ -102,6 +103,7 @@ class AnnotatorProcess:
         announce: Callable[[], object] = lambda: None,
         near_pairs: bool = False,
         ask_again: int = 0,
+        judges: int = 1,
     ) -> None:
         prices = limits.prices if limits is not None and limits.prices.are_given else None
         self._counts = AnnotatorCounts(specs, prices)
@@ -113,7 +115,7 @@ class AnnotatorProcess:
         self._caption_log: CaptionLog | None = None
         self._partners = ComparisonPartners()
         self._followers: Followers | None = None
-        again = AskingAgain(ask_again) if ask_again else None
+        again = AskingAgain(ask_again, judges) if ask_again else None
         records = BatchRecords(specs, model.origin, membership.name, self._codec, self._topics, prices)
         self._annotator = Annotator(records, pending, self._partners, comparisons, caption_filter, again)
         self._caption_filter, self._announce, self._near_pairs = caption_filter, announce, near_pairs

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed
@@ -16,8 +16,10 @@ from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.decisions import COMPARISONS
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
-from onibus.consumers.language_models.base import LanguageModel
+from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile
+from onibus.consumers.language_models.base import Judge, LanguageModel
 from onibus.consumers.language_models.flipping import NO_FLIPS, FlippingModel, Flips
+from onibus.consumers.language_models.panel import PanelModel, Seat, panel_spec
 from onibus.consumers.language_models.rules import RulesModel
 from onibus.consumers.specs.prompts import Prompt
 from onibus.consumers.specs.spec_file import SpecFile, load_spec_file, publish_specs
@@ -73,6 +75,43 @@ class AnnotateOptions:
     tasks: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     flips: Flips = NO_FLIPS
+    panel: PanelFile | None = None
+    """Several judges; nothing else here says who judges then."""
+    entry: JudgeEntry | None = None
+    """Of a panel, the judge that these options are for."""
+
+    @property
+    def judges(self) -> list[AnnotateOptions]:
+        """The options of each judge; without a panel these."""
+        if self.panel is None:
+            return [self]
+        return [
+            replace(
+                self,
+                panel=None,
+                entry=entry,
+                llm=entry.llm,
+                model=entry.model,
+                model_revision=entry.model_revision,
+                base_url=entry.base_url,
+                concurrency=entry.concurrency,
+                request_seconds=entry.request_timeout,
+                flips=Flips(entry.flip, entry.flip_seed),
+                price_in=self.price_in if entry.price_in is None else entry.price_in,
+                price_out=self.price_out if entry.price_out is None else entry.price_out,
+            )
+            for entry in self.panel.judge
+        ]
+
+    @property
+    def prices(self) -> Prices:
+        """Of the model's tokens; rules cost nothing."""
+        return Prices() if self.llm == "rules" else Prices(self.price_in or 0.0, self.price_out or 0.0)
+
+    @property
+    def costs_nothing(self) -> bool:
+        """Whether rules alone judge."""
+        return all(judge.llm == "rules" for judge in self.judges)
 
 
 Approve = Callable[[str], None]
@@ -96,7 +135,7 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
     files = [load_spec_file(name) for name in options.specs]
     specs = annotation_specs(files, options)
     caption_filter = caption_filter_of(files, options)
-    model = language_model(files, specs, options)
+    model = language_model(files, options)
     _warn_of_unquoted_captions(specs.values(), model)
     metrics.expose(options.metrics_port, settings.metrics_host)
     require_topics(settings, role="annotator")
@@ -118,6 +157,7 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
         caption_filter=caption_filter,
         near_pairs=options.near_pairs,
         ask_again=options.ask_again,
+        judges=len(options.judges),
         announce=lambda: publish_specs(settings, list(specs.values())),
     ).run(stopping)
     _log.info("annotator %s: %s", membership.name, summary.line())
@@ -144,13 +184,14 @@ def _begun_group(
 ) -> str:
     """The group, which has an offset in every partition."""
     group = f"{settings.topic_prefix}{options.group}" if options.group else group_of(settings, specs)
-    backlog, prices = options.backlog, Prices(options.price_in or 0.0, options.price_out or 0.0)
+    backlog, limits = options.backlog, _limits(options)
 
     def approve_owed(owed: Owed) -> None:
-        if options.llm == "rules":
+        owed = Owed(owed.captions, owed.questions * len(options.judges), limits.of_all_judges(owed.cost))
+        if options.costs_nothing:
             _log.info("the backlog is %d captions; rules cost nothing", owed.captions)
         elif backlog is not None:
-            approve(owed.line(backlog, prices))
+            approve(owed.line(backlog, limits.prices))
 
     GroupStart(settings, group, specs, caption_filter, options.comparisons).begin(backlog, approve_owed)
     return group
@@ -189,7 +230,8 @@ def annotation_specs(files: list[SpecFile], options: AnnotateOptions) -> dict[by
 
 
 def _spec_of(file: SpecFile, options: AnnotateOptions) -> AnnotationSpec:
-    return options.flips.spec(_unflipped_spec(file, options))
+    specs = [judge.flips.spec(_unflipped_spec(file, judge)) for judge in options.judges]
+    return specs[0] if options.panel is None else panel_spec(specs)
 
 
 def _unflipped_spec(file: SpecFile, options: AnnotateOptions) -> AnnotationSpec:
@@ -206,18 +248,26 @@ def _unflipped_spec(file: SpecFile, options: AnnotateOptions) -> AnnotationSpec:
             "one of your own"
         )
     if options.model is None:
-        raise OnibusError(f"--llm {options.llm} needs --model: {_MODEL_WANTED[options.llm]}")
+        raise OnibusError(f"{_needs(options, 'model')}: {_MODEL_WANTED[options.llm]}")
     if options.llm == "vllm" and is_folder(options.model):
         folder = model_folder(options.model).resolve()
         return file.for_model(folder.name, options.model_revision or revision_of(folder))
     return file.for_model(options.model, options.model_revision)
 
 
+def _needs(options: AnnotateOptions, flag: str) -> str:
+    """What is missing, for an error: a flag, or a field of the panel file."""
+    if options.entry is None:
+        return f"--llm {options.llm} needs --{flag}"
+    return f"judge {options.model or options.llm} of the panel file needs {flag.replace('-', '_')}"
+
+
 def captions_under_way(options: AnnotateOptions) -> int:
     """How many captions to have asked about at a time."""
-    if options.llm == "rules":
+    if options.costs_nothing:
         return _RULES_UNDER_WAY
-    return options.concurrency + -(-options.concurrency // _AHEAD)
+    concurrency = max(judge.concurrency for judge in options.judges if judge.llm != "rules")
+    return concurrency + -(-concurrency // _AHEAD)
 
 
 def spending_limits(options: AnnotateOptions) -> Limits | None:
@@ -226,34 +276,66 @@ def spending_limits(options: AnnotateOptions) -> Limits | None:
     Raises:
         OnibusError: a budget in dollars without prices.
     """
-    prices = Prices(options.price_in or 0.0, options.price_out or 0.0)
-    if options.budget_usd is not None and not (prices.usd_in or prices.usd_out):
-        raise OnibusError("--budget-usd needs --price-in and --price-out: US dollars for a million tokens")
-    if options.llm == "rules":
-        prices = Prices()  # rules cost nothing
-    given = (options.budget_tokens, options.budget_usd, options.price_in, options.price_out)
-    if all(value is None for value in given):
+    asked = [judge for judge in options.judges if options.panel is None or judge.llm != "rules"]
+    if options.budget_usd is not None and not all(judge.price_in or judge.price_out for judge in asked):
+        whose = (
+            "" if options.panel is None else ", or price_in and price_out for each judge of the panel file"
+        )
+        raise OnibusError(
+            f"--budget-usd needs --price-in and --price-out{whose}: US dollars for a million tokens"
+        )
+    prices = [price for judge in options.judges for price in (judge.price_in, judge.price_out)]
+    if all(value is None for value in (options.budget_tokens, options.budget_usd, *prices)):
         return None
-    return Limits(options.budget_tokens, options.budget_usd, prices)
+    return _limits(options)
 
 
-def language_model(
-    files: list[SpecFile], specs: Mapping[bytes, AnnotationSpec], options: AnnotateOptions
-) -> LanguageModel:
-    """The model that the options ask for; nothing is connected yet.
+def _limits(options: AnnotateOptions) -> Limits:
+    judges = tuple(judge.prices for judge in options.judges) if options.panel else ()
+    prices = options.prices if options.panel is None else Prices()
+    return Limits(options.budget_tokens, options.budget_usd, prices, judges)
+
+
+def language_model(files: Sequence[SpecFile], options: AnnotateOptions) -> LanguageModel:
+    """The model that the options ask for, or the panel of models; nothing is connected yet.
 
     Raises:
         OnibusError: an option is missing.
     """
-    model = _unflipped_model(files, specs, options)
+    by_id = {ids.spec_id(_spec_of(file, options)): file for file in files}
+    models = [_one_model(by_id, judge) for judge in options.judges]
+    if options.panel is None:
+        return models[0]
+    seats = [
+        Seat(
+            {spec_id: _judge(file, judge, model.origin) for spec_id, file in by_id.items()},
+            model,
+            *_paid(judge),
+        )
+        for judge, model in zip(options.judges, models, strict=True)
+    ]
+    return PanelModel(seats, options.panel.patience)
+
+
+def _judge(file: SpecFile, options: AnnotateOptions, origin: Origin) -> Judge:
+    spec = _spec_of(file, options)
+    return Judge(spec.model, spec.model_revision, origin)
+
+
+def _paid(options: AnnotateOptions) -> tuple[float | None, float | None]:
+    return (None, None) if options.llm == "rules" else (options.price_in, options.price_out)
+
+
+def _one_model(by_id: Mapping[bytes, SpecFile], options: AnnotateOptions) -> LanguageModel:
+    """One judge, who knows the specs by these ids."""
+    model = _unflipped_model(by_id, options)
     return FlippingModel(model, options.flips) if options.flips.share else model
 
 
-def _unflipped_model(
-    files: list[SpecFile], specs: Mapping[bytes, AnnotationSpec], options: AnnotateOptions
-) -> LanguageModel:
+def _unflipped_model(by_id: Mapping[bytes, SpecFile], options: AnnotateOptions) -> LanguageModel:
+    specs = {spec_id: _spec_of(file, options) for spec_id, file in by_id.items()}
     if options.llm == "rules":
-        return RulesModel({ids.spec_id(_spec_of(file, options)): file.rules for file in files if file.rules})
+        return RulesModel({spec_id: file.rules for spec_id, file in by_id.items() if file.rules})
     if is_plugin(options.llm):
         from onibus.consumers.language_models.plugin import PluginModel
 
@@ -266,8 +348,9 @@ def _unflipped_model(
     from onibus.consumers.language_models.openai import OpenAIModel, api_key  # the client library is an extra
 
     if options.base_url is None:
-        raise OnibusError("--llm openai needs --base-url, for example http://127.0.0.1:8000/v1")
-    return OpenAIModel(specs, options.base_url, api_key(), options.concurrency, options.request_seconds)
+        raise OnibusError(f"{_needs(options, 'base-url')}, for example http://127.0.0.1:8000/v1")
+    key = api_key() if options.entry is None else options.entry.key()
+    return OpenAIModel(specs, options.base_url, key, options.concurrency, options.request_seconds)
 
 
 def group_of(settings: Settings, specs: Mapping[bytes, AnnotationSpec]) -> str:

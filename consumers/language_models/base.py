@@ -33,6 +33,19 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Judge:
+    """One of several who are asked the same: a model, or the keyword rules.
+
+    Attributes:
+        model, revision: as they stand in the judge's annotations; no two judges of a panel share both.
+    """
+
+    model: str
+    revision: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One answer that came back, readable or not, with what it cost. Times in microseconds.
 
@@ -40,6 +53,8 @@ class Attempt:
         probability: of helpful, or of the first, where words' probabilities were read; None elsewhere.
         was_flipped: whether the verdict is the opposite of what was said, for an experiment.
         said: what this answer itself said, where several decide and the verdict is theirs; None: alone.
+        judge: whose answer it is, where there are several judges.
+        usd: what it cost in US dollars, where its judge has prices of its own.
     """
 
     verdict: Verdict | None
@@ -54,6 +69,8 @@ class Attempt:
     probability: float | None = None
     was_flipped: bool = False
     said: Verdict | None = None
+    judge: Judge | None = None
+    usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +123,12 @@ class Answer:
             answered_at=time.time_ns() // 1000,
         )
         return cls(question, verdict, (attempt,))
+
+    @property
+    def votes(self) -> list[Verdict]:
+        """What each judge said, in their order; ``unsure`` where no answer of theirs could be read."""
+        last = {attempt.judge: attempt.verdict for attempt in self.attempts if attempt.judge is not None}
+        return [verdict or Verdict.UNSURE for verdict in last.values()] or [self.verdict]
 
     @property
     def confidence(self) -> float | None:

@@ -82,6 +82,12 @@ class Circuit:
                     await self._watched(self._probe)
         return await self._watched(request)
 
+    def close(self) -> None:
+        """No more is sent: the metric counts servers that are asked."""
+        if self.is_open:
+            self._opened_at = None
+            metrics.MODEL_CIRCUIT_OPEN.dec()
+
     async def _watched(self, request: Callable[[], Awaitable[T]]) -> T:
         try:
             result = await request()
@@ -103,7 +109,7 @@ class Circuit:
             "%s answers again after %.0f s, %d probes; asking goes on", self._server, away, self._probes
         )
         self._opened_at, self._probes, self._at_least = None, 0, 0.0
-        metrics.MODEL_CIRCUIT_OPEN.set(0)
+        metrics.MODEL_CIRCUIT_OPEN.dec()
 
     def _failed(self, error: Exception) -> None:
         self._in_a_row += 1
@@ -117,5 +123,5 @@ class Circuit:
             self._in_a_row,
             error,
         )
-        metrics.MODEL_CIRCUIT_OPEN.set(1)
+        metrics.MODEL_CIRCUIT_OPEN.inc()
         metrics.MODEL_CIRCUIT_OPENED.inc()

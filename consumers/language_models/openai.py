@@ -159,6 +159,7 @@ class OpenAIModel:
 
     async def close(self) -> None:
         """Close the connections."""
+        self._circuit.close()
         await self._client.close()
 
     async def _reply(self, asked: _Asked, prompt: str) -> Reply | str:

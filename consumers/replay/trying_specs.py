@@ -65,7 +65,7 @@ def try_spec(options: AnnotateOptions, captions: Sequence[tuple[str, ...]]) -> T
         raise OnibusError(
             f"spec {spec.name} is asked about {wanted} at a time: give --caption {wanted} times"
         )
-    model = language_model(files, specs, options)
+    model = language_model(files, options)
     questions = [Question(spec_id, texts[0], None, *texts[1:]) for texts in captions]
     try:
         answers, probe, seconds = asyncio.run(_ask(model, questions, captions_under_way(options)))

@@ -84,7 +84,8 @@ def _names_of(place: tuple[int | str, ...], model: type[BaseModel]) -> list[str]
         inner: Any = model.model_fields[part].annotation
         parts = [inner, *get_args(inner)]
         model = next(p for p in parts if isinstance(p, type) and issubclass(p, BaseModel))
-    return sorted({*model.model_fields, *(["base"] if not place else [])})
+    has_base = not place and "template" in model.model_fields
+    return sorted({*model.model_fields, *(["base"] if has_base else [])})
 
 
 def _probability_faults(answer: Mapping[str, Any]) -> Iterator[str]:

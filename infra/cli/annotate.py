@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,6 +44,13 @@ def annotate(
         str,
         typer.Option(help="Revision of the model; part of the spec id, so each revision has its own labels."),
     ] = "",
+    panel: Annotated[
+        Path | None,
+        typer.Option(
+            help="A TOML file of several judges, in place of --llm: each caption is asked of all of them, "
+            "and the majority decides."
+        ),
+    ] = None,
     concurrency: Annotated[
         int, typer.Option(min=1, max=10_000, help="Requests in flight (openai, vllm).")
     ] = 64,
@@ -63,8 +71,8 @@ def annotate(
         typer.Option(
             min=0,
             max=20,
-            help="Further answers to ask for at most about captions whose verdict is unsure, or that come "
-            "again, when no new ones wait; the majority decides.",
+            help="Further answers to ask for at most (of each judge of a panel) about captions whose "
+            "verdict is unsure, or that come again, when no new ones wait; the majority decides.",
         ),
     ] = 0,
     request_timeout: Annotated[
@@ -132,13 +140,19 @@ def annotate(
     """Judge captions and write labels. Start as many as you like; they share the work.
 
     The API key for openai comes from OPENAI_API_KEY, or from the file that
-    ONIBUS_OPENAI_API_KEY_FILE names.
+    ONIBUS_OPENAI_API_KEY_FILE names; those of a panel from where its file says.
     """
     from onibus.consumers.annotator.backlog import Backlog
+    from onibus.consumers.annotator.panel_file import load_panel_file
     from onibus.consumers.annotator.run import AnnotateOptions
     from onibus.consumers.annotator.run import run as run_annotator
     from onibus.consumers.language_models.flipping import Flips
 
+    if panel is not None and (llm != "rules" or base_url or model or model_revision or flip):
+        raise OnibusError(
+            f"--panel {panel} says who judges; leave out --llm, --base-url, --model, --model-revision "
+            "and --flip"
+        )
     options = AnnotateOptions(
         specs=tuple(spec or ["goals"]),
         llm=llm,
@@ -164,6 +178,7 @@ def annotate(
         tasks=tuple(task or ()),
         runs=tuple(run or ()),
         flips=Flips(flip, flip_seed),
+        panel=None if panel is None else load_panel_file(panel),
     )
     approve = partial(_approve, yes)
     if workers == 1:

@@ -51,7 +51,8 @@ MODEL_FAILURES = Counter(
     "onibus_model_failures", "Requests without an answer that will be sent again, by reason.", ["reason"]
 )
 MODEL_CIRCUIT_OPEN = Gauge(
-    "onibus_model_circuit_open", "Is 1 while the language model does not answer and is only probed, else 0."
+    "onibus_model_circuit_open",
+    "Language models that do not answer and are only probed: 1 or 0, more of a panel.",
 )
 MODEL_CIRCUIT_OPENED = Counter(
     "onibus_model_circuit_opened", "How often requests were suspended because none was answered."

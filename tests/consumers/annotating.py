@@ -189,6 +189,7 @@ def annotator(
     group: str = GROUP,
     near_pairs: bool = False,
     ask_again: int = 0,
+    judges: int = 1,
 ) -> Iterator[Running]:
     """An annotator, stopped at the end whatever happens."""
     default_specs, default_model = rules_specs()
@@ -198,7 +199,7 @@ def annotator(
         membership(settings, name, most_under_way), is_static=is_static, group=settings.topic_prefix + group
     )
     rest = (on_step, pending, limits)
-    further = {"near_pairs": near_pairs, "ask_again": ask_again}
+    further = {"near_pairs": near_pairs, "ask_again": ask_again, "judges": judges}
     process = AnnotatorProcess(settings, specs, model or default_model, member, *rest, **further)
     running = Running(process)
     try:

@@ -69,7 +69,7 @@ def test_flipped_rules_have_a_spec_of_their_own_and_answer_under_it() -> None:
     ((spec_id, spec),) = annotation_specs(files, options).items()
     assert spec_id != ids.spec_id(files[0].for_rules())
     assert spec.model_revision.endswith("100% flipped, seed 3")
-    model = language_model(files, {spec_id: spec}, options)
+    model = language_model(files, options)
     assert asyncio.run(model.answer(Question(spec_id, TEXTS[0]))).verdict is Verdict.UNHELPFUL
 
 
@@ -83,7 +83,7 @@ def test_annotations_and_labels_say_which_verdicts_were_flipped(settings: Settin
     files, texts = [load_spec_file("gold")], TEXTS[:60]
     specs = annotation_specs(files, options)
     publish_specs(settings, list(specs.values()))
-    with annotator(settings, specs=specs, model=language_model(files, specs, options)):
+    with annotator(settings, specs=specs, model=language_model(files, options)):
         publish(settings, texts)
         wait_for_labels(settings, len(texts))
     chosen = {text for text in texts if options.flips.of(Question(SPEC_ID, text))}

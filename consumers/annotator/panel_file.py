@@ -1,0 +1,102 @@
+"""The file of ``onibus annotate --panel``: who is asked about each caption, where, and at which prices.
+
+.. code-block:: toml
+
+    [[judge]]
+    model = "Qwen/Qwen2.5-7B-Instruct"
+    base_url = "http://127.0.0.1:8000/v1"
+
+    [[judge]]
+    model = "gpt-4o-mini"
+    base_url = "https://api.openai.com/v1"
+    key_env = "OPENAI_API_KEY"
+    concurrency = 16
+    price_in = 0.15
+    price_out = 0.60
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+from pydantic import Field, ValidationError, model_validator
+
+from onibus.consumers.language_models.panel import PATIENCE_SECONDS
+from onibus.consumers.specs.answer_format import SpecPart
+from onibus.consumers.specs.spec_faults import type_fault
+from onibus.infra.errors import OnibusError
+
+LEAST_PATIENCE_SECONDS = 30.0
+"""Less than this would end each wait before a server that is away is probed again."""
+
+
+class JudgeEntry(SpecPart):
+    """One judge; what it has in common with ``onibus annotate`` has the name of the flag there."""
+
+    llm: str = "openai"
+    model: str | None = None
+    model_revision: str = ""
+    base_url: str | None = None
+    key_env: str | None = None
+    key_file: Path | None = None
+    concurrency: int = Field(64, ge=1, le=10_000)
+    request_timeout: float = Field(120.0, ge=0.1)
+    price_in: float | None = Field(None, ge=0)
+    price_out: float | None = Field(None, ge=0)
+    flip: float = Field(0.0, ge=0, le=1)
+    flip_seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_key(self) -> JudgeEntry:
+        if self.key_env is not None and self.key_file is not None:
+            raise ValueError("has key_env and key_file; leave one out")
+        return self
+
+    def key(self) -> str:
+        """The judge's own API key. No other judge's server is sent it; without one, none is sent any.
+
+        Raises:
+            OnibusError: it is not where the file says.
+        """
+        if self.key_env is not None:
+            if not (key := os.environ.get(self.key_env)):
+                raise OnibusError(f"judge {self.model}: {self.key_env} is not set; set it to the API key")
+            return key
+        if self.key_file is None:
+            return "none"  # local servers want some key and accept any
+        try:
+            return self.key_file.read_text().split()[0]
+        except (OSError, IndexError) as error:
+            raise OnibusError(
+                f"judge {self.model}: cannot read the API key from {self.key_file}: {error}; correct key_file"
+            ) from error
+
+
+class PanelFile(SpecPart):
+    """Two judges or more.
+
+    Attributes:
+        patience: seconds for a judge that does not answer, where its vote cannot change the verdict.
+    """
+
+    judge: tuple[JudgeEntry, ...] = Field(min_length=2, max_length=100)
+    patience: float = Field(PATIENCE_SECONDS, ge=LEAST_PATIENCE_SECONDS)
+
+
+def load_panel_file(path: Path) -> PanelFile:
+    """The panel that a file describes.
+
+    Raises:
+        OnibusError: there is no such file, or it is not as it must be; all that is wrong at once.
+    """
+    try:
+        return PanelFile.model_validate(tomllib.loads(path.read_text("utf-8-sig")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise OnibusError(f"cannot read the panel file {path}: {error}; correct the path") from error
+    except tomllib.TOMLDecodeError as error:
+        raise OnibusError(f"panel file {path} is not valid TOML: {error}; correct it") from error
+    except ValidationError as error:
+        found = dict.fromkeys(type_fault(one["loc"], one["msg"], PanelFile) for one in error.errors())
+        raise OnibusError(f"panel file {path}: {'; '.join(found)}; correct it") from error

@@ -1,0 +1,140 @@
+"""Several judges who are asked about each caption at the same time (``onibus annotate --panel``).
+
+Each judge is a model of its own, with its own retries, requests at a time and circuit breaker. What they said
+comes back as one answer with the attempts of all; what it comes to is reckoned where it is written, as it is
+for captions that are asked again (:func:`onibus.consumers.annotator.asking_again.decided`).
+
+A judge that does not answer is waited for as long as its vote can change the verdict: nothing is labelled by
+fewer judges than it takes. Where the others have settled the verdict it is waited for a while only, and has
+no vote then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from onibus.consumers.language_models.base import NO_PROMPT, Answer, Attempt, Judge, LanguageModel, Question
+from onibus.consumers.specs.majority import can_change, majority
+from onibus.infra.errors import OnibusError
+from onibus.schemas.records import AnnotationSpec, Origin
+
+PATIENCE_SECONDS = 60.0
+"""How long a judge whose vote changes nothing is waited for. Longer than the pauses between the probes of a
+server that is away, so that it is still probed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A judge of a panel and how it is asked.
+
+    Attributes:
+        judges: who it is under each spec, by spec id.
+        usd_in, usd_out: US dollars for a million tokens; None where the judge has no prices of its own.
+    """
+
+    judges: Mapping[bytes, Judge]
+    model: LanguageModel
+    usd_in: float | None = None
+    usd_out: float | None = None
+
+    def priced(self, attempt: Attempt, spec_id: bytes | None = None) -> Attempt:
+        """An attempt with what it cost and, under a spec, whose it is."""
+        judge = None if spec_id is None else self.judges[spec_id]
+        if self.usd_in is None and self.usd_out is None:
+            return replace(attempt, judge=judge)
+        usd = attempt.tokens_in * (self.usd_in or 0.0) + attempt.tokens_out * (self.usd_out or 0.0)
+        return replace(attempt, judge=judge, usd=usd / 1e6)
+
+
+def panel_spec(specs: Sequence[AnnotationSpec]) -> AnnotationSpec:
+    """What is asked of a panel: a spec of its own, with labels of its own, whose id depends on every judge.
+
+    Args:
+        specs: the same spec under each judge.
+
+    Raises:
+        OnibusError: two judges have the same model and revision, so that no one could tell them apart.
+    """
+    names = sorted(f"{s.model}@{s.model_revision}" if s.model_revision else s.model for s in specs)
+    if twice := next((one for one, other in pairwise(names) if one == other), None):
+        raise OnibusError(f"the panel has {twice} twice; give each judge another model or model_revision")
+    asked = max(specs, key=lambda spec: len(spec.sampling))  # rules have no sampling
+    return replace(asked, model=" + ".join(names), model_revision=f"majority of {len(names)}")
+
+
+class PanelModel:
+    """Asks every judge.
+
+    Args:
+        seats: two judges or more.
+        patience: seconds for a judge whose vote changes nothing.
+    """
+
+    def __init__(self, seats: Sequence[Seat], patience: float = PATIENCE_SECONDS) -> None:
+        self._seats, self._patience = tuple(seats), patience
+        asks_model = any(seat.model.origin is Origin.LLM for seat in seats)
+        self.origin = Origin.LLM if asks_model else Origin.RULES
+
+    async def check(self) -> Attempt | None:
+        """Check every judge; the tokens and dollars of all.
+
+        Raises:
+            ModelRefusedError: one of them can answer no question.
+        """
+        checked = await asyncio.gather(*(seat.model.check() for seat in self._seats))
+        probes = [seat.priced(one) for seat, one in zip(self._seats, checked, strict=True) if one is not None]
+        if not probes:
+            return None
+        prices = [probe.usd for probe in probes if probe.usd is not None]
+        return replace(
+            probes[0],
+            tokens_in=sum(probe.tokens_in for probe in probes),
+            tokens_out=sum(probe.tokens_out for probe in probes),
+            usd=sum(prices) if prices else None,
+        )
+
+    async def answer(self, question: Question) -> Answer:
+        """What every judge said whose vote can count.
+
+        Raises:
+            ModelRefusedError: one of them can answer no question any more.
+        """
+        asked = [asyncio.ensure_future(seat.model.answer(question)) for seat in self._seats]
+        try:
+            missing = set(asked)
+            while missing:
+                said = [task.result().verdict for task in asked if task.done()]
+                timeout = None if can_change(said, len(missing)) else self._patience
+                done, missing = await asyncio.wait(
+                    missing, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    task.result()
+                if not done:
+                    break
+            asked_of = zip(self._seats, asked, strict=True)
+            answers = [(seat, task.result()) for seat, task in asked_of if task.done()]
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        given_up = [answer.given_up for _, answer in answers if answer.given_up]
+        of_spec = question.spec_id
+        attempts = [seat.priced(one, of_spec) for seat, answer in answers for one in _attempts(answer)]
+        verdict = majority([answer.verdict for _, answer in answers])
+        why = "; ".join(dict.fromkeys(given_up)) if len(given_up) == len(answers) else ""
+        return Answer(question, verdict, tuple(attempts), given_up=why)
+
+    async def close(self) -> None:
+        """Close every judge."""
+        await asyncio.gather(*(seat.model.close() for seat in self._seats))
+
+
+def _attempts(answer: Answer) -> tuple[Attempt, ...]:
+    """Those of a judge; one also where nothing came back, so that it stands on the log why."""
+    nothing = Attempt(None, "", answer.given_up, NO_PROMPT, 0, 0, 0, time.time_ns() // 1000)
+    return answer.attempts or (nothing,)

@@ -1,0 +1,372 @@
+"""Several judges per caption, each a real HTTP server: the majority, who said what, and one that is down."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka.errors import KafkaTimeoutError
+
+from onibus.consumers.annotator.budget import Limits, dearest_question
+from onibus.consumers.annotator.cost import Spending
+from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile, load_panel_file
+from onibus.consumers.annotator.run import (
+    AnnotateOptions,
+    annotation_specs,
+    language_model,
+    spending_limits,
+)
+from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
+from onibus.consumers.language_models.panel import PanelModel
+from onibus.consumers.specs.majority import can_change, majority, share_of_yes
+from onibus.consumers.specs.spec_file import load_spec_file
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import Settings
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation, AnnotationSpec, Label, Origin, Verdict
+from tests.command import run_onibus, the_one_line
+from tests.consumers.annotating import annotator, publish, records, wait_for_labels
+from tests.consumers.chat_server import ChatServer, Reply, chat_server
+from tests.waiting import wait_until
+
+YES, NO, UNSURE = Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE
+SPEC = "keys-and-doors-one-word"
+GOLD = [f"You see here {number} gold pieces." for number in range(12)]
+WALLS = [f"It's a wall, number {number}." for number in range(12)]
+
+
+def says(helpful: Callable[[str], bool]) -> Callable[[dict[str, Any]], Reply]:
+    words = load_spec_file(SPEC).answer.words
+
+    def reply(body: dict[str, Any]) -> Reply:
+        return 200, words[YES if helpful(str(body["messages"][-1])) else NO]
+
+    return reply
+
+
+def about_gold(prompt: str) -> bool:
+    return "gold pieces" in prompt
+
+
+@contextmanager
+def servers(*replies: Callable[[dict[str, Any]], Reply]) -> Iterator[list[ChatServer]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(chat_server(reply)) for reply in replies]
+
+
+def options_for(running: list[ChatServer], **changes: Any) -> AnnotateOptions:
+    judges = [
+        {"model": f"model-{n}", "base_url": server.url, "price_in": n + 1.0}
+        for n, server in enumerate(running)
+    ]
+    return AnnotateOptions(specs=(SPEC,), panel=PanelFile.model_validate({"judge": judges}), **changes)
+
+
+def panel_of(
+    running: list[ChatServer], patience: float = 60.0, **changes: Any
+) -> tuple[dict[bytes, AnnotationSpec], PanelModel]:
+    options, files = options_for(running, **changes), [load_spec_file(SPEC)]
+    model = language_model(files, options)
+    assert isinstance(model, PanelModel)
+    return annotation_specs(files, options), PanelModel(model._seats, patience)
+
+
+def asked(panel: PanelModel, spec_id: bytes, text: str) -> Answer:
+    async def ask() -> Answer:
+        try:
+            return await panel.answer(Question(spec_id, text))
+        finally:
+            await panel.close()
+
+    return asyncio.run(ask())
+
+
+def annotations(settings: Settings) -> dict[str, list[Annotation]]:
+    found = defaultdict(list)
+    for record in records(settings, "annotations"):
+        one = codec.decode(Annotation, record.value)
+        found[one.texts[0]].append(one)
+    return found
+
+
+def labels(settings: Settings) -> dict[bytes, Label]:
+    return {r.key[8:]: codec.decode(Label, r.value) for r in records(settings, "labels")}
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict", "share"),
+    [
+        ([YES, YES, NO], YES, 2 / 3),
+        ([NO, YES], UNSURE, 0.5),
+        ([YES, UNSURE, UNSURE], UNSURE, 2 / 3),
+        ([YES, NO, UNSURE], UNSURE, 0.5),
+    ],
+)
+def test_most_judges_decide_and_the_probability_is_the_share_that_says_yes(
+    said: list[Verdict], verdict: Verdict, share: float
+) -> None:
+    assert (majority(said), share_of_yes(said)) == (verdict, pytest.approx(share))
+
+
+def test_a_missing_vote_counts_only_where_it_can_change_the_verdict() -> None:
+    assert not can_change([YES, YES], 1)
+    assert can_change([YES, NO], 1)
+    assert can_change([YES], 1), "both would be level"
+    assert not can_change([YES, YES, NO], 0)
+    assert can_change([], 3)
+
+
+def test_every_judge_is_asked_once_and_the_majority_is_in_force(settings: Settings) -> None:
+    texts = GOLD + WALLS
+    with servers(says(about_gold), says(about_gold), says(lambda _: True)) as running:
+        specs, model = panel_of(running)
+        with annotator(settings, specs=specs, model=model):
+            publish(settings, texts)
+            wait_for_labels(settings, len(texts))
+            publish(settings, texts)
+    assert {len(server.requests) for server in running} == {len(texts) + 1}, "and the question of the start"
+    assert {body["model"] for body in running[1].requests} == {"model-1"}
+    found, in_force = annotations(settings), labels(settings)
+    assert len(found) == len(in_force) == len(texts)
+    for text, answers in found.items():
+        expected = YES if text in GOLD else NO
+        assert {one.model: one.said for one in answers} == {
+            "model-0": expected, "model-1": expected, "model-2": YES
+        }  # fmt: skip
+        assert {one.verdict for one in answers} == {expected}
+        assert {one.probability for one in answers} == {1.0 if text in GOLD else 1 / 3}
+        assert [one.attempt for one in answers] == [1, 1, 1]
+        assert in_force[ids.caption_id(text)].verdict is expected
+    dollars = Counter[str]()
+    spending = Spending(specs)
+    for answers in found.values():
+        spending.count(answers)
+    for who, cost in spending.by_asked.items():
+        dollars[who.model] += round(cost.usd * 1e6)
+    assert dollars == {f"model-{n}": len(texts) * 11 * (n + 1) for n in range(3)}
+
+
+def test_transactions_that_fail_ask_no_judge_twice(settings: Settings) -> None:
+    begun = Counter[str]()
+
+    def on_step(step: str) -> None:
+        begun[step] += 1
+        if step == "offsets sent" and begun[step] in (1, 3):
+            raise KafkaTimeoutError("injected")
+
+    with servers(says(about_gold), says(about_gold), says(lambda _: True)) as running:
+        specs, model = panel_of(running)
+        with annotator(settings, specs=specs, model=model, on_step=on_step):
+            publish(settings, GOLD)
+            wait_for_labels(settings, len(GOLD))
+            publish(settings, WALLS)
+            wait_for_labels(settings, len(GOLD + WALLS))
+    assert begun["offsets sent"] >= 3
+    assert {len(server.requests) for server in running} == {len(GOLD + WALLS) + 1}
+    assert {len(answers) for answers in annotations(settings).values()} == {3}
+
+
+def test_without_a_judge_that_is_down_only_what_the_others_agree_on_is_labelled(settings: Settings) -> None:
+    """Where they differ, its vote counts: that waits until it is back, and no judge is asked again."""
+    up = threading.Event()
+    third = says(about_gold)
+
+    def flaky(body: dict[str, Any]) -> Reply:
+        is_probe = len(running[2].requests) == 1
+        return third(body) if up.is_set() or is_probe else (503, {"error": "down"})
+
+    with servers(says(about_gold), says(lambda _: True), flaky) as running:
+        specs, model = panel_of(running, patience=0.5)
+        with annotator(settings, specs=specs, model=model):
+            publish(settings, GOLD + WALLS)
+            wait_for_labels(settings, len(GOLD))
+            told = annotations(settings)
+            assert set(told) == set(GOLD)
+            assert {tuple(one.model for one in answers) for answers in told.values()} == {
+                ("model-0", "model-1")
+            }
+            up.set()
+            wait_for_labels(settings, len(GOLD + WALLS), timeout=120)
+    found = annotations(settings)
+    for text in WALLS:
+        assert [one.said for one in found[text]] == [NO, YES, NO]
+        assert found[text][-1].verdict is NO
+    assert [len(server.requests) for server in running[:2]] == [len(GOLD + WALLS) + 1] * 2
+
+
+def test_a_judge_that_cannot_be_read_counts_as_unsure_and_stands_on_the_log() -> None:
+    rambling = "I would rather talk about the weather."
+    with servers(says(lambda _: True), lambda _: (200, rambling), says(lambda _: True)) as running:
+        specs, model = panel_of(running)
+        (spec_id,) = specs
+        answer = asked(model, spec_id, GOLD[0])
+    assert (answer.verdict, answer.given_up, answer.votes) == (YES, "", [YES, UNSURE, YES])
+    unreadable = [one for one in answer.attempts if one.verdict is None]
+    assert [one.judge.model for one in unreadable if one.judge] == ["model-1"] * 3
+    assert {one.raw_answer for one in unreadable} == {rambling}
+
+
+def test_what_no_judge_can_read_is_given_up() -> None:
+    with servers(lambda _: (200, "?"), lambda _: (200, "!")) as running:
+        specs, model = panel_of(running)
+        (spec_id,) = specs
+        answer = asked(model, spec_id, GOLD[0])
+    assert answer.verdict is UNSURE
+    assert answer.given_up.count("no verdict in 3 answers") == 2
+
+
+def test_a_judge_that_refuses_the_key_ends_the_panel() -> None:
+    with servers(says(lambda _: True), lambda _: (401, {"error": "wrong key"})) as running:
+        specs, model = panel_of(running)
+        (spec_id,) = specs
+        with pytest.raises(ModelRefusedError, match="refuses the key"):
+            asked(model, spec_id, GOLD[0])
+
+
+def test_a_panel_is_asked_again_as_a_judge_is(settings: Settings) -> None:
+    texts = GOLD[:3]
+    with servers(says(about_gold), says(lambda _: False)) as running:
+        specs, model = panel_of(running)
+        with annotator(settings, specs=specs, model=model, ask_again=1, judges=2):
+            publish(settings, texts)
+            wait_until(lambda: [len(one) for one in annotations(settings).values()] == [4] * 3, 60, "answers")
+    for answers in annotations(settings).values():
+        assert [one.said for one in answers] == [YES, NO] * 2
+        assert {one.verdict for one in answers} == {UNSURE}
+        assert answers[-1].reason.startswith("4 answers: 2 helpful, 2 unhelpful")
+    assert {len(server.requests) for server in running} == {len(texts) * 2 + 1}
+
+
+def test_the_spec_id_depends_on_every_judge_and_not_on_their_order() -> None:
+    def spec_id(*models: tuple[str, str]) -> bytes:
+        judges = tuple(JudgeEntry(model=m, model_revision=r, base_url="http://x/v1") for m, r in models)
+        options = AnnotateOptions(specs=(SPEC,), panel=PanelFile(judge=judges))
+        (found,) = annotation_specs([load_spec_file(SPEC)], options)
+        return found
+
+    alone = annotation_specs(
+        [load_spec_file(SPEC)],
+        AnnotateOptions(specs=(SPEC,), llm="openai", model="a", base_url="http://x/v1"),
+    )
+    found = [
+        spec_id(("a", ""), ("b", "")), spec_id(("a", ""), ("c", "")), spec_id(("a", ""), ("b", "2")),
+        spec_id(("a", ""), ("b", ""), ("c", "")), *alone,
+    ]  # fmt: skip
+    assert len(set(found)) == len(found)
+    assert spec_id(("b", ""), ("a", "")) == found[0]
+    with pytest.raises(OnibusError, match="the panel has a@1 twice"):
+        spec_id(("a", "1"), ("a", "1"))
+
+
+def test_a_budget_reckons_with_every_judge_at_its_own_price() -> None:
+    with servers(says(about_gold), says(about_gold), says(about_gold)) as running:
+        limits = spending_limits(options_for(running, budget_usd=1.0, price_out=10.0))
+    assert limits is not None
+    (spec,) = annotation_specs([load_spec_file(SPEC)], options_for(running)).values()
+    one = dearest_question([spec])
+    whole = limits.of_all_judges(one)
+    assert whole.tokens == 3 * one.tokens
+    expected = ((1 + 2 + 3) * one.tokens_in + 3 * 10 * one.tokens_out) / 1e6
+    assert limits.prices.usd(whole) == pytest.approx(expected)
+    unpriced = replace(
+        options_for(running, budget_usd=1.0), panel=PanelFile(judge=(JudgeEntry(), JudgeEntry()))
+    )
+    with pytest.raises(OnibusError, match="price_in and price_out for each judge"):
+        spending_limits(unpriced)
+
+
+def test_a_budget_ends_a_panel_before_it_is_exceeded(settings: Settings) -> None:
+    with servers(says(about_gold), says(about_gold)) as running:
+        specs, model = panel_of(running)
+        (spec,) = specs.values()
+        most = 2 * dearest_question([spec]).tokens + 10 * 2 * 14
+        limits = replace(spending_limits(options_for(running)) or Limits(), tokens=most)
+        with annotator(settings, specs=specs, model=model, limits=limits) as process:
+            publish(settings, GOLD + WALLS)
+            wait_until(lambda: process.summary is not None, 60, "the end of the budget")
+    spent = sum(one.tokens_in + one.tokens_out for found in annotations(settings).values() for one in found)
+    assert 0 < spent + 2 * 14 <= most
+
+
+def test_keys_go_to_their_own_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-one")
+    (tmp_path / "key").write_text("secret-two\n")
+    with servers(*[says(about_gold)] * 3) as running:
+        path = tmp_path / "judges.toml"
+        keys = ("", 'key_env = "OPENAI_API_KEY"', f'key_file = "{tmp_path / "key"}"')
+        path.write_text(
+            "".join(
+                f'[[judge]]\nmodel = "m{n}"\nbase_url = "{server.url}"\n{key}\n'
+                for n, (server, key) in enumerate(zip(running, keys, strict=True))
+            )
+        )
+        options = AnnotateOptions(specs=(SPEC,), panel=load_panel_file(path))
+        model = language_model([load_spec_file(SPEC)], options)
+        assert isinstance(model, PanelModel)
+        (spec_id,) = annotation_specs([load_spec_file(SPEC)], options)
+        asked(model, spec_id, GOLD[0])
+        assert [server.keys for server in running] == [
+            {"Bearer none"}, {"Bearer secret-one"}, {"Bearer secret-two"}
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[judge]]\nmodel = 'a'\n", "judge: "),
+        (
+            "[[judge]]\nmodle = 'a'\n[[judge]]\nmodel = 'b'\n",
+            "judge.0.modle: is not a field; did you mean model?",
+        ),
+        ("judges = 3\n", "judges: is not a field; did you mean judge?"),
+        (
+            "[[judge]]\nkey_env = 'A'\nkey_file = 'b'\n[[judge]]\n",
+            "judge.0: has key_env and key_file; leave one out",
+        ),
+        ("patience = 1\n[[judge]]\n[[judge]]\n", "patience: Input should be greater than or equal to 30"),
+        ("[[judge\n", "is not valid TOML"),
+    ],
+)
+def test_a_panel_file_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "judges.toml"
+    path.write_text(text)
+    with pytest.raises(OnibusError) as found:
+        load_panel_file(path)
+    assert said in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_the_command_refuses_a_panel_beside_a_judge_and_names_what_a_judge_lacks(tmp_path: Path) -> None:
+    (tmp_path / "judges.toml").write_text("[[judge]]\nmodel = 'a'\n[[judge]]\nmodel = 'b'\n")
+    line = the_one_line(run_onibus("annotate", "--panel", "judges.toml", "--model", "m", folder=tmp_path))
+    assert "--panel judges.toml says who judges" in line
+    line = the_one_line(run_onibus("annotate", "--panel", "judges.toml", folder=tmp_path))
+    assert "judge a of the panel file needs base_url, for example http" in line
+
+
+def test_rules_and_a_server_judge_together(settings: Settings) -> None:
+    with servers(says(about_gold)) as running:
+        judges = (
+            JudgeEntry(llm="rules"),
+            JudgeEntry(llm="rules", flip=1.0, flip_seed=1),
+            JudgeEntry(model="m", base_url=running[0].url),
+        )
+        options = AnnotateOptions(specs=(SPEC,), panel=PanelFile(judge=judges))
+        files = [load_spec_file(SPEC)]
+        specs, model = annotation_specs(files, options), language_model(files, options)
+        with annotator(settings, specs=specs, model=model):
+            publish(settings, WALLS[:2])
+            wait_for_labels(settings, 2)
+    for answers in annotations(settings).values():
+        assert [(one.origin, one.said, one.was_flipped) for one in answers] == [
+            (Origin.RULES, NO, False), (Origin.RULES, YES, True), (Origin.LLM, NO, False)
+        ]  # fmt: skip
+        assert len({(one.model, one.model_revision) for one in answers}) == 3
+        assert {one.verdict for one in answers} == {NO}
