@@ -10,6 +10,7 @@ from typing import NamedTuple
 from onibus.consumers.language_models.base import Attempt
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.answer_parsing import read_answer
+from onibus.consumers.specs.probabilities import is_readable
 from onibus.schemas.records import Annotation, AnnotationSpec, Origin, Verdict
 
 _MILLION = 1_000_000
@@ -124,6 +125,8 @@ class Spending:
         if (spec := self.specs.get(annotation.spec_id)) is None:
             return not annotation.raw_answer
         answer_format = AnswerFormat.model_validate_json(spec.parser)
+        if answer_format.reads_probabilities is not None:
+            return not is_readable(answer_format, annotation.raw_answer)
         return read_answer(answer_format, annotation.raw_answer, annotation.texts).verdict is None
 
     def total(self, spec_ids: Container[bytes] | None = None) -> Cost:

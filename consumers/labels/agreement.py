@@ -83,6 +83,34 @@ def cohens_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     return None if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
 
 
+def krippendorffs_alpha(codes: NDArray[np.int8]) -> float | None:
+    """Agreement of any number of judges beyond chance, of which each may have judged only some of the units.
+
+    Krippendorff's alpha for nominal data (K. Krippendorff 2011, "Computing Krippendorff's
+    Alpha-Reliability", https://repository.upenn.edu/asc_papers/43). Units with a single verdict do not count.
+    With m_u verdicts on unit u, of which n_uc are c, n_c of all verdicts, and n verdicts altogether::
+
+        alpha = 1 - (n - 1) * (n - sum_u sum_c n_uc (n_uc - 1) / (m_u - 1)) / (n^2 - sum_c n_c^2)
+
+    Args:
+        codes: int8 (units, judges); what each judge said of each unit, from 0, and below 0 for nothing.
+
+    Returns:
+        None if no two judges judged the same unit, or all verdicts are the same.
+    """
+    if not codes.size:
+        return None
+    counts = np.stack(
+        [np.count_nonzero(codes == code, axis=1) for code in range(int(codes.max()) + 1)], axis=1
+    )
+    counts = counts[counts.sum(axis=1) > 1].astype(np.float64)
+    verdicts, by_code = counts.sum(axis=1), counts.sum(axis=0)
+    n = float(verdicts.sum())
+    differing = n - float(((counts * (counts - 1)).sum(axis=1) / (verdicts - 1)).sum())
+    by_chance = n**2 - float((by_code**2).sum())
+    return None if by_chance == 0 else 1 - (n - 1) * differing / by_chance
+
+
 def _calibration(probability: NDArray[np.float64], true: NDArray[np.bool_]) -> list[CalibrationBin]:
     bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     return [

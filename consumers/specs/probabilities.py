@@ -81,6 +81,15 @@ def raw_answer(likeliest: Mapping[str, float]) -> str:
     return json.dumps({token: round(logarithm, 4) for token, logarithm in ordered}, ensure_ascii=False)
 
 
+def is_readable(answer_format: AnswerFormat, raw: str) -> bool:
+    """Whether a kept answer is one of :func:`raw_answer`, with one of the words in it."""
+    try:
+        likeliest = json.loads(raw)
+    except ValueError:  # the server gave no log-probabilities
+        return False
+    return isinstance(likeliest, dict) and log_odds(answer_format, likeliest) is not None
+
+
 def opposites(answer_format: AnswerFormat) -> tuple[Verdict, Verdict]:
     """Helpful and unhelpful; of two captions, the first and the second."""
     if Verdict.HELPFUL in answer_format.words:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onibus.consumers.specs.verdict_in_force import WITHDRAWN
-from onibus.infra.cli import label_files, label_serving
+from onibus.infra.cli import label_agreement, label_files, label_serving
 from onibus.infra.cli.label_options import (
     Annotator,
     AsOf,
@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
     group.command("set")(with_settings(set_label))
     group.command("withdraw")(with_settings(withdraw_labels))
     group.command("annotate-again")(with_settings(annotate_again))
+    label_agreement.register(group)
     label_files.register(group)
     label_serving.register(group)
     app.add_typer(group, name="labels")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from onibus.consumers.language_models.panel import PanelModel
 from onibus.consumers.specs.majority import can_change, majority, share_of_yes
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.errors import OnibusError
-from onibus.infra.settings import Settings
+from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation, AnnotationSpec, Label, Origin, Verdict
 from tests.command import run_onibus, the_one_line
@@ -349,6 +350,38 @@ def test_the_command_refuses_a_panel_beside_a_judge_and_names_what_a_judge_lacks
     assert "--panel judges.toml says who judges" in line
     line = the_one_line(run_onibus("annotate", "--panel", "judges.toml", folder=tmp_path))
     assert "judge a of the panel file needs base_url, for example http" in line
+
+
+def test_how_far_the_judges_and_people_agree_is_shown(settings: Settings, tmp_path: Path) -> None:
+    def onibus(*arguments: str) -> str:
+        done = run_onibus(*arguments, folder=tmp_path, environment=environment_of(settings))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with servers(says(about_gold), says(about_gold), says(lambda _: True)) as running:
+        specs, model = panel_of(running)
+        with annotator(settings, specs=specs, model=model):
+            publish(settings, GOLD + WALLS)
+            wait_for_labels(settings, len(GOLD + WALLS))
+    publish(settings, WALLS[3:4] * 4)
+    onibus("labels", "set", WALLS[0], "unhelpful", "--spec", SPEC, "--person", "ann")
+    (found,) = json.loads(onibus("labels", "agreement", "--by-frequency", "--disputed", "3", "--json"))
+    pairs = {tuple(pair["judges"]): pair for pair in found["pairs"]}
+    assert found["judged"] == {"ann (person)": 1, "model-0": 24, "model-1": 24, "model-2": 24}
+    same, other = pairs["model-0", "model-1"], pairs["model-0", "model-2"]
+    assert (same["both"], same["agreed"], same["kappa"]) == (24, 24, 1.0)
+    assert (other["both"], other["agreed"], other["kappa"]) == (24, 12, 0.0)
+    assert pairs["ann (person)", "model-2"] == {
+        "judges": ["ann (person)", "model-2"], "both": 1, "agreed": 0, "kappa": 0.0
+    }  # fmt: skip
+    assert 0 < found["alpha"] < 1
+    first, *others = found["disputed"]
+    assert (first["texts"], first["frequency"]) == ([WALLS[3]], 5)
+    assert first["said"] == {"model-0": "unhelpful", "model-1": "unhelpful", "model-2": "helpful"}
+    assert {one["frequency"] for one in others} == {1}
+    shown = onibus("labels", "agreement", "--spec", SPEC, "--disputed", "12")
+    assert "4 judges; Krippendorff's alpha" in shown
+    assert WALLS[0] in shown
 
 
 def test_rules_and_a_server_judge_together(settings: Settings) -> None:
