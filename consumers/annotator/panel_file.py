@@ -28,6 +28,7 @@ from onibus.consumers.specs.answer_format import SpecPart
 from onibus.consumers.specs.spec_faults import type_fault
 from onibus.infra.errors import OnibusError
 
+MOST_JUDGES = 100
 LEAST_PATIENCE_SECONDS = 30.0
 """Less than this would end each wait before a server that is away is probed again."""
 
@@ -81,7 +82,7 @@ class PanelFile(SpecPart):
         patience: seconds for a judge that does not answer, where its vote cannot change the verdict.
     """
 
-    judge: tuple[JudgeEntry, ...] = Field(min_length=2, max_length=100)
+    judge: tuple[JudgeEntry, ...] = Field(min_length=2, max_length=MOST_JUDGES)
     patience: float = Field(PATIENCE_SECONDS, ge=LEAST_PATIENCE_SECONDS)
 
 

@@ -98,7 +98,7 @@ def krippendorffs_alpha(codes: NDArray[np.int8]) -> float | None:
     Returns:
         None if no two judges judged the same unit, or all verdicts are the same.
     """
-    if not codes.size:
+    if not codes.size or codes.max() < 0:
         return None
     counts = np.stack(
         [np.count_nonzero(codes == code, axis=1) for code in range(int(codes.max()) + 1)], axis=1

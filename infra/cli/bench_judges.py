@@ -77,19 +77,30 @@ def noisy_judges(
     ask_again: Annotated[
         str, typer.Option(help="Further answers to ask for at most (annotate --ask-again), likewise.")
     ] = "0,3",
+    judges: Annotated[
+        str,
+        typer.Option(
+            help="Numbers of judges per caption, likewise, each with flips of its own; the majority decides "
+            "(annotate --panel)."
+        ),
+    ] = "1",
     flip_seeds: Annotated[int, typer.Option(min=1, help="Number of choices of what is flipped, from 1.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 1.")] = 1,
     steps: Annotated[int, typer.Option(min=10_000, help="Environment steps of each run.")] = 1_500_000,
     as_json: AsJson = False,
 ) -> None:
     """What each reward stands of a judge whose verdicts are flipped (rules judge; two hours)."""
+    from onibus.consumers.annotator.panel_file import MOST_JUDGES
     from onibus.learner.benchmarks import noisy_judges as benchmark
     from onibus.learner.benchmarks.learning import LearningPlan
 
     shares, again = _numbers("--flips", flips, float), _numbers("--ask-again", ask_again, int)
+    panels = _numbers("--judges", judges, int)
+    if not all(1 <= count <= MOST_JUDGES for count in panels):
+        raise OnibusError(f"--judges {judges}: give numbers from 1 to {MOST_JUDGES}")
     plans = [
         LearningPlan(task, spec, rewards.split(","), range(1, seeds + 1), steps, noise=noise)
-        for noise in benchmark.noises(shares, range(1, flip_seeds + 1), again)
+        for noise in benchmark.noises(shares, range(1, flip_seeds + 1), again, panels)
     ]
     with broker_for(settings, "unused.") as own:
         figures = benchmark.measure(own, plans, console(stderr=True))

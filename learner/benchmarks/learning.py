@@ -38,28 +38,48 @@ _NAMES = {"retrieval": "labels (retrieval)", "none": "extrinsic reward alone"}
 CURVES_FILE = "learning.json"
 PICTURE_FILE = "learning.svg"
 NEVER = 24 * 3600.0
+SEEDS_PER_PANEL = 100
+"""Judge k of a panel with flip seed s has the flip seed 100 s + k."""
 _REQUESTS = 16
 """In flight, while the judge answers about the reference set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What is done to the judge's answers: see ``onibus annotate --flip`` and ``--ask-again``."""
+    """What is done to the judge's answers: see ``onibus annotate --flip``, ``--ask-again`` and ``--panel``.
+
+    Attributes:
+        judges: keyword rules that judge each caption, each with flips of its own; the majority decides.
+    """
 
     flip: float = 0.0
     seed: int = 0
     ask_again: int = 0
+    judges: int = 1
 
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Flags of ``onibus annotate``."""
-        flip = ("--flip", str(self.flip), "--flip-seed", str(self.seed)) if self.flip else ()
+    def flags(self, folder: Path) -> tuple[str, ...]:
+        """Flags of ``onibus annotate``; of several judges the file is written into this folder."""
+        flip: tuple[str, ...] = ()
+        if self.judges > 1:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"judges{self.suffix}.toml"
+            write_whole(path, self._panel())
+            flip = ("--panel", str(path.resolve()))
+        elif self.flip:
+            flip = ("--flip", str(self.flip), "--flip-seed", str(self.seed))
         return (*flip, "--ask-again", str(self.ask_again)) if self.ask_again else flip
+
+    def _panel(self) -> str:
+        seeds = (self.seed * SEEDS_PER_PANEL + number for number in range(self.judges))
+        return "".join(
+            f'[[judge]]\nllm = "rules"\nflip = {self.flip}\nflip_seed = {seed}\n\n' for seed in seeds
+        )
 
     @property
     def suffix(self) -> str:
         """What names of runs with this noise end in."""
         flip = f"-flip{self.flip:g}-{self.seed}" if self.flip else ""
+        flip += f"-judges{self.judges}" if self.judges > 1 else ""
         return f"{flip}-again{self.ask_again}" if self.ask_again else flip
 
 
@@ -151,6 +171,7 @@ def _run(
     coefficient = default_specs(plan.task, reward)[0].coefficient
     share = () if reward == "none" else ("--spec", f"{load_spec(spec).name}={coefficient}")
     apart = settings.model_copy(update={"topic_prefix": plan.topic_prefix(reward, seed)})
+    judge = plan.server.judge_flags() if plan.server else ("--llm", "rules")
     options = DemoOptions(
         run=name,
         task=plan.task,
@@ -158,7 +179,7 @@ def _run(
         spec=spec,
         spec_name=load_spec(spec).name,
         judge_name=plan.server.name if plan.server else "rules",
-        judge=(*(plan.server.judge_flags() if plan.server else ("--llm", "rules")), *plan.noise.flags),
+        judge=(*judge, *plan.noise.flags(apart.runs_dir)),
         learner=(
             *("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH), *share),
             *(("--inference", plan.inference) if plan.inference else ()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 from rich.console import Console
 
@@ -32,18 +33,24 @@ def measure(settings: Settings, plans: Sequence[LearningPlan], console: Console)
     ]
 
 
-def noises(flips: Sequence[float], flip_seeds: Sequence[int], ask_again: Sequence[int]) -> list[Noise]:
-    """Every combination; without flips one alone, for nothing is asked again then."""
-    return [
-        noise
-        for flip in flips
-        for noise in ([Noise()] if not flip else [Noise(flip, s, n) for s in flip_seeds for n in ask_again])
-    ]
+def noises(
+    flips: Sequence[float],
+    flip_seeds: Sequence[int],
+    ask_again: Sequence[int],
+    judges: Sequence[int] = (1,),
+) -> list[Noise]:
+    """Every combination; without flips one alone, for more answers would say the same then."""
+    found = []
+    for flip in flips:
+        combinations = product([flip], flip_seeds, ask_again, judges)
+        found += [Noise(*one) for one in combinations] if flip else [Noise()]
+    return found
 
 
 def _figures(plan: LearningPlan, reward: str, seed: int, rows: list[dict[str, float]]) -> Iterator[Figure]:
     noise = plan.noise
     name = f"{reward}, {noise.flip:.0%} flipped" + (f" (seed {noise.seed})" if noise.flip else "")
+    name += f", {noise.judges} judges" if noise.judges > 1 else ""
     name += f", asked again {noise.ask_again} times" if noise.ask_again else ""
     name += f", seed {seed}"
     if not math.isnan(when := steps_until_learnt(rows)):

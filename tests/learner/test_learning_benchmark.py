@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from onibus.consumers.annotator.panel_file import load_panel_file
 from onibus.infra.vllm.server import VllmServer
 from onibus.learner.benchmarks.learning import LearningPlan, Noise, _figure, _is_finished, steps_until_learnt
 from onibus.learner.benchmarks.noisy_judges import _figures, noises
@@ -54,9 +56,9 @@ def test_runs_that_a_server_judges_share_their_topics_and_others_do_not() -> Non
     assert PLAN.topic_prefix("retrieval", 1) != PLAN.topic_prefix("retrieval", 2)
 
 
-def test_each_noise_has_its_flags_and_its_runs() -> None:
+def test_each_noise_has_its_flags_and_its_runs(tmp_path: Path) -> None:
     found = noises([0.0, 0.2], [1], [0, 3])
-    assert [noise.flags for noise in found] == [
+    assert [noise.flags(tmp_path) for noise in found] == [
         (),
         ("--flip", "0.2", "--flip-seed", "1"),
         ("--flip", "0.2", "--flip-seed", "1", "--ask-again", "3"),
@@ -69,6 +71,17 @@ def test_each_noise_has_its_flags_and_its_runs() -> None:
 def test_each_sampler_has_its_runs() -> None:
     names = {replace(PLAN, inference=one).run_name("retrieval", 1) for one in (None, "local", "central")}
     assert len(names) == 3
+
+
+def test_several_noisy_judges_err_apart_from_each_other(tmp_path: Path) -> None:
+    one, three = noises([0.2], [2], [0], [1, 3])
+    flag, path = three.flags(tmp_path)
+    judges = load_panel_file(Path(path)).judge
+    assert flag == "--panel"
+    assert [(judge.llm, judge.flip, judge.flip_seed) for judge in judges] == [
+        ("rules", 0.2, 200), ("rules", 0.2, 201), ("rules", 0.2, 202)
+    ]  # fmt: skip
+    assert (one.suffix, three.suffix) == ("-flip0.2-2", "-flip0.2-2-judges3")
 
 
 def test_of_a_noisy_run_the_steps_until_learnt_and_the_last_returns_are_reported() -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from kafka.errors import KafkaTimeoutError
 
@@ -382,6 +383,39 @@ def test_how_far_the_judges_and_people_agree_is_shown(settings: Settings, tmp_pa
     shown = onibus("labels", "agreement", "--spec", SPEC, "--disputed", "12")
     assert "4 judges; Krippendorff's alpha" in shown
     assert WALLS[0] in shown
+
+
+def test_unsure_by_probabilities_is_readable_where_several_decide() -> None:
+    (spec,) = annotation_specs(
+        [load_spec_file("goals-probability")],
+        AnnotateOptions(llm="openai", model="m", base_url="http://x/v1"),
+    ).values()
+    found = []
+    for raw in ('{" Yes": -0.7, " No": -0.7}', "Maybe (without log-probabilities)", '{" perhaps": -0.1}'):
+        one = replace(
+            Annotation.unasked(ids.spec_id(spec), bytes(16), ("x",), YES, Origin.LLM, "a1", 0, 0),
+            raw_answer=raw,
+            said=UNSURE,
+            probability=2 / 3,
+        )
+        found.append(Spending({ids.spec_id(spec): spec}).is_unreadable(one))
+    assert found == [False, True, True]
+
+
+def test_judges_that_err_by_themselves_err_less_together() -> None:
+    """At a share p each, three are wrong together with 3 p^2 (1 - p) + p^3: 10 % of 20 %."""
+    judges = tuple(JudgeEntry(llm="rules", flip=0.2, flip_seed=seed) for seed in range(3))
+    options = AnnotateOptions(specs=("gold",), panel=PanelFile(judge=judges))
+    model = language_model([load_spec_file("gold")], options)
+    (spec_id,) = annotation_specs([load_spec_file("gold")], options)
+
+    async def ask() -> list[Answer]:
+        return [await model.answer(Question(spec_id, f"It's a wall, number {n}.")) for n in range(2_000)]
+
+    answers = asyncio.run(ask())
+    alone = [np.mean([answer.votes[judge] is YES for answer in answers]) for judge in range(3)]
+    assert alone == pytest.approx([0.2] * 3, abs=0.03)
+    assert np.mean([answer.verdict is YES for answer in answers]) == pytest.approx(0.104, abs=0.02)
 
 
 def test_rules_and_a_server_judge_together(settings: Settings) -> None:
