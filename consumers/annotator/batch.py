@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.annotator.pending import PendingCaption
 from onibus.consumers.labels.table import lookup_ids
-from onibus.consumers.language_models.base import Answer, Attempt, Judge
+from onibus.consumers.language_models.base import Answer, Attempt, JudgeName
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.kafka.transactions import OutgoingRecord
 from onibus.schemas import ids
@@ -213,7 +213,7 @@ class BatchRecords:
         """One for each attempt, numbered by judge; one also where nothing at all came back."""
         nothing = Attempt(None, "", answer.given_up, bytes(16), 0, 0, 0, now)
         spec = self.specs[subject.spec_id]
-        alone = Judge(spec.model, spec.model_revision, self._origin)
+        alone = JudgeName(spec.model, spec.model_revision, self._origin)
         return [
             Annotation(
                 spec_id=subject.spec_id,
@@ -257,9 +257,9 @@ class BatchRecords:
         batch.records.append(OutgoingRecord(topic, partition, key, self.codec.encode(topic, record)))
 
 
-def _by_judge(attempts: Sequence[Attempt], alone: Judge) -> Iterator[tuple[Judge, int, Attempt]]:
+def _by_judge(attempts: Sequence[Attempt], alone: JudgeName) -> Iterator[tuple[JudgeName, int, Attempt]]:
     """Each attempt with who made it, and which attempt of theirs it is, from 1."""
-    counts: Counter[Judge] = Counter()
+    counts: Counter[JudgeName] = Counter()
     for attempt in attempts:
         judge = attempt.judge or alone
         counts[judge] += 1

@@ -17,7 +17,7 @@ from onibus.consumers.annotator.decisions import COMPARISONS
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile
-from onibus.consumers.language_models.base import Judge, LanguageModel
+from onibus.consumers.language_models.base import JudgeName, LanguageModel
 from onibus.consumers.language_models.flipping import NO_FLIPS, FlippingModel, Flips
 from onibus.consumers.language_models.panel import PanelModel, Seat, panel_spec
 from onibus.consumers.language_models.rules import RulesModel
@@ -317,9 +317,9 @@ def language_model(files: Sequence[SpecFile], options: AnnotateOptions) -> Langu
     return PanelModel(seats, options.panel.patience)
 
 
-def _judge(file: SpecFile, options: AnnotateOptions, origin: Origin) -> Judge:
+def _judge(file: SpecFile, options: AnnotateOptions, origin: Origin) -> JudgeName:
     spec = _spec_of(file, options)
-    return Judge(spec.model, spec.model_revision, origin)
+    return JudgeName(spec.model, spec.model_revision, origin)
 
 
 def _paid(options: AnnotateOptions) -> tuple[float | None, float | None]:

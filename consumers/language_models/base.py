@@ -33,7 +33,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class JudgeName:
     """One of several who are asked the same: a model, or the keyword rules.
 
     Attributes:
@@ -69,7 +69,7 @@ class Attempt:
     probability: float | None = None
     was_flipped: bool = False
     said: Verdict | None = None
-    judge: Judge | None = None
+    judge: JudgeName | None = None
     usd: float | None = None
 
 

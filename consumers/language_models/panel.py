@@ -17,7 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from onibus.consumers.language_models.base import NO_PROMPT, Answer, Attempt, Judge, LanguageModel, Question
+from onibus.consumers.language_models.base import (
+    NO_PROMPT,
+    Answer,
+    Attempt,
+    JudgeName,
+    LanguageModel,
+    Question,
+)
 from onibus.consumers.specs.majority import can_change, majority
 from onibus.infra.errors import OnibusError
 from onibus.schemas.records import AnnotationSpec, Origin
@@ -36,7 +43,7 @@ class Seat:
         usd_in, usd_out: US dollars for a million tokens; None where the judge has no prices of its own.
     """
 
-    judges: Mapping[bytes, Judge]
+    judges: Mapping[bytes, JudgeName]
     model: LanguageModel
     usd_in: float | None = None
     usd_out: float | None = None
