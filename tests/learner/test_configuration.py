@@ -16,7 +16,8 @@ from onibus.learner.configuration import configuration
 from onibus.learner.options import load_options, make_options, save_options
 from tests.command import run_onibus, the_one_line
 from tests.learner.one_learner import learner_with
-from tests.learner.runs import checkpoint_of, finish, start_learner
+from tests.learner.runs import checkpoint_of, start_learner, stop
+from tests.waiting import wait_until
 
 OPTIONS: dict[str, tuple[Any, str, Any]] = {
     "ppo_clip": (0.3, "ppo_clip_ratio", 0.3),
@@ -140,11 +141,14 @@ def test_a_batch_is_learned_from_with_the_extrinsic_reward_scaled_clipped_and_we
 @pytest.mark.slow
 def test_a_run_with_an_lstm_keeps_milestones_and_as_many_checkpoints_as_asked(settings: Settings) -> None:
     flags = ["--rnn", "lstm", "--rnn-size", "32", "--milestone-seconds", "2", "--checkpoint-seconds", "1"]
-    flags += ["--checkpoints-kept", "3", "--seconds", "12", "--sample-factory", "kl_loss_coeff=0.1"]
-    assert finish(start_learner(settings, "a-run", *flags), 180) == 0
+    flags += ["--checkpoints-kept", "3", "--sample-factory", "kl_loss_coeff=0.1"]
     folder = settings.runs_dir / "a-run" / CHECKPOINT_FOLDER
+    learner = start_learner(settings, "a-run", *flags)
+    first = wait_until(lambda: sorted(folder.glob("checkpoint_*.pth")), 90, "a checkpoint")[0]
+    wait_until(lambda: not first.exists(), 60, "the first of more than three to go")
+    wait_until(lambda: len([*(folder / MILESTONES).glob("checkpoint_*.pth")]) >= 2, 60, "two milestones")
+    assert stop(learner) == 0
     milestones = sorted((folder / MILESTONES).glob("checkpoint_*.pth"))
-    assert len(milestones) >= 2
     assert len(list(folder.glob("checkpoint_*.pth"))) == 3
     policy = load_policy(milestones[0])
     assert (policy.options.core, policy.options.rnn_size) == ("lstm", 32)

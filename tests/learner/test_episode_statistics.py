@@ -10,17 +10,19 @@ from onibus.infra.settings import Settings
 from onibus.learner.options import load_options
 from onibus.learner.run_files.history import read_history
 from tests.consumers.replay.running import onibus, onibus_json
-from tests.learner.runs import learn_to_the_end
-
-SIZE = ("--serial", "--workers", "1", "--environments", "4", "--batch-size", "256", "--seconds", "14")
+from tests.learner.runs import start_learner, stop, wait_ready
+from tests.waiting import wait_until
 
 
 @pytest.mark.slow
 def test_what_episodes_came_to_is_in_the_history_and_on_the_board(settings: Settings) -> None:
-    flags = ("--run", "stairs", "--task", "staircase", "--max-episode-steps", "40", *SIZE)
-    done = learn_to_the_end(settings, *flags)
-    assert done.returncode == 0, done.stderr
     folder = settings.runs_dir / "stairs"
+    learner = start_learner(
+        settings, "stairs", "--task", "staircase", "--max-episode-steps", "40", "--serial"
+    )
+    wait_ready(learner)
+    wait_until(lambda: read_history(folder)[-1].get("success") is not None, 60, "episodes that ended")
+    assert stop(learner) == 0
     row = read_history(folder)[-1]
     assert {"success", "score", "depth", "experience_level", "gold", "turns", "died"} <= set(row)
     assert load_options(folder).actions == "oni"
