@@ -47,6 +47,7 @@ def chosen_options(
 
 
 def was_started_with(run: str, flag: str, was: object, now: object) -> OnibusError:
+    """The refusal of a flag that says something else than the run began with."""
     return OnibusError(
         f"run {run} was started with {flag} {was}, not {now}; "
         f"leave {flag} out to resume it, or start another --run"
