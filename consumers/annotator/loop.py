@@ -83,8 +83,7 @@ class AnnotatorProcess:
         limits: what the group may spend; none, if not given.
         caption_filter: which captions each spec is asked about; all, if not given.
         near_pairs: whether captions are compared that the specs' reward models score alike.
-        ask_again: how often to ask further about each caption or pair at most.
-        judges: who answer each time.
+        ask_again: how often to ask each of the ``judges`` further about a caption or pair at most.
         announce: publishes the specs, once the model has answered: one that cannot be asked takes no name.
         on_step: see :class:`~onibus.infra.kafka.transactions.TransactionWriter`.
     """

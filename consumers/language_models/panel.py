@@ -6,7 +6,8 @@ for captions that are asked again (:func:`onibus.consumers.annotator.asking_agai
 
 A judge that does not answer is waited for as long as its vote can change the verdict: nothing is labelled by
 fewer judges than it takes. Where the others have settled the verdict it is waited for a while only, and has
-no vote then.
+no vote then. Captions that need it keep their places among those that are asked about: once they hold all of
+them, nothing is labelled until it is back.
 """
 
 from __future__ import annotations

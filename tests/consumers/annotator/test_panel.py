@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from kafka.errors import KafkaTimeoutError
 
 from onibus.consumers.annotator.budget import Limits, dearest_question
 from onibus.consumers.annotator.cost import Spending
-from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile, load_panel_file
+from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile
 from onibus.consumers.annotator.run import (
     AnnotateOptions,
     annotation_specs,
@@ -26,80 +24,31 @@ from onibus.consumers.annotator.run import (
     spending_limits,
 )
 from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
-from onibus.consumers.language_models.panel import PanelModel
 from onibus.consumers.specs.majority import can_change, majority, share_of_yes
 from onibus.consumers.specs.spec_file import load_spec_file
-from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings, environment_of
-from onibus.schemas import codec, ids
-from onibus.schemas.records import Annotation, AnnotationSpec, Label, Origin, Verdict
-from tests.command import run_onibus, the_one_line
-from tests.consumers.annotating import annotator, publish, records, wait_for_labels
-from tests.consumers.chat_server import ChatServer, Reply, chat_server
+from onibus.schemas import ids
+from onibus.schemas.records import Annotation, Origin, Verdict
+from tests.command import run_onibus
+from tests.consumers.annotating import annotator, publish, wait_for_labels
+from tests.consumers.annotator.panels import (
+    GOLD,
+    NO,
+    SPEC,
+    UNSURE,
+    WALLS,
+    YES,
+    about_gold,
+    annotations,
+    asked,
+    labels,
+    options_for,
+    panel_of,
+    says,
+    servers,
+)
+from tests.consumers.chat_server import Reply
 from tests.waiting import wait_until
-
-YES, NO, UNSURE = Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE
-SPEC = "keys-and-doors-one-word"
-GOLD = [f"You see here {number} gold pieces." for number in range(12)]
-WALLS = [f"It's a wall, number {number}." for number in range(12)]
-
-
-def says(helpful: Callable[[str], bool]) -> Callable[[dict[str, Any]], Reply]:
-    words = load_spec_file(SPEC).answer.words
-
-    def reply(body: dict[str, Any]) -> Reply:
-        return 200, words[YES if helpful(str(body["messages"][-1])) else NO]
-
-    return reply
-
-
-def about_gold(prompt: str) -> bool:
-    return "gold pieces" in prompt
-
-
-@contextmanager
-def servers(*replies: Callable[[dict[str, Any]], Reply]) -> Iterator[list[ChatServer]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(chat_server(reply)) for reply in replies]
-
-
-def options_for(running: list[ChatServer], **changes: Any) -> AnnotateOptions:
-    judges = [
-        {"model": f"model-{n}", "base_url": server.url, "price_in": n + 1.0}
-        for n, server in enumerate(running)
-    ]
-    return AnnotateOptions(specs=(SPEC,), panel=PanelFile.model_validate({"judge": judges}), **changes)
-
-
-def panel_of(
-    running: list[ChatServer], patience: float = 60.0, **changes: Any
-) -> tuple[dict[bytes, AnnotationSpec], PanelModel]:
-    options, files = options_for(running, **changes), [load_spec_file(SPEC)]
-    model = language_model(files, options)
-    assert isinstance(model, PanelModel)
-    return annotation_specs(files, options), PanelModel(model._seats, patience)
-
-
-def asked(panel: PanelModel, spec_id: bytes, text: str) -> Answer:
-    async def ask() -> Answer:
-        try:
-            return await panel.answer(Question(spec_id, text))
-        finally:
-            await panel.close()
-
-    return asyncio.run(ask())
-
-
-def annotations(settings: Settings) -> dict[str, list[Annotation]]:
-    found = defaultdict(list)
-    for record in records(settings, "annotations"):
-        one = codec.decode(Annotation, record.value)
-        found[one.texts[0]].append(one)
-    return found
-
-
-def labels(settings: Settings) -> dict[bytes, Label]:
-    return {r.key[8:]: codec.decode(Label, r.value) for r in records(settings, "labels")}
 
 
 @pytest.mark.parametrize(
@@ -246,44 +195,6 @@ def test_a_panel_is_asked_again_as_a_judge_is(settings: Settings) -> None:
     assert {len(server.requests) for server in running} == {len(texts) * 2 + 1}
 
 
-def test_the_spec_id_depends_on_every_judge_and_not_on_their_order() -> None:
-    def spec_id(*models: tuple[str, str]) -> bytes:
-        judges = tuple(JudgeEntry(model=m, model_revision=r, base_url="http://x/v1") for m, r in models)
-        options = AnnotateOptions(specs=(SPEC,), panel=PanelFile(judge=judges))
-        (found,) = annotation_specs([load_spec_file(SPEC)], options)
-        return found
-
-    alone = annotation_specs(
-        [load_spec_file(SPEC)],
-        AnnotateOptions(specs=(SPEC,), llm="openai", model="a", base_url="http://x/v1"),
-    )
-    found = [
-        spec_id(("a", ""), ("b", "")), spec_id(("a", ""), ("c", "")), spec_id(("a", ""), ("b", "2")),
-        spec_id(("a", ""), ("b", ""), ("c", "")), *alone,
-    ]  # fmt: skip
-    assert len(set(found)) == len(found)
-    assert spec_id(("b", ""), ("a", "")) == found[0]
-    with pytest.raises(OnibusError, match="the panel has a@1 twice"):
-        spec_id(("a", "1"), ("a", "1"))
-
-
-def test_a_budget_reckons_with_every_judge_at_its_own_price() -> None:
-    with servers(says(about_gold), says(about_gold), says(about_gold)) as running:
-        limits = spending_limits(options_for(running, budget_usd=1.0, price_out=10.0))
-    assert limits is not None
-    (spec,) = annotation_specs([load_spec_file(SPEC)], options_for(running)).values()
-    one = dearest_question([spec])
-    whole = limits.of_all_judges(one)
-    assert whole.tokens == 3 * one.tokens
-    expected = ((1 + 2 + 3) * one.tokens_in + 3 * 10 * one.tokens_out) / 1e6
-    assert limits.prices.usd(whole) == pytest.approx(expected)
-    unpriced = replace(
-        options_for(running, budget_usd=1.0), panel=PanelFile(judge=(JudgeEntry(), JudgeEntry()))
-    )
-    with pytest.raises(OnibusError, match="price_in and price_out for each judge"):
-        spending_limits(unpriced)
-
-
 def test_a_budget_ends_a_panel_before_it_is_exceeded(settings: Settings) -> None:
     with servers(says(about_gold), says(about_gold)) as running:
         specs, model = panel_of(running)
@@ -295,62 +206,6 @@ def test_a_budget_ends_a_panel_before_it_is_exceeded(settings: Settings) -> None
             wait_until(lambda: process.summary is not None, 60, "the end of the budget")
     spent = sum(one.tokens_in + one.tokens_out for found in annotations(settings).values() for one in found)
     assert 0 < spent + 2 * 14 <= most
-
-
-def test_keys_go_to_their_own_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "secret-one")
-    (tmp_path / "key").write_text("secret-two\n")
-    with servers(*[says(about_gold)] * 3) as running:
-        path = tmp_path / "judges.toml"
-        keys = ("", 'key_env = "OPENAI_API_KEY"', f'key_file = "{tmp_path / "key"}"')
-        path.write_text(
-            "".join(
-                f'[[judge]]\nmodel = "m{n}"\nbase_url = "{server.url}"\n{key}\n'
-                for n, (server, key) in enumerate(zip(running, keys, strict=True))
-            )
-        )
-        options = AnnotateOptions(specs=(SPEC,), panel=load_panel_file(path))
-        model = language_model([load_spec_file(SPEC)], options)
-        assert isinstance(model, PanelModel)
-        (spec_id,) = annotation_specs([load_spec_file(SPEC)], options)
-        asked(model, spec_id, GOLD[0])
-        assert [server.keys for server in running] == [
-            {"Bearer none"}, {"Bearer secret-one"}, {"Bearer secret-two"}
-        ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[[judge]]\nmodel = 'a'\n", "judge: "),
-        (
-            "[[judge]]\nmodle = 'a'\n[[judge]]\nmodel = 'b'\n",
-            "judge.0.modle: is not a field; did you mean model?",
-        ),
-        ("judges = 3\n", "judges: is not a field; did you mean judge?"),
-        (
-            "[[judge]]\nkey_env = 'A'\nkey_file = 'b'\n[[judge]]\n",
-            "judge.0: has key_env and key_file; leave one out",
-        ),
-        ("patience = 1\n[[judge]]\n[[judge]]\n", "patience: Input should be greater than or equal to 30"),
-        ("[[judge\n", "is not valid TOML"),
-    ],
-)
-def test_a_panel_file_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "judges.toml"
-    path.write_text(text)
-    with pytest.raises(OnibusError) as found:
-        load_panel_file(path)
-    assert said in str(found.value)
-    assert "\n" not in str(found.value)
-
-
-def test_the_command_refuses_a_panel_beside_a_judge_and_names_what_a_judge_lacks(tmp_path: Path) -> None:
-    (tmp_path / "judges.toml").write_text("[[judge]]\nmodel = 'a'\n[[judge]]\nmodel = 'b'\n")
-    line = the_one_line(run_onibus("annotate", "--panel", "judges.toml", "--model", "m", folder=tmp_path))
-    assert "--panel judges.toml says who judges" in line
-    line = the_one_line(run_onibus("annotate", "--panel", "judges.toml", folder=tmp_path))
-    assert "judge a of the panel file needs base_url, for example http" in line
 
 
 def test_how_far_the_judges_and_people_agree_is_shown(settings: Settings, tmp_path: Path) -> None:
