@@ -80,6 +80,13 @@ class AnnotateOptions:
     entry: JudgeEntry | None = None
     """Of a panel, the judge that these options are for."""
 
+    def __post_init__(self) -> None:
+        given = (self.base_url, self.model, self.model_revision, self.flips.share, self.llm != "rules")
+        if self.panel is not None and any(given):
+            raise OnibusError(
+                "--panel says who judges; leave out --llm, --base-url, --model, --model-revision and --flip"
+            )
+
     @property
     def judges(self) -> list[AnnotateOptions]:
         """The options of each judge; without a panel these."""

@@ -72,7 +72,8 @@ def evaluate_trial(trial: Trial, references: Sequence[Reference], most_mistakes:
     probability = np.array([_probability(answer) for answer in answers])
     said = np.array([answer.verdict is Verdict.HELPFUL for answer in answers])
     denied = np.array([answer.verdict is Verdict.UNHELPFUL for answer in answers])
-    how = AnswerFormat.model_validate_json(trial.spec.parser).reads_probabilities
+    read = AnswerFormat.model_validate_json(trial.spec.parser).reads_probabilities
+    how = None if trial.is_of_panel else read
     scale, offset = fitted(probability, true) if how is not None else (None, None)
     wrong = np.abs(probability - true)
     order = [i for i in np.argsort(-wrong, kind="stable") if said[i] != true[i]][:most_mistakes]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from onibus.consumers.annotator.asking_again import decided
 from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.annotator.run import (
     AnnotateOptions,
@@ -39,15 +40,18 @@ class Trial:
     origin: Origin
 
     @property
+    def is_of_panel(self) -> bool:
+        """Whether several judges were asked, so that probabilities are shares of them."""
+        return any(attempt.judge for answer in self.answers for attempt in answer.attempts)
+
+    @property
     def cost(self) -> Cost:
         """Of the answers, repeated questions included; the probe apart."""
         total = Cost()
         for answer in self.answers:
-            total.answers += 1
+            seconds = sum(attempt.latency_us for attempt in answer.attempts) / 1e6
+            total.add(replace(Cost.of(*answer.attempts), answers=1, seconds=seconds))
             total.unreadable += bool(answer.given_up)
-            total.tokens_in += sum(attempt.tokens_in for attempt in answer.attempts)
-            total.tokens_out += sum(attempt.tokens_out for attempt in answer.attempts)
-            total.seconds += sum(attempt.latency_us for attempt in answer.attempts) / 1e6
         return total
 
 
@@ -71,7 +75,7 @@ def try_spec(options: AnnotateOptions, captions: Sequence[tuple[str, ...]]) -> T
         answers, probe, seconds = asyncio.run(_ask(model, questions, captions_under_way(options)))
     except ModelRefusedError as error:
         raise OnibusError(str(error)) from error
-    return Trial(spec_id, spec, tuple(answers), seconds, probe, model.origin)
+    return Trial(spec_id, spec, tuple(map(decided, answers)), seconds, probe, model.origin)
 
 
 def conversation(spec: AnnotationSpec, texts: Sequence[str]) -> list[dict[str, str]]:
@@ -82,7 +86,7 @@ def conversation(spec: AnnotationSpec, texts: Sequence[str]) -> list[dict[str, s
 
 def money(cost: Cost, prices: Prices) -> float | None:
     """What a trial cost; None where there is no price."""
-    return prices.usd(cost) if prices.are_given else None
+    return prices.usd(cost) if prices.are_given or cost.usd else None
 
 
 async def _ask(

@@ -148,11 +148,6 @@ def annotate(
     from onibus.consumers.annotator.run import run as run_annotator
     from onibus.consumers.language_models.flipping import Flips
 
-    if panel is not None and (llm != "rules" or base_url or model or model_revision or flip):
-        raise OnibusError(
-            f"--panel {panel} says who judges; leave out --llm, --base-url, --model, --model-revision "
-            "and --flip"
-        )
     options = AnnotateOptions(
         specs=tuple(spec or ["goals"]),
         llm=llm,

@@ -117,6 +117,9 @@ def evaluate(
     llm: _Who = "rules",
     base_url: _Url = None,
     model: _Model = None,
+    panel: Annotated[
+        Path | None, typer.Option(help="A TOML file of several judges, in place of --llm.")
+    ] = None,
     concurrency: _Concurrency = 16,
     against: Annotated[
         Path | None, typer.Option(help="File of judged captions. (default: the reference set of onibus)")
@@ -144,7 +147,7 @@ def evaluate(
         references = read_references(against or built_in_path(), load_spec_file(name).name, goal)
         chosen = [one for one in references if half in ("all", one.half)]
         trial = try_spec(
-            _options(name, llm, base_url, model, concurrency), [(one.caption,) for one in chosen]
+            _options(name, llm, base_url, model, concurrency, panel), [(one.caption,) for one in chosen]
         )
         figures = evaluate_trial(trial, chosen, mistakes)
         usd = money(figures.cost, Prices(price_in or 0.0, price_out or 0.0))
@@ -175,7 +178,8 @@ def _print(title: str, trial: Trial, found: SpecEvaluation, usd: float | None) -
     paid = "" if usd is None else f", {dollars(usd)}"
     cost = found.cost
     echo(f"  {'cost':18} {cost.tokens_in:,} tokens in, {cost.tokens_out:,} out{paid}; {found.seconds:.1f} s")
-    how = AnswerFormat.model_validate_json(trial.spec.parser).reads_probabilities
+    read = AnswerFormat.model_validate_json(trial.spec.parser).reads_probabilities
+    how = None if trial.is_of_panel else read
     if how is not None and found.scale is not None and found.offset is not None:
         scale, offset = combined(how.scale, how.offset, found.scale, found.offset)
         echo(f"  fits these labels: [answer.probability] scale = {scale:.3f}, offset = {offset:.3f}")
@@ -187,8 +191,21 @@ def _print(title: str, trial: Trial, found: SpecEvaluation, usd: float | None) -
 
 
 def _options(
-    spec: str, llm: str, base_url: str | None, model: str | None, concurrency: int
+    spec: str,
+    llm: str,
+    base_url: str | None,
+    model: str | None,
+    concurrency: int,
+    panel: Path | None = None,
 ) -> AnnotateOptions:
+    from onibus.consumers.annotator.panel_file import load_panel_file
     from onibus.consumers.annotator.run import AnnotateOptions
 
-    return AnnotateOptions(specs=(spec,), llm=llm, base_url=base_url, model=model, concurrency=concurrency)
+    return AnnotateOptions(
+        specs=(spec,),
+        llm=llm,
+        base_url=base_url,
+        model=model,
+        concurrency=concurrency,
+        panel=None if panel is None else load_panel_file(panel),
+    )

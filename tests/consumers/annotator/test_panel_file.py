@@ -127,9 +127,35 @@ def test_a_panel_file_says_what_is_wrong(tmp_path: Path, text: str, said: str) -
 def test_the_command_refuses_a_panel_beside_a_judge_and_names_what_a_judge_lacks(tmp_path: Path) -> None:
     (tmp_path / "judges.toml").write_text("[[judge]]\nmodel = 'a'\n[[judge]]\nmodel = 'b'\n")
     line = the_one_line(run_onibus("annotate", "--panel", "judges.toml", "--model", "m", folder=tmp_path))
-    assert "--panel judges.toml says who judges" in line
+    assert "--panel says who judges" in line
     line = the_one_line(run_onibus("annotate", "--panel", "judges.toml", folder=tmp_path))
     assert "judge a of the panel file needs base_url, for example http" in line
+
+
+def test_a_panel_is_held_against_the_reference_set(tmp_path: Path) -> None:
+    """Of judges who are each wrong about one caption in five, nine are right more often than three."""
+
+    def balanced_accuracy(judges: int) -> float:
+        entries = [f'[[judge]]\nllm = "rules"\nflip = 0.2\nflip_seed = {seed}\n' for seed in range(judges)]
+        (tmp_path / "judges.toml").write_text("".join(entries))
+        command = (
+            "spec",
+            "evaluate",
+            "goals-probability",
+            "--half",
+            "all",
+            "--json",
+            "--panel",
+            "judges.toml",
+        )
+        done = run_onibus(*command, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        (found,) = json.loads(done.stdout).values()
+        assert found["scale"] is None, "a share of judges is no probability that could be fitted"
+        return float(found["balanced_accuracy"])
+
+    three, nine = balanced_accuracy(3), balanced_accuracy(9)
+    assert 0.8 < three < nine
 
 
 @pytest.mark.slow
