@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from nle.nethack import DUNGEON_SHAPE
 
 from onibus.producers.environments.caption_wrapper import CaptionWrapper
 from onibus.producers.nethack.environment import NetHackEnvironment, Observation, scale_statistics
+from onibus.producers.nethack.explored import add_shown
 
 
 class Observations:
@@ -52,6 +54,8 @@ class Games:
         self.rewards = np.zeros(count)
         self.ended = np.zeros(count, np.bool_)
         self.cut_off = np.zeros(count, np.bool_)
+        self._maps = np.zeros((count, *DUNGEON_SHAPE), np.int16)  # where observations have none
+        self._seen, self._room = np.zeros((2, count, *DUNGEON_SHAPE), np.bool_)
 
     def __len__(self) -> int:
         return len(self._environments)
@@ -71,6 +75,9 @@ class Games:
                 _, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
                 if terminated or truncated:
                     environment.reset()
+        for game, environment in enumerate(self._environments):
+            if isinstance(environment, NetHackEnvironment):
+                environment.share_explored(self._seen[game], self._maps[game])
         if self._scales:
             scale_statistics(into.rows["blstats"])
 
@@ -97,6 +104,7 @@ class Games:
                 environment.reset()
         if self._scales:
             scale_statistics(into.rows["blstats"])
+            add_shown(into.rows.get("glyphs", self._maps), self._seen, self._room)
         return finished
 
     def set_policy_version(self, version: int) -> None:

@@ -79,7 +79,7 @@ class EndingReader:
         game._quit_game = self._remembering(game._quit_game)
 
     def begin(self, raw: dict[str, NDArray[Any]], blstats: bytes) -> None:
-        """Begin an episode with the reset's observation; :attr:`explored` looks at those of the steps."""
+        """Begin an episode with the reset's observation; :attr:`explored` is given those of the steps."""
         self._at_quit = None
         self.explored.begin()
         self.explored.look(raw["glyphs"], blstats)

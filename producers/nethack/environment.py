@@ -127,6 +127,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         then as the game has them: :func:`scale_statistics` does those of many games at once."""
 
         self._map, self._message = observation != "small", observation == "full"
+        self._map_into: NDArray[np.int16] | None = None
         self._minihack = is_minihack(task)
         self._dungeons = parse_dungeons(dungeons) if dungeons else ()
         self._base_seed = seed
@@ -134,7 +135,8 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._bus: RolloutBus | None = None
         leave_uncopied(self.env)
         self._ending = EndingReader(self.env, of_nethack=not self._minihack)
-        self._look = self._ending.explored.look
+        self._explored = self._ending.explored
+        self._maps_are_added = False
         self._said = MessageListener(self.env).said if captions else None
         self._captioner = game_captioner(captioner)
         self._game = self.env.unwrapped
@@ -191,7 +193,10 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             observation["caption"][:] = caption = self._caption(self._said, action, outcome)
         if not (terminated or truncated):
             self._blstats = blstats
-            self._look(raw["glyphs"], blstats)
+            if self._maps_are_added:
+                self._explored.note(blstats)
+            else:
+                self._explored.look(raw["glyphs"], blstats)
             return observation, reward, False, False, info
         ending = self._ending.read(np.frombuffer(self._blstats, np.int64), info["end_status"])
         info["episode_extra_stats"] = ending.statistics()
@@ -201,6 +206,19 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         if self._said is not None:
             self._carried = caption
         return observation, reward, not ending.cut_off, ending.cut_off, info
+
+    def share_explored(self, seen: NDArray[np.bool_], map_into: NDArray[np.int16]) -> None:
+        """Leave to the caller which squares were seen; call it within an episode.
+
+        After each step and reset the caller adds what the map shows to ``seen``, with
+        :func:`~onibus.producers.nethack.explored.add_shown`.
+
+        Args:
+            seen: (21, 79) bool, of the level that the player is on; the environment exchanges it.
+            map_into: (21, 79) int16, where the map is written at each step, if observations have none.
+        """
+        self._explored.share(seen)
+        self._maps_are_added, self._map_into = True, map_into
 
     def close(self) -> None:
         """Close the game; the process's last environment also waits for its records to be delivered."""
@@ -221,6 +239,8 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         observation["crop"][:] = self._crop(glyphs, blstats.item(0), blstats.item(1))
         if self._map:
             observation["glyphs"][:] = glyphs
+        elif self._map_into is not None:
+            self._map_into[:] = glyphs
         if self._message:
             observation["message"][:] = raw["message"]
         return observation

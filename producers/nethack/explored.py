@@ -18,9 +18,10 @@ assert nethack.NLE_BL_DLEVEL == nethack.NLE_BL_DNUM + 1  # one slice holds both
 class Explored:
     """Squares that ever showed something else than blank stone, and the greatest levels.
 
-    Two operations on a map a step, about a microsecond. What was seen counts once and for good, so going
-    blind, being swallowed or forgetting a map takes nothing away; NLE's scout task counts what is on the
-    map now. A map of 1.6 KiB is kept for each level, of which NetHack has less than a hundred.
+    Two operations on a map a step, or on the maps of many games at once (:meth:`share`, :func:`add_shown`).
+    What was seen counts once and for good, so going blind, being swallowed or forgetting a map takes nothing
+    away; NLE's scout task counts what is on the map now. A map of 1.6 KiB is kept for each level, of which
+    NetHack has less than a hundred.
 
     Attributes:
         depth: greatest depth in the dungeon at the end of a step.
@@ -29,6 +30,7 @@ class Explored:
 
     def __init__(self) -> None:
         self._shown = np.zeros(nethack.DUNGEON_SHAPE, np.bool_)
+        self._shared: NDArray[np.bool_] | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -37,6 +39,14 @@ class Explored:
         self._levels: dict[bytes, NDArray[np.bool_]] = {}
         self._level = self._experience = b""
 
+    def share(self, seen: NDArray[np.bool_]) -> None:
+        """Keep what was seen of the level that the player is on in ``seen``, (21, 79) bool.
+
+        Others may add to it what the steps show: those are then given to :meth:`note`, not to :meth:`look`.
+        """
+        seen[:] = self._levels[self._level]
+        self._levels[self._level] = self._seen = self._shared = seen
+
     def look(self, glyphs: NDArray[np.int16], blstats: bytes) -> None:
         """Add what a step showed.
 
@@ -44,20 +54,45 @@ class Explored:
             glyphs: (21, 79) int16, the map.
             blstats: bytes of its (27,) int64 statistics.
         """
+        self.note(blstats)
+        add_shown(glyphs, self._seen, self._shown)
+
+    def note(self, blstats: bytes) -> None:
+        """Add what a step showed, but for the squares."""
         if blstats[_LEVEL] != self._level or blstats[_EXPERIENCE_LEVEL] != self._experience:
             self._enter(blstats)
-        np.not_equal(glyphs, _BLANK, self._shown)
-        np.logical_or(self._seen, self._shown, self._seen)
 
     def scout(self) -> int:
         """Squares seen, over all levels."""
         return sum(int(np.count_nonzero(seen)) for seen in self._levels.values())
 
     def _enter(self, blstats: bytes) -> None:
-        self._level, self._experience = blstats[_LEVEL], blstats[_EXPERIENCE_LEVEL]
-        if self._level not in self._levels:
-            self._levels[self._level] = np.zeros(nethack.DUNGEON_SHAPE, np.bool_)
-        self._seen = self._levels[self._level]
+        before, self._level = self._level, blstats[_LEVEL]
+        self._experience = blstats[_EXPERIENCE_LEVEL]
+        if self._level != before:
+            self._change_levels(before)
         statistics = np.frombuffer(blstats, np.int64)
         self.depth = max(self.depth, int(statistics[nethack.NLE_BL_DEPTH]))
         self.experience_level = max(self.experience_level, int(statistics[nethack.NLE_BL_XP]))
+
+    def _change_levels(self, before: bytes) -> None:
+        known = self._levels.get(self._level)
+        if self._shared is None:
+            self._seen = np.zeros(nethack.DUNGEON_SHAPE, np.bool_) if known is None else known
+        else:
+            if before:
+                self._levels[before] = self._shared.copy()
+            self._shared[:] = False if known is None else known
+            self._seen = self._shared
+        self._levels[self._level] = self._seen
+
+
+def add_shown(maps: NDArray[np.int16], seen: NDArray[np.bool_], room: NDArray[np.bool_]) -> None:
+    """Add to ``seen`` the squares that maps show; of one game, (21, 79), or of many, (N, 21, 79).
+
+    Args:
+        maps: glyphs.
+        room: of the shape of ``seen``, for the work.
+    """
+    np.not_equal(maps, _BLANK, room)
+    np.logical_or(seen, room, seen)

@@ -12,7 +12,7 @@ import pytest
 from nle import nethack
 
 from onibus.producers.nethack.episodes import Moment, play_again, verify
-from onibus.producers.nethack.explored import Explored
+from onibus.producers.nethack.explored import Explored, add_shown
 from onibus.producers.nethack.messages import kills
 from onibus.producers.nethack.progression import BY_DEPTH, BY_EXPERIENCE_LEVEL, progression
 from onibus.schemas import codec
@@ -161,3 +161,28 @@ def test_without_captions_no_kills_are_reported() -> None:
     assert "kills" not in extra
     assert memory.episodes[0].kills is None
     env.close()
+
+
+def test_what_was_seen_is_the_same_where_others_add_it_up() -> None:
+    """Of levels that are left and come back to, with squares that are no longer shown."""
+    draws, row = np.random.default_rng(0), np.ones(nethack.DUNGEON_SHAPE, np.bool_)
+    alone, shared, room = Explored(), Explored(), np.empty_like(row)
+    for episode in range(3):
+        for explored in (alone, shared):
+            explored.begin()
+        for step in range(60):
+            glyphs = np.full(nethack.DUNGEON_SHAPE, nethack.GLYPH_CMAP_OFF, np.int16)
+            glyphs[draws.integers(21, size=5), draws.integers(79, size=5)] = nethack.GLYPH_CMAP_OFF + 19
+            blstats = np.zeros(27, np.int64)
+            blstats[nethack.NLE_BL_DLEVEL] = draws.integers(1, 5)
+            alone.look(glyphs, blstats.tobytes())
+            if (episode, step) == (0, 0):
+                shared.look(glyphs, blstats.tobytes())
+                shared.share(row)
+            elif step in (0, 59):  # of a reset, and before a quit
+                shared.look(glyphs, blstats.tobytes())
+            else:
+                shared.note(blstats.tobytes())
+                add_shown(glyphs, row, room)
+            assert shared.scout() == alone.scout()
+        assert (shared.depth, shared.experience_level) == (alone.depth, alone.experience_level)
