@@ -117,11 +117,13 @@ def test_one_answer_in_five_that_is_an_error_gives_up_no_caption() -> None:
 def test_when_nothing_is_answered_all_requests_wait_for_one_probe(caplog: pytest.LogCaptureFixture) -> None:
     """64 captions under way, and the dead server gets a request now and then, not 64 at a time."""
     caplog.set_level("INFO")
-    up = threading.Event()
+    up, open_before = threading.Event(), metrics.MODEL_CIRCUIT_OPEN._value.get()
+    open_meanwhile = []
 
     async def sleep(seconds: float) -> None:
         await asyncio.sleep(0)
         if len(server.requests) > 150:
+            open_meanwhile.append(metrics.MODEL_CIRCUIT_OPEN._value.get())
             up.set()
 
     with chat_server(lambda _: (200, GOOD) if up.is_set() else (503, {"error": "down"})) as server:
@@ -131,7 +133,8 @@ def test_when_nothing_is_answered_all_requests_wait_for_one_probe(caplog: pytest
     assert [a.verdict for a in answers] == [Verdict.HELPFUL] * 64
     told = [r.message for r in caplog.records if "in a row" in r.message or "answers again" in r.message]
     assert len(told) == 2
-    assert metrics.MODEL_CIRCUIT_OPEN._value.get() == 0
+    assert open_meanwhile[0] == open_before + 1, "of all servers of the process"
+    assert metrics.MODEL_CIRCUIT_OPEN._value.get() == open_before
 
 
 def test_where_nobody_listens_the_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
