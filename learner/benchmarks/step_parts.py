@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from onibus.learner.benchmarks.result import Figure
 from onibus.learner.large_layers import LargeLinear, ManyLookups
 from onibus.learner.networks import CROP_SIDE, GLYPHS, MediumEncoder, NetHackEncoder, SmallEncoder
 from onibus.producers.nethack.hearing_game import hearing
+from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
 from onibus.producers.nethack.tasks import OBSERVATION_KEYS
 
 ROWS = 1_024
@@ -57,12 +59,14 @@ def _in_turn(sides: Sides, rounds: int) -> list[tuple[float, float]]:
 
 
 def _steps() -> Sides:
-    """Random play, the time of new games left out."""
-    actions = np.random.default_rng(0)
+    """Random play of the same games on both sides, the time of new games left out."""
 
     def of(task: Callable[..., Any]) -> Callable[[], float]:
-        env = task(observation_keys=OBSERVATION_KEYS)
-        env.reset()
+        env = task(observation_keys=OBSERVATION_KEYS, fix_moon_phase=True)
+        actions, games = np.random.default_rng(0), count(1)
+
+        def begin() -> None:
+            reset_with_seeds(env, Seeds(next(games), 1, 0))
 
         def play() -> float:
             chosen, spent = actions.integers(env.action_space.n, size=_STEPS).tolist(), 0.0
@@ -70,10 +74,11 @@ def _steps() -> Sides:
             for action in chosen:
                 if env.step(action)[2]:
                     spent += time.process_time() - began
-                    env.reset()
+                    begin()
                     began = time.process_time()
             return (spent + time.process_time() - began) / _STEPS * 1e6
 
+        begin()
         return play
 
     return of(hearing(NetHackScore)), of(NetHackScore)
