@@ -39,8 +39,9 @@ MOST_BYTES = 32 << 20
 """Memory for captions, about: 180,000 of 60 bytes. Of more, those not seen for the longest time are
 forgotten. A worker writes what comes up again down again, after a minute, so that the words of what a batch
 holds are always there."""
-SCORED_AHEAD = 20_000
-"""Captions, the last ones seen, that a new version scores before it is used; others when they come up."""
+SCORED_AHEAD = 500
+"""Captions, the last ones seen, that a new version scores before it is used; others when they come up: a
+batch of NetHack has a hundred different ones, which take a few milliseconds once for each version."""
 _CAPTION_BYTES = 120
 """What a caption takes besides its bytes."""
 
