@@ -109,7 +109,7 @@ class LabelBoard:
         """Hold what ``other`` holds, which is not to be used any more."""
         with self._lock:
             self._fold, self._places, self._sorted = other._fold, other._places, None
-            self.forgotten = other.forgotten
+            self.forgotten, self.is_complete = other.forgotten, other.is_complete
 
     @property
     def annotations(self) -> int:
@@ -194,7 +194,6 @@ class BoardFeed:
             OnibusError: the log is incomplete, or the cluster cannot be reached.
         """
         _take(self._reader, self._reader.ends, self._board)
-        self._board.is_complete = True
 
     def start(self) -> None:
         """Follow the log in a thread."""
@@ -223,7 +222,6 @@ class BoardFeed:
     def _go_on(self) -> None:
         if not self._has_failed:
             _take(self._reader, self._reader.latest(), self._board)
-            self._board.is_complete = True
             return
         reader, board = self._new_reader(), self._board.fresh()
         try:
@@ -232,7 +230,6 @@ class BoardFeed:
             reader.close()
             raise
         self._board.become(board)
-        self._board.is_complete = True
         self._reader.close()
         self._reader = reader
 
@@ -241,6 +238,8 @@ class BoardFeed:
 
 
 def _take(reader: AnnotationReader, until: dict[int, int], board: LabelBoard) -> None:
+    """Read the log up to its end into a board."""
     records = reader.read(until)
     while part := list(islice(records, _RECORDS_AT_A_TIME)):
         board.apply(part)
+    board.is_complete = True
