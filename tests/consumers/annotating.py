@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +24,7 @@ from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.schemas import codec, ids
-from onibus.schemas.records import AnnotationSpec, CaptionObserved
+from onibus.schemas.records import Annotation, AnnotationSpec, CaptionObserved
 from tests.waiting import wait_until
 
 GROUP = "annotators.test"
@@ -84,6 +84,15 @@ def publish(settings: Settings, texts: Iterable[str], value: Callable[[str], byt
 def records(settings: Settings, topic: str) -> list[ConsumerRecord]:
     """Everything committed on a topic, given without prefix."""
     return [r for batch in clients.read_all(settings, settings.topic_prefix + topic) for r in batch]
+
+
+def annotations(settings: Settings) -> dict[str, list[Annotation]]:
+    """Every committed annotation, by its (first) caption."""
+    found = defaultdict(list)
+    for record in records(settings, "annotations"):
+        one = codec.decode(Annotation, record.value)
+        found[one.texts[0]].append(one)
+    return found
 
 
 def label_keys(settings: Settings) -> Counter[bytes]:

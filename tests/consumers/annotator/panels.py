@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -19,7 +18,7 @@ from onibus.consumers.language_models.panel import PanelModel
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.settings import Settings
 from onibus.schemas import codec
-from onibus.schemas.records import Annotation, AnnotationSpec, Label, Verdict
+from onibus.schemas.records import AnnotationSpec, Label, Verdict
 from tests.consumers.annotating import records
 from tests.consumers.chat_server import ChatServer, Reply, chat_server
 
@@ -73,14 +72,6 @@ def asked(panel: PanelModel, spec_id: bytes, text: str) -> Answer:
             await panel.close()
 
     return asyncio.run(ask())
-
-
-def annotations(settings: Settings) -> dict[str, list[Annotation]]:
-    found = defaultdict(list)
-    for record in records(settings, "annotations"):
-        one = codec.decode(Annotation, record.value)
-        found[one.texts[0]].append(one)
-    return found
 
 
 def labels(settings: Settings) -> dict[bytes, Label]:

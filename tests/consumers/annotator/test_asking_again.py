@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation, CaptionOffset, Label, Origin, Verdict
 from tests.command import run_onibus
-from tests.consumers.annotating import annotator, publish, records, rules_specs, wait_for_labels
+from tests.consumers.annotating import annotations, annotator, publish, records, rules_specs, wait_for_labels
 from tests.waiting import wait_until
 
 YES, NO, UNSURE = Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE
@@ -32,14 +32,6 @@ def tally(*said: Verdict) -> Tally:
     caption_id = ids.caption_id(GOLD[0])
     subject = Subject(bytes(8), caption_id, (GOLD[0],), ())
     return Tally(0, subject, PendingCaption(0, 0, caption_id, GOLD[0], 0, b""), list(said))
-
-
-def annotations(settings: Settings) -> dict[str, list[Annotation]]:
-    found = defaultdict(list)
-    for record in records(settings, "annotations"):
-        one = codec.decode(Annotation, record.value)
-        found[one.texts[0]].append(one)
-    return found
 
 
 def labels(settings: Settings) -> dict[bytes, Verdict]:

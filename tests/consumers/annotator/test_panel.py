@@ -30,7 +30,7 @@ from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import ids
 from onibus.schemas.records import Annotation, Origin, Verdict
 from tests.command import run_onibus
-from tests.consumers.annotating import annotator, publish, wait_for_labels
+from tests.consumers.annotating import annotations, annotator, publish, wait_for_labels
 from tests.consumers.annotator.panels import (
     GOLD,
     NO,
@@ -39,7 +39,6 @@ from tests.consumers.annotator.panels import (
     WALLS,
     YES,
     about_gold,
-    annotations,
     asked,
     labels,
     options_for,
