@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from nle.nethack import DUNGEON_SHAPE
 
 from onibus.producers.environments.caption_wrapper import CaptionWrapper
-from onibus.producers.nethack.environment import NetHackEnvironment, Observation, scale_statistics
+from onibus.producers.nethack.environment import NetHackEnvironment
 from onibus.producers.nethack.explored import add_shown
+from onibus.producers.nethack.observations import JointObserver, Observation
 
 
 class Observations:
@@ -18,15 +20,16 @@ class Observations:
 
     Attributes:
         rows: arrays by name, (N, …).
-        of_games: of each game its own part of them: views, made once.
     """
 
     def __init__(self, rows: Observation) -> None:
         self.rows = rows
-        self.of_games = [
-            {name: array[game] for name, array in rows.items()}
-            for game in range(len(next(iter(rows.values()))))
-        ]
+
+    @cached_property
+    def of_games(self) -> list[Observation]:
+        """Of each game its own part of the rows: views, made once."""
+        count = len(next(iter(self.rows.values())))
+        return [{name: array[game] for name, array in self.rows.items()} for game in range(count)]
 
 
 class Finished(NamedTuple):
@@ -49,12 +52,13 @@ class Games:
 
     def __init__(self, environments: Sequence[NetHackEnvironment] | Sequence[CaptionWrapper]) -> None:
         self._environments: tuple[NetHackEnvironment | CaptionWrapper, ...] = tuple(environments)
-        self._scales = isinstance(environments[0], NetHackEnvironment)
+        self._observer: JointObserver | None = None
+        self._of_nethack = [one for one in self._environments if isinstance(one, NetHackEnvironment)]
+        self._others = [one for one in self._environments if isinstance(one, CaptionWrapper)]
         count = len(self._environments)
         self.rewards = np.zeros(count)
         self.ended = np.zeros(count, np.bool_)
         self.cut_off = np.zeros(count, np.bool_)
-        self._maps = np.zeros((count, *DUNGEON_SHAPE), np.int16)  # where observations have none
         self._seen, self._room = np.zeros((2, count, *DUNGEON_SHAPE), np.bool_)
 
     def __len__(self) -> int:
@@ -69,17 +73,18 @@ class Games:
             into: room for the observations.
         """
         for game, (environment, seed) in enumerate(zip(self._environments, seeds, strict=True)):
-            environment.into = into.of_games[game]
+            if isinstance(environment, CaptionWrapper):
+                environment.into = into.of_games[game]
             environment.reset(seed=seed)
             for _ in range(random_steps[game]):
                 _, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
                 if terminated or truncated:
                     environment.reset()
-        for game, environment in enumerate(self._environments):
-            if isinstance(environment, NetHackEnvironment):
-                environment.share_explored(self._seen[game], self._maps[game])
-        if self._scales:
-            scale_statistics(into.rows["blstats"])
+        if self._of_nethack:
+            self._observer = JointObserver(
+                [game.leave_observing(seen) for game, seen in zip(self._of_nethack, self._seen, strict=True)]
+            )
+            self._observe(self._observer, into)
 
     def step(self, actions: Sequence[int], into: Observations) -> list[Finished]:
         """One action in each game; returns the episodes that it ended.
@@ -91,21 +96,26 @@ class Games:
             into: room for the observations.
         """
         finished = []
-        rewards, ended, cut_off = self.rewards, self.ended, self.cut_off
+        ended, cut_off = self.ended, self.cut_off
+        rewards = [0.0] * len(self)
         ended.fill(False)
         cut_off.fill(False)
-        places = into.of_games
+        for other, place in zip(self._others, into.of_games if self._others else (), strict=True):
+            other.into = place
         for game, environment in enumerate(self._environments):
-            environment.into = places[game]
             _, rewards[game], terminated, truncated, info = environment.step(actions[game])
             if terminated or truncated:
                 ended[game], cut_off[game] = True, truncated
                 finished.append(Finished(game, info["episode_extra_stats"]))
                 environment.reset()
-        if self._scales:
-            scale_statistics(into.rows["blstats"])
-            add_shown(into.rows.get("glyphs", self._maps), self._seen, self._room)
+        self.rewards[:] = rewards
+        if self._observer is not None:
+            self._observe(self._observer, into)
         return finished
+
+    def _observe(self, observer: JointObserver, into: Observations) -> None:
+        observer.observe(into.rows, [game.caption for game in self._of_nethack])
+        add_shown(observer.maps, self._seen, self._room)
 
     def set_policy_version(self, version: int) -> None:
         """Note which version of the policy acts from here on."""

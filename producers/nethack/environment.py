@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
-from nle import nethack
 from numpy.typing import NDArray
 
 from onibus.infra.captioner_names import MESSAGE
@@ -19,6 +18,7 @@ from onibus.producers.nethack.dungeons import dungeon_of, parse_dungeons
 from onibus.producers.nethack.endings import Ending, EndingReader
 from onibus.producers.nethack.episodes import EpisodeRecorder
 from onibus.producers.nethack.messages import CaptionTable, MessageListener
+from onibus.producers.nethack.observations import Observation, Observer, observation_space
 from onibus.producers.nethack.seeding import episode_seeds, random_base_seed, reset_with_seeds
 from onibus.producers.nethack.task_names import Actions, default_actions
 from onibus.producers.nethack.tasks import is_minihack, make_task
@@ -27,29 +27,14 @@ from onibus.producers.publishing.caption import Caption
 from onibus.producers.publishing.caption_publisher import RolloutBus
 from onibus.producers.publishing.shared_bus import SharedBus
 
-CROP = 9
-"""Side of the square of glyphs around the player."""
-
-Observation = dict[str, NDArray[Any]]
-
-_HALF = CROP // 2
-_ROWS, _COLUMNS = nethack.DUNGEON_SHAPE
-_INT64 = np.iinfo(np.int64)
 _NO_CAPTION = (0, 0)
-
-BLSTATS_SCALE: dict[str, float] = {
-    "X": 1 / 79, "Y": 1 / 21, "STR25": 0.1, "STR125": 0.1, "DEX": 0.1, "CON": 0.1, "INT": 0.1,
-    "WIS": 0.1, "CHA": 0.1, "SCORE": 1e-4, "HP": 0.02, "HPMAX": 0.02, "DEPTH": 0.1, "GOLD": 0.001,
-    "ENE": 0.02, "ENEMAX": 0.02, "AC": 0.1, "HD": 0.1, "XP": 0.1, "EXP": 0.001, "TIME": 1e-4,
-    "HUNGER": 1.0, "CAP": 1.0, "DNUM": 1.0, "DLEVEL": 0.1, "CONDITION": 0.0, "ALIGN": 0.1,
-}  # fmt: skip
-"""Factor for each of NLE's bottom-line statistics that brings its usual range near [-1, 1]."""
 
 
 class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
     """A task of :mod:`onibus.producers.nethack.tasks` with observations for a learner.
 
-    Observations (fresh arrays or, where :attr:`into` is set, those; never views into the game's buffers):
+    Observations (fresh arrays, never views into the game's buffers; none where :meth:`leave_observing` has
+    left them to the caller):
 
     ========== ======= ======== =====================================================================
     key        dtype   shape    meaning
@@ -122,12 +107,9 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         """Version of the policy that acts; set it from outside, -1 where it is not known."""
         self.episode = -1
         """Number of the current episode, from 0; -1 before the first reset."""
-        self.into: Observation | None = None
-        """Where the next observation is written: an array for each key; None for fresh ones. ``blstats`` are
-        then as the game has them: :func:`scale_statistics` does those of many games at once."""
+        self.caption = _NO_CAPTION
+        """The last observation's, as two integers."""
 
-        self._map, self._message = observation != "small", observation == "full"
-        self._map_into: NDArray[np.int16] | None = None
         self._minihack = is_minihack(task)
         self._dungeons = parse_dungeons(dungeons) if dungeons else ()
         self._base_seed = seed
@@ -136,21 +118,17 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         leave_uncopied(self.env)
         self._ending = EndingReader(self.env, of_nethack=not self._minihack)
         self._explored = self._ending.explored
-        self._maps_are_added = False
         self._said = MessageListener(self.env).said if captions else None
         self._captioner = game_captioner(captioner)
-        self._game = self.env.unwrapped
+        self._game: Any = self.env.unwrapped
         self._carried = _NO_CAPTION
         self._counts: dict[int, int] = {}  # of this episode: bounded by its step limit
         self._kills = 0
         self._recorder: EpisodeRecorder | None = None
         self._step = 0
         self._blstats = b""  # the last step's, raw: the buffer behind them is written over
-        self._padded = np.full((_ROWS + 2 * _HALF, _COLUMNS + 2 * _HALF), nethack.MAX_GLYPH, np.int16)
-        self.observation_space = _observation_space(self._map, self._message, captions)
-        self._arrays: list[tuple[str, Any, Any]] = [
-            (name, space.shape, space.dtype) for name, space in self.observation_space.items()
-        ]
+        self.observation_space = observation_space(observation != "small", observation == "full", captions)
+        self._observer: Observer | None = Observer(self.observation_space)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -172,12 +150,10 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._recorder = None
         if self._bus is not None:
             self._recorder = EpisodeRecorder(seeds, self._blstats, captions=self._said is not None)
-        observation = self._observe(raw)
         if self._said is not None:
             self._said.clear()  # what the game says by itself at the start is not an outcome
-            observation["caption"][:] = self._carried
-            self._carried = _NO_CAPTION
-        return observation, info
+        self.caption, self._carried = self._carried, _NO_CAPTION
+        return self._observe(raw), info
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One action; see the class for the observation and the last step's ``info``."""
@@ -188,12 +164,12 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         self._step += 1
         if self._recorder is not None:
             self._recorder.record(action, reward, blstats)
-        observation = self._observe(raw)
         if self._said is not None:
-            observation["caption"][:] = caption = self._caption(self._said, action, outcome)
+            self.caption = self._caption(self._said, action, outcome)
+        observation = self._observe(raw)
         if not (terminated or truncated):
             self._blstats = blstats
-            if self._maps_are_added:
+            if self._observer is None:
                 self._explored.note(blstats)
             else:
                 self._explored.look(raw["glyphs"], blstats)
@@ -203,22 +179,27 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         if self._said is not None:
             info["episode_extra_stats"]["kills"] = float(self._kills)
         self._finish(ending)
-        if self._said is not None:
-            self._carried = caption
+        self._carried = self.caption
         return observation, reward, not ending.cut_off, ending.cut_off, info
 
-    def share_explored(self, seen: NDArray[np.bool_], map_into: NDArray[np.int16]) -> None:
-        """Leave to the caller which squares were seen; call it within an episode.
+    def leave_observing(self, seen: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+        """Leave observations to the caller, who makes those of many games at once; call it within an episode.
 
-        After each step and reset the caller adds what the map shows to ``seen``, with
+        Steps and resets then return empty ones. After each the caller takes :attr:`caption` and what the
+        game's own arrays hold, and adds what the map shows to ``seen``, with
         :func:`~onibus.producers.nethack.explored.add_shown`.
 
         Args:
-            seen: (21, 79) bool, of the level that the player is on; the environment exchanges it.
-            map_into: (21, 79) int16, where the map is written at each step, if observations have none.
+            seen: (21, 79) bool, squares seen of the level that the player is on; the environment changes them
+                with the level.
+
+        Returns:
+            the game's own arrays by NLE's names, which hold the last observation from now on.
         """
         self._explored.share(seen)
-        self._maps_are_added, self._map_into = True, map_into
+        self._observer = None
+        buffers: dict[str, NDArray[Any]] = self._game.nethack._obs_buffers
+        return buffers
 
     def close(self) -> None:
         """Close the game; the process's last environment also waits for its records to be delivered."""
@@ -228,29 +209,7 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         keep_hang_ups()
 
     def _observe(self, raw: Observation) -> Observation:
-        blstats, glyphs = raw["blstats"], raw["glyphs"]
-        observation = self.into
-        if observation is None:
-            observation = {name: np.empty(shape, dtype) for name, shape, dtype in self._arrays}
-        statistics = observation["blstats"]
-        statistics[:] = blstats
-        if self.into is None:
-            scale_statistics(statistics)
-        observation["crop"][:] = self._crop(glyphs, blstats.item(0), blstats.item(1))
-        if self._map:
-            observation["glyphs"][:] = glyphs
-        elif self._map_into is not None:
-            self._map_into[:] = glyphs
-        if self._message:
-            observation["message"][:] = raw["message"]
-        return observation
-
-    def _crop(self, glyphs: NDArray[np.int16], x: int, y: int) -> NDArray[np.int16]:
-        """A view of the square around (x, y)."""
-        if _HALF <= x < _COLUMNS - _HALF and _HALF <= y < _ROWS - _HALF:
-            return glyphs[y - _HALF : y + _HALF + 1, x - _HALF : x + _HALF + 1]
-        self._padded[_HALF:-_HALF, _HALF:-_HALF] = glyphs
-        return self._padded[y : y + CROP, x : x + CROP]
+        return {} if self._observer is None else self._observer.observe(raw, self.caption)
 
     def _caption(self, said: list[bytes], action: int, outcome: Any) -> tuple[int, int]:
         """Id and count of what was said since the last step; publishes it where it is new."""
@@ -297,37 +256,6 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
         else:
             self._bus.episode_finished(record)
 
-
-def _observation_space(glyphs: bool, message: bool, captions: bool) -> gym.spaces.Dict:
-    boxes: dict[str, gym.Space[Any]] = {
-        "blstats": gym.spaces.Box(-5.0, 5.0, nethack.BLSTATS_SHAPE, np.float32),
-        "crop": gym.spaces.Box(0, nethack.MAX_GLYPH, (CROP, CROP), np.int16),
-    }
-    if glyphs:
-        boxes["glyphs"] = gym.spaces.Box(0, nethack.MAX_GLYPH, (_ROWS, _COLUMNS), np.int16)
-    if message:
-        boxes["message"] = gym.spaces.Box(0, 255, nethack.MESSAGE_SHAPE, np.uint8)
-    if captions:
-        boxes["caption"] = gym.spaces.Box(_INT64.min, _INT64.max, (2,), np.int64)
-    return gym.spaces.Dict(boxes)
-
-
-def scale_statistics(blstats: NDArray[np.float32]) -> None:
-    """Scale and clip bottom-line statistics, float32 (27,) or (N, 27), in place."""
-    blstats *= _SCALE
-    np.minimum(blstats, _HIGHEST, blstats)  # np.clip takes six times as long on 27 numbers
-    np.maximum(blstats, _LOWEST, blstats)
-
-
-def _scale() -> NDArray[np.float32]:
-    scale = np.zeros(nethack.BLSTATS_SHAPE, np.float32)
-    for name, factor in BLSTATS_SCALE.items():
-        scale[getattr(nethack, f"NLE_BL_{name}")] = factor
-    return scale
-
-
-_SCALE = _scale()
-_LOWEST, _HIGHEST = np.full_like(_SCALE, -5.0), np.full_like(_SCALE, 5.0)
 
 _CAPTIONS = CaptionTable()
 """One for the whole process: what a caption's text and ids are depends on its bytes alone."""

@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from nle import nethack
+from numpy.typing import NDArray
 
-from onibus.producers.nethack.environment import BLSTATS_SCALE, CROP, NetHackEnvironment
+from onibus.producers.nethack.environment import NetHackEnvironment
+from onibus.producers.nethack.observations import (
+    BLSTATS_SCALE,
+    CROP,
+    JointObserver,
+    Observer,
+    observation_space,
+)
 from onibus.schemas.ids import caption_id, lookup_id
 from tests.producers.nethack.playing import Memory, environment, moments, play
 
@@ -47,36 +55,46 @@ def test_observations_are_copies_that_later_steps_leave_alone() -> None:
     env.close()
 
 
-@pytest.mark.parametrize(
-    "place", [(0, 0), (78, 20), (3, 16), (4, 4), (74, 16), (40, 10), (75, 17), (2, 19), (40, 17), (40, 20)]
-)
-def test_the_crop_is_the_glyphs_around_the_player(place: tuple[int, int]) -> None:
-    env = environment("score")
-    glyphs = np.arange(21 * 79, dtype=np.int16).reshape(21, 79)
-    around = np.pad(glyphs, CROP // 2, constant_values=nethack.MAX_GLYPH)
-    x, y = place
-    assert np.array_equal(env._crop(glyphs, x, y), around[y : y + CROP, x : x + CROP])
-    assert env._crop(glyphs, x, y)[CROP // 2, CROP // 2] == glyphs[y, x]
-    env.close()
+PLACES = [(0, 0), (78, 20), (3, 16), (4, 4), (74, 16), (40, 10), (75, 17), (2, 19), (40, 17), (40, 20)]
 
 
-def test_statistics_are_scaled_and_clipped() -> None:
-    env = environment("score", observation="full")
-    env.reset()
+def raw_at(place: tuple[int, int]) -> dict[str, NDArray[Any]]:
     raw = {
-        "glyphs": np.zeros((21, 79), np.int16),
+        "glyphs": np.arange(21 * 79, dtype=np.int16).reshape(21, 79) + place[0],
         "message": np.zeros(256, np.uint8),
         "blstats": np.arange(27, dtype=np.int64) * 10,
     }
+    raw["blstats"][:2] = place
+    return raw
+
+
+def test_the_crop_is_the_glyphs_around_the_player() -> None:
+    """Of one game, and of many at once."""
+    space = observation_space(glyphs=False, message=False, captions=False)
+    raws = [raw_at(place) for place in PLACES]
+    rows = {
+        "blstats": np.zeros((len(PLACES), 27), np.float32),
+        "crop": np.zeros((len(PLACES), 9, 9), np.int16),
+    }
+    JointObserver(raws).observe(rows, [(0, 0)] * len(PLACES))
+    for (x, y), raw, joint in zip(PLACES, raws, rows["crop"], strict=True):
+        around = np.pad(raw["glyphs"], CROP // 2, constant_values=nethack.MAX_GLYPH)
+        crop = Observer(space).observe(raw, (0, 0))["crop"]
+        assert np.array_equal(crop, around[y : y + CROP, x : x + CROP])
+        assert crop[CROP // 2, CROP // 2] == raw["glyphs"][y, x]
+        assert np.array_equal(crop, joint)
+
+
+def test_statistics_are_scaled_and_clipped() -> None:
+    raw = raw_at((40, 10))
     raw["blstats"][nethack.NLE_BL_GOLD], raw["blstats"][nethack.NLE_BL_ALIGN] = 10**6, -(10**6)
-    raw["blstats"][:2] = 40, 10
-    scaled = env._observe(raw)["blstats"]
+    space = observation_space(glyphs=True, message=True, captions=True)
+    scaled = Observer(space).observe(raw, (0, 0))["blstats"]
     assert scaled[nethack.NLE_BL_GOLD] == 5.0
     assert scaled[nethack.NLE_BL_ALIGN] == -5.0
     assert scaled[nethack.NLE_BL_HP] == pytest.approx(100 * BLSTATS_SCALE["HP"])
     assert scaled[nethack.NLE_BL_X] == pytest.approx(40 / 79)
     assert len(BLSTATS_SCALE) == nethack.NLE_BLSTATS_SIZE
-    env.close()
 
 
 @pytest.mark.parametrize("task", TASKS)
