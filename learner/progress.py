@@ -63,13 +63,13 @@ class RunProgress:
             return
         self._next_history = now + HISTORY_SECONDS
         known = self._record(state, now)
+        self._warn_of_ever_new_captions()
         if not self._ready:
             self._ready = True
             log.info("ready: run %s learns %s", self._options.run, self._options.task)
         if now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             log.info("%s", _line(self.last))
-            self._warn_of_ever_new_captions()
             self._to_board(known)
 
     def _warn_of_ever_new_captions(self) -> None:
