@@ -118,11 +118,11 @@ def test_a_sweep_that_is_asked_to_stop_takes_its_runs_along(settings: Settings) 
 
 
 @pytest.mark.timeout(1800)
-def test_the_goal_steers_at_a_hundredth_of_its_steps(settings: Settings) -> None:
-    swept = start_sweep(settings, command="bench goal-steers --seeds 1")
+def test_the_goal_steers_at_a_thousandth_of_its_steps(settings: Settings) -> None:
+    swept = start_sweep(settings, command="bench goal-steers --seeds 1 --scale 0.001")
     log = settings.runs_dir / "sweep.log"
     assert swept.wait(1700) == 0, log.read_text()
-    page = (settings.runs_dir / "bench-goal-steers-0.01" / "goal-steers.html").read_text()
+    page = (settings.runs_dir / "bench-goal-steers-0.001" / "goal-steers.html").read_text()
     for spec in ("gold", "stairs", "combat"):
         assert f"retrieval, {spec}=" in page
     assert "4 of 4 runs of goal-steers are done" in log.read_text()
