@@ -29,8 +29,8 @@ NEW_MOON_YEARS_LATER = "2031-08-18 09:00"
 def test_episodes_are_the_same_by_another_clock(tmp_path: Path) -> None:
     library, folder = clock_library(tmp_path), tmp_path / "episodes"
     folder.mkdir()
-    at(BY_DAY, library, "record", folder, "150")
-    assert len(list(folder.iterdir())) == 150
+    at(BY_DAY, library, "record", folder, "50")
+    assert len(list(folder.iterdir())) == 50
     for clock in (AFTER_MIDNIGHT, FRIDAY_13TH, FULL_MOON_AT_NIGHT, NEW_MOON_YEARS_LATER):
         assert at(clock, library, "verify", folder) == "", clock
 
