@@ -7,12 +7,12 @@ import math
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.settings import load_settings
 from onibus.learner.evaluation.checkpoints import chosen_checkpoints
 from onibus.learner.evaluation.episodes import EVALUATION_WORKER, PlayedEpisode
 from onibus.learner.evaluation.episodes import _Listener as Ears
@@ -23,7 +23,8 @@ from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.producers.nethack.seeding import episode_seeds
 from onibus.schemas.ids import caption_id, lookup_id
 from onibus.schemas.records import EpisodeFinished
-from tests.command import run_onibus, the_one_line
+from tests.command import run_onibus
+from tests.consumers.replay.running import onibus, onibus_json, refusal
 from tests.learner.fresh_checkpoint import fresh_run
 
 
@@ -152,24 +153,24 @@ def test_what_captions_pay_is_what_the_run_paid_for_them_each_time(tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_the_command_needs_no_broker_and_prints_json_or_a_table(tmp_path: Path) -> None:
+def test_the_command_needs_no_broker_and_prints_json_or_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     fresh_run(tmp_path / "runs" / "a-run")
     unreachable = {"ONIBUS_BOOTSTRAP_SERVERS": "127.0.0.1:1", "CUDA_VISIBLE_DEVICES": ""}
+    settings = load_settings(bootstrap_servers="127.0.0.1:1", runs_dir=tmp_path / "runs")
 
-    def run(*flags: object) -> Any:
-        return run_onibus("evaluate", *flags, folder=tmp_path, environment=unreachable)
-
-    shown = run("a-run", "--episodes", 4, "--json", "--workers", 2)
+    command = ("evaluate", "a-run", "--episodes", 4, "--json", "--workers", 2)
+    shown = run_onibus(*command, folder=tmp_path, environment=unreachable)
     assert shown.returncode == 0, shown.stderr
     (evaluation,) = json.loads(shown.stdout)
     assert evaluation["figures"]["return"]["episodes"] == 4
-    again = json.loads(run("a-run", "--episodes", 4, "--json").stdout)[0]
+    (again,) = onibus_json(settings, "evaluate", "a-run", "--episodes", 4)
     assert again["figures"] == evaluation["figures"]
-    table = run("runs/a-run", "--episodes", 4)
-    assert table.returncode == 0, table.stderr
-    assert "95 % of the mean" in table.stdout
-    assert "no run b-run" in the_one_line(run("b-run"))
-    assert "no GPU" in the_one_line(run("a-run", "--episodes", 1, "--device", "gpu"))
+    assert "95 % of the mean" in onibus(settings, "evaluate", "runs/a-run", "--episodes", 4)
+    assert "no run b-run" in refusal(settings, "evaluate", "b-run")
+    assert "no GPU" in refusal(settings, "evaluate", "a-run", "--episodes", 1, "--device", "gpu")
 
 
 def test_one_episode_has_no_interval(checkpoint: Path) -> None:
