@@ -7,7 +7,7 @@ import pytest
 from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.run_files.history import read_history
-from tests.command import run_onibus
+from tests.consumers.replay.running import onibus
 from tests.consumers.reward_models.annotation_logs import MODEL, TEXTS, annotation, publish_annotations
 from tests.learner.runs import start_learner, stop, wait_ready
 from tests.waiting import wait_until
@@ -44,11 +44,7 @@ def test_it_is_trained_rewards_and_is_made_again_bit_for_bit(settings: Settings)
     assert newest(settings, "stranger")["model_version"] == 0
 
     def replay(*arguments: str) -> str:
-        done = run_onibus(
-            "replay", *arguments, folder=settings.runs_dir, environment=environment_of(settings), timeout=300
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return onibus(settings, "replay", *arguments)
 
     assert f"add --import {MODULE}" in replay("verify", "--no-labels")
     verified = replay("verify", "--no-labels", "--import", MODULE)
