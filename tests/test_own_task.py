@@ -15,6 +15,8 @@ from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.run_files.history import read_history
 from tests.command import run_onibus, the_one_line
+from tests.consumers.replay.running import onibus as in_process
+from tests.consumers.replay.running import refusal
 from tests.learner.runs import checkpoint_of, learn_to_the_end, stop, wait_for_line
 from tests.waiting import wait_until
 
@@ -64,16 +66,18 @@ def test_the_example_learns_from_labels_over_the_bus(settings: Settings) -> None
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return run_onibus(*arguments, folder=settings.runs_dir, environment=environment_of(settings))
 
-    assert "the same as recorded" in command("replay", "episode", "door/", "--import", MODULE).stdout
-    again = command("replay", "rewards", "door/", "--import", MODULE, "--spec", "key-and-door")
-    assert "door/0/" in again.stdout
-    assert "success" in command("evaluate", str(folder), "--episodes", "4").stdout
+    # In this process, where PyTorch is imported already.
+    replayed = in_process(settings, "replay", "episode", "door/", "--import", MODULE)
+    assert "the same as recorded" in replayed
+    again = in_process(settings, "replay", "rewards", "door/", "--import", MODULE, "--spec", "key-and-door")
+    assert "door/0/" in again
+    assert "success" in in_process(settings, "evaluate", folder, "--episodes", "4")
     played = command("rollout", "--checkpoint", str(folder), "--episodes", "4")
     assert "4 episodes" in played.stdout
     assert "\x1b" not in played.stdout + played.stderr, "no line of Sample Factory's"
     report = command("report", str(folder))
     assert (report.returncode, report.stderr) == (0, "")
-    assert "has no screen" in the_one_line(command("watch", str(folder), "--episodes", "1"))
+    assert "has no screen" in refusal(settings, "watch", folder, "--episodes", "1")
     assert f"add --import {MODULE} to play it again" in the_one_line(command("replay", "episode", "door/"))
 
 
@@ -98,27 +102,38 @@ def rows(folder: Path) -> list[dict[str, float]]:
     return read_history(folder) if folder.exists() else []
 
 
-@pytest.mark.parametrize("flags", [(), ("--serial",), ("--network", "full")], ids=str)
-def test_images_texts_dicts_and_continuous_actions_are_learned_from(
-    settings: Settings, flags: tuple[str, ...]
-) -> None:
+def learn_boxes(settings: Settings, *flags: str) -> None:
+    """Learn from images, texts, dicts and continuous actions; the run is ``boxes``."""
     shutil.copy(ROOMS, settings.runs_dir)
     task = ("--import", "rooms", "--task", "counting-boxes", "--reward", "none", "--run", "boxes")
-    done = learn_to_the_end(settings, *task, *SMALL, *flags, "--steps", "2000")
+    done = learn_to_the_end(settings, *task, *SMALL, *flags, "--steps", "1000")
     assert done.returncode == 0, done.stderr
     assert rows(settings.runs_dir / "boxes")[-1]["return"] == 2.5
     weights = checkpoint_of(settings.runs_dir / "boxes")["model"]
     assert any(".letters." in name for name in weights), "texts are read letter by letter"
-    for greedy in ((), ("--greedy",)):
-        done = run_onibus(
-            *("evaluate", "boxes", "--episodes", "3", *greedy),
-            folder=settings.runs_dir,
-            environment=environment_of(settings),
-        )
-        assert "3 episodes of counting-boxes" in done.stdout, done.stderr
+
+
+def evaluate_boxes(settings: Settings, *flags: str) -> None:
+    command = ("evaluate", "boxes", "--episodes", "3", *flags)
+    done = run_onibus(*command, folder=settings.runs_dir, environment=environment_of(settings))
+    assert "3 episodes of counting-boxes" in done.stdout, done.stderr
+
+
+def test_images_texts_dicts_and_continuous_actions_are_learned_from(settings: Settings) -> None:
+    learn_boxes(settings)
+    evaluate_boxes(settings)
     # It goes on with its own module and options.
-    done = learn_to_the_end(settings, "--run", "boxes", "--resume", "--steps", "3000")
+    done = learn_to_the_end(settings, "--run", "boxes", "--resume", "--steps", "2000")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_full_network_learns_from_them(settings: Settings) -> None:
+    learn_boxes(settings, "--network", "full")
+    evaluate_boxes(settings, "--greedy")
+
+
+def test_a_serial_run_learns_from_them(settings: Settings) -> None:
+    learn_boxes(settings, "--serial")
 
 
 def test_a_run_says_in_one_line_which_plug_in_failed(settings: Settings) -> None:
