@@ -108,18 +108,18 @@ def test_a_broken_history_breaks_no_page(settings: Settings, visitor: TestClient
         assert visitor.get(path).status_code == 200
 
 
-@pytest.mark.parametrize("place", ["99/0", "0/99999999", "0/99999999999999999999999999"])
-def test_an_episode_that_never_was_is_told_at_once(visitor: TestClient, place: str) -> None:
-    began = time.monotonic()
-    assert visitor.get(f"/episodes/{place}").status_code == 404
-    assert time.monotonic() - began < 5, "it does not wait for a record that will not come"
+def test_an_episode_that_never_was_is_told_at_once(visitor: TestClient) -> None:
+    for place in ("99/0", "0/99999999", "0/99999999999999999999999999"):
+        began = time.monotonic()
+        assert visitor.get(f"/episodes/{place}").status_code == 404, place
+        assert time.monotonic() - began < 5, "it does not wait for a record that will not come"
 
 
-@pytest.mark.parametrize("name", ["nothing", "%2e%2e", "..%2f..", "a%00b", "x" * 300, "%ff"])
-def test_no_other_file_is_a_run(visitor: TestClient, settings: Settings, name: str) -> None:
+def test_no_other_file_is_a_run(visitor: TestClient, settings: Settings) -> None:
     Path(settings.runs_dir.parent / "options.json").write_text("{}")
-    for path in ("", "/report.html", "/charts/speed.svg", "/episodes/best.html"):
-        assert visitor.get(f"/runs/{name}{path}").status_code == 404
+    for name in ("nothing", "%2e%2e", "..%2f..", "a%00b", "x" * 300, "%ff"):
+        for path in ("", "/report.html", "/charts/speed.svg", "/episodes/best.html"):
+            assert visitor.get(f"/runs/{name}{path}").status_code == 404, name
 
 
 def test_the_list_of_episodes_says_that_it_is_still_being_read(settings: Settings, judged: Judged) -> None:
@@ -173,14 +173,14 @@ def test_visitors_can_change_nothing_unless_that_is_allowed(visitor: TestClient)
     assert visitor.get("/", headers={"Host": "evil.example"}).status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/", "/runs", f"/runs/{RUN}", "/labels/", "/episodes"])
-def test_pages_load_nothing_from_elsewhere(visitor: TestClient, path: str) -> None:
-    page = visitor.get(path)
-    policy = page.headers["content-security-policy"]
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    assert "innerHTML" not in page.text
-    assert "://" not in page.text
+def test_pages_load_nothing_from_elsewhere(visitor: TestClient) -> None:
+    for path in ("/", "/runs", f"/runs/{RUN}", "/labels/", "/episodes"):
+        page = visitor.get(path)
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy, path
+        assert "unsafe" not in policy, path
+        assert "innerHTML" not in page.text, path
+        assert "://" not in page.text, path
 
 
 def test_pages_answer_at_once_however_long_a_history_is(settings: Settings, visitor: TestClient) -> None:
