@@ -43,7 +43,7 @@ def test_a_captioner_is_recorded_asked_for_and_played_again(settings: Settings) 
         play = ("rollout", "--task", "score", "--steps", "3000", "--seed", "1", "--max-episode-steps", "200")
         for captioner, run in (("message", "plain"), (CHANGES, "both"), ("words:say", "own")):
             command(*play, "--run", run, "--captioner", captioner)
-            again = ("replay", "episode", f"{run}/")
+            again = ("replay", "episode", f"{run}/", "--speed", "0")
             if run == "own":
                 folder = {"folder": settings.runs_dir, "environment": environment_of(settings)}
                 assert "add --import words" in the_one_line(run_onibus(*again, **folder))
