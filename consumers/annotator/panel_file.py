@@ -21,7 +21,7 @@ import os
 import tomllib
 from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from onibus.consumers.language_models.panel import PATIENCE_SECONDS
 from onibus.consumers.specs.answer_format import SpecPart
@@ -79,11 +79,21 @@ class PanelFile(SpecPart):
     """Two judges or more.
 
     Attributes:
-        patience: seconds for a judge that does not answer, where its vote cannot change the verdict.
+        patience: seconds for a judge that does not answer, where its vote is not needed.
+        quorum: judges whose votes are enough after that; None: all whose votes can change the verdict.
     """
 
     judge: tuple[JudgeEntry, ...] = Field(min_length=2, max_length=MOST_JUDGES)
     patience: float = Field(PATIENCE_SECONDS, ge=LEAST_PATIENCE_SECONDS)
+    quorum: int | None = Field(None, ge=1)
+
+    @field_validator("quorum")
+    @classmethod
+    def _no_more_than_judges(cls, quorum: int | None, info: ValidationInfo) -> int | None:
+        judges = len(info.data.get("judge", ()))  # none where they have faults of their own
+        if quorum is not None and 0 < judges < quorum:
+            raise ValueError(f"is more than the {judges} judges; lower it")
+        return quorum
 
 
 def load_panel_file(path: Path) -> PanelFile:

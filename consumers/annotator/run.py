@@ -321,7 +321,7 @@ def language_model(files: Sequence[SpecFile], options: AnnotateOptions) -> Langu
         )
         for judge, model in zip(options.judges, models, strict=True)
     ]
-    return PanelModel(seats, options.panel.patience)
+    return PanelModel(seats, options.panel.patience, options.panel.quorum)
 
 
 def _judge(file: SpecFile, options: AnnotateOptions, origin: Origin) -> JudgeName:

@@ -4,8 +4,8 @@ Each judge is a model of its own, with its own retries, requests at a time and c
 comes back as one answer with the attempts of all; what it comes to is reckoned where it is written, as it is
 for captions that are asked again (:func:`onibus.consumers.annotator.asking_again.decided`).
 
-A judge that does not answer is waited for as long as its vote can change the verdict: nothing is labelled by
-fewer judges than it takes. Where the others have settled the verdict it is waited for a while only, and has
+A judge that does not answer is waited for as long as its vote can change the verdict, unless a quorum has
+answered. Where the others have settled the verdict, or are a quorum, it is waited for a while only, and has
 no vote then. Captions that need it keep their places among those that are asked about: once they hold all of
 them, nothing is labelled until it is back.
 """
@@ -31,7 +31,7 @@ from onibus.infra.errors import OnibusError
 from onibus.schemas.records import AnnotationSpec, Origin
 
 PATIENCE_SECONDS = 60.0
-"""How long a judge whose vote changes nothing is waited for. Longer than the pauses between the probes of a
+"""How long a judge whose vote is not needed is waited for. Longer than the pauses between the probes of a
 server that is away, so that it is still probed."""
 
 
@@ -79,11 +79,15 @@ class PanelModel:
 
     Args:
         seats: two judges or more.
-        patience: seconds for a judge whose vote changes nothing.
+        patience: seconds for a judge whose vote is not needed.
+        quorum: judges whose votes are enough once ``patience`` is over; None for all whose vote can count.
     """
 
-    def __init__(self, seats: Sequence[Seat], patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, seats: Sequence[Seat], patience: float = PATIENCE_SECONDS, quorum: int | None = None
+    ) -> None:
         self._seats, self._patience = tuple(seats), patience
+        self._quorum = len(self._seats) if quorum is None else quorum
         asks_model = any(seat.model.origin is Origin.LLM for seat in seats)
         self.origin = Origin.LLM if asks_model else Origin.RULES
 
@@ -111,12 +115,30 @@ class PanelModel:
         Raises:
             ModelRefusedError: one of them can answer no question any more.
         """
+        heard = await self._heard(question)
+        absent = [seat.judges[question.spec_id].model for seat, answer in heard if answer is None]
+        without = f"without {', '.join(absent)}; " if absent else ""
+        answers = [answer for _, answer in heard if answer is not None]
+        attempts = [
+            replace(priced, reason=f"{without}{priced.reason}".removesuffix("; "))
+            for seat, answer in heard
+            if answer is not None
+            for priced in (seat.priced(one, question.spec_id) for one in _attempts(answer))
+        ]
+        given_up = [answer.given_up for answer in answers if answer.given_up]
+        why = "; ".join(dict.fromkeys(given_up)) if len(given_up) == len(answers) else ""
+        verdict = majority([answer.verdict for answer in answers])
+        return Answer(question, verdict, tuple(attempts), given_up=why)
+
+    async def _heard(self, question: Question) -> list[tuple[Seat, Answer | None]]:
+        """Each judge with its answer; None where it was not waited for any longer."""
         asked = [asyncio.ensure_future(seat.model.answer(question)) for seat in self._seats]
         try:
             missing = set(asked)
             while missing:
                 said = [task.result().verdict for task in asked if task.done()]
-                timeout = None if can_change(said, len(missing)) else self._patience
+                is_needed = len(said) < self._quorum and can_change(said, len(missing))
+                timeout = None if is_needed else self._patience
                 done, missing = await asyncio.wait(
                     missing, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -124,18 +146,12 @@ class PanelModel:
                     task.result()
                 if not done:
                     break
-            asked_of = zip(self._seats, asked, strict=True)
-            answers = [(seat, task.result()) for seat, task in asked_of if task.done()]
+            found = zip(self._seats, asked, strict=True)
+            return [(seat, task.result() if task.done() else None) for seat, task in found]
         finally:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
-        given_up = [answer.given_up for _, answer in answers if answer.given_up]
-        of_spec = question.spec_id
-        attempts = [seat.priced(one, of_spec) for seat, answer in answers for one in _attempts(answer)]
-        verdict = majority([answer.verdict for _, answer in answers])
-        why = "; ".join(dict.fromkeys(given_up)) if len(given_up) == len(answers) else ""
-        return Answer(question, verdict, tuple(attempts), given_up=why)
 
     async def close(self) -> None:
         """Close every judge."""

@@ -56,12 +56,12 @@ def options_for(running: list[ChatServer], **changes: Any) -> AnnotateOptions:
 
 
 def panel_of(
-    running: list[ChatServer], patience: float = 60.0, **changes: Any
+    running: list[ChatServer], patience: float = 60.0, quorum: int | None = None, **changes: Any
 ) -> tuple[dict[bytes, AnnotationSpec], PanelModel]:
     options, files = options_for(running, **changes), [load_spec_file(SPEC)]
     model = language_model(files, options)
     assert isinstance(model, PanelModel)
-    return annotation_specs(files, options), PanelModel(model._seats, patience)
+    return annotation_specs(files, options), PanelModel(model._seats, patience, quorum)
 
 
 def asked(panel: PanelModel, spec_id: bytes, text: str) -> Answer:

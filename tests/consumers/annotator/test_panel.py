@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from kafka.errors import KafkaTimeoutError
 
+from onibus.consumers.annotator.asking_again import decided
 from onibus.consumers.annotator.budget import Limits, dearest_question
 from onibus.consumers.annotator.cost import Spending
 from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile
@@ -149,6 +150,16 @@ def test_without_a_judge_that_is_down_only_what_the_others_agree_on_is_labelled(
         assert [one.said for one in found[text]] == [NO, YES, NO]
         assert found[text][-1].verdict is NO
     assert [len(server.requests) for server in running[:2]] == [len(GOLD + WALLS) + 1] * 2
+
+
+def test_with_a_quorum_a_judge_that_is_down_is_not_waited_for_where_the_others_differ() -> None:
+    with servers(says(about_gold), says(lambda _: False), lambda _: (503, {"error": "down"})) as running:
+        specs, model = panel_of(running, patience=0.5, quorum=2)
+        (spec_id,) = specs
+        answer = decided(asked(model, spec_id, GOLD[0]))
+    assert (answer.verdict, answer.votes) == (UNSURE, [UNSURE, UNSURE])
+    assert [one.said for one in answer.attempts] == [YES, NO]
+    assert answer.attempts[0].reason == "2 answers: 1 helpful, 1 unhelpful; without model-2"
 
 
 def test_a_judge_that_cannot_be_read_counts_as_unsure_and_stands_on_the_log() -> None:

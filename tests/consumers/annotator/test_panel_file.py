@@ -112,6 +112,7 @@ def test_keys_go_to_their_own_judges(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "judge.0: has key_env and key_file; leave one out",
         ),
         ("patience = 1\n[[judge]]\n[[judge]]\n", "patience: Input should be greater than or equal to 30"),
+        ("quorum = 3\n[[judge]]\n[[judge]]\n", "quorum: is more than the 2 judges; lower it"),
         ("[[judge\n", "is not valid TOML"),
     ],
 )
