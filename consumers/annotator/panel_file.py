@@ -21,12 +21,14 @@ import os
 import tomllib
 from pathlib import Path
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from onibus.consumers.language_models.api_keys import NO_KEY, Given, key_in
 from onibus.consumers.language_models.panel import PATIENCE_SECONDS
 from onibus.consumers.specs.answer_format import SpecPart
 from onibus.consumers.specs.spec_faults import type_fault
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
 
 MOST_JUDGES = 100
 LEAST_PATIENCE_SECONDS = 30.0
@@ -36,6 +38,8 @@ LEAST_PATIENCE_SECONDS = 30.0
 class JudgeEntry(SpecPart):
     """One judge; what it has in common with ``onibus annotate`` has the name of the flag there."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     llm: str = "openai"
     model: str | None = None
     model_revision: str = ""
@@ -43,7 +47,7 @@ class JudgeEntry(SpecPart):
     key_env: str | None = None
     key_file: Path | None = None
     concurrency: int = Field(64, ge=1, le=10_000)
-    request_timeout: float = Field(120.0, ge=0.1)
+    request_timeout: float = Field(120.0, ge=0.1, le=86_400)
     price_in: float | None = Field(None, ge=0)
     price_out: float | None = Field(None, ge=0)
     flip: float = Field(0.0, ge=0, le=1)
@@ -63,16 +67,18 @@ class JudgeEntry(SpecPart):
         """
         if self.key_env is not None:
             if not (key := os.environ.get(self.key_env)):
-                raise OnibusError(f"judge {self.model}: {self.key_env} is not set; set it to the API key")
+                raise OnibusError(
+                    f"key_env{self.given.of}: {self.key_env!r} is not set; set it to the API key"
+                )
             return key
-        if self.key_file is None:
-            return "none"  # local servers want some key and accept any
-        try:
-            return self.key_file.read_text().split()[0]
-        except (OSError, IndexError) as error:
-            raise OnibusError(
-                f"judge {self.model}: cannot read the API key from {self.key_file}: {error}; correct key_file"
-            ) from error
+        return NO_KEY if self.key_file is None else key_in(self.key_file, f"key_file{self.given.of}")
+
+    @property
+    def given(self) -> Given:
+        """Where its address, model and key stand, for errors."""
+        return Given(
+            "base_url", "model", "key_env or key_file", f" of judge {self.model!r} in the panel file"
+        )
 
 
 class PanelFile(SpecPart):
@@ -83,9 +89,21 @@ class PanelFile(SpecPart):
         quorum: judges whose votes are enough after that; None: all whose votes can change the verdict.
     """
 
-    judge: tuple[JudgeEntry, ...] = Field(min_length=2, max_length=MOST_JUDGES)
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    judge: tuple[JudgeEntry, ...]
     patience: float = Field(PATIENCE_SECONDS, ge=LEAST_PATIENCE_SECONDS)
     quorum: int | None = Field(None, ge=1)
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _tables(cls, judges: object) -> object:
+        """The judges, if they are tables and as many as there may be."""
+        if not isinstance(judges, list | tuple) or not all(isinstance(j, dict | JudgeEntry) for j in judges):
+            raise ValueError("write [[judge]] above the fields of each judge")
+        if not 2 <= len(judges) <= MOST_JUDGES:
+            raise ValueError(f"has {len(judges)} judges; a panel has 2 to {MOST_JUDGES}")
+        return judges
 
     @field_validator("quorum")
     @classmethod
@@ -105,7 +123,9 @@ def load_panel_file(path: Path) -> PanelFile:
     try:
         return PanelFile.model_validate(tomllib.loads(path.read_text("utf-8-sig")))
     except (OSError, UnicodeDecodeError) as error:
-        raise OnibusError(f"cannot read the panel file {path}: {error}; correct the path") from error
+        raise OnibusError(
+            f"cannot read the panel file {path}: {reason_of(error)}; correct the path"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise OnibusError(f"panel file {path} is not valid TOML: {error}; correct it") from error
     except ValidationError as error:

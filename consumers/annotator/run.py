@@ -17,6 +17,7 @@ from onibus.consumers.annotator.decisions import COMPARISONS
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile
+from onibus.consumers.language_models.api_keys import FLAGS, api_key
 from onibus.consumers.language_models.base import JudgeName, LanguageModel
 from onibus.consumers.language_models.flipping import NO_FLIPS, FlippingModel, Flips
 from onibus.consumers.language_models.panel import PanelModel, Seat, panel_spec
@@ -250,11 +251,12 @@ def _unflipped_spec(file: SpecFile, options: AnnotateOptions) -> AnnotationSpec:
         revision = options.model_revision or model_version(options.llm)
         return file.for_model(options.model or options.llm, revision)
     if options.llm not in JUDGES:
+        where = "--llm" if options.entry is None else "llm in the panel file:"
         raise OnibusError(
-            f"--llm {options.llm}: there is no such judge; give {', '.join(JUDGES)}, or module:factory for "
+            f"{where} {options.llm}: there is no such judge; give {', '.join(JUDGES)}, or module:factory for "
             "one of your own"
         )
-    if options.model is None:
+    if not options.model:
         raise OnibusError(f"{_needs(options, 'model')}: {_MODEL_WANTED[options.llm]}")
     if options.llm == "vllm" and is_folder(options.model):
         folder = model_folder(options.model).resolve()
@@ -352,12 +354,14 @@ def _unflipped_model(by_id: Mapping[bytes, SpecFile], options: AnnotateOptions) 
 
         assert options.model is not None  # the specs could not have been made without
         return VllmModel(specs, options.model, options.concurrency, options.model_revision)
-    from onibus.consumers.language_models.openai import OpenAIModel, api_key  # the client library is an extra
+    from onibus.consumers.language_models.openai import OpenAIModel  # the client library is an extra
 
     if options.base_url is None:
         raise OnibusError(f"{_needs(options, 'base-url')}, for example http://127.0.0.1:8000/v1")
-    key = api_key() if options.entry is None else options.entry.key()
-    return OpenAIModel(specs, options.base_url, key, options.concurrency, options.request_seconds)
+    entry = options.entry
+    key, given = (api_key(), FLAGS) if entry is None else (entry.key(), entry.given)
+    at_a_time, seconds = options.concurrency, options.request_seconds
+    return OpenAIModel(specs, options.base_url, key, at_a_time, seconds, given=given)
 
 
 def group_of(settings: Settings, specs: Mapping[bytes, AnnotationSpec]) -> str:

@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
+from onibus.consumers.language_models.api_keys import FLAGS, Given
 from onibus.consumers.language_models.errors_without_status import connection_trouble, failed_status
 from onibus.consumers.language_models.failure_kinds import MayPassError, failure_of, readable
 from onibus.infra.errors import OnibusError
@@ -36,16 +37,18 @@ class ChatClient:
         base_url: of the server, usually ending in ``/v1``.
         key: sent as bearer token.
         request_seconds: how long one request may take.
+        given: where the user gave all this.
 
     Raises:
         OnibusError: no such address, key or proxy is possible.
     """
 
-    def __init__(self, base_url: str, key: str, request_seconds: float) -> None:
-        address = _address(base_url)
+    def __init__(self, base_url: str, key: str, request_seconds: float, given: Given = FLAGS) -> None:
+        address = _address(base_url, given)
         base = str(address).rstrip("/")
         self._url, self._plain_url = URL(f"{base}/chat/completions"), URL(f"{base}/completions")
-        self._headers = {"Authorization": f"Bearer {_header_value(key)}", "Content-Type": "application/json"}
+        bearer = f"Bearer {_header_value(key, given)}"
+        self._headers = {"Authorization": bearer, "Content-Type": "application/json"}
         self._proxy, proxy_headers = _proxy_for(address)
         # Under TLS the proxy sees its own headers alone, else it finds them among the request's.
         self._proxy_headers = proxy_headers if address.scheme == "https" else {}
@@ -111,25 +114,28 @@ class ChatClient:
         return f"no answer within {self._seconds:g} s"
 
 
-def _address(base_url: str) -> URL:
+def _address(base_url: str, given: Given) -> URL:
     try:
         address = URL(base_url)
         if address.scheme not in ("http", "https") or not address.host:
             raise ValueError("no address of a server")
     except ValueError as error:
-        raise OnibusError(f"--base-url {base_url}: {error}; give http(s)://host:port/v1") from error
+        raise OnibusError(
+            f"{given.base_url} {base_url}{given.of}: {error}; give http(s)://host:port/v1"
+        ) from error
     if address.user or address.password:
         raise OnibusError(
-            f"--base-url {address.with_user(None)} holds a password; give a key instead, by OPENAI_API_KEY"
+            f"{given.base_url} {address.with_user(None)}{given.of} holds a password; give a key instead, by "
+            f"{given.key}"
         )
     return address
 
 
-def _header_value(key: str) -> str:
+def _header_value(key: str, given: Given) -> str:
     """A key as it may stand in a header; a file's or a secret's last line break is not of it."""
     value = key.strip()
     if not value.isascii() or not value.isprintable():
-        raise OnibusError("the API key holds characters that no key has; look at OPENAI_API_KEY or its file")
+        raise OnibusError(f"the API key holds characters that no key has; look at {given.key}{given.of}")
     return value
 
 

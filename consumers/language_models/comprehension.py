@@ -47,7 +47,7 @@ def why_unreadable(max_tokens: str, *, is_cut: bool) -> str:
     if is_cut:
         limit = f"max_tokens {max_tokens}" if max_tokens else "the server's limit"
         return f"; it was cut at {limit}: raise max_tokens in the spec's [sampling]"
-    return "; choose another --model, or fit the spec's template and [answer] to what it writes"
+    return "; choose another model, or fit the spec's template and [answer] to what it writes"
 
 
 def shown(answer: str) -> str:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from onibus.consumers.language_models.api_keys import FLAGS, Given
 from onibus.consumers.language_models.ask_until_readable import (
     AskedSpec,
     Reply,
@@ -51,10 +50,6 @@ from onibus.schemas.records import AnnotationSpec, Origin
 
 _log = logging.getLogger(__name__)
 
-KEY_VARIABLE = "OPENAI_API_KEY"
-KEY_FILE_VARIABLE = "ONIBUS_OPENAI_API_KEY_FILE"
-_NO_KEY = "none"  # local servers want some key and accept any
-
 STRIKES = 10
 """How often a caption may fail while others succeed. A server that fails on one request in five gives up one
 caption in ten million by mistake."""
@@ -74,22 +69,6 @@ _NAMED_PARAMETERS: dict[str, type[float] | type[int]] = {
 _WARN_EVERY_SECONDS = 10.0
 
 
-def api_key() -> str:
-    """The key from ``OPENAI_API_KEY`` or the file that ``ONIBUS_OPENAI_API_KEY_FILE`` names.
-
-    Raises:
-        OnibusError: that file cannot be read.
-    """
-    if key := os.environ.get(KEY_VARIABLE):
-        return key
-    if not (path := os.environ.get(KEY_FILE_VARIABLE)):
-        return _NO_KEY
-    try:
-        return Path(path).read_text().split()[0]
-    except (OSError, IndexError) as error:
-        raise OnibusError(f"cannot read the API key from {path} ({KEY_FILE_VARIABLE}): {error}") from error
-
-
 class OpenAIModel:
     """Judges captions by chat completions.
 
@@ -100,6 +79,7 @@ class OpenAIModel:
         concurrency: requests at a time.
         request_seconds: how long one request may take.
         sleep: waits between tries.
+        given: where the user gave address, model and key.
     """
 
     origin = Origin.LLM
@@ -112,11 +92,12 @@ class OpenAIModel:
         concurrency: int,
         request_seconds: float = REQUEST_SECONDS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        given: Given = FLAGS,
     ) -> None:
         self._asked = {spec_id: _Asked(spec) for spec_id, spec in specs.items()}
-        self._url, self._sleep = base_url, sleep
+        self._url, self._sleep, self._given = base_url, sleep, given
         self._free = asyncio.Semaphore(concurrency)
-        self._client = ChatClient(base_url, key, request_seconds)
+        self._client = ChatClient(base_url, key, request_seconds, given)
         self._circuit = Circuit(
             f"language model at {base_url}",
             (MayPassError,),
@@ -144,7 +125,8 @@ class OpenAIModel:
             except ChatError as error:
                 if time.monotonic() > deadline:
                     raise ModelRefusedError(
-                        f"no answer from {self._url}: {error}; is the server up, --base-url right?"
+                        f"no answer from {self._url}: {error}; "
+                        f"is the server up, {self._given.base_url}{self._given.of} right?"
                     ) from error
                 await self._sleep(FIRST_PAUSE_SECONDS)
         calibrating: list[Reply] = []
@@ -244,13 +226,12 @@ class OpenAIModel:
             return completion
 
     def _refused(self, asked: _Asked, error: ChatError) -> ModelRefusedError:
+        given = self._given
         if isinstance(error, ModelUnknownError):
             what = f"{self._url} has no model {asked.model} (or the address is wrong): {error}"
-            return ModelRefusedError(f"{what}; correct --model or --base-url")
+            return ModelRefusedError(f"{what}; correct {given.model} or {given.base_url}{given.of}")
         if isinstance(error, KeyRefusedError):
-            return ModelRefusedError(
-                f"{self._url} refuses the key: {error}; set {KEY_VARIABLE} or {KEY_FILE_VARIABLE}"
-            )
+            return ModelRefusedError(f"{self._url} refuses the key: {error}; set {given.key}{given.of}")
         return ModelRefusedError(
             f"{self._url} does not take the request: {error}; check the spec's [sampling]"
         )

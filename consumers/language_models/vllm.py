@@ -248,7 +248,7 @@ class _EngineThread:
             engine = _load(self._given)
         except Exception as error:  # whatever it is, the one who waits must hear of it
             what = f"vLLM cannot run {self._given['model']}: {_line(error)}"
-            self._failed = ModelRefusedError(f"{what}; correct --model")
+            self._failed = ModelRefusedError(f"{what}; correct the model")
         self._loop.call_soon_threadsafe(self._loaded.set_result, None)
         if engine is None:
             return

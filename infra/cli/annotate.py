@@ -76,7 +76,7 @@ def annotate(
         ),
     ] = 0,
     request_timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds after which a request times out (openai).")
+        float, typer.Option(min=0.1, max=86_400, help="Seconds after which a request times out (openai).")
     ] = 120.0,
     group: Annotated[
         str | None, typer.Option(help="Consumer group, without the prefix. (default: made from the specs)")

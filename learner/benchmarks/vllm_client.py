@@ -11,8 +11,9 @@ from typing import Any
 import aiohttp
 
 from onibus.consumers.annotator.model_thread import Asking
+from onibus.consumers.language_models.api_keys import api_key
 from onibus.consumers.language_models.base import Question
-from onibus.consumers.language_models.openai import OpenAIModel, api_key
+from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.prompts import Prompt
 from onibus.consumers.specs.spec_file import load_spec_file

@@ -14,7 +14,7 @@ import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
 import onibus
-from onibus.consumers.language_models.openai import KEY_FILE_VARIABLE, KEY_VARIABLE
+from onibus.consumers.language_models.api_keys import KEY_FILE_VARIABLE, KEY_VARIABLE
 from onibus.infra.deploy import dashboard
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings

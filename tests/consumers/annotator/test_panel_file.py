@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from onibus.consumers.annotator.run import (
     language_model,
     spending_limits,
 )
+from onibus.consumers.language_models.base import ModelRefusedError
 from onibus.consumers.language_models.panel import PanelModel
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.errors import OnibusError
@@ -101,7 +103,13 @@ def test_keys_go_to_their_own_judges(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[[judge]]\nmodel = 'a'\n", "judge: "),
+        ("[[judge]]\nmodel = 'a'\n", "judge: has 1 judges; a panel has 2 to 100"),
+        ("[judge]\nmodel = 'a'\n", "judge: write [[judge]] above the fields of each judge"),
+        (
+            "[[judge]]\nrequest_timeout = inf\n[[judge]]\n",
+            "judge.0.request_timeout: Input should be",
+        ),
+        ("patience = inf\n[[judge]]\n[[judge]]\n", "patience: Input should be a finite number"),
         (
             "[[judge]]\nmodle = 'a'\n[[judge]]\nmodel = 'b'\n",
             "judge.0.modle: is not a field; did you mean model?",
@@ -123,6 +131,38 @@ def test_a_panel_file_says_what_is_wrong(tmp_path: Path, text: str, said: str) -
         load_panel_file(path)
     assert said in str(found.value)
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        (None, "No such file"),
+        (b"", "is empty; write the API key into it"),
+        (b"\xff\xfe", "cannot read the API key"),
+        (b"\0" * 100_000, "holds characters that no key has; look at key_env or key_file of judge 'm'"),
+    ],
+)
+def test_a_key_file_that_holds_no_key_is_named_with_its_judge(
+    tmp_path: Path, contents: bytes | None, said: str
+) -> None:
+    path = tmp_path / "key"
+    if contents is not None:
+        path.write_bytes(contents)
+    judges = (JudgeEntry(model="m", base_url="http://x/v1", key_file=path), JudgeEntry(llm="rules"))
+    options = AnnotateOptions(specs=(SPEC,), panel=PanelFile(judge=judges))
+    with pytest.raises(OnibusError, match=said) as found:
+        language_model([load_spec_file(SPEC)], options)
+    assert "key_file of judge 'm' in the panel file" in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_what_a_server_refuses_names_the_field_of_the_panel_file() -> None:
+    with servers(lambda _: (401, {"error": "wrong key"}), lambda _: (404, {"error": "no model"})) as running:
+        options = options_for(running)
+        for judge, said in zip(options.judges, ("set key_env or key_file", "correct model"), strict=True):
+            model = language_model([load_spec_file(SPEC)], judge)
+            with pytest.raises(ModelRefusedError, match=f"{said}.* of judge '{judge.model}' in the panel"):
+                asyncio.run(model.check())
 
 
 def test_the_command_refuses_a_panel_beside_a_judge_and_names_what_a_judge_lacks(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ def cut(content: str | None, **message: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("body", "raw", "advice"),
     [
-        (completion("It depends."), "'It depends.'", "choose another --model"),
-        (completion(""), "''", "choose another --model"),
+        (completion("It depends."), "'It depends.'", "choose another model"),
+        (completion(""), "''", "choose another model"),
         (cut("<think>Is it helpful? Let"), "'<think>Is it helpful? Let'", "cut at max_tokens 1024: raise"),
         (
             cut(None, reasoning_content="verdict: helpful? Let"),

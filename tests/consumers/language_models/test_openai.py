@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from onibus.consumers.language_models.api_keys import api_key
 from onibus.consumers.language_models.base import ModelRefusedError
 from onibus.consumers.language_models.circuit_breaker import LONGEST_PAUSE_SECONDS
-from onibus.consumers.language_models.openai import OpenAIModel, api_key
+from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.consumers.status import system_status
