@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from nle.env.tasks import NetHackScore
+from nle.nethack import BLSTATS_SHAPE, DUNGEON_SHAPE, MESSAGE_SHAPE
 from torch import Tensor, nn
 
 from onibus.learner.benchmarks.result import Figure
 from onibus.learner.large_layers import LargeLinear, ManyLookups
 from onibus.learner.networks import CROP_SIDE, GLYPHS, MediumEncoder, NetHackEncoder, SmallEncoder
 from onibus.producers.nethack.hearing_game import hearing
+from onibus.producers.nethack.observations import JointObserver, Observer, observation_space
 from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
 from onibus.producers.nethack.tasks import OBSERVATION_KEYS
 
@@ -36,6 +38,7 @@ def measure(rounds: int) -> list[Figure]:
         *_beside("small encoder, forward and backward", "PyTorch", "row", _passes(SmallEncoder), rounds),
         *_beside("medium encoder, forward and backward", "PyTorch", "row", _passes(MediumEncoder), rounds),
         *_beside(f"small encoder, forward for {ACTING} rows", "PyTorch", "row", _acting(), rounds),
+        *_beside(f"observations of {ACTING} games", "one by one", "game", _observing(), rounds),
     ]
 
 
@@ -46,9 +49,9 @@ Sides = tuple[Callable[[], float], Callable[[], float]]
 def _beside(name: str, library: str, item: str, sides: Sides, rounds: int) -> list[Figure]:
     ours, theirs = (statistics.median(times) for times in zip(*_in_turn(sides, rounds), strict=True))
     return [
-        Figure(f"{name}: {library}'s own", theirs, f"µs of CPU a {item}"),
+        Figure(f"{name}: {library}", theirs, f"µs of CPU a {item}"),
         Figure(f"{name}: ours", ours, f"µs of CPU a {item}"),
-        Figure.at_most(f"{name}: ours ÷ {library}'s", ours / theirs, "ratio", 1.0),
+        Figure.at_most(f"{name}: ours ÷ {library}", ours / theirs, "ratio", 1.0),
     ]
 
 
@@ -112,6 +115,35 @@ def _acting() -> Sides:
         return act
 
     return of(_made(SmallEncoder)), of(_plain(_made(SmallEncoder)))
+
+
+def _observing() -> Sides:
+    """All at once, and with an observer for each game."""
+    draw, space = np.random.default_rng(0), observation_space(glyphs=False, message=False, captions=True)
+    raws = [
+        {
+            "blstats": draw.integers(20, size=BLSTATS_SHAPE),
+            "glyphs": draw.integers(GLYPHS, size=DUNGEON_SHAPE).astype(np.int16),
+            "message": np.zeros(MESSAGE_SHAPE, np.uint8),
+        }
+        for _ in range(ACTING)
+    ]
+    rows = {name: np.zeros((ACTING, *box.shape), box.dtype) for name, box in space.items()}  # type: ignore[misc]
+    joint, single, captions = JointObserver(raws), Observer(space), [(1, 1)] * ACTING
+
+    def timed(work: Callable[[], object]) -> Callable[[], float]:
+        def observe() -> float:
+            began = time.process_time()
+            for _ in range(ACTING):
+                work()
+            return (time.process_time() - began) / ACTING / ACTING * 1e6
+
+        return observe
+
+    return (
+        timed(lambda: joint.observe(rows, captions)),
+        timed(lambda: [single.observe(raw, (1, 1)) for raw in raws]),
+    )
 
 
 def _made(encoder: type[NetHackEncoder]) -> nn.Module:
