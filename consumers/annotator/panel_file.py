@@ -102,7 +102,7 @@ class PanelFile(SpecPart):
         if not isinstance(judges, list | tuple) or not all(isinstance(j, dict | JudgeEntry) for j in judges):
             raise ValueError("write [[judge]] above the fields of each judge")
         if not 2 <= len(judges) <= MOST_JUDGES:
-            raise ValueError(f"has {len(judges)} judges; a panel has 2 to {MOST_JUDGES}")
+            raise ValueError(f"gives {len(judges)}; a panel has 2 to {MOST_JUDGES} judges")
         return judges
 
     @field_validator("quorum")

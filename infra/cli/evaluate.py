@@ -81,9 +81,12 @@ def evaluate(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: batches are small
 
     from onibus.learner.evaluation.checkpoints import chosen_checkpoints
-    from onibus.learner.evaluation.workers import EvaluationPlan
 
     found = chosen_checkpoints(settings.runs_dir, run, checkpoints.value)
+
+    # PyTorch is imported for a run that exists only.
+    from onibus.learner.evaluation.workers import EvaluationPlan
+
     games = EvaluationPlan(
         episodes, environments, workers, seed, greedy, torch_device(device), training_dungeons
     )

@@ -28,7 +28,11 @@ def report(
     """
     set_up_logging()
 
-    from onibus.learner.reporting.collecting import make_report
     from onibus.learner.run_files.run_folders import find_run
 
-    echo(str(make_report(settings, find_run(settings.runs_dir, run)).path))
+    folder = find_run(settings.runs_dir, run)
+
+    # PyTorch is imported for a run that exists only.
+    from onibus.learner.reporting.collecting import make_report
+
+    echo(str(make_report(settings, folder).path))

@@ -103,7 +103,7 @@ def test_keys_go_to_their_own_judges(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[[judge]]\nmodel = 'a'\n", "judge: has 1 judges; a panel has 2 to 100"),
+        ("[[judge]]\nmodel = 'a'\n", "judge: gives 1; a panel has 2 to 100 judges"),
         ("[judge]\nmodel = 'a'\n", "judge: write [[judge]] above the fields of each judge"),
         (
             "[[judge]]\nrequest_timeout = inf\n[[judge]]\n",
