@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 import time
@@ -20,6 +21,7 @@ from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
+from onibus.infra.observability.scraping import Scrape, scrape
 from onibus.infra.settings import Settings
 from onibus.infra.vllm.server import VllmServer
 from onibus.learner.benchmarks.annotator_run import annotator, cpu_seconds_of, publish, wait
@@ -38,6 +40,8 @@ def measure(
 ) -> list[Figure]:
     """Prompts a second through an annotator and through bare HTTP, in turns; their ratio.
 
+    And the share of the tokens of all prompts, but those of the warm-up, that were in vLLM's prefix cache.
+
     Raises:
         OnibusError: the server does not answer.
     """
@@ -46,12 +50,14 @@ def measure(
     flags = [*server.judge_flags(), "--spec", SPEC, "--concurrency", str(concurrency)]
     with annotator(settings, "a1", flags) as process:
         _whole(settings, _captions("first", _WARM_UP))
+        before = scrape([server.port])
         for number in range(rounds):
             bare.append(prompts / _bare(server, _captions(f"b{number}", prompts), concurrency))
             client.append(prompts / _ours(server, _captions(f"o{number}", prompts), concurrency))
             used = cpu_seconds_of(process)
             whole.append(prompts / _whole(settings, _captions(f"w{number}", prompts)))
             cpu.append(1e6 * (cpu_seconds_of(process) - used) / prompts)
+        after = scrape([server.port])
     return [
         Figure("prompts a second, bare asyncio client", statistics.median(bare), "1/s"),
         Figure("prompts a second, the annotator's client", statistics.median(client), "1/s"),
@@ -59,7 +65,17 @@ def measure(
         Figure.at_least("the annotator's client ÷ bare client", _ratio(client, bare), "ratio", 0.95),
         Figure.at_least("the annotator ÷ bare client", _ratio(whole, bare), "ratio", 0.95),
         Figure("processor time of a question, the annotator", statistics.median(cpu), "µs"),
+        Figure("prompt tokens found in the prefix cache", 100 * cached_share(before, after), "%"),
     ]
+
+
+def cached_share(before: Scrape, after: Scrape) -> float:
+    """The share of prompt tokens between two readings of a server's metrics."""
+    hits, asked = (
+        after.total(name) - before.total(name)
+        for name in ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total")
+    )
+    return hits / asked if asked else math.nan
 
 
 def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

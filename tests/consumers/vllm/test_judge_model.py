@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from onibus.infra.observability.scraping import scrape
 from onibus.infra.vllm.judge_model import NAME, is_made, make_judge_model
+from onibus.learner.benchmarks.vllm_client import cached_share
 from tests.command import run_onibus
 from tests.consumers.vllm.serving import RunningServer
 
@@ -29,10 +32,15 @@ def test_it_is_a_folder_of_its_own_and_made_once(judge_model: Path) -> None:
 def test_a_server_with_it_tells_keys_from_walls(server: RunningServer, tmp_path: Path) -> None:
     flags = ["--llm", "openai", "--base-url", server.server.base_url, "--model", NAME]
     tried = ["spec", "try", "keys-and-doors-probability", *flags, "--price-in", "1", "--json"]
-    key, wall = (
-        json.loads(run_onibus(*tried, "--caption", caption, folder=tmp_path).stdout)
-        for caption in ("k - a skeleton key.", "It's solid stone.")
-    )
+
+    def judged(caption: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(run_onibus(*tried, "--caption", caption, folder=tmp_path).stdout)
+        return found
+
+    key = judged("k - a skeleton key.")
+    before = scrape([server.server.port])
+    wall = judged("It's solid stone.")
+    assert cached_share(before, scrape([server.server.port])) > 0.5, "the examples are the same"
     assert key["verdict"] == "helpful"
     assert wall["verdict"] == "unhelpful"
     assert key["probability"] > 0.6 > 0.4 > wall["probability"]
