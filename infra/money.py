@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+HIGHEST_PRICE = 1_000_000
+"""US dollars for a million tokens that are taken for a price, and not for a slip."""
+
 _CENT = 0.01
 
 

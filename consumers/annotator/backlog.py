@@ -68,7 +68,8 @@ class Backlog:
 
     Attributes:
         text: as it was given.
-        since: milliseconds since the epoch on the broker's clock; older records are left out.
+        since: milliseconds since the epoch on the broker's clock; what stands before the first record of
+            that time, or a later one, is left out.
         captions: the newest so many at most.
     """
 
@@ -236,8 +237,7 @@ class GroupStart:
                     break
         finally:
             reader.close()
-        lacking.sort(key=lambda one: one.timestamp, reverse=True)
-        return lacking[: backlog.captions]
+        return _newest_first(lacking)[: backlog.captions]
 
     def _newest(self, reader: KafkaConsumer, since: int) -> tuple[Collection[_Found], bool]:
         """The newest record of each caption seen since then, and whether nothing lies before."""
@@ -248,12 +248,12 @@ class GroupStart:
         newest: dict[bytes, _Found] = {}
         for _ in until_end(reader, partitions, start=start):
             for batch in reader.poll(timeout_ms=500).values():
-                self._take(batch, since, newest)
+                self._take(batch, newest)
         return newest.values(), all(start[tp] <= firsts[tp] for tp in partitions)
 
-    def _take(self, records: Sequence[ConsumerRecord], since: int, newest: dict[bytes, _Found]) -> None:
+    def _take(self, records: Sequence[ConsumerRecord], newest: dict[bytes, _Found]) -> None:
         for record in records:
-            if record.timestamp < since or record.key is None:
+            if record.key is None:
                 continue
             caption = decoded_quietly(self._codec, CaptionObserved, record.value)
             if caption is None:
@@ -297,6 +297,21 @@ class GroupStart:
             cost.add(Cost(tokens_in=asked * around + each * sum(sizes) // 4, tokens_out=asked * tokens_out))
             questions += asked
         return Owed(len(captions), questions, cost)
+
+
+def _newest_first(captions: Sequence[_Found]) -> list[_Found]:
+    """In an order in which the first so many are, in each partition, those from some offset on.
+
+    A group can only be set back to an offset: all captions after it are asked about. The records of several
+    producers are not quite in the order of their times, so a record counts as no older than those before it.
+    """
+    latest: dict[TopicPartition, int] = {}
+    ordered: list[tuple[int, int, _Found]] = []
+    for one in sorted(captions, key=lambda one: one.offset):
+        latest[one.partition] = max(one.timestamp, latest.get(one.partition, 0))
+        ordered.append((latest[one.partition], one.offset, one))
+    ordered.sort(key=lambda found: found[:2], reverse=True)
+    return [one for _, _, one in ordered]
 
 
 def _reaches(backlog: Backlog) -> Iterator[int]:

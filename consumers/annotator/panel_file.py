@@ -29,6 +29,7 @@ from onibus.consumers.specs.answer_format import SpecPart
 from onibus.consumers.specs.spec_faults import type_fault
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
+from onibus.infra.money import HIGHEST_PRICE
 
 MOST_JUDGES = 100
 LEAST_PATIENCE_SECONDS = 30.0
@@ -48,8 +49,8 @@ class JudgeEntry(SpecPart):
     key_file: Path | None = None
     concurrency: int = Field(64, ge=1, le=10_000)
     request_timeout: float = Field(120.0, ge=0.1, le=86_400)
-    price_in: float | None = Field(None, ge=0)
-    price_out: float | None = Field(None, ge=0)
+    price_in: float | None = Field(None, ge=0, le=HIGHEST_PRICE)
+    price_out: float | None = Field(None, ge=0, le=HIGHEST_PRICE)
     flip: float = Field(0.0, ge=0, le=1)
     flip_seed: int = 0
 

@@ -286,12 +286,13 @@ def spending_limits(options: AnnotateOptions) -> Limits | None:
         OnibusError: a budget in dollars without prices.
     """
     asked = [judge for judge in options.judges if options.panel is None or judge.llm != "rules"]
-    if options.budget_usd is not None and not all(judge.price_in or judge.price_out for judge in asked):
-        whose = (
-            "" if options.panel is None else ", or price_in and price_out for each judge of the panel file"
-        )
+    are_priced = all(judge.price_in is not None or judge.price_out is not None for judge in asked)
+    costs = any(judge.price_in or judge.price_out for judge in asked)
+    if options.budget_usd is not None and not (are_priced and costs):
+        whose = ", or price_in and price_out for each judge of the panel file" if options.panel else ""
         raise OnibusError(
-            f"--budget-usd needs --price-in and --price-out{whose}: US dollars for a million tokens"
+            f"--budget-usd needs --price-in and --price-out{whose}: US dollars for a million tokens, "
+            "more than 0 for some"
         )
     prices = [price for judge in options.judges for price in (judge.price_in, judge.price_out)]
     if all(value is None for value in (options.budget_tokens, options.budget_usd, *prices)):

@@ -91,7 +91,8 @@ def annotate(
         int | None, typer.Option(min=1, help="Stop before the group has used more tokens, in and out.")
     ] = None,
     budget_usd: Annotated[
-        float | None, typer.Option(min=0, help="Stop before the group has spent more, at the given prices.")
+        float | None,
+        typer.Option(min=1e-6, max=1e9, help="Stop before the group has spent more, at the given prices."),
     ] = None,
     price_in: PriceIn = None,
     price_out: PriceOut = None,

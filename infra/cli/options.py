@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from onibus.infra.cli.flags import flags_of, with_flags
+from onibus.infra.money import HIGHEST_PRICE
 from onibus.infra.settings import Settings, load_settings
 
 T = TypeVar("T")
@@ -22,8 +23,12 @@ MetricsPort = Annotated[
     typer.Option("--metrics-port", min=0, max=65535, help="Serve Prometheus metrics on this port."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-PriceIn = Annotated[float | None, typer.Option(min=0, help="US dollars per million prompt tokens.")]
-PriceOut = Annotated[float | None, typer.Option(min=0, help="US dollars per million answer tokens.")]
+PriceIn = Annotated[
+    float | None, typer.Option(min=0, max=HIGHEST_PRICE, help="US dollars per million prompt tokens.")
+]
+PriceOut = Annotated[
+    float | None, typer.Option(min=0, max=HIGHEST_PRICE, help="US dollars per million answer tokens.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log more, including client libraries.")]
 
 _PANEL = "Kafka and files (also ONIBUS_… and onibus.toml)"

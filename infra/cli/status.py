@@ -10,7 +10,7 @@ import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.cli.tables import print_table
-from onibus.infra.money import dollars
+from onibus.infra.money import HIGHEST_PRICE, dollars
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
 
@@ -39,9 +39,16 @@ def status(
         float, typer.Option(min=0.1, help="Minutes over which rates and latencies are taken.")
     ] = 5.0,
     price_in: Annotated[
-        float, typer.Option(min=0, help="US dollars per million prompt tokens, for answers without a price.")
+        float,
+        typer.Option(
+            min=0,
+            max=HIGHEST_PRICE,
+            help="US dollars per million prompt tokens of answers without a price.",
+        ),
     ] = 0.0,
-    price_out: Annotated[float, typer.Option(min=0, help="The same per million answer tokens.")] = 0.0,
+    price_out: Annotated[
+        float, typer.Option(min=0, max=HIGHEST_PRICE, help="The same per million answer tokens.")
+    ] = 0.0,
     metrics_port: Annotated[
         list[int] | None,
         typer.Option(help="Also show the metrics of a process on this machine; can be repeated."),

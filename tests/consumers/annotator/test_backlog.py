@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
-from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed
+from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed, _Found, _newest_first
 from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Prices
@@ -142,6 +143,26 @@ def test_of_a_number_the_newest_are_asked_about(settings: Settings) -> None:
         publish(settings, ["You kill the last newt."])
         wait_for_labels(settings, 31)
     assert label_keys(settings).keys() == expected_keys(SPECS, [*NEW, "You kill the last newt."])
+
+
+@pytest.mark.parametrize("backlog", ["1", "7", "30"])
+def test_no_more_are_asked_about_than_was_said(backlog: str, settings: Settings) -> None:
+    """Captions that are published together have the same time."""
+    publish(settings, [*OLD, *NEW])
+    (owed,) = begin(settings, backlog)
+    assert owed.captions == int(backlog)
+    with annotator(settings):
+        wait_for_labels(settings, owed.captions)
+        publish(settings, ["You kill the last newt."])
+        wait_for_labels(settings, owed.captions + 1)
+    assert len(label_keys(settings)) == owed.captions + 1
+
+
+def test_times_out_of_order_do_not_add_to_what_is_asked_about() -> None:
+    place = TopicPartition("captions", 0)
+    times = (5, 9, 7, 9, 8)
+    found = [_Found(place, n, t, bytes([n]), 1, frozenset()) for n, t in enumerate(times)]
+    assert [one.offset for one in _newest_first(found)] == [4, 3, 2, 1, 0]
 
 
 def test_what_is_older_than_a_time_is_left_out(settings: Settings) -> None:
