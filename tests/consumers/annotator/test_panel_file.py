@@ -71,11 +71,14 @@ def test_a_budget_reckons_with_every_judge_at_its_own_price() -> None:
     assert whole.tokens == 3 * one.tokens
     expected = ((1 + 2 + 3) * one.tokens_in + 3 * 10 * one.tokens_out) / 1e6
     assert limits.prices.usd(whole) == pytest.approx(expected)
-    unpriced = replace(
-        options_for(running, budget_usd=1.0), panel=PanelFile(judge=(JudgeEntry(), JudgeEntry()))
-    )
-    with pytest.raises(OnibusError, match="price_in and price_out for each judge"):
-        spending_limits(unpriced)
+    with_budget = options_for(running, budget_usd=1.0)
+    for others in (JudgeEntry(), JudgeEntry(price_in=0, price_out=0)):
+        unpriced = replace(with_budget, panel=PanelFile(judge=(others, others)))
+        with pytest.raises(OnibusError, match="price_in and price_out for each judge"):
+            spending_limits(unpriced)
+    free, priced = JudgeEntry(price_in=0, price_out=0), JudgeEntry(price_in=1)
+    with_free = replace(with_budget, panel=PanelFile(judge=(free, priced)))
+    assert spending_limits(with_free) is not None
 
 
 def test_keys_go_to_their_own_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
