@@ -53,6 +53,12 @@ def goal_name(spec_name: str, known: Mapping[str, object]) -> str:
     return max(fitting, key=len)
 
 
+def _goal_of(spec_name: str, goal: str | None, known: Mapping[str, object]) -> str:
+    if goal is not None and goal not in known:
+        raise OnibusError(f"--goal {goal}: the set has no such goal; give {' or '.join(known)}")
+    return goal or goal_name(spec_name, known)
+
+
 def read_references(path: Path, spec_name: str, goal: str | None = None) -> list[Reference]:
     """The captions of a file with their verdicts.
 
@@ -78,7 +84,7 @@ def _reference(place: str, line: str, spec_name: str, goal: str | None) -> Refer
         row: Any = json.loads(line)
         caption, reason = row["caption"], row.get("reason", "")
         if "verdicts" in row:
-            name = goal or goal_name(spec_name, row["verdicts"])
+            name = _goal_of(spec_name, goal, row["verdicts"])
             verdict = Verdict(row["verdicts"][name])
         else:
             verdict = Verdict(row["verdict"])

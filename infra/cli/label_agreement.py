@@ -67,7 +67,8 @@ def agreement(
         echo(json.dumps([_as_json(spec_id, one, specs) for spec_id, one in found.items()], indent=2))
         return
     if not found:
-        echo("no spec has verdicts of several judges; ask a panel: onibus annotate --panel FILE", err=True)
+        which = "no spec has" if chosen is None else "what --spec names has no"
+        echo(f"{which} verdicts of several judges; ask a panel: onibus annotate --panel FILE", err=True)
     for spec_id, of_spec in found.items():
         _print(specs.told_apart(spec_id), of_spec)
 

@@ -139,12 +139,16 @@ def evaluate(
     from onibus.consumers.replay.trying_specs import money, try_spec
     from onibus.consumers.specs.reference_set import built_in_path, read_references
     from onibus.consumers.specs.spec_file import load_spec_file
+    from onibus.schemas.records import Kind
 
     if half not in ("first", "second", "all"):
         raise OnibusError(f"--half {half}: give first, second or all")
     found: dict[str, Any] = {}
     for name in [spec, *(compare or ())]:
-        references = read_references(against or built_in_path(), load_spec_file(name).name, goal)
+        file = load_spec_file(name)
+        if file.kind is not Kind.JUDGE_ONE:
+            raise OnibusError(f"spec {file.name} compares two captions; evaluate takes specs that judge one")
+        references = read_references(against or built_in_path(), file.name, goal)
         chosen = [one for one in references if half in ("all", one.half)]
         trial = try_spec(
             _options(name, llm, base_url, model, concurrency, panel), [(one.caption,) for one in chosen]

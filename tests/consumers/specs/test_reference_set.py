@@ -102,3 +102,10 @@ def test_a_judge_is_held_against_a_file_of_ones_own(tmp_path: Path) -> None:
     assert "line 1" in the_one_line(run_onibus(*flags, folder=tmp_path))
     with pytest.raises(OnibusError, match="none of the goals"):
         read_references(built_in_path(), "mine")
+    with pytest.raises(OnibusError, match=r"--goal nosuch: .*give goals or "):
+        read_references(built_in_path(), "mine", "nosuch")
+
+
+def test_a_spec_that_compares_two_is_not_evaluated(tmp_path: Path) -> None:
+    error = the_one_line(run_onibus("spec", "evaluate", "goals-pairs", folder=tmp_path))
+    assert "evaluate takes specs that judge one" in error
