@@ -101,7 +101,8 @@ class JointObserver:
         count = len(games)
         self.maps = np.zeros((count, _ROWS, _COLUMNS), np.int16)
         self._of_games = {
-            name: [game[name].reshape(-1) for game in games] for name in ("blstats", "glyphs", "message")
+            name: [game[name].reshape(-1, copy=False) for game in games]
+            for name in ("blstats", "glyphs", "message")
         }
         self._statistics = np.zeros((count, *nethack.BLSTATS_SHAPE), np.int64)
         self._padded = _padded(count)
@@ -125,7 +126,7 @@ class JointObserver:
         x, y = self._statistics[:, nethack.NLE_BL_X], self._statistics[:, nethack.NLE_BL_Y]
         corners = self._first + y * _WIDTH + x
         np.add(corners[:, None], self._square, out=self._places)
-        crops = into["crop"].reshape(self._places.shape)
+        crops = into["crop"].reshape(self._places.shape, copy=False)
         np.take(self._padded.reshape(-1), self._places, out=crops, mode="clip")  # "raise" takes a copy
         if "glyphs" in into:
             into["glyphs"][:] = self.maps
@@ -135,7 +136,7 @@ class JointObserver:
             into["caption"][:] = captions
 
     def _gather(self, name: str, rows: NDArray[Any]) -> None:
-        np.concatenate(self._of_games[name], out=rows.reshape(-1))
+        np.concatenate(self._of_games[name], out=rows.reshape(-1, copy=False))
 
 
 def _padded(*games: int) -> NDArray[np.int16]:
