@@ -3,8 +3,7 @@
 A caption that is still met is published again within a minute, so a new group misses nothing that matters
 when it begins at the end of the log. What stood there before is its backlog; it is fetched only when asked
 for. A group that has offsets goes on from them, whatever is asked, unless captions of the backlog before them
-lack a label. Where a group begins is committed before anyone joins it, so that it begins there once: whoever
-joins, leaves or is killed later finds an offset for every partition.
+lack a label. Found out here, committed by :mod:`.group_offsets`.
 """
 
 from __future__ import annotations
@@ -18,25 +17,16 @@ from typing import NamedTuple
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import (
-    CommitFailedError,
-    IllegalGenerationError,
-    KafkaError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
-)
-from kafka.structs import OffsetAndMetadata
 
 from onibus.consumers.annotator.batch import lookups_of
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Cost, Prices
-from onibus.consumers.annotator.spent_mark import spent_of
+from onibus.consumers.annotator.group_offsets import GroupOffsets, committed
 from onibus.consumers.labels.reader import read_labels
 from onibus.consumers.labels.table import NO_LABEL
 from onibus.consumers.language_models.ask_until_readable import estimated_tokens
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.prompts import Prompt
-from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import codec_for, decoded_quietly
 from onibus.infra.kafka.log_end import until_end
@@ -49,11 +39,6 @@ from onibus.schemas.records import AnnotationSpec, CaptionObserved, Kind
 
 _log = logging.getLogger(__name__)
 
-_COMMITTED_SECONDS = 15.0
-"""Longer than a transaction with offsets may stay open, which committed offsets are not known before."""
-_AT_WORK = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
-"""What the broker answers to someone who commits offsets from outside a group that has members."""
-_TRIES = 3
 _MOST_TOKENS_OUT = 1_024
 _ALL = "all"
 _RECORDS_PER_POLL = 5_000
@@ -127,7 +112,7 @@ class _Found(NamedTuple):
 
 
 class GroupStart:
-    """Gives a group an offset in every partition before anyone joins it.
+    """Finds out where a group begins that no one has joined yet.
 
     Args:
         group: consumer group, full name.
@@ -148,57 +133,32 @@ class GroupStart:
         self._caption_filter, self._comparisons = caption_filter, comparisons
         self._topics, self._codec = TopicNames(settings.topic_prefix), codec_for(settings)
 
-    def begin(self, backlog: Backlog | None, approve: Callable[[Owed], None]) -> None:
-        """Set the offsets of partitions that have none, and of those whose backlog is asked for.
+    def offsets(self, backlog: Backlog | None, approve: Callable[[Owed], None]) -> GroupOffsets:
+        """Those of partitions that have none, and of those whose backlog is asked for.
 
         Args:
-            approve: called once with what the backlog takes, if that is anything; raises if it is too much.
+            approve: called with what the backlog takes, if that is anything; raises if it is too much.
 
         Raises:
-            OnibusError: the group is at work, so that it cannot be set back; or ``approve`` did.
+            OnibusError: ``approve`` did.
             KafkaError: the cluster does not answer.
         """
-        approved = False
-        for attempt in range(_TRIES):
-            reader = clients.consumer(self._settings, group_id=self._group)
-            try:
-                partitions = clients.partitions_of(reader, self._topics.captions)[: self._settings.partitions]
-                reader.assign(partitions)
-                committed = {tp: self._committed(reader, tp) for tp in partitions}
-                at = {tp: None if found is None else int(found.offset) for tp, found in committed.items()}
-                starts = self._from_now_on(reader, at, is_all=backlog is None)
-                found = [] if backlog is None else self._unjudged(backlog, {**at, **starts}, set(starts))
-                if backlog is not None and found and not approved:
-                    approve(self._owed(found))
-                    approved = True
-                for one in found:
-                    starts[one.partition] = min(one.offset, starts.get(one.partition, one.offset))
-                if starts:
-                    reader.commit(
-                        {
-                            tp: OffsetAndMetadata(offset, spent_of(committed[tp]), -1)
-                            for tp, offset in starts.items()
-                        }
-                    )
-                return
-            except _AT_WORK as error:
-                if attempt == _TRIES - 1:
-                    raise OnibusError(
-                        f"group {self._group} is at work, so it cannot go back to its backlog; stop its "
-                        "annotators first, or leave --backlog out"
-                    ) from error
-                time.sleep(0.5)
-            finally:
-                reader.close()
-
-    def _committed(self, reader: KafkaConsumer, tp: TopicPartition) -> OffsetAndMetadata | None:
-        deadline = time.monotonic() + _COMMITTED_SECONDS
-        while True:
-            try:
-                return reader.committed(tp, metadata=True, timeout_ms=1_000)
-            except KafkaError as error:
-                if not error.retriable or time.monotonic() > deadline:
-                    raise
+        reader = clients.consumer(self._settings, group_id=self._group)
+        try:
+            partitions = clients.partitions_of(reader, self._topics.captions)[: self._settings.partitions]
+            reader.assign(partitions)
+            found = {tp: committed(reader, tp) for tp in partitions}
+            at = {tp: None if one is None else int(one.offset) for tp, one in found.items()}
+            ends = self._from_now_on(reader, at, is_all=backlog is None)
+        finally:
+            reader.close()
+        unjudged = [] if backlog is None else self._unjudged(backlog, {**at, **ends}, set(ends))
+        if unjudged:
+            approve(self._owed(unjudged))
+        firsts: dict[TopicPartition, int] = {}
+        for one in unjudged:
+            firsts[one.partition] = min(one.offset, firsts.get(one.partition, one.offset))
+        return GroupOffsets(self._group, ends, firsts)
 
     def _from_now_on(
         self, reader: KafkaConsumer, at: Mapping[TopicPartition, int | None], is_all: bool

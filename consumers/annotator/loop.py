@@ -84,7 +84,8 @@ class AnnotatorProcess:
         caption_filter: which captions each spec is asked about; all, if not given.
         near_pairs: whether captions are compared that the specs' reward models score alike.
         ask_again: how often to ask each of the ``judges`` further about a caption or pair at most.
-        announce: publishes the specs, once the model has answered: one that cannot be asked takes no name.
+        begin: publishes the specs and commits where the group begins. Called last before joining it: a start
+            that fails takes no name and leaves no backlog owed.
         on_step: see :class:`~onibus.infra.kafka.transactions.TransactionWriter`.
     """
 
@@ -99,7 +100,7 @@ class AnnotatorProcess:
         limits: Limits | None = None,
         comparisons: int = COMPARISONS,
         caption_filter: CaptionFilter | None = None,
-        announce: Callable[[], object] = lambda: None,
+        begin: Callable[[], object] = lambda: None,
         near_pairs: bool = False,
         ask_again: int = 0,
         judges: int = 1,
@@ -117,7 +118,7 @@ class AnnotatorProcess:
         again = AskingAgain(ask_again, judges) if ask_again else None
         records = BatchRecords(specs, model.origin, membership.name, self._codec, self._topics, prices)
         self._annotator = Annotator(records, pending, self._partners, comparisons, caption_filter, again)
-        self._caption_filter, self._announce, self._near_pairs = caption_filter, announce, near_pairs
+        self._caption_filter, self._begin, self._near_pairs = caption_filter, begin, near_pairs
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
         self._allowance = Allowance.of(settings, self._codec, limits, specs, membership, self._annotator)
         self._writing = BatchSender(
@@ -144,7 +145,6 @@ class AnnotatorProcess:
             if stopping.is_set():
                 return self.summary
             self._count_probe(probe)
-            self._announce()
             self._connect(stopping)
             while not stopping.is_set() and not self._allowance.is_spent():
                 self._turn(stopping)
@@ -176,6 +176,7 @@ class AnnotatorProcess:
         followed = (self._annotator, self._partners, self._caption_filter, self._near_pairs)
         self._followers = Followers(self._settings, self._codec, self._specs, *followed)
         self._followers.load(stopping)
+        self._begin()
         self._member = GroupMember(
             self._settings,
             self._codec,

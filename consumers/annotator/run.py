@@ -14,6 +14,7 @@ from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.decisions import COMPARISONS
+from onibus.consumers.annotator.group_offsets import GroupOffsets
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile
@@ -126,11 +127,19 @@ Approve = Callable[[str], None]
 """Is given what a backlog takes, in a sentence without its end; raises if it is not to be asked about."""
 
 
-def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda _: None) -> None:
+def run(
+    settings: Settings,
+    options: AnnotateOptions,
+    approve: Approve = lambda _: None,
+    offsets: GroupOffsets | None = None,
+    began: Callable[[], None] = lambda: None,
+) -> None:
     """Run one annotator until SIGTERM or SIGINT.
 
     Args:
         approve: asked before a backlog is fetched from a model that costs something.
+        offsets: where the group begins, if that is known (:func:`group_offsets`); else it is found out.
+        began: called when the group has begun there: the model has answered.
 
     Raises:
         OnibusError: something that the user can put right, in one line.
@@ -147,9 +156,16 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
     _warn_of_unquoted_captions(specs.values(), model)
     metrics.expose(options.metrics_port, settings.metrics_host)
     require_topics(settings, role="annotator")
-    group = _begun_group(settings, options, specs, caption_filter, approve)
+    if offsets is None:
+        offsets = _offsets(settings, options, specs, caption_filter, approve)
+
+    def begin() -> None:
+        publish_specs(settings, list(specs.values()))
+        offsets.commit(settings)
+        began()
+
     membership = Membership(
-        group=group,
+        group=offsets.group,
         name=options.name or f"{socket.gethostname()}-{os.getpid()}",
         most_under_way=captions_under_way(options),
         session_timeout_ms=round(options.session_seconds * 1000),
@@ -166,13 +182,13 @@ def run(settings: Settings, options: AnnotateOptions, approve: Approve = lambda 
         near_pairs=options.near_pairs,
         ask_again=options.ask_again,
         judges=len(options.judges),
-        announce=lambda: publish_specs(settings, list(specs.values())),
+        begin=begin,
     ).run(stopping)
     _log.info("annotator %s: %s", membership.name, summary.line())
 
 
-def begin_group(settings: Settings, options: AnnotateOptions, approve: Approve) -> None:
-    """Say where the group begins, for several annotators that are started next.
+def group_offsets(settings: Settings, options: AnnotateOptions, approve: Approve) -> GroupOffsets:
+    """Where the group begins, for several annotators that are started next.
 
     Raises:
         OnibusError: as for :func:`run`.
@@ -180,17 +196,16 @@ def begin_group(settings: Settings, options: AnnotateOptions, approve: Approve) 
     files = [load_spec_file(name) for name in options.specs]
     specs = annotation_specs(files, options)
     require_topics(settings, role="annotator")
-    _begun_group(settings, options, specs, caption_filter_of(files, options), approve)
+    return _offsets(settings, options, specs, caption_filter_of(files, options), approve)
 
 
-def _begun_group(
+def _offsets(
     settings: Settings,
     options: AnnotateOptions,
     specs: Mapping[bytes, AnnotationSpec],
     caption_filter: CaptionFilter,
     approve: Approve,
-) -> str:
-    """The group, which has an offset in every partition."""
+) -> GroupOffsets:
     group = f"{settings.topic_prefix}{options.group}" if options.group else group_of(settings, specs)
     backlog, limits = options.backlog, _limits(options)
 
@@ -201,8 +216,8 @@ def _begun_group(
         elif backlog is not None:
             approve(owed.line(backlog, limits.prices))
 
-    GroupStart(settings, group, specs, caption_filter, options.comparisons).begin(backlog, approve_owed)
-    return group
+    start = GroupStart(settings, group, specs, caption_filter, options.comparisons)
+    return start.offsets(backlog, approve_owed)
 
 
 def caption_filter_of(files: Sequence[SpecFile], options: AnnotateOptions) -> CaptionFilter:

@@ -15,10 +15,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
 
 from kafka.errors import KafkaError
 
-from onibus.consumers.annotator.run import AnnotateOptions, Approve, begin_group, run
+from onibus.consumers.annotator.group_offsets import GroupOffsets
+from onibus.consumers.annotator.run import AnnotateOptions, Approve, group_offsets, run
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clients import explained
 from onibus.infra.process.child_start import start_with_blocked
@@ -35,12 +37,15 @@ _LOOK_SECONDS = 0.2
 _RESTART_SECONDS = 1.0
 _NEEDS_HELP = 2
 _MAY_PASS = 1
+_SPAWNING = multiprocessing.get_context("spawn")
 
 
 def run_workers(
     settings: Settings, options: AnnotateOptions, count: int, approve: Approve = lambda _: None
 ) -> None:
     """Run ``count`` annotators until a stop signal, or until all have ended by themselves.
+
+    The first begins the group once its model has answered; the others are started then.
 
     Args:
         approve: as for :func:`~onibus.consumers.annotator.run.run`; asked once for all.
@@ -50,10 +55,15 @@ def run_workers(
     """
     set_up_logging(options.verbose)
     stopping = stop_event()
-    begin_group(settings, options, approve)
-    options = replace(options, backlog=None)
-    workers = [_Worker(settings, own) for own in worker_options(options, count)]
+    offsets = group_offsets(settings, options, approve)
+    first, *others = worker_options(replace(options, backlog=None), count)
+    began = _SPAWNING.Event()
+    workers = [_Worker(settings, first, offsets, began)]
     try:
+        while not began.is_set() and workers[0].look_after() and not stopping.wait(_LOOK_SECONDS):
+            pass
+        if began.is_set():
+            workers += [_Worker(settings, own, offsets, began) for own in others]
         while workers and not stopping.wait(_LOOK_SECONDS):
             workers = [worker for worker in workers if worker.look_after()]
     finally:
@@ -75,10 +85,16 @@ def worker_options(options: AnnotateOptions, count: int) -> Sequence[AnnotateOpt
 
 @dataclass(slots=True)
 class _Worker:
-    """One annotator, started again when it dies."""
+    """One annotator, started again when it dies.
+
+    Attributes:
+        offsets: where the group begins, for the first that comes so far; it sets ``began``.
+    """
 
     settings: Settings
     options: AnnotateOptions
+    offsets: GroupOffsets
+    began: Event
     process: SpawnProcess = field(init=False)
     due: float | None = None
 
@@ -115,15 +131,16 @@ class _Worker:
 
     def _start(self) -> None:
         self.due = None
-        spawning = multiprocessing.get_context("spawn")
-        self.process = spawning.Process(target=_work, args=(self.settings, self.options))
+        offsets = GroupOffsets(self.offsets.group) if self.began.is_set() else self.offsets
+        given = self.settings, self.options, offsets, self.began
+        self.process = _SPAWNING.Process(target=_work, args=given)
         start_with_blocked({signal.SIGINT}, self.process.start)
 
 
-def _work(settings: Settings, options: AnnotateOptions) -> None:
+def _work(settings: Settings, options: AnnotateOptions, offsets: GroupOffsets, began: Event) -> None:
     end_with_parent()
     try:
-        run(settings, options)
+        run(settings, options, offsets=offsets, began=began.set)
     except OnibusError as error:
         echo(f"onibus: {error}", err=True)
         sys.exit(_NEEDS_HELP)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -53,7 +53,7 @@ def begin(
     start = GroupStart(
         settings, settings.topic_prefix + GROUP, SPECS, caption_filter or CaptionFilter(SPECS), 4
     )
-    start.begin(None if backlog is None else Backlog.parse(backlog), asked.append)
+    start.offsets(None if backlog is None else Backlog.parse(backlog), asked.append).commit(settings)
     return asked
 
 
@@ -201,13 +201,40 @@ def test_the_command_asks_before_it_spends(settings: Settings) -> None:
     assert "at most $0.0" in said
     with chat_server(lambda _: (200, "verdict: helpful")) as server:
         flags = ["annotate", "--llm", "openai", "--base-url", server.url, "--model", "m"]
-        others = run_to_ready(settings, [*flags, "--backlog", "all", "--task", "keyroom-*"])
+        others = run_until(settings, [*flags, "--backlog", "all", "--task", "keyroom-*"])
     assert "ready: " in others, "no caption is of such a task, so there is nothing to agree to"
     assert not label_keys(settings)
 
 
-def run_to_ready(settings: Settings, flags: list[Any]) -> str:
-    """The log of an annotator that is stopped once it is ready."""
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_approved_backlog_is_not_owed_before_the_model_has_answered(
+    workers: int, settings: Settings
+) -> None:
+    publish(settings, OLD)
+    group = f"{settings.topic_prefix}mine"
+    flags = ["annotate", "--llm", "openai", "--model", "m", "--group", "mine", "--workers", workers]
+    paid = [*flags, "--backlog", "all", "--yes"]
+    with chat_server(lambda _: (401, "no such key")) as server:
+        refused = run_onibus(
+            *paid, "--base-url", server.url, folder=settings.runs_dir, environment=environment_of(settings)
+        )
+    assert refused.returncode == 2
+    assert "refuses the key" in refused.stderr
+    with clients.consumer(settings, group_id=group) as reader:
+        topic = TopicNames(settings.topic_prefix).captions
+        assert not any(reader.committed(tp) for tp in clients.partitions_of(reader, topic))
+    with chat_server(lambda _: (200, "verdict: helpful")) as server:
+        run_until(
+            settings, [*paid, "--base-url", server.url], lambda _: len(label_keys(settings)) >= len(OLD)
+        )
+    assert set(label_keys(settings).values()) == {1}
+    assert len(label_keys(settings)) == len(OLD)
+
+
+def run_until(
+    settings: Settings, flags: list[Any], has_come: Callable[[str], bool] = lambda log: "ready: " in log
+) -> str:
+    """The log of an annotator that is stopped once something has come, judged by its log so far."""
     import os
     import signal
     import subprocess
@@ -223,7 +250,7 @@ def run_to_ready(settings: Settings, flags: list[Any]) -> str:
             stdin=subprocess.DEVNULL,
         )
     try:
-        wait_until(lambda: "ready: " in path.read_text() or child.poll() is not None, 60, "it to be ready")
+        wait_until(lambda: has_come(path.read_text()) or child.poll() is not None, 60, "what it is for")
         child.send_signal(signal.SIGTERM)
         child.wait(20)
     finally:
