@@ -32,6 +32,8 @@ from onibus.infra.files import reason_of
 from onibus.infra.money import HIGHEST_PRICE
 
 MOST_JUDGES = 100
+_OF_RULES = {"llm", "flip", "flip_seed"}
+"""Fields that mean something to keyword rules."""
 LEAST_PATIENCE_SECONDS = 30.0
 """Less than this would end each wait before a server that is away is probed again."""
 
@@ -58,6 +60,14 @@ class JudgeEntry(SpecPart):
     def _one_key(self) -> JudgeEntry:
         if self.key_env is not None and self.key_file is not None:
             raise ValueError("has key_env and key_file; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_take_nothing(self) -> JudgeEntry:
+        if self.llm == "rules" and (useless := self.model_fields_set - _OF_RULES):
+            raise ValueError(
+                f'has llm = "rules", which takes no {" or ".join(sorted(useless))}; leave it out'
+            )
         return self
 
     def key(self) -> str:
@@ -131,4 +141,5 @@ def load_panel_file(path: Path) -> PanelFile:
         raise OnibusError(f"panel file {path} is not valid TOML: {error}; correct it") from error
     except ValidationError as error:
         found = dict.fromkeys(type_fault(one["loc"], one["msg"], PanelFile) for one in error.errors())
-        raise OnibusError(f"panel file {path}: {'; '.join(found)}; correct it") from error
+        advice = "" if all("; " in fault for fault in found) else "; correct it"
+        raise OnibusError(f"panel file {path}: {'; '.join(found)}{advice}") from error

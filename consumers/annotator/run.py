@@ -83,11 +83,21 @@ class AnnotateOptions:
     """Of a panel, the judge that these options are for."""
 
     def __post_init__(self) -> None:
-        given = (self.base_url, self.model, self.model_revision, self.flips.share, self.llm != "rules")
-        if self.panel is not None and any(given):
-            raise OnibusError(
-                "--panel says who judges; leave out --llm, --base-url, --model, --model-revision and --flip"
-            )
+        given = {
+            "--llm": self.llm != "rules",
+            "--base-url": self.base_url,
+            "--model": self.model,
+            "--model-revision": self.model_revision,
+            "--flip": self.flips.share,
+        }
+        wrong = [flag for flag, value in given.items() if value]
+        if self.panel is not None and wrong:
+            raise OnibusError(f"--panel says who judges; leave out {' and '.join(wrong)}")
+
+    @property
+    def llm_given_as(self) -> str:
+        """What ``llm`` was given by, for errors."""
+        return "--llm" if self.entry is None else "llm in the panel file:"
 
     @property
     def judges(self) -> list[AnnotateOptions]:
@@ -263,13 +273,12 @@ def _unflipped_spec(file: SpecFile, options: AnnotateOptions) -> AnnotationSpec:
     if is_plugin(options.llm):
         from onibus.consumers.language_models.plugin import model_version
 
-        revision = options.model_revision or model_version(options.llm)
+        revision = options.model_revision or model_version(options.llm, options.llm_given_as)
         return file.for_model(options.model or options.llm, revision)
     if options.llm not in JUDGES:
-        where = "--llm" if options.entry is None else "llm in the panel file:"
         raise OnibusError(
-            f"{where} {options.llm}: there is no such judge; give {', '.join(JUDGES)}, or module:factory for "
-            "one of your own"
+            f"{options.llm_given_as} {options.llm}: there is no such judge; give {', '.join(JUDGES)}, or "
+            "module:factory for one of your own"
         )
     if not options.model:
         raise OnibusError(f"{_needs(options, 'model')}: {_MODEL_WANTED[options.llm]}")
@@ -364,7 +373,7 @@ def _unflipped_model(by_id: Mapping[bytes, SpecFile], options: AnnotateOptions) 
     if is_plugin(options.llm):
         from onibus.consumers.language_models.plugin import PluginModel
 
-        return PluginModel(options.llm, specs)
+        return PluginModel(options.llm, specs, options.llm_given_as)
     if options.llm == "vllm":
         from onibus.consumers.language_models.vllm import VllmModel  # in an environment of its own: make vllm
 

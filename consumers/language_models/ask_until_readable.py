@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from onibus.consumers.language_models.base import Answer, Attempt, Question, verdict_of
-from onibus.consumers.language_models.comprehension import Comprehension, shown, why_unreadable
+from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question, verdict_of
+from onibus.consumers.language_models.comprehension import Comprehension, shown
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.answer_parsing import Reading, read_answer
 from onibus.consumers.specs.probabilities import judged, log_odds, raw_answer
@@ -22,7 +22,7 @@ from onibus.schemas.records import AnnotationSpec, Kind
 _log = logging.getLogger(__name__)
 
 READABLE_TRIES = 3
-"""How often a caption is asked about until an answer can be read."""
+"""How often a caption is asked about until an answer can be read; for probabilities, which stay, once."""
 _CHARACTERS_PER_TOKEN = 3
 """Of ASCII; English text has four or more. Other characters are reckoned at two tokens each."""
 _TOKENS_AROUND = 16
@@ -65,7 +65,8 @@ class AskedSpec:
         self.max_tokens = spec.sampling.get("max_tokens", "")
         self._name = spec.name
         self._comprehension = Comprehension(spec)
-        self._is_estimating = False
+        self._model = spec.model
+        self._is_estimating = self._has_probabilities = False
         self._baseline, self._compares = 0.0, spec.kind is Kind.COMPARE_TWO
 
     async def calibrate(self, ask_once: AskOnce) -> list[Reply]:
@@ -100,15 +101,23 @@ class AskedSpec:
             tokens_are_estimated=reply.tokens_in is None or reply.tokens_out is None,
             probability=probability,
         )
-        self._comprehension.heard(attempt, is_cut=reply.is_cut)
+        self._comprehension.heard(attempt, self.why_unreadable(reply))
         return attempt
+
+    @property
+    def tries(self) -> int:
+        """How often to ask about a caption until an answer can be read."""
+        return READABLE_TRIES if self.format.reads_probabilities is None else 1
 
     def _read(self, captions: Sequence[str], reply: Reply) -> tuple[Reading, float | None, str]:
         """What stands in a reply, its probability, and what is kept of it."""
         if self.format.reads_probabilities is None:
             return read_answer(self.format, reply.text, captions), None, reply.text
         if not reply.likeliest:
+            if not (self._has_probabilities or reply.is_refusal):
+                raise ModelRefusedError(self._no_probabilities())
             return Reading(None, ""), None, f"{reply.text} (without log-probabilities)"
+        self._has_probabilities = True
         raw = raw_answer(reply.likeliest)
         if (odds := log_odds(self.format, reply.likeliest)) is None:
             return Reading(None, ""), None, raw
@@ -124,9 +133,25 @@ class AskedSpec:
                 "spec %s: the first answer holds no verdict: %s%s",
                 self._name,
                 shown(attempt.raw_answer),
-                why_unreadable(self.max_tokens, is_cut=reply.is_cut),
+                self.why_unreadable(reply),
             )
         return attempt
+
+    def why_unreadable(self, reply: Reply) -> str:
+        """The end of a line about a reply that cannot be read: why that may be, and what to do."""
+        if self.format.reads_probabilities is not None:
+            return "; choose another model, or end the template so that one of the [answer] words comes next"
+        if reply.is_cut:
+            limit = f"max_tokens {self.max_tokens}" if self.max_tokens else "the server's limit"
+            return f"; it was cut at {limit}: raise max_tokens in the spec's [sampling]"
+        return "; choose another model, or fit the spec's template and [answer] to what it writes"
+
+    def _no_probabilities(self) -> str:
+        return (
+            f"{self._model} answers without log-probabilities, from which spec {self._name} reads verdicts; "
+            "choose a server that gives them, such as vLLM, or a spec that asks for words, with "
+            "answer.samples if labels are to have probabilities"
+        )
 
     def _written(self, reply: Reply) -> int:
         """Tokens of an answer that were not counted; at its limit, if it was cut there, and never beyond."""
@@ -174,7 +199,7 @@ async def answer_to(question: Question, asked: AskedSpec, ask_once: AskOnce) -> 
         return await _answer_by_share(question, asked, ask_once, prompt, captions)
     attempts: list[Attempt] = []
     why = ""
-    while len(attempts) < READABLE_TRIES:
+    while len(attempts) < asked.tries:
         reply = await ask_once(prompt)
         if isinstance(reply, str):
             return Answer(question, verdict_of(()), tuple(attempts), given_up=reply)
@@ -184,7 +209,7 @@ async def answer_to(question: Question, asked: AskedSpec, ask_once: AskOnce) -> 
         if reply.is_refusal:
             why = f"the model refuses the content: {shown(reply.text)}"
             return Answer(question, verdict_of(attempts), tuple(attempts), given_up=why)
-        why = why_unreadable(asked.max_tokens, is_cut=reply.is_cut) if reply.is_cut else ""
+        why = asked.why_unreadable(reply) if reply.is_cut and asked.tries > 1 else ""
     why = f"no verdict in {len(attempts)} answers, last: {shown(attempts[-1].raw_answer)}{why}"
     return Answer(question, verdict_of(attempts), tuple(attempts), given_up=why)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from onibus.consumers.language_models.ask_until_readable import Reply
 from onibus.consumers.language_models.failure_kinds import MayPassError, storable
+from onibus.consumers.specs.probabilities import likeliest_of
 
 _MALFORMED = (LookupError, TypeError, AttributeError)
 """What a body of another shape than a completion's leads to."""
@@ -65,11 +65,7 @@ def _likeliest(logprobs: Any) -> dict[str, float] | None:
     else:
         plain = logprobs.get("top_logprobs")
         found = list(plain[0].items()) if isinstance(plain, list) and plain else []
-    likeliest: dict[str, float] = {}
-    for token, logarithm in found:  # several tokens can have one text
-        known = likeliest.get(storable(token), -math.inf)
-        likeliest[storable(token)] = max(float(logarithm), known)
-    return likeliest or None
+    return likeliest_of((storable(token), float(logarithm)) for token, logarithm in found) or None
 
 
 def _text(content: Any) -> str:

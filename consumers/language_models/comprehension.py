@@ -21,8 +21,11 @@ class Comprehension:
         self._was_read = False
         self._in_a_row = 0
 
-    def heard(self, attempt: Attempt, *, is_cut: bool) -> None:
+    def heard(self, attempt: Attempt, advice: str) -> None:
         """Count an answer.
+
+        Args:
+            advice: why it cannot be read, if it cannot, and what to do: the end of a line.
 
         Raises:
             ModelRefusedError: none of the first :data:`FIRST_ANSWERS` could be read, or none of the last
@@ -35,19 +38,10 @@ class Comprehension:
         if self._in_a_row < (IN_A_ROW if self._was_read else FIRST_ANSWERS):
             return
         which = "last" if self._was_read else "first"
-        advice = why_unreadable(self._spec.sampling.get("max_tokens", ""), is_cut=is_cut)
         raise ModelRefusedError(
             f"none of the {which} {self._in_a_row} answers of {self._spec.model} under spec "
             f"{self._spec.name} holds a verdict, the last one: {shown(attempt.raw_answer)}{advice}"
         )
-
-
-def why_unreadable(max_tokens: str, *, is_cut: bool) -> str:
-    """The end of a line about an answer that cannot be read: why that may be, and what to do."""
-    if is_cut:
-        limit = f"max_tokens {max_tokens}" if max_tokens else "the server's limit"
-        return f"; it was cut at {limit}: raise max_tokens in the spec's [sampling]"
-    return "; choose another model, or fit the spec's template and [answer] to what it writes"
 
 
 def shown(answer: str) -> str:

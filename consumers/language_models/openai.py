@@ -129,10 +129,10 @@ class OpenAIModel:
                         f"is the server up, {self._given.base_url}{self._given.of} right?"
                     ) from error
                 await self._sleep(FIRST_PAUSE_SECONDS)
-        calibrating: list[Reply] = []
+        tried, calibrating = asked.try_out(reply), list[Reply]()
         for one in self._asked.values():
             calibrating += await one.calibrate(partial(self._reply, one))
-        return with_tokens_of(asked.try_out(reply), calibrating)
+        return with_tokens_of(tried, calibrating)
 
     async def answer(self, question: Question) -> Answer:
         """See :meth:`onibus.consumers.language_models.base.LanguageModel.answer`."""

@@ -27,6 +27,7 @@ from onibus.consumers.language_models.base import (
     Question,
 )
 from onibus.consumers.specs.majority import can_change, majority
+from onibus.consumers.specs.spec_file import RULES_MODEL
 from onibus.infra.errors import OnibusError
 from onibus.schemas.records import AnnotationSpec, Origin
 
@@ -69,7 +70,12 @@ def panel_spec(specs: Sequence[AnnotationSpec]) -> AnnotationSpec:
     """
     names = sorted(f"{s.model}@{s.model_revision}" if s.model_revision else s.model for s in specs)
     if twice := next((one for one, other in pairwise(names) if one == other), None):
-        raise OnibusError(f"the panel has {twice} twice; give each judge another model or model_revision")
+        advice = (
+            "leave one out"
+            if twice.startswith(f"{RULES_MODEL}@")
+            else "give each another model or model_revision"
+        )
+        raise OnibusError(f"the panel has {twice} twice; {advice}")
     asked = max(specs, key=lambda spec: len(spec.sampling))  # rules have no sampling
     return replace(asked, model=" + ".join(names), model_revision=f"majority of {len(names)}")
 

@@ -32,13 +32,16 @@ Factory = Callable[[Mapping[bytes, AnnotationSpec]], Judge]
 """Is called once per annotator, with the specs by their 8-byte ids."""
 
 
-def model_version(reference: str) -> str:
+def model_version(reference: str, given_as: str = "--llm") -> str:
     """The version of the module of ``module:factory``; part of the spec id, so each has its own labels.
+
+    Args:
+        given_as: what the user gave it by, for errors.
 
     Raises:
         OnibusError: it cannot be imported, or has no such name.
     """
-    load_plugin("--llm", reference)
+    load_plugin(given_as, reference)
     return version_of(reference.partition(":")[0])
 
 
@@ -48,21 +51,24 @@ class PluginModel:
     Args:
         reference: ``module:factory``, a :data:`Factory`.
         specs: what is asked, by spec id.
+        given_as: what the user gave it by, for errors.
 
     Raises:
         OnibusError: the factory cannot be found, or failed.
     """
 
-    def __init__(self, reference: str, specs: Mapping[bytes, AnnotationSpec]) -> None:
-        self._reference, self._specs = reference, specs
-        factory: Factory = load_plugin("--llm", reference)
+    def __init__(
+        self, reference: str, specs: Mapping[bytes, AnnotationSpec], given_as: str = "--llm"
+    ) -> None:
+        self._name, self._specs = f"{given_as} {reference}", specs
+        factory: Factory = load_plugin(given_as, reference)
         try:
             self._judge = factory(specs)
         except Exception as error:
-            raise failure_of(f"--llm {reference}", error) from error
+            raise failure_of(self._name, error) from error
         if not callable(getattr(self._judge, "answer", None)):
             raise OnibusError(
-                f"--llm {reference} made a {type(self._judge).__name__} without a method answer(question)"
+                f"{self._name} made a {type(self._judge).__name__} without a method answer(question)"
             )
         self.origin: Origin = getattr(self._judge, "origin", Origin.LLM)
 
@@ -90,11 +96,11 @@ class PluginModel:
         """
         answer = await self._asked(lambda: self._judge.answer(question))
         if not isinstance(answer, Answer):
-            raise ModelRefusedError(f"--llm {self._reference} gave a {type(answer).__name__}, not an Answer")
+            raise ModelRefusedError(f"{self._name} gave a {type(answer).__name__}, not an Answer")
         kind = self._specs[question.spec_id].kind
         if answer.verdict not in _VERDICTS[kind]:
             raise ModelRefusedError(
-                f"--llm {self._reference} answered {answer.verdict}; under a spec of kind {kind} it may say "
+                f"{self._name} answered {answer.verdict}; under a spec of kind {kind} it may say "
                 + ", ".join(sorted(_VERDICTS[kind]))
             )
         return answer
@@ -114,4 +120,4 @@ class PluginModel:
         except ModelRefusedError:
             raise
         except Exception as error:
-            raise ModelRefusedError(str(failure_of(f"--llm {self._reference}", error))) from error
+            raise ModelRefusedError(str(failure_of(self._name, error))) from error

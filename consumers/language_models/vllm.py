@@ -28,7 +28,7 @@ from onibus.consumers.language_models.ask_until_readable import (
     with_tokens_of,
 )
 from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
-from onibus.consumers.specs.probabilities import MOST_LIKELY
+from onibus.consumers.specs.probabilities import MOST_LIKELY, likeliest_of
 from onibus.infra.errors import OnibusError
 from onibus.infra.vllm.model_folder import is_folder, model_folder
 from onibus.schemas.records import AnnotationSpec, Origin
@@ -91,10 +91,10 @@ class VllmModel:
         reply = await self._ask_once(asked, asked.prompt.example())
         if isinstance(reply, str):
             raise ModelRefusedError(f"{self._name}: {reply}; choose another model")
-        calibrating: list[Reply] = []
+        tried, calibrating = asked.try_out(reply), list[Reply]()
         for one in self._asked.values():
             calibrating += await one.calibrate(partial(self._ask_once, one))
-        return with_tokens_of(asked.try_out(reply), calibrating)
+        return with_tokens_of(tried, calibrating)
 
     async def answer(self, question: Question) -> Answer:
         """See :meth:`onibus.consumers.language_models.base.LanguageModel.answer`."""
@@ -324,11 +324,7 @@ def _load(given: Mapping[str, Any]) -> Any:
 
 
 def _likeliest(tokens: Any) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for token in tokens.values():  # several tokens can have one text
-        text = token.decoded_token or ""
-        found[text] = max(float(token.logprob), found.get(text, float("-inf")))
-    return found
+    return likeliest_of((token.decoded_token or "", float(token.logprob)) for token in tokens.values())
 
 
 def _rendered(engine: Any, prompt: str | list[dict[str, str]]) -> Any:

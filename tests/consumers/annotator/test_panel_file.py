@@ -124,6 +124,10 @@ def test_keys_go_to_their_own_judges(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ),
         ("patience = 1\n[[judge]]\n[[judge]]\n", "patience: Input should be greater than or equal to 30"),
         ("quorum = 3\n[[judge]]\n[[judge]]\n", "quorum: is more than the 2 judges; lower it"),
+        (
+            "[[judge]]\nllm = 'rules'\nmodel = 'a'\nflip = 0.1\n[[judge]]\n",
+            "which takes no model; leave it out",
+        ),
         ("[[judge\n", "is not valid TOML"),
     ],
 )
@@ -133,6 +137,7 @@ def test_a_panel_file_says_what_is_wrong(tmp_path: Path, text: str, said: str) -
     with pytest.raises(OnibusError) as found:
         load_panel_file(path)
     assert said in str(found.value)
+    assert not str(found.value).endswith("it; correct it")
     assert "\n" not in str(found.value)
 
 
@@ -171,9 +176,25 @@ def test_what_a_server_refuses_names_the_field_of_the_panel_file() -> None:
 def test_the_command_refuses_a_panel_beside_a_judge_and_names_what_a_judge_lacks(tmp_path: Path) -> None:
     (tmp_path / "judges.toml").write_text("[[judge]]\nmodel = 'a'\n[[judge]]\nmodel = 'b'\n")
     line = the_one_line(run_onibus("annotate", "--panel", "judges.toml", "--model", "m", folder=tmp_path))
-    assert "--panel says who judges" in line
+    assert "--panel says who judges; leave out --model" in line
     line = the_one_line(run_onibus("annotate", "--panel", "judges.toml", folder=tmp_path))
     assert "judge a of the panel file needs base_url, for example http" in line
+
+
+@pytest.mark.parametrize(
+    ("judges", "said"),
+    [
+        ((JudgeEntry(llm="rules"), JudgeEntry(llm="rules")), "the panel has rules@.* twice; leave one out"),
+        (
+            (JudgeEntry(llm="nosuch:thing"), JudgeEntry(llm="rules")),
+            "llm in the panel file: nosuch: there is no module nosuch",
+        ),
+    ],
+)
+def test_judges_that_cannot_be_are_named_as_in_the_file(judges: tuple[JudgeEntry, ...], said: str) -> None:
+    options = AnnotateOptions(specs=("goals",), panel=PanelFile(judge=judges))
+    with pytest.raises(OnibusError, match=f"^{said}"):
+        annotation_specs([load_spec_file("goals")], options)
 
 
 def test_a_panel_is_held_against_the_reference_set(tmp_path: Path) -> None:

@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 
+from onibus.consumers.language_models.base import ModelRefusedError
+from onibus.consumers.language_models.comprehension import FIRST_ANSWERS
 from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.answer_format import AnswerFormat, Probability
-from onibus.consumers.specs.probabilities import judged, log_odds
+from onibus.consumers.specs.probabilities import judged, likeliest_of, log_odds
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation, Label, Verdict
 from tests.consumers.annotating import annotator, publish, records, wait_for_labels
+from tests.consumers.chat_asking import ask, check, model
 from tests.consumers.chat_server import chat_server
 
 YES_NO = AnswerFormat(parser="probability", words={Verdict.HELPFUL: "Yes", Verdict.UNHELPFUL: "No"})
@@ -137,10 +140,61 @@ def test_a_plain_prompt_goes_to_the_server_as_it_stands(settings: Settings, tmp_
     assert not any("messages" in request for request in server.requests)
 
 
+def test_a_server_without_probabilities_is_refused_after_one_question(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    body = completion(0.0)
+    del body["choices"][0]["logprobs"]
+    for asking in (check, lambda asked: ask(asked, "x")):
+        with chat_server(lambda _: (200, body)) as server:
+            asked = model(server.url, load_spec_file(path).for_model("m"))
+            with pytest.raises(ModelRefusedError, match=r"answers without log-probabilities.*samples"):
+                asking(asked)
+            assert len(server.requests) == 1
+
+
+def test_probabilities_without_either_word_are_asked_for_once_and_have_their_own_advice(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    body = completion(0.0)
+    body["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = [{"token": "The", "logprob": -0.1}]
+    with chat_server(lambda _: (200, body)) as server:
+        asked = model(server.url, load_spec_file(path).for_model("m"))
+        with pytest.raises(
+            ModelRefusedError, match=r"end the template so that one of the \[answer\] words"
+        ) as refused:
+            ask(asked, *map(str, range(FIRST_ANSWERS)))
+        assert len(server.requests) == FIRST_ANSWERS
+    assert "max_tokens" not in str(refused.value)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_what_is_no_log_probability_is_left_out(tmp_path: Path, odd: float) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    body = completion(0.0)
+    for token in body["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+        token["logprob"] = odd
+    refused = pytest.raises(ModelRefusedError, match="without log-probabilities")
+    with chat_server(lambda _: (200, body)) as server, refused:
+        ask(model(server.url, load_spec_file(path).for_model("m")), "x")
+    assert likeliest_of([("a", odd), ("b", -2.0), ("b", -1.0)]) == {"b": -1.0}
+
+
+def test_one_fault_has_one_advice(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN + "samples = 3\n")
+    with pytest.raises(OnibusError, match=r"answer.probability.samples: is not a field; there are: [\w, ]+$"):
+        load_spec_file(path)
+
+
 def test_every_fault_of_a_file_is_told_at_once_with_what_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text(
-        OWN.replace('"user", content = "a"', '"player", content = "{{ caption }}"')
+        'tasks = "a"\n'
+        + OWN.replace('"user", content = "a"', '"player", content = "{{ caption }}"')
         .replace('unhelpful = "No"', 'unhelpful = "Yes!", unsure = "?"')
         .replace("unsure = 0.1", "unsure = 0.7\nplain = true\ntreshold = 1")
         + "constrained = 3\n"
@@ -149,6 +203,7 @@ def test_every_fault_of_a_file_is_told_at_once_with_what_is_allowed(tmp_path: Pa
         load_spec_file(path)
     said = str(refused.value)
     for fault in (
+        'tasks: should be a list, such as ["…", "…"]',
         "messages.1.role: Input should be 'system', 'user' or 'assistant'",
         "answer.probability.treshold: is not a field; did you mean threshold?",
         "answer.probability.unsure: Input should be less than 0.5",
