@@ -22,9 +22,9 @@ from onibus.consumers.annotator.batch import Subject
 from onibus.consumers.annotator.pending import PendingCaption
 from onibus.consumers.language_models.base import NO_PROMPT, Answer, Attempt
 from onibus.consumers.specs.majority import can_change, counted, majority, share_of_yes
-from onibus.consumers.specs.verdict_in_force import is_by_person
 from onibus.schemas import ids
 from onibus.schemas.records import Annotation, Origin, Verdict
+from onibus.schemas.verdict_in_force import is_by_person
 
 MOST_SUBJECTS = 50_000
 """Captions and pairs whose answers are counted; further ones are not asked again. A kilobyte each."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from onibus.consumers.labels.fold import FoldedLabel
-from onibus.consumers.specs.verdict_in_force import verdict_name
 from onibus.schemas.records import Origin
+from onibus.schemas.verdict_in_force import verdict_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from sys import intern
 from typing import Any
 
 from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
-from onibus.consumers.specs.verdict_in_force import overrides, verdict_of
 from onibus.schemas.records import Annotation, Origin, Verdict
+from onibus.schemas.verdict_in_force import overrides, verdict_of
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class FoldedLabel:
 class LabelFold:
     """The newest verdict on each subject under each spec; a person's overrides a model's until withdrawn.
 
-    The rule is in :mod:`onibus.consumers.specs.verdict_in_force`; this keeps who, when and how much.
+    The rule is in :mod:`onibus.schemas.verdict_in_force`; this keeps who, when and how much.
     Annotations of a subject are applied in the order of their partition; the order between partitions makes
     no difference. Memory grows with subjects, not with annotations: 1.1 to 1.4 KB each, captions and reasons
     of usual length included (``onibus bench replay``).

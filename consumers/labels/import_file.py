@@ -12,11 +12,11 @@ from onibus.consumers.labels.export import AnnotationFile
 from onibus.consumers.labels.fold import FoldedLabel, LabelFold
 from onibus.consumers.labels.writer import Change, LabelWriter
 from onibus.consumers.specs.spec_file import import_specs
-from onibus.consumers.specs.verdict_in_force import is_by_person, overrides, verdict_of
 from onibus.infra.kafka.topic_admin import require_partitions
 from onibus.infra.settings import Settings
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation
+from onibus.schemas.verdict_in_force import is_by_person, overrides, verdict_of
 
 _DIGEST_BYTES = 16
 

@@ -18,10 +18,10 @@ from onibus.consumers.labels.agreement import cohens_kappa
 from onibus.consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation
 from onibus.consumers.labels.filter import LabelFilter
 from onibus.consumers.labels.fold import FoldedLabel, LabelFold
-from onibus.consumers.specs.verdict_in_force import verdict_name, verdict_names
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
 from onibus.infra.settings import Settings
+from onibus.schemas.verdict_in_force import verdict_name, verdict_names
 
 _log = logging.getLogger(__name__)
 

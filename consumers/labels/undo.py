@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from onibus.consumers.labels.corrections import CorrectedSubject, annotation_by
 from onibus.consumers.labels.writer import Change, single_change
-from onibus.consumers.specs.verdict_in_force import is_by_person, overrides
 from onibus.schemas.records import Annotation, Origin
+from onibus.schemas.verdict_in_force import is_by_person, overrides
 
 NOTE = "undone"
 

@@ -26,10 +26,10 @@ from onibus.consumers.labels.live_index import LabelBoard, Rank, by_certainty, b
 from onibus.consumers.labels.undo import undo
 from onibus.consumers.labels.writer import Change, LabelWriter
 from onibus.consumers.specs.known_specs import KnownSpecs
-from onibus.consumers.specs.verdict_in_force import WITHDRAWN, verdict_name, verdict_names
 from onibus.infra.settings import Settings
 from onibus.infra.web.access import guarded, new_nonce, page
 from onibus.schemas.records import Annotation, Kind, Origin, Verdict
+from onibus.schemas.verdict_in_force import WITHDRAWN, verdict_name, verdict_names
 
 PAGE_SIZE = 50
 UNDO = "undo"

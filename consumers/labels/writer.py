@@ -13,7 +13,6 @@ from itertools import islice
 
 from kafka import KafkaProducer
 
-from onibus.consumers.specs.verdict_in_force import verdict_of
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.topics import TopicNames
@@ -28,6 +27,7 @@ from onibus.infra.kafka.transactions import (
 from onibus.infra.settings import Settings
 from onibus.schemas import ids
 from onibus.schemas.records import Annotation, Label
+from onibus.schemas.verdict_in_force import verdict_of
 
 _log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from onibus.consumers.specs.verdict_in_force import is_by_person, overrides, verdict_of
 from onibus.schemas.records import Annotation, Verdict
+from onibus.schemas.verdict_in_force import is_by_person, overrides, verdict_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ Entry = TypeVar("Entry", bound=VerdictInForce)
 
 
 class VerdictFold(Generic[Entry]):
-    """The verdict in force on each subject (:mod:`onibus.consumers.specs.verdict_in_force`).
+    """The verdict in force on each subject (:mod:`onibus.schemas.verdict_in_force`).
 
     Annotations of a subject must be applied in the order of its partition; that of different partitions
     makes no difference. A data set says by :meth:`_entry` what it keeps of an annotation.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onibus.consumers.specs.verdict_in_force import verdict_names
 from onibus.infra.errors import OnibusError
 from onibus.infra.times import TIME_HELP
 from onibus.schemas.records import Origin
+from onibus.schemas.verdict_in_force import verdict_names
 
 if TYPE_CHECKING:
     from onibus.consumers.labels.filter import LabelFilter

@@ -40,7 +40,7 @@ def say(result: dict[str, Any], line: str, as_json: bool) -> None:
 def print_labels(labels: list[FoldedLabel], specs: KnownSpecs) -> None:
     """Print a table with a row per label."""
     from onibus.consumers.labels.fold import iso
-    from onibus.consumers.specs.verdict_in_force import verdict_name
+    from onibus.schemas.verdict_in_force import verdict_name
 
     columns = ("id", "verdict", "spec", "by", "annotated", "answers", "caption")
     rows = [

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onibus.consumers.specs.verdict_in_force import WITHDRAWN
 from onibus.infra.cli import label_agreement, label_files, label_serving
 from onibus.infra.cli.label_options import (
     Annotator,
@@ -34,6 +33,7 @@ from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import echo, printable
 from onibus.infra.settings import Settings
+from onibus.schemas.verdict_in_force import WITHDRAWN
 
 if TYPE_CHECKING:
     from onibus.consumers.labels.fold import FoldedLabel, LabelFold

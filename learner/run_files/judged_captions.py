@@ -13,13 +13,13 @@ from typing import Any
 
 from onibus.consumers.labels.as_of import annotations_as_of
 from onibus.consumers.labels.fold import FoldedLabel, LabelFold
-from onibus.consumers.specs.verdict_in_force import verdict_name
 from onibus.infra.files import read_state, write_or_refuse
 from onibus.infra.settings import Settings
 from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.learner.run_files.scored_captions import kept_scores
 from onibus.learner.run_files.specs import found_specs
 from onibus.schemas.ids import LABEL_KEY_BYTES, lookup_id, split_label_key
+from onibus.schemas.verdict_in_force import verdict_name
 
 JUDGED_FILE = "judged.json"
 KEPT = 200
@@ -32,7 +32,7 @@ class JudgedCaption:
 
     Attributes:
         text: the caption.
-        verdict: in force for it, by :mod:`onibus.consumers.specs.verdict_in_force`, the label table's rule,
+        verdict: in force for it, by :mod:`onibus.schemas.verdict_in_force`, the label table's rule,
             with the names of the specifications where the run has several; where there is none, its model's
         score. reason: what the judge gave as its reason.
         steps: steps of the run that brought it about.

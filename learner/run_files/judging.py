@@ -16,7 +16,6 @@ from onibus.consumers.labels.agreement import cohens_kappa
 from onibus.consumers.labels.as_of import annotations_as_of
 from onibus.consumers.specs.reference_set import built_in_path, read_references
 from onibus.consumers.specs.spec_file import read_specs
-from onibus.consumers.specs.verdict_in_force import is_by_person, overrides, verdict_of
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import read_state, write_or_refuse
 from onibus.infra.settings import Settings
@@ -24,6 +23,7 @@ from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.learner.run_files.specs import found_specs
 from onibus.schemas.ids import LABEL_KEY_BYTES, caption_id, lookup_id, split_label_key
 from onibus.schemas.records import Annotation, AnnotationSpec, Kind, Origin, Verdict
+from onibus.schemas.verdict_in_force import is_by_person, overrides, verdict_of
 
 JUDGING_FILE = "judging.json"
 POINTS = 200
