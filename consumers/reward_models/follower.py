@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from kafka import TopicPartition
@@ -22,12 +23,15 @@ log = logging.getLogger(__name__)
 
 _POLL_MS = 100
 _RECORDS_PER_POLL = 500
+_PAUSE_SECONDS, _SHARE = 1.0, 0.02
+"""Pause between two takings of versions: so long at least, and so long that they take this share of the time.
+A trainer makes several versions per second of few labels, and each is scored on many captions."""
 
 
 class ModelFollower(TopicFollower):
     """Follows ``reward-models``.
 
-    Of versions that come together only the newest is taken.
+    Of versions that come within a second only the newest is taken.
 
     Args:
         wanted: whether models under a spec of this name and id are followed; others are passed over.
@@ -46,6 +50,8 @@ class ModelFollower(TopicFollower):
         self._codec = codec_for(settings)
         self._assembler = Assembler()
         self._counted = {"torn": 0, "corrupt": 0}
+        self._newest: dict[bytes, tuple[WholeFile, float]] = {}
+        self._due = 0.0
 
     def start(self) -> None:
         """Connect, and follow the topic until :meth:`stop`.
@@ -71,9 +77,18 @@ class ModelFollower(TopicFollower):
         except RegistryError:
             clients.seek_back(self._consumer, batches)
             raise
+        if self._newest and (begun := time.monotonic()) >= self._due:
+            self._take_newest()
+            ended = time.monotonic()
+            self._due = ended + max(_PAUSE_SECONDS, (ended - begun) / _SHARE)
+
+    def _take_newest(self) -> None:
+        newest, self._newest = self._newest, {}
+        for spec_id, (whole, written_at) in newest.items():
+            self._take(spec_id, whole, written_at)
 
     def _take_models(self, records: Sequence[ConsumerRecord]) -> None:
-        """Only the newest version of each model is used: after a pause there may be many."""
+        """Put versions together; of each model the newest is kept, until it is taken."""
         chunks: list[tuple[bytes, RewardModelChunk, float]] = []
         for record in records:
             spec_id = self._followed(record)
@@ -81,12 +96,9 @@ class ModelFollower(TopicFollower):
                 continue
             if (chunk := decoded(self._codec, RewardModelChunk, record)) is not None:
                 chunks.append((spec_id, chunk, record.timestamp / 1000))
-        newest: dict[bytes, tuple[WholeFile, float]] = {}
         for spec_id, chunk, written_at in chunks:
             if (whole := self._assembler.add(chunk)) is not None:
-                newest[spec_id] = whole, written_at
-        for spec_id, (whole, written_at) in newest.items():
-            self._take(spec_id, whole, written_at)
+                self._newest[spec_id] = whole, written_at
         self._count_torn()
 
     def _followed(self, record: ConsumerRecord) -> bytes | None:

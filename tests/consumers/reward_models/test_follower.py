@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -68,6 +69,21 @@ def version_in_use(scores: ModelScores) -> int:
 
 def refused(reason: str) -> float:
     return REGISTRY.get_sample_value("onibus_models_refused_total", {"reason": reason}) or 0.0
+
+
+def test_of_many_versions_one_is_taken_per_second_and_the_last_one_in_the_end(settings: Settings) -> None:
+    taken: list[int] = []
+    following = ModelFollower(settings, lambda *_: True, lambda _, whole, __: taken.append(whole.version))
+    began = time.monotonic()
+    following.start()
+    try:
+        for number in range(1, 31):
+            write(settings, chunks_of(number, 9.0))
+        wait_until(lambda: taken[-1:] == [30], 30, "the last one")
+    finally:
+        following.stop()
+    assert taken == sorted(taken)
+    assert len(taken) <= 1 + (time.monotonic() - began)
 
 
 def test_versions_that_interleave_or_are_torn_or_corrupt_do_no_harm(settings: Settings) -> None:
