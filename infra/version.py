@@ -6,7 +6,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-NUMBER = "0.1.0"
+NUMBER = "0.2.0.dev0"
 
 _GIT_SECONDS = 5.0
 
@@ -15,7 +15,7 @@ _GIT_SECONDS = 5.0
 def version() -> str:
     """The version when it is first asked for, in a checkout with the commit.
 
-    For example ``0.1.0 (commit 1a2b3c4d5e6f, changed)``.
+    For example ``0.2.0 (commit 1a2b3c4d5e6f, changed)``.
     """
     commit = _git("rev-parse", "--short=12", "HEAD")
     if not commit:
