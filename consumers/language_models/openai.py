@@ -1,17 +1,11 @@
 """``--llm openai``: any server that speaks OpenAI's chat completions (vLLM, Ollama, llama.cpp, …).
 
-Trouble that may pass (no one listens, time-outs, 429, 5xx) is waited out with growing pauses, for as long
-as it takes: nothing is labelled meanwhile, and after some failures in a row all requests wait until the
-question of the start is answered (:mod:`onibus.consumers.language_models.circuit_breaker`). A caption that
-fails again and again while others succeed, or that the server or the model refuses, is given up. A server
-that refuses the model, the key or the form of every request ends the annotator
-(:mod:`onibus.consumers.language_models.refusals`).
+What is sent again, when, and when it is given up: :mod:`onibus.consumers.language_models.retries`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,31 +22,22 @@ from onibus.consumers.language_models.ask_until_readable import (
 )
 from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
 from onibus.consumers.language_models.chat_client import ChatClient
-from onibus.consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, Circuit, pause_seconds
+from onibus.consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, pause_seconds
 from onibus.consumers.language_models.completions import reply_of
 from onibus.consumers.language_models.failure_kinds import (
     ChatError,
     KeyRefusedError,
-    MayPassError,
     ModelUnknownError,
     NotTakenError,
 )
-from onibus.consumers.language_models.refusals import (
-    FIRST_PROBES,
-    REFUSALS,
-    RefusalCheck,
-    is_about_this_request,
-)
+from onibus.consumers.language_models.refusals import FIRST_PROBES, REFUSALS
+from onibus.consumers.language_models.retries import Retries
 from onibus.consumers.specs.probabilities import MOST_LIKELY
 from onibus.infra.errors import OnibusError
-from onibus.infra.observability import metrics
 from onibus.schemas.records import AnnotationSpec, Origin
 
 _log = logging.getLogger(__name__)
 
-STRIKES = 10
-"""How often a caption may fail while others succeed. A server that fails on one request in five gives up one
-caption in ten million by mistake."""
 REQUEST_SECONDS = 120.0
 CHECK_SECONDS = 10.0
 """How long the start waits for a server where no one listens."""
@@ -66,7 +51,6 @@ _NAMED_PARAMETERS: dict[str, type[float] | type[int]] = {
     "max_tokens": int,
     "seed": int,
 }
-_WARN_EVERY_SECONDS = 10.0
 
 
 class OpenAIModel:
@@ -96,18 +80,9 @@ class OpenAIModel:
     ) -> None:
         self._asked = {spec_id: _Asked(spec) for spec_id, spec in specs.items()}
         self._url, self._sleep, self._given = base_url, sleep, given
-        self._free = asyncio.Semaphore(concurrency)
         self._client = ChatClient(base_url, key, request_seconds, given)
-        self._circuit = Circuit(
-            f"language model at {base_url}",
-            (MayPassError,),
-            lambda error: error.retry_after if isinstance(error, ChatError) else 0.0,
-            self._probe,
-            sleep=sleep,
-        )
-        self._refusals = RefusalCheck(sleep)
+        self._retries = Retries(base_url, concurrency, self._probe, sleep)
         self._limit_name = "max_tokens"
-        self._warn_at = 0.0
 
     async def check(self) -> Attempt:
         """Ask one question under the first spec, to find out whether the server answers such questions."""
@@ -115,7 +90,7 @@ class OpenAIModel:
         deadline, refused = time.monotonic() + CHECK_SECONDS, 0
         while True:
             try:
-                reply = await self._request(asked, asked.prompt.example())
+                reply = await self._probe()
                 break
             except REFUSALS as error:
                 refused += 1
@@ -141,62 +116,21 @@ class OpenAIModel:
 
     async def close(self) -> None:
         """Close the connections."""
-        self._circuit.close()
+        self._retries.close()
         await self._client.close()
 
     async def _reply(self, asked: _Asked, prompt: str) -> Reply | str:
         """One answer; or, in one line, why this prompt will never get one."""
-        failures, strikes, refused, successes = 0, 0, 0, self._refusals.answered
-        while True:
-            before = self._refusals.answered
-            try:
-                async with self._free:
-                    reply = await self._circuit.send(lambda: self._send(asked, prompt))
-                self._refusals.answered += 1
-                return reply
-            except REFUSALS as error:
-                if await self._is_answered(asked, before):
-                    refused += 1
-                    if is_about_this_request(error, refused):
-                        return f"the server refuses the request: {error}"
-                pause = pause_seconds(failures)
-            except MayPassError as error:
-                if self._refusals.answered > successes:  # the server works for others
-                    strikes, successes = strikes + 1, self._refusals.answered
-                if strikes >= STRIKES:
-                    return f"failed {failures + 1} times while others succeeded: {error}"
-                self._warn(error)
-                pause = pause_seconds(failures, error.retry_after)
-            failures += 1
-            await self._sleep(pause)
+        return await self._retries.reply(
+            partial(self._request, asked, prompt),
+            lambda: self._request(asked, asked.prompt.example()),
+            partial(self._refused, asked),
+        )
 
-    async def _is_answered(self, asked: _Asked, before: int) -> bool:
-        """Whether the server, which has refused a request, answers the question of the start.
-
-        Raises:
-            ModelRefusedError: it refuses that one too, again and again, so it would refuse all.
-        """
-
-        async def ask() -> None:
-            async with self._free:
-                await self._request(asked, asked.prompt.example())
-
-        return await self._refusals.concerns_one(ask, partial(self._refused, asked), before)
-
-    async def _probe(self) -> None:
-        """Ask the question of the start. A refusal is an answer, too: the server is there."""
+    async def _probe(self) -> Reply:
+        """The answer to the question of the start."""
         asked = next(iter(self._asked.values()))
-        with contextlib.suppress(*REFUSALS):
-            await self._send(asked, asked.prompt.example())
-            self._refusals.answered += 1
-
-    async def _send(self, asked: _Asked, prompt: str) -> Reply:
-        """One request, whose failures are counted."""
-        try:
-            return await self._request(asked, prompt)
-        except MayPassError as error:
-            metrics.MODEL_FAILURES.labels(reason=error.reason).inc()
-            raise
+        return await self._request(asked, asked.prompt.example())
 
     async def _request(self, asked: _Asked, prompt: str) -> Reply:
         """One request; an answer of another shape than a completion is trouble that may pass, too."""
@@ -235,11 +169,6 @@ class OpenAIModel:
         return ModelRefusedError(
             f"{self._url} does not take the request: {error}; check the spec's [sampling]"
         )
-
-    def _warn(self, error: MayPassError) -> None:
-        if time.monotonic() > self._warn_at and not self._circuit.is_open:
-            self._warn_at = time.monotonic() + _WARN_EVERY_SECONDS
-            _log.warning("language model at %s: %s; trying again", self._url, error)
 
 
 class _Asked(AskedSpec):

@@ -39,7 +39,7 @@ def test_captions_that_always_fail_hold_up_no_others_and_are_given_up() -> None:
 
     async def poison_first(asked: OpenAIModel) -> tuple[list[Answer], Answer]:
         poison = [asyncio.create_task(asked.answer(Question(SPEC, f"poison {n}"))) for n in range(12)]
-        while not asked._circuit.is_open:
+        while not asked._retries.circuit.is_open:
             await asyncio.sleep(0.01)
         good = await asked.answer(Question(SPEC, "good"))
         answers = await asyncio.gather(*poison)
