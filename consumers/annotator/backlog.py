@@ -1,16 +1,16 @@
-"""Where a group begins: at what is seen from now on, or further back, once it is known what that costs.
+"""The backlog of a group: what stood on the log before it began, or before where it is, and what that costs.
 
-A caption that is still met is published again within a minute, so a new group misses nothing that matters
-when it begins at the end of the log. What stood there before is its backlog; it is fetched only when asked
-for. A group that has offsets goes on from them, whatever is asked, unless captions of the backlog before them
-lack a label. Found out here, committed by :mod:`.group_offsets`.
+``--backlog`` names a part of the log: all of it, the newest so many captions, or what was seen since a time.
+Of these, the ones that lack a label are asked about. So the same command, given again after it was
+interrupted, asks about the rest and nothing else. What a group owes anyhow, since it stands after its
+offsets, is part of what is announced.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,10 +21,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 from onibus.consumers.annotator.batch import lookups_of
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Cost, Prices
-from onibus.consumers.annotator.group_offsets import GroupOffsets, committed
 from onibus.consumers.labels.reader import read_labels
 from onibus.consumers.labels.table import NO_LABEL
-from onibus.consumers.language_models.ask_until_readable import estimated_tokens
+from onibus.consumers.language_models.ask_until_readable import answer_tokens, estimated_tokens, tries_of
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.prompts import Prompt
 from onibus.infra.kafka import clients
@@ -39,7 +38,6 @@ from onibus.schemas.records import AnnotationSpec, CaptionObserved, Kind
 
 _log = logging.getLogger(__name__)
 
-_MOST_TOKENS_OUT = 1_024
 _ALL = "all"
 _RECORDS_PER_POLL = 5_000
 _FIRST_MINUTES, _FURTHER = 1.0, 4
@@ -75,7 +73,7 @@ class Backlog:
             return cls(text, captions=int(text))
         also = "; or all, or a number of captions, such as 500"
         since = parse_time(text, "--backlog", else_accepted=also)
-        return cls(text, since=round(since.timestamp() * 1000))
+        return cls(text, since=max(0, round(since.timestamp() * 1000)))
 
 
 class Owed(NamedTuple):
@@ -85,23 +83,29 @@ class Owed(NamedTuple):
         captions: distinct ones without a label.
         questions: a caption leads to one under each spec, or to several comparisons.
         cost: prompt tokens about, answer tokens at most.
+        anyhow: captions among them that the group is asked about without a backlog, too.
+        tries: how often a question is asked at most, until its answer can be read.
     """
 
     captions: int
     questions: int
     cost: Cost
+    anyhow: int = 0
+    tries: int = 1
 
     def line(self, backlog: Backlog, prices: Prices) -> str:
         """It as a sentence without its end."""
+        anyhow = f", {self.anyhow:,} of them owed anyhow" if self.anyhow else ""
+        more = f" (up to {self.tries} times that where answers cannot be read)" if self.tries > 1 else ""
         tokens = f"about {self.cost.tokens_in:,} tokens in and at most {self.cost.tokens_out:,} out"
         is_priced = prices.are_given or self.cost.usd
         money = f", at most {dollars(prices.usd(self.cost))}" if is_priced else ", at no price given"
-        asked = f"{self.captions:,} captions: {self.questions:,} questions"
-        return f"the backlog ({backlog.text}) is {asked}, {tokens}{money}"
+        asked = f"{self.captions:,} captions{anyhow}: {self.questions:,} questions"
+        return f"the backlog ({backlog.text}) is {asked}, {tokens}{money}{more}"
 
 
 class _Found(NamedTuple):
-    """The newest record of a caption that lacks labels."""
+    """The newest record of a caption; ``is_wanted``: it stands in the part of the log that was named."""
 
     partition: TopicPartition
     offset: int
@@ -109,13 +113,13 @@ class _Found(NamedTuple):
     caption_id: bytes
     size: int
     specs: frozenset[bytes]
+    is_wanted: bool = False
 
 
-class GroupStart:
-    """Finds out where a group begins that no one has joined yet.
+class BacklogReader:
+    """Finds the captions that a group is to be asked about and that lack labels.
 
     Args:
-        group: consumer group, full name.
         specs: what its annotators ask, by spec id.
         caption_filter: which captions they ask about.
         comparisons: that a caption leads to under each spec that compares two.
@@ -124,94 +128,62 @@ class GroupStart:
     def __init__(
         self,
         settings: Settings,
-        group: str,
         specs: Mapping[bytes, AnnotationSpec],
         caption_filter: CaptionFilter,
         comparisons: int,
     ) -> None:
-        self._settings, self._group, self._specs = settings, group, dict(specs)
+        self._settings, self._specs = settings, dict(specs)
         self._caption_filter, self._comparisons = caption_filter, comparisons
         self._topics, self._codec = TopicNames(settings.topic_prefix), codec_for(settings)
 
-    def offsets(self, backlog: Backlog | None, approve: Callable[[Owed], None]) -> GroupOffsets:
-        """Those of partitions that have none, and of those whose backlog is asked for.
+    def read(
+        self, backlog: Backlog, begins: Mapping[TopicPartition, int], new: Container[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], Owed]:
+        """Offsets to set the group back to, and what it is asked about from there on.
 
         Args:
-            approve: called with what the backlog takes, if that is anything; raises if it is too much.
+            begins: where the group begins without a backlog.
+            new: partitions in which it has no offset yet.
 
         Raises:
-            OnibusError: ``approve`` did.
             KafkaError: the cluster does not answer.
         """
-        reader = clients.consumer(self._settings, group_id=self._group)
-        try:
-            partitions = clients.partitions_of(reader, self._topics.captions)[: self._settings.partitions]
-            reader.assign(partitions)
-            found = {tp: committed(reader, tp) for tp in partitions}
-            at = {tp: None if one is None else int(one.offset) for tp, one in found.items()}
-            ends = self._from_now_on(reader, at, is_all=backlog is None)
-        finally:
-            reader.close()
-        unjudged = [] if backlog is None else self._unjudged(backlog, {**at, **ends}, set(ends))
-        if unjudged:
-            approve(self._owed(unjudged))
-        firsts: dict[TopicPartition, int] = {}
-        for one in unjudged:
-            firsts[one.partition] = min(one.offset, firsts.get(one.partition, one.offset))
-        return GroupOffsets(self._group, ends, firsts)
-
-    def _from_now_on(
-        self, reader: KafkaConsumer, at: Mapping[TopicPartition, int | None], is_all: bool
-    ) -> dict[TopicPartition, int]:
-        """The ends of the partitions in which the group has no offset yet; logged if that ``is_all``."""
-        new = [tp for tp, offset in at.items() if offset is None]
-        if not new:
-            return {}
-        firsts, ends = reader.beginning_offsets(new), reader.end_offsets(new)
-        there = sum(ends[tp] - firsts[tp] for tp in new)
-        if there and is_all:
-            _log.info(
-                "group %s is new: it begins at what is seen from now on; %d caption records are on the log "
-                "already, --backlog asks about these, too",
-                self._group,
-                there,
-            )
-        return {tp: int(ends[tp]) for tp in new}
-
-    def _unjudged(
-        self, backlog: Backlog, at: Mapping[TopicPartition, int | None], new: Container[TopicPartition]
-    ) -> list[_Found]:
-        """Captions of the backlog that lack a label and whose newest record lies before the group's offset.
-
-        Args:
-            new: partitions that no one of the group has read yet.
-        """
         reader = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
-        lacking: list[_Found] = []
         try:
             for since in _reaches(backlog):
-                newest, is_all = self._newest(reader, since)
-                before = [one for one in newest if one.offset < (at.get(one.partition) or 0)]
-                lacking = self._lacking(before, new)
-                if is_all or (backlog.captions is not None and len(lacking) >= backlog.captions):
+                found, is_all = self._newest(reader, since, begins)
+                wanted = [one for one in found if one.is_wanted]
+                if is_all or (backlog.captions is not None and len(wanted) >= backlog.captions):
                     break
         finally:
             reader.close()
-        return _newest_first(lacking)[: backlog.captions]
+        chosen = {one.caption_id for one in _newest_first(wanted)[: backlog.captions]}
+        lacking = self._lacking(found, begins, new)
+        back: dict[TopicPartition, int] = {}
+        for one in lacking:
+            if one.caption_id in chosen and one.offset < begins.get(one.partition, 0):
+                back[one.partition] = min(one.offset, back.get(one.partition, one.offset))
+        starts = {**begins, **back}
+        asked = [one for one in lacking if one.offset >= starts.get(one.partition, one.offset + 1)]
+        anyhow = sum(one.offset >= begins[one.partition] for one in asked)
+        return back, self._owed(asked)._replace(anyhow=anyhow)
 
-    def _newest(self, reader: KafkaConsumer, since: int) -> tuple[Collection[_Found], bool]:
-        """The newest record of each caption seen since then, and whether nothing lies before."""
+    def _newest(
+        self, reader: KafkaConsumer, since: int, begins: Mapping[TopicPartition, int]
+    ) -> tuple[Collection[_Found], bool]:
+        """The newest record of each caption seen since then or owed, and whether nothing lies before."""
         partitions = clients.partitions_of(reader, self._topics.captions)
         ends, firsts = reader.end_offsets(partitions), reader.beginning_offsets(partitions)
         found = reader.offsets_for_times(dict.fromkeys(partitions, since))
-        start = {tp: int(found[tp].offset) if found.get(tp) else int(ends[tp]) for tp in partitions}
+        wanted = {tp: int(found[tp].offset) if found.get(tp) else int(ends[tp]) for tp in partitions}
+        start = {tp: max(int(firsts[tp]), min(begins.get(tp, at), at)) for tp, at in wanted.items()}
         newest: dict[bytes, _Found] = {}
         for _ in until_end(reader, partitions, start=start):
-            for batch in reader.poll(timeout_ms=500).values():
-                self._take(batch, newest)
-        return newest.values(), all(start[tp] <= firsts[tp] for tp in partitions)
+            for tp, batch in reader.poll(timeout_ms=500).items():
+                self._take(batch, newest, wanted[tp])
+        return newest.values(), all(wanted[tp] <= firsts[tp] for tp in partitions)
 
-    def _take(self, records: Sequence[ConsumerRecord], newest: dict[bytes, _Found]) -> None:
+    def _take(self, records: Sequence[ConsumerRecord], newest: dict[bytes, _Found], wanted_from: int) -> None:
         for record in records:
             if record.key is None:
                 continue
@@ -221,21 +193,31 @@ class GroupStart:
             specs = self._caption_filter.specs(caption)
             if specs and record.key == caption_id(caption.text):
                 place = TopicPartition(record.topic, record.partition), record.offset, record.timestamp
-                newest[record.key] = _Found(*place, record.key, len(caption.text), specs)
+                is_wanted = record.offset >= wanted_from
+                newest[record.key] = _Found(*place, record.key, len(caption.text), specs, is_wanted)
 
-    def _lacking(self, captions: list[_Found], new: Container[TopicPartition]) -> list[_Found]:
+    def _lacking(
+        self,
+        captions: Collection[_Found],
+        begins: Mapping[TopicPartition, int],
+        new: Container[TopicPartition],
+    ) -> list[_Found]:
         """Those without a label under a spec that judges one; each that was never read, if two are compared.
 
         Which comparisons a caption leads to is found out only when its turn comes.
         """
         if not captions:
             return []
-        labels = read_labels(self._settings)
+
+        def is_unread(one: _Found) -> bool:
+            return one.partition in new or one.offset >= begins.get(one.partition, 0)
+
+        captions, labels = list(captions), read_labels(self._settings)
         subjects = lookups_of([one.caption_id for one in captions])
         found: dict[bytes, _Found] = {}
         for spec_id, spec in self._specs.items():
             if spec.kind is Kind.COMPARE_TWO:
-                is_open = np.array([one.partition in new for one in captions])
+                is_open = np.array([is_unread(one) for one in captions])
             else:
                 is_open = labels.verdicts(spec_id, subjects) == NO_LABEL
             for place in np.flatnonzero(is_open):
@@ -246,17 +228,18 @@ class GroupStart:
         return list(found.values())
 
     def _owed(self, captions: list[_Found]) -> Owed:
-        cost, questions = Cost(), 0
+        cost, questions, tries = Cost(), 0, 1
         for spec_id, spec in self._specs.items():
             sizes = [one.size for one in captions if spec_id in one.specs]
             each = self._comparisons if spec.kind is Kind.COMPARE_TWO else 1
             around = estimated_tokens(Prompt(spec).example())
-            each *= AnswerFormat.model_validate_json(spec.parser).samples
-            asked = len(sizes) * each
-            tokens_out = int(spec.sampling.get("max_tokens", _MOST_TOKENS_OUT))
+            answer_format = AnswerFormat.model_validate_json(spec.parser)
+            each *= answer_format.samples
+            tries = max(tries, tries_of(answer_format))
+            asked, tokens_out = len(sizes) * each, answer_tokens(spec)
             cost.add(Cost(tokens_in=asked * around + each * sum(sizes) // 4, tokens_out=asked * tokens_out))
             questions += asked
-        return Owed(len(captions), questions, cost)
+        return Owed(len(captions), questions, cost, tries=tries)
 
 
 def _newest_first(captions: Sequence[_Found]) -> list[_Found]:

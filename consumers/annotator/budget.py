@@ -28,7 +28,7 @@ from kafka.errors import KafkaError
 from onibus.consumers.annotator.batch import Batch
 from onibus.consumers.annotator.cost import Cost, Prices, Spending
 from onibus.consumers.annotator.spent_mark import SpentMark, name_of
-from onibus.consumers.language_models.ask_until_readable import READABLE_TRIES
+from onibus.consumers.language_models.ask_until_readable import answer_tokens, tries_of
 from onibus.consumers.language_models.base import Attempt
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.infra.kafka import clients
@@ -43,8 +43,6 @@ from onibus.schemas.records import Annotation, AnnotationSpec, Kind
 
 _log = logging.getLogger(__name__)
 
-_MOST_TOKENS_OUT = 1_024
-"""Reckoned for a spec that sets no max_tokens."""
 _CAPTION_BYTES = 512
 _CAPTIONS = {Kind.JUDGE_ONE: 1, Kind.COMPARE_TWO: 2}
 _RECORDS_PER_POLL = 5_000
@@ -106,8 +104,9 @@ def dearest_question(specs: Collection[AnnotationSpec]) -> Cost:
     A token is a byte or more, an answer ends at max_tokens, and one that cannot be read is asked for again.
     """
     tokens_in = max(_prompt_bytes(s) + _CAPTION_BYTES * _CAPTIONS[s.kind] for s in specs)
-    tokens_out = max(int(s.sampling.get("max_tokens", _MOST_TOKENS_OUT)) for s in specs)
-    answers = max(READABLE_TRIES, *(AnswerFormat.model_validate_json(s.parser).samples for s in specs))
+    tokens_out = max(map(answer_tokens, specs))
+    formats = [AnswerFormat.model_validate_json(spec.parser) for spec in specs]
+    answers = max(tries_of(one) * one.samples for one in formats)
     return Cost(tokens_in=answers * tokens_in, tokens_out=answers * tokens_out)
 
 

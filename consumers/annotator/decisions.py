@@ -29,9 +29,7 @@ from onibus.consumers.language_models.base import Answer, Question
 from onibus.infra.kafka.same_log_check import Mark
 from onibus.schemas import ids
 from onibus.schemas.codec import DecodeError
-from onibus.schemas.records import (
-    Kind,
-)
+from onibus.schemas.records import Kind
 
 SPARE_ANSWERS = 10_000
 """Answers kept of partitions that have gone; more push out the oldest."""
@@ -211,6 +209,11 @@ class Annotator:
         if not waiting:
             self._keep([answer])
 
+    def finish_half_answered(self) -> None:
+        """Have the answers written that captions have which lack others, and stay owed. No more are taken."""
+        self._finished += self._half_answered()
+        self._waiting.clear()
+
     def batch(self, most: int, now: int) -> Batch | None:
         """What to write next, with labels of up to ``most`` captions; None if nothing has changed.
 
@@ -224,7 +227,7 @@ class Annotator:
         """
         batch = Batch()
         works = self._finished[:most]
-        batch.captions = [work.caption for work in works if work.again is None]
+        batch.captions = [work.caption for work in works if work.again is None and not work.missing]
         touched = set()
         for work in works:
             self._write_work(batch, work, now)

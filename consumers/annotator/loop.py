@@ -58,13 +58,11 @@ _MOST_FINISHED = 2_000
 _POLL_AGAIN_SECONDS = 1.0
 """How long polling pauses for a transaction. A rebalance that begins meanwhile would cost the batch."""
 _READ_BACK_OFFSETS = 5_000
-_ANSWER_WAIT_SECONDS = 0.02
-_POLL_EVERY_SECONDS = 0.02
+_ANSWER_WAIT_SECONDS = _POLL_EVERY_SECONDS = 0.02
 """How often captions are polled for while answers come one by one."""
 _POLL_WHEN_FED_SECONDS = 0.2
 """How often, while there is plenty to ask: a poll costs a millisecond that a model beside us could use."""
-_RETRY_SECONDS = 1.0
-_LONGEST_RETRY_SECONDS = 5.0
+_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 5.0
 _LAST_ANSWERS_SECONDS = 2.5
 """How long a stopping annotator waits for answers that are under way."""
 _LAST_REBALANCE_SECONDS = 2.0
@@ -84,8 +82,7 @@ class AnnotatorProcess:
         caption_filter: which captions each spec is asked about; all, if not given.
         near_pairs: whether captions are compared that the specs' reward models score alike.
         ask_again: how often to ask each of the ``judges`` further about a caption or pair at most.
-        begin: publishes the specs and commits where the group begins. Called last before joining it: a start
-            that fails takes no name and leaves no backlog owed.
+        begin: publishes the specs and commits where the group begins: last before joining it.
         on_step: see :class:`~onibus.infra.kafka.transactions.TransactionWriter`.
     """
 
@@ -151,6 +148,8 @@ class AnnotatorProcess:
             self._take_answers_while(lambda: self._asked > 0, _LAST_ANSWERS_SECONDS)
             self._write_the_rest(stopping)
         except ModelRefusedError as error:
+            self._asking.raise_no_more()
+            self._take_answers_while(lambda: self._asked > self._asking.failed, _LAST_ANSWERS_SECONDS)
             self._write_the_rest(stopping)
             raise OnibusError(str(error)) from error
         finally:
@@ -196,6 +195,7 @@ class AnnotatorProcess:
         """Write what has been paid for, if the cluster lets us soon."""
         if self._member is None:
             return
+        self._annotator.finish_half_answered()
         deadline = time.monotonic() + _LAST_REBALANCE_SECONDS
         while self._writing.is_under_way or self._annotator.has_finished:
             if self._writing.is_under_way or self._begin_to_write(stopping):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable
 from concurrent import futures
 
-from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, Question
+from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, ModelRefusedError, Question
 
 _LOOK_SECONDS = 0.1
 
@@ -18,12 +18,17 @@ class Asking:
     """Puts questions to a model and collects the answers as they come.
 
     Questions under way are bounded by the caller, who knows how many answers are missing.
+
+    Attributes:
+        failed: how many questions will get no answer, as the model can answer none any more.
     """
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
         self._answers: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
+        self._raises = True
+        self.failed = 0
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="asking", daemon=True)
@@ -55,7 +60,7 @@ class Asking:
         Raises:
             ModelRefusedError: the model can answer no question any more.
         """
-        if self._failure is not None:
+        if self._failure is not None and self._raises:
             raise self._failure
         found: list[Answer] = []
         with contextlib.suppress(queue.Empty):
@@ -63,14 +68,18 @@ class Asking:
             while True:
                 answer = self._answers.get(timeout=wait) if wait > 0 else self._answers.get_nowait()
                 if isinstance(answer, BaseException):
-                    self._failure = answer  # the answers before it are good
-                    break
-                if answer is not None:
+                    self.failed += not (isinstance(answer, ModelRefusedError) and answer.answer)
+                    self._failure = self._failure or answer  # other answers are good
+                elif answer is not None:
                     found.append(answer)
                 wait = 0.0
-        if self._failure is not None and not found:
+        if self._failure is not None and self._raises and not found:
             raise self._failure
         return found
+
+    def raise_no_more(self) -> None:
+        """From now on :meth:`answers` gives what still comes, and does not say that no more will."""
+        self._raises = False
 
     def wake(self) -> None:
         """End the waiting in :meth:`answers`; any thread may call this."""
@@ -96,6 +105,8 @@ class Asking:
         try:
             self._answers.put(await self._model.answer(question))
         except Exception as error:  # raised again where the answers are taken
+            if isinstance(error, ModelRefusedError) and error.answer is not None:
+                self._answers.put(error.answer)
             self._answers.put(error)
 
     async def _end(self) -> None:

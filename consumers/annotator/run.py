@@ -6,21 +6,19 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed
+from onibus.consumers.annotator.backlog import BacklogReader, Owed
 from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Prices
-from onibus.consumers.annotator.decisions import COMPARISONS
-from onibus.consumers.annotator.group_offsets import GroupOffsets
+from onibus.consumers.annotator.group_offsets import GroupOffsets, find_offsets
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
-from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile
+from onibus.consumers.annotator.options import JUDGES, AnnotateOptions
 from onibus.consumers.language_models.api_keys import FLAGS, api_key
 from onibus.consumers.language_models.base import JudgeName, LanguageModel
-from onibus.consumers.language_models.flipping import NO_FLIPS, FlippingModel, Flips
+from onibus.consumers.language_models.flipping import FlippingModel
 from onibus.consumers.language_models.panel import PanelModel, Seat, panel_spec
 from onibus.consumers.language_models.rules import RulesModel
 from onibus.consumers.specs.prompts import Prompt
@@ -38,8 +36,6 @@ from onibus.schemas.records import AnnotationSpec, Origin
 
 _log = logging.getLogger(__name__)
 
-JUDGES = ("rules", "openai", "vllm")
-"""Values of ``--llm``; it can also be ``module:factory``."""
 _RULES_UNDER_WAY = 1_000
 _MODEL_WANTED = {
     "openai": "the name under which the server has the model",
@@ -47,90 +43,6 @@ _MODEL_WANTED = {
 }
 _AHEAD = 4
 """One question for so many requests at a time waits for a free place, so that none stays free for long."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotateOptions:
-    """The flags of ``onibus annotate``."""
-
-    specs: tuple[str, ...] = ("goals",)
-    llm: str = "rules"
-    base_url: str | None = None
-    model: str | None = None
-    model_revision: str = ""
-    concurrency: int = 64
-    comparisons: int = COMPARISONS
-    near_pairs: bool = False
-    ask_again: int = 0
-    request_seconds: float = 120.0
-    group: str | None = None
-    name: str | None = None
-    budget_tokens: int | None = None
-    budget_usd: float | None = None
-    price_in: float | None = None
-    price_out: float | None = None
-    static: bool = False
-    session_seconds: float = 10.0
-    metrics_port: int | None = None
-    verbose: bool = False
-    backlog: Backlog | None = None
-    tasks: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
-    flips: Flips = NO_FLIPS
-    panel: PanelFile | None = None
-    """Several judges; nothing else here says who judges then."""
-    entry: JudgeEntry | None = None
-    """Of a panel, the judge that these options are for."""
-
-    def __post_init__(self) -> None:
-        given = {
-            "--llm": self.llm != "rules",
-            "--base-url": self.base_url,
-            "--model": self.model,
-            "--model-revision": self.model_revision,
-            "--flip": self.flips.share,
-        }
-        wrong = [flag for flag, value in given.items() if value]
-        if self.panel is not None and wrong:
-            raise OnibusError(f"--panel says who judges; leave out {' and '.join(wrong)}")
-
-    @property
-    def llm_given_as(self) -> str:
-        """What ``llm`` was given by, for errors."""
-        return "--llm" if self.entry is None else "llm in the panel file:"
-
-    @property
-    def judges(self) -> list[AnnotateOptions]:
-        """The options of each judge; without a panel these."""
-        if self.panel is None:
-            return [self]
-        return [
-            replace(
-                self,
-                panel=None,
-                entry=entry,
-                llm=entry.llm,
-                model=entry.model,
-                model_revision=entry.model_revision,
-                base_url=entry.base_url,
-                concurrency=entry.concurrency,
-                request_seconds=entry.request_timeout,
-                flips=Flips(entry.flip, entry.flip_seed),
-                price_in=self.price_in if entry.price_in is None else entry.price_in,
-                price_out=self.price_out if entry.price_out is None else entry.price_out,
-            )
-            for entry in self.panel.judge
-        ]
-
-    @property
-    def prices(self) -> Prices:
-        """Of the model's tokens; rules cost nothing."""
-        return Prices() if self.llm == "rules" else Prices(self.price_in or 0.0, self.price_out or 0.0)
-
-    @property
-    def costs_nothing(self) -> bool:
-        """Whether rules alone judge."""
-        return all(judge.llm == "rules" for judge in self.judges)
 
 
 Approve = Callable[[str], None]
@@ -154,20 +66,18 @@ def run(
     Raises:
         OnibusError: something that the user can put right, in one line.
     """
-    if options.static and options.name is None:
-        raise OnibusError("--static needs --name: the name under which a restarted annotator is known again")
-    limits = spending_limits(options)
     set_up_logging(options.verbose)
-    stopping = stop_event()
+    limits = spending_limits(options)
     files = [load_spec_file(name) for name in options.specs]
     specs = annotation_specs(files, options)
-    caption_filter = caption_filter_of(files, options)
     model = language_model(files, options)
+    caption_filter = caption_filter_of(files, options)
     _warn_of_unquoted_captions(specs.values(), model)
     metrics.expose(options.metrics_port, settings.metrics_host)
     require_topics(settings, role="annotator")
     if offsets is None:
         offsets = _offsets(settings, options, specs, caption_filter, approve)
+    stopping = stop_event()  # until here signals end it at once, also while a person is asked
 
     def begin() -> None:
         publish_specs(settings, list(specs.values()))
@@ -203,8 +113,11 @@ def group_offsets(settings: Settings, options: AnnotateOptions, approve: Approve
     Raises:
         OnibusError: as for :func:`run`.
     """
+    spending_limits(options)
     files = [load_spec_file(name) for name in options.specs]
     specs = annotation_specs(files, options)
+    if all(judge.llm != "vllm" for judge in options.judges):  # which takes long to import
+        language_model(files, options)
     require_topics(settings, role="annotator")
     return _offsets(settings, options, specs, caption_filter_of(files, options), approve)
 
@@ -220,14 +133,18 @@ def _offsets(
     backlog, limits = options.backlog, _limits(options)
 
     def approve_owed(owed: Owed) -> None:
-        owed = Owed(owed.captions, owed.questions * len(options.judges), limits.of_all_judges(owed.cost))
+        asked = sum(judge.llm != "rules" for judge in options.judges)
+        owed = owed._replace(questions=owed.questions * asked, cost=limits.of_all_judges(owed.cost))
         if options.costs_nothing:
             _log.info("the backlog is %d captions; rules cost nothing", owed.captions)
         elif backlog is not None:
-            approve(owed.line(backlog, limits.prices))
+            again = (
+                f"; --ask-again asks up to {options.ask_again} times more about what is unsure or seen again"
+            )
+            approve(owed.line(backlog, limits.prices) + (again if options.ask_again else ""))
 
-    start = GroupStart(settings, group, specs, caption_filter, options.comparisons)
-    return start.offsets(backlog, approve_owed)
+    reader = BacklogReader(settings, specs, caption_filter, options.comparisons)
+    return find_offsets(settings, group, backlog, reader, approve_owed)
 
 
 def caption_filter_of(files: Sequence[SpecFile], options: AnnotateOptions) -> CaptionFilter:

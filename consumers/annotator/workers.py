@@ -14,13 +14,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Event
 
 from kafka.errors import KafkaError
 
 from onibus.consumers.annotator.group_offsets import GroupOffsets
-from onibus.consumers.annotator.run import AnnotateOptions, Approve, group_offsets, run
+from onibus.consumers.annotator.options import AnnotateOptions
+from onibus.consumers.annotator.run import Approve, group_offsets, run
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clients import explained
 from onibus.infra.process.child_start import start_with_blocked
@@ -54,16 +55,17 @@ def run_workers(
         OnibusError: one needs a person's help; it has said why.
     """
     set_up_logging(options.verbose)
-    stopping = stop_event()
     offsets = group_offsets(settings, options, approve)
+    stopping = stop_event()  # until here signals end it at once, also while a person is asked
     first, *others = worker_options(replace(options, backlog=None), count)
-    began = _SPAWNING.Event()
+    has_begun, began = _SPAWNING.Pipe(duplex=False)
     workers = [_Worker(settings, first, offsets, began)]
     try:
-        while not began.is_set() and workers[0].look_after() and not stopping.wait(_LOOK_SECONDS):
+        while not has_begun.poll() and workers[0].look_after() and not stopping.wait(_LOOK_SECONDS):
             pass
-        if began.is_set():
-            workers += [_Worker(settings, own, offsets, began) for own in others]
+        if has_begun.poll():
+            workers[0].offsets = GroupOffsets(offsets.group)  # if it is started again
+            workers += [_Worker(settings, own, workers[0].offsets, began) for own in others]
         while workers and not stopping.wait(_LOOK_SECONDS):
             workers = [worker for worker in workers if worker.look_after()]
     finally:
@@ -88,13 +90,14 @@ class _Worker:
     """One annotator, started again when it dies.
 
     Attributes:
-        offsets: where the group begins, for the first that comes so far; it sets ``began``.
+        offsets: where the group begins, if it has not begun yet; nothing to commit else.
+        began: is written to once it has.
     """
 
     settings: Settings
     options: AnnotateOptions
     offsets: GroupOffsets
-    began: Event
+    began: Connection
     process: SpawnProcess = field(init=False)
     due: float | None = None
 
@@ -131,16 +134,15 @@ class _Worker:
 
     def _start(self) -> None:
         self.due = None
-        offsets = GroupOffsets(self.offsets.group) if self.began.is_set() else self.offsets
-        given = self.settings, self.options, offsets, self.began
+        given = self.settings, self.options, self.offsets, self.began
         self.process = _SPAWNING.Process(target=_work, args=given)
         start_with_blocked({signal.SIGINT}, self.process.start)
 
 
-def _work(settings: Settings, options: AnnotateOptions, offsets: GroupOffsets, began: Event) -> None:
+def _work(settings: Settings, options: AnnotateOptions, offsets: GroupOffsets, began: Connection) -> None:
     end_with_parent()
     try:
-        run(settings, options, offsets=offsets, began=began.set)
+        run(settings, options, offsets=offsets, began=lambda: began.send(True))
     except OnibusError as error:
         echo(f"onibus: {error}", err=True)
         sys.exit(_NEEDS_HELP)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question, verdict_of
 from onibus.consumers.language_models.comprehension import Comprehension, shown
-from onibus.consumers.specs.answer_format import AnswerFormat
+from onibus.consumers.specs.answer_format import TOKEN_LIMITS, AnswerFormat
 from onibus.consumers.specs.answer_parsing import Reading, read_answer
 from onibus.consumers.specs.probabilities import judged, log_odds, raw_answer
 from onibus.consumers.specs.prompts import EXAMPLES, Prompt
@@ -25,6 +25,8 @@ READABLE_TRIES = 3
 """How often a caption is asked about until an answer can be read; for probabilities, which stay, once."""
 _CHARACTERS_PER_TOKEN = 3
 """Of ASCII; English text has four or more. Other characters are reckoned at two tokens each."""
+_MOST_TOKENS_OUT = 1_024
+"""Reckoned for an answer where the spec sets no limit."""
 _TOKENS_AROUND = 16
 """Reckoned for what a chat template puts around a prompt."""
 
@@ -63,6 +65,7 @@ class AskedSpec:
         self.prompt = Prompt(spec)
         self.format = AnswerFormat.model_validate_json(spec.parser)
         self.max_tokens = spec.sampling.get("max_tokens", "")
+        self.tries = tries_of(self.format)
         self._name = spec.name
         self._comprehension = Comprehension(spec)
         self._model = spec.model
@@ -103,11 +106,6 @@ class AskedSpec:
         )
         self._comprehension.heard(attempt, self.why_unreadable(reply))
         return attempt
-
-    @property
-    def tries(self) -> int:
-        """How often to ask about a caption until an answer can be read."""
-        return READABLE_TRIES if self.format.reads_probabilities is None else 1
 
     def _read(self, captions: Sequence[str], reply: Reply) -> tuple[Reading, float | None, str]:
         """What stands in a reply, its probability, and what is kept of it."""
@@ -176,6 +174,20 @@ def estimated_tokens(text: str) -> int:
     ascii_only = len(text.encode("ascii", errors="ignore"))
     others = len(text) - ascii_only
     return -(-ascii_only // _CHARACTERS_PER_TOKEN) + 2 * others + _TOKENS_AROUND
+
+
+def answer_tokens(spec: AnnotationSpec) -> int:
+    """How many tokens one answer under a spec can have."""
+    if AnswerFormat.model_validate_json(spec.parser).reads_probabilities is not None:
+        return 1
+    limits = [int(spec.sampling[name]) for name in TOKEN_LIMITS if name in spec.sampling]
+    return max(limits, default=_MOST_TOKENS_OUT)
+
+
+def tries_of(answer_format: AnswerFormat) -> int:
+    """How often a caption is asked about until an answer can be read; where several decide together, once."""
+    is_once = answer_format.reads_probabilities is not None or answer_format.samples > 1
+    return 1 if is_once else READABLE_TRIES
 
 
 def with_tokens_of(attempt: Attempt, replies: Sequence[Reply]) -> Attempt:

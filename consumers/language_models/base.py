@@ -143,7 +143,14 @@ class ModelRefusedError(Exception):
     """The model can answer no question at all (no such model, key refused): asking on is pointless.
 
     The message is one line for the person who runs the annotator.
+
+    Attributes:
+        answer: of a panel, what the other judges said, and are paid for; None if nothing.
     """
+
+    def __init__(self, line: str, answer: Answer | None = None) -> None:
+        super().__init__(line)
+        self.answer = answer
 
 
 class LanguageModel(Protocol):

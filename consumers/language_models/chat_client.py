@@ -18,7 +18,12 @@ from yarl import URL
 
 from onibus.consumers.language_models.api_keys import FLAGS, Given
 from onibus.consumers.language_models.errors_without_status import connection_trouble, failed_status
-from onibus.consumers.language_models.failure_kinds import MayPassError, failure_of, readable
+from onibus.consumers.language_models.failure_kinds import (
+    MayPassError,
+    NoCompletionError,
+    failure_of,
+    readable,
+)
 from onibus.infra.errors import OnibusError
 
 CONNECT_SECONDS = 5.0
@@ -85,7 +90,7 @@ class ChatClient:
         try:
             completion = json.loads(text)
         except ValueError as error:
-            raise MayPassError(f"the answer is no JSON: {readable(text)}", "no completion") from error
+            raise NoCompletionError(f"the answer is no JSON: {readable(text)}") from error
         if (failed := failed_status(completion)) is not None:
             raise failure_of(failed, text, retry_after)
         return completion

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from onibus.consumers.language_models.ask_until_readable import Reply
-from onibus.consumers.language_models.failure_kinds import MayPassError, storable
+from onibus.consumers.language_models.failure_kinds import NoCompletionError, storable
 from onibus.consumers.specs.probabilities import likeliest_of
 
 _MALFORMED = (LookupError, TypeError, AttributeError)
@@ -19,14 +19,12 @@ def reply_of(completion: Any, latency_us: int) -> Reply:
     """The reply in a completion's body.
 
     Raises:
-        MayPassError: the body is no completion.
+        NoCompletionError: the body is no completion.
     """
     try:
         return _reply(completion["choices"][0], completion.get("usage"), latency_us)
     except _MALFORMED as error:
-        raise MayPassError(
-            f"the answer is not a chat completion: {str(completion)[:200]}", "no completion"
-        ) from error
+        raise NoCompletionError(f"the answer is not a completion: {str(completion)[:200]}") from error
 
 
 def _reply(choice: Any, usage: Any, latency_us: int) -> Reply:
@@ -65,7 +63,7 @@ def _likeliest(logprobs: Any) -> dict[str, float] | None:
     else:
         plain = logprobs.get("top_logprobs")
         found = list(plain[0].items()) if isinstance(plain, list) and plain else []
-    return likeliest_of((storable(token), float(logarithm)) for token, logarithm in found) or None
+    return likeliest_of((storable(token), logarithm) for token, logarithm in found) or None
 
 
 def _text(content: Any) -> str:

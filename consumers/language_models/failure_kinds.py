@@ -43,6 +43,13 @@ class MayPassError(ChatError):
     """It did not answer, or not in a way that says anything about the question: all the rest."""
 
 
+class NoCompletionError(MayPassError):
+    """It answered with something that is no completion."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line, "no completion")
+
+
 _KINDS: Mapping[int, type[ChatError]] = {
     401: KeyRefusedError,
     403: KeyRefusedError,

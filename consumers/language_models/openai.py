@@ -28,6 +28,7 @@ from onibus.consumers.language_models.failure_kinds import (
     ChatError,
     KeyRefusedError,
     ModelUnknownError,
+    NoCompletionError,
     NotTakenError,
 )
 from onibus.consumers.language_models.refusals import FIRST_PROBES, REFUSALS
@@ -85,19 +86,23 @@ class OpenAIModel:
         self._limit_name = "max_tokens"
 
     async def check(self) -> Attempt:
-        """Ask one question under the first spec, to find out whether the server answers such questions."""
+        """Ask one question under the first spec, to find out whether the server answers such questions.
+
+        And one under each further spec that reads probabilities, which not every server gives.
+        """
         asked = next(iter(self._asked.values()))
         deadline, refused = time.monotonic() + CHECK_SECONDS, 0
         while True:
             try:
                 reply = await self._probe()
                 break
-            except REFUSALS as error:
-                refused += 1
-                if refused == FIRST_PROBES:
-                    raise self._refused(asked, error) from error
-                await self._sleep(pause_seconds(refused))
             except ChatError as error:
+                if isinstance(error, (*REFUSALS, NoCompletionError)):  # each may be paid for
+                    refused += 1
+                    if refused == FIRST_PROBES:
+                        raise self._refused(asked, error) from error
+                    await self._sleep(pause_seconds(refused))
+                    continue
                 if time.monotonic() > deadline:
                     raise ModelRefusedError(
                         f"no answer from {self._url}: {error}; "
@@ -106,6 +111,11 @@ class OpenAIModel:
                 await self._sleep(FIRST_PAUSE_SECONDS)
         tried, calibrating = asked.try_out(reply), list[Reply]()
         for one in self._asked.values():
+            if one is not asked and one.format.reads_probabilities is not None:
+                other = await self._reply(one, one.prompt.example())
+                if not isinstance(other, str):
+                    one.try_out(other)
+                    calibrating.append(other)
             calibrating += await one.calibrate(partial(self._reply, one))
         return with_tokens_of(tried, calibrating)
 
@@ -166,6 +176,11 @@ class OpenAIModel:
             return ModelRefusedError(f"{what}; correct {given.model} or {given.base_url}{given.of}")
         if isinstance(error, KeyRefusedError):
             return ModelRefusedError(f"{self._url} refuses the key: {error}; set {given.key}{given.of}")
+        if isinstance(error, NoCompletionError):
+            return ModelRefusedError(
+                f"{self._url} answers, but not as an OpenAI-compatible server does: {error}; correct "
+                f"{given.base_url}{given.of}"
+            )
         return ModelRefusedError(
             f"{self._url} does not take the request: {error}; check the spec's [sampling]"
         )

@@ -24,6 +24,7 @@ from onibus.consumers.language_models.base import (
     Attempt,
     JudgeName,
     LanguageModel,
+    ModelRefusedError,
     Question,
 )
 from onibus.consumers.specs.majority import can_change, majority
@@ -34,6 +35,8 @@ from onibus.schemas.records import AnnotationSpec, Origin
 PATIENCE_SECONDS = 60.0
 """How long a judge whose vote is not needed is waited for. Longer than the pauses between the probes of a
 server that is away, so that it is still probed."""
+_LAST_SECONDS = 2.0
+"""How long the others are waited for when one judge can answer no question any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +124,12 @@ class PanelModel:
         Raises:
             ModelRefusedError: one of them can answer no question any more.
         """
-        heard = await self._heard(question)
+        heard, refusal = await self._heard(question)
         absent = [seat.judges[question.spec_id].model for seat, answer in heard if answer is None]
         without = f"without {', '.join(absent)}; " if absent else ""
         answers = [answer for _, answer in heard if answer is not None]
+        if refusal is not None and not answers:
+            raise refusal
         attempts = [
             replace(priced, reason=f"{without}{priced.reason}".removesuffix("; "))
             for seat, answer in heard
@@ -134,26 +139,36 @@ class PanelModel:
         given_up = [answer.given_up for answer in answers if answer.given_up]
         why = "; ".join(dict.fromkeys(given_up)) if len(given_up) == len(answers) else ""
         verdict = majority([answer.verdict for answer in answers])
-        return Answer(question, verdict, tuple(attempts), given_up=why)
+        answer = Answer(question, verdict, tuple(attempts), given_up=why)
+        if refusal is not None:  # what it might have changed is asked again, when a person has helped
+            is_open = can_change([one.verdict for one in answers], len(absent))
+            raise ModelRefusedError(str(refusal), None if is_open else answer) from refusal
+        return answer
 
-    async def _heard(self, question: Question) -> list[tuple[Seat, Answer | None]]:
-        """Each judge with its answer; None where it was not waited for any longer."""
+    async def _heard(
+        self, question: Question
+    ) -> tuple[list[tuple[Seat, Answer | None]], ModelRefusedError | None]:
+        """Each judge with its answer, None where it was not waited for any longer; and a judge's refusal."""
         asked = [asyncio.ensure_future(seat.model.answer(question)) for seat in self._seats]
+        refusal: ModelRefusedError | None = None
+        said: dict[int, Answer] = {}
         try:
             missing = set(asked)
             while missing:
-                said = [task.result().verdict for task in asked if task.done()]
-                is_needed = len(said) < self._quorum and can_change(said, len(missing))
-                timeout = None if is_needed else self._patience
+                verdicts = [answer.verdict for answer in said.values()]
+                is_needed = len(said) < self._quorum and can_change(verdicts, len(missing))
+                timeout = _LAST_SECONDS if refusal else None if is_needed else self._patience
                 done, missing = await asyncio.wait(
                     missing, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
-                    task.result()
+                    try:
+                        said[asked.index(task)] = task.result()
+                    except ModelRefusedError as error:
+                        refusal = refusal or error
                 if not done:
                     break
-            found = zip(self._seats, asked, strict=True)
-            return [(seat, task.result() if task.done() else None) for seat, task in found]
+            return [(seat, said.get(number)) for number, seat in enumerate(self._seats)], refusal
         finally:
             for task in asked:
                 task.cancel()

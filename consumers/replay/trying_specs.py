@@ -9,12 +9,8 @@ from dataclasses import dataclass, replace
 
 from onibus.consumers.annotator.asking_again import decided
 from onibus.consumers.annotator.cost import Cost, Prices
-from onibus.consumers.annotator.run import (
-    AnnotateOptions,
-    annotation_specs,
-    captions_under_way,
-    language_model,
-)
+from onibus.consumers.annotator.options import AnnotateOptions
+from onibus.consumers.annotator.run import annotation_specs, captions_under_way, language_model
 from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, ModelRefusedError, Question
 from onibus.consumers.specs.prompts import Prompt
 from onibus.consumers.specs.spec_file import load_spec_file

@@ -16,6 +16,10 @@ WORDS = {
 """The answers that a kind of specification may get."""
 
 
+TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+"""Names of the sampling setting that limits an answer; newer servers take the second."""
+
+
 class SpecPart(BaseModel):
     """A part of a spec file; fields that it does not know are errors."""
 

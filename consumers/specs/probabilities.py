@@ -75,15 +75,15 @@ def logistic(odds: float) -> float:
     return 1 / (1 + math.exp(-max(-_CERTAIN, min(_CERTAIN, odds))))
 
 
-def likeliest_of(tokens: Iterable[tuple[str, float]]) -> dict[str, float]:
+def likeliest_of(tokens: Iterable[tuple[str, object]]) -> dict[str, float]:
     """Log-probabilities by text of the tokens that a server names, of which several can have one text.
 
-    What is not a number, which some servers give for tokens that cannot come, is left out.
+    What is not a number (NaN, null), which some servers give for tokens that cannot come, is left out.
     """
     found: dict[str, float] = {}
     for text, logarithm in tokens:
-        if math.isfinite(logarithm):
-            found[text] = max(logarithm, found.get(text, -math.inf))
+        if isinstance(logarithm, float | int) and math.isfinite(logarithm):
+            found[text] = max(float(logarithm), found.get(text, -math.inf))
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from onibus.consumers.specs.answer_format import WORDS, AnswerFormat
+from onibus.consumers.specs.answer_format import TOKEN_LIMITS, WORDS, AnswerFormat
 from onibus.consumers.specs.answer_parsing import read_answer
 from onibus.consumers.specs.prompts import Prompt
 from onibus.infra.errors import OnibusError, did_you_mean
@@ -32,7 +32,6 @@ _TYPES = {
 }
 """In TOML's words."""
 _NO_PROBABILITY = ("unsure", "tie")
-_TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 _NO_TEMPERATURE = ("0", "0.0")
 _NOT_SAMPLING = ("logprobs", "messages", "model", "n", "stream", "structured_outputs", "top_logprobs")
 """Fields of a request that are ours."""
@@ -156,13 +155,15 @@ def _blank_texts(contents: Mapping[str, Any]) -> Iterator[str]:
 def _sampling_faults(sampling: Any) -> Iterator[str]:
     if not isinstance(sampling, dict):
         return
+    if set(TOKEN_LIMITS) <= set(sampling):
+        yield f"sampling: has {' and '.join(TOKEN_LIMITS)}, which are the same limit; leave one out"
     for name, value in sampling.items():
         field = f"sampling.{name}"
         if name in _NOT_SAMPLING:
             yield f"{field}: is set by onibus itself; leave it out"
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{field}: {value} is not a number that can be sent; give a finite one"
-        elif name in _TOKEN_LIMITS and _number(value, int) < 1:
+        elif name in TOKEN_LIMITS and _number(value, int) < 1:
             yield f"{field}: {value!r} is not a number of tokens; give a whole number from 1 on"
         elif name == "temperature" and not _number(value, float) >= 0:
             yield f"{field}: {value!r} is not a temperature; give a number from 0 on"

@@ -26,7 +26,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from onibus.consumers.specs.answer_format import WORDS, AnswerFormat, SpecPart
+from onibus.consumers.specs.answer_format import TOKEN_LIMITS, WORDS, AnswerFormat, SpecPart
 from onibus.consumers.specs.spec_faults import faults, type_fault
 from onibus.infra.captioner_names import check_captioner
 from onibus.infra.errors import OnibusError, did_you_mean
@@ -193,7 +193,8 @@ def _on_top(contents: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     for name in ("answer", "sampling"):
         own, theirs = contents.get(name), base.get(name)
         if isinstance(own, dict) and isinstance(theirs, dict):
-            merged[name] = theirs | own
+            replaced = TOKEN_LIMITS if set(TOKEN_LIMITS) & set(own) else ()
+            merged[name] = {n: value for n, value in theirs.items() if n not in replaced} | own
     return merged
 
 

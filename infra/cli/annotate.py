@@ -144,8 +144,8 @@ def annotate(
     ONIBUS_OPENAI_API_KEY_FILE names; those of a panel from where its file says.
     """
     from onibus.consumers.annotator.backlog import Backlog
+    from onibus.consumers.annotator.options import AnnotateOptions
     from onibus.consumers.annotator.panel_file import load_panel_file
-    from onibus.consumers.annotator.run import AnnotateOptions
     from onibus.consumers.annotator.run import run as run_annotator
     from onibus.consumers.language_models.flipping import Flips
 

@@ -15,7 +15,7 @@ from onibus.infra.money import dollars
 from onibus.infra.process.terminal import echo, printable, printable_lines
 
 if TYPE_CHECKING:
-    from onibus.consumers.annotator.run import AnnotateOptions
+    from onibus.consumers.annotator.options import AnnotateOptions
     from onibus.consumers.replay.spec_evaluation import SpecEvaluation
     from onibus.consumers.replay.trying_specs import Trial
 
@@ -202,8 +202,8 @@ def _options(
     concurrency: int,
     panel: Path | None = None,
 ) -> AnnotateOptions:
+    from onibus.consumers.annotator.options import AnnotateOptions
     from onibus.consumers.annotator.panel_file import load_panel_file
-    from onibus.consumers.annotator.run import AnnotateOptions
 
     return AnnotateOptions(
         specs=(spec,),

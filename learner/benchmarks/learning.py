@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from onibus.consumers.annotator.run import AnnotateOptions
+from onibus.consumers.annotator.options import AnnotateOptions
 from onibus.consumers.replay.spec_evaluation import evaluate_trial
 from onibus.consumers.replay.trying_specs import try_spec
 from onibus.consumers.specs.reference_set import built_in_path, read_references

@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from onibus.consumers.annotator.options import AnnotateOptions
 from onibus.consumers.annotator.panel_file import PanelFile
-from onibus.consumers.annotator.run import (
-    AnnotateOptions,
-    annotation_specs,
-    language_model,
-)
+from onibus.consumers.annotator.run import annotation_specs, language_model
 from onibus.consumers.language_models.base import Answer, Question
 from onibus.consumers.language_models.panel import PanelModel
 from onibus.consumers.specs.spec_file import load_spec_file

@@ -11,10 +11,11 @@ import pytest
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
-from onibus.consumers.annotator.backlog import Backlog, GroupStart, Owed, _Found, _newest_first
+from onibus.consumers.annotator.backlog import Backlog, BacklogReader, Owed, _Found, _newest_first
 from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.cost import Prices
+from onibus.consumers.annotator.group_offsets import find_offsets
 from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.errors import OnibusError
@@ -27,6 +28,7 @@ from onibus.schemas.records import Annotation, CaptionObserved
 from tests.command import run_onibus, the_one_line
 from tests.consumers.annotating import (
     GROUP,
+    HeldModel,
     annotator,
     assert_each_exactly_once,
     expected_keys,
@@ -50,10 +52,9 @@ def begin(
 ) -> list[Owed]:
     """Have the tests' group begin; what was to be approved."""
     asked: list[Owed] = []
-    start = GroupStart(
-        settings, settings.topic_prefix + GROUP, SPECS, caption_filter or CaptionFilter(SPECS), 4
-    )
-    start.offsets(None if backlog is None else Backlog.parse(backlog), asked.append).commit(settings)
+    reader = BacklogReader(settings, SPECS, caption_filter or CaptionFilter(SPECS), 4)
+    group, wanted = settings.topic_prefix + GROUP, None if backlog is None else Backlog.parse(backlog)
+    find_offsets(settings, group, wanted, reader, asked.append).commit(settings)
     return asked
 
 
@@ -86,13 +87,13 @@ def test_of_the_log_no_more_is_read_than_the_backlog_asks_for(
             value = codec.encode(observed)
             producer.send(topic, key=key, value=value, partition=partition, timestamp_ms=written_at)
     producer.close()
-    read, take = [0], GroupStart._take
+    read, take = [0], BacklogReader._take
 
-    def counted(self: GroupStart, records: Sequence[ConsumerRecord], *rest: Any) -> None:
+    def counted(self: BacklogReader, records: Sequence[ConsumerRecord], *rest: Any) -> None:
         read[0] += len(records)
         take(self, records, *rest)
 
-    monkeypatch.setattr(GroupStart, "_take", counted)
+    monkeypatch.setattr(BacklogReader, "_take", counted)
     (asked,) = begin(settings, backlog)
     assert asked.captions == owed
     assert owed <= read[0] <= most_read
@@ -158,6 +159,31 @@ def test_no_more_are_asked_about_than_was_said(backlog: str, settings: Settings)
     assert len(label_keys(settings)) == owed.captions + 1
 
 
+def test_a_backlog_that_was_interrupted_goes_no_deeper_when_it_is_asked_for_again(settings: Settings) -> None:
+    publish(settings, [*OLD, *NEW])
+    (owed,) = begin(settings, "20")
+    assert (owed.captions, owed.anyhow) == (20, 0)
+    model = HeldModel(rules_specs()[1], allowed=5)
+    with annotator(settings, model=model):
+        wait_for_labels(settings, 5)
+    (rest,) = begin(settings, "20")
+    assert (rest.captions, rest.anyhow) == (15, 15)
+    (deeper,) = begin(settings, "30")
+    assert (deeper.captions, deeper.anyhow) == (25, 15)
+    with annotator(settings):
+        wait_for_labels(settings, 30)
+    assert begin(settings, "30") == []
+    assert len(label_keys(settings)) == 30
+
+
+def test_what_is_owed_anyhow_is_announced(settings: Settings) -> None:
+    begin(settings)
+    publish(settings, NEW)
+    (owed,) = begin(settings, "5")
+    assert (owed.captions, owed.questions, owed.anyhow) == (len(NEW), len(NEW), len(NEW))
+    assert "is 30 captions, 30 of them owed anyhow: 30 questions" in owed.line(Backlog.parse("5"), Prices())
+
+
 def test_times_out_of_order_do_not_add_to_what_is_asked_about() -> None:
     place = TopicPartition("captions", 0)
     times = (5, 9, 7, 9, 8)
@@ -167,8 +193,8 @@ def test_times_out_of_order_do_not_add_to_what_is_asked_about() -> None:
 
 def test_what_is_older_than_a_time_is_left_out(settings: Settings) -> None:
     publish(settings, OLD)
-    assert begin(settings, "1h")[0].captions == len(OLD)
     assert begin(settings, "2099-01-01") == []
+    assert begin(settings, "1h")[0].captions == len(OLD)
     with pytest.raises(OnibusError, match="--backlog soon"):
         Backlog.parse("soon")
 

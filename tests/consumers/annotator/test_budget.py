@@ -13,7 +13,8 @@ from kafka.structs import OffsetAndMetadata
 
 from onibus.consumers.annotator.budget import GroupBudget, Limits, dearest_question
 from onibus.consumers.annotator.cost import Cost, Prices
-from onibus.consumers.annotator.run import AnnotateOptions, spending_limits
+from onibus.consumers.annotator.options import AnnotateOptions
+from onibus.consumers.annotator.run import spending_limits
 from onibus.consumers.annotator.spent_mark import SpentMark, spent_of
 from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.spec_file import load_spec

@@ -17,13 +17,9 @@ from kafka.errors import KafkaTimeoutError
 from onibus.consumers.annotator.asking_again import decided
 from onibus.consumers.annotator.budget import Limits, dearest_question
 from onibus.consumers.annotator.cost import Spending
+from onibus.consumers.annotator.options import AnnotateOptions
 from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile
-from onibus.consumers.annotator.run import (
-    AnnotateOptions,
-    annotation_specs,
-    language_model,
-    spending_limits,
-)
+from onibus.consumers.annotator.run import annotation_specs, language_model, spending_limits
 from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
 from onibus.consumers.specs.majority import can_change, majority, share_of_yes
 from onibus.consumers.specs.spec_file import load_spec_file

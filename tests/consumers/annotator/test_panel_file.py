@@ -13,13 +13,9 @@ from pathlib import Path
 import pytest
 
 from onibus.consumers.annotator.budget import dearest_question
+from onibus.consumers.annotator.options import AnnotateOptions
 from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile, load_panel_file
-from onibus.consumers.annotator.run import (
-    AnnotateOptions,
-    annotation_specs,
-    language_model,
-    spending_limits,
-)
+from onibus.consumers.annotator.run import annotation_specs, language_model, spending_limits
 from onibus.consumers.language_models.base import ModelRefusedError
 from onibus.consumers.language_models.panel import PanelModel
 from onibus.consumers.specs.spec_file import load_spec_file

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from onibus.consumers.annotator.run import AnnotateOptions
+from onibus.consumers.annotator.options import AnnotateOptions
 from onibus.consumers.annotator.workers import worker_options
 from onibus.consumers.language_models.base import Answer, Question
 from onibus.consumers.specs.spec_file import load_spec_file

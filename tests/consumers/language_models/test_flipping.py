@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from onibus.consumers.annotator.run import AnnotateOptions, annotation_specs, language_model
+from onibus.consumers.annotator.options import AnnotateOptions
+from onibus.consumers.annotator.run import annotation_specs, language_model
 from onibus.consumers.language_models.base import Answer, Question
 from onibus.consumers.language_models.flipping import Flips, flipped
 from onibus.consumers.specs.spec_file import load_spec_file, publish_specs

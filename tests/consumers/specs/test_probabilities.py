@@ -153,6 +153,39 @@ def test_a_server_without_probabilities_is_refused_after_one_question(tmp_path: 
             assert len(server.requests) == 1
 
 
+def test_each_spec_that_reads_probabilities_is_tried_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    specs = [load_spec_file(name).for_model("m") for name in ("goals", path)]
+    with chat_server(lambda _: (200, "verdict: helpful")) as server:
+        asked = OpenAIModel({ids.spec_id(spec): spec for spec in specs}, server.url, "k", 8)
+        with pytest.raises(ModelRefusedError, match="answers without log-probabilities"):
+            check(asked)
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("odd", [None, "x", []])
+def test_a_log_probability_that_is_none_costs_one_question(tmp_path: Path, odd: object) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    body = completion(0.0)
+    for token in body["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+        token["logprob"] = odd
+    with chat_server(lambda _: (200, body)) as server:
+        with pytest.raises(ModelRefusedError, match="answers without log-probabilities"):
+            check(model(server.url, load_spec_file(path).for_model("m")))
+        assert len(server.requests) == 1
+
+
+def test_what_is_no_completion_is_asked_for_three_times_at_the_start() -> None:
+    with chat_server(lambda _: (200, {"choices": "none"})) as server:
+        with pytest.raises(
+            ModelRefusedError, match=r"not as an OpenAI-compatible server does.*correct --base-url"
+        ):
+            check(model(server.url))
+        assert len(server.requests) == 3
+
+
 def test_probabilities_without_either_word_are_asked_for_once_and_have_their_own_advice(
     tmp_path: Path,
 ) -> None:

@@ -1,0 +1,73 @@
+"""Answers that are paid for are written, whatever ends the annotator."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from onibus.consumers.language_models.openai import OpenAIModel
+from onibus.consumers.specs.spec_file import load_spec
+from onibus.infra.errors import OnibusError
+from onibus.infra.settings import Settings
+from onibus.schemas import codec, ids
+from onibus.schemas.records import Annotation, AnnotationSpec
+from tests.consumers.annotating import annotator, label_keys, publish, records, wait_for_labels
+from tests.consumers.annotator.panels import GOLD, about_gold, panel_of, says, servers
+from tests.consumers.chat_server import Reply, chat_server
+from tests.waiting import wait_until
+
+ONE, OTHER = load_spec("goals", "m"), load_spec("combat", "m")
+SPECS: dict[bytes, AnnotationSpec] = {ids.spec_id(spec): spec for spec in (ONE, OTHER)}
+TEXTS = [f"You kill {number} newts." for number in range(10)]
+
+
+def about_one(body: dict[str, Any]) -> bool:
+    return ONE.goal[:30] in body["messages"][-1]["content"]
+
+
+def test_answers_under_one_spec_are_written_where_those_under_the_other_never_come(
+    settings: Settings,
+) -> None:
+    good, held = (200, "verdict: helpful"), threading.Event()
+
+    def reply(body: dict[str, Any]) -> Reply:
+        if not about_one(body):
+            held.wait(60)
+        return good
+
+    with chat_server(reply) as server:
+        try:
+            with annotator(settings, specs=SPECS, model=OpenAIModel(SPECS, server.url, "k", 32)) as running:
+                wait_until(lambda: running.partitions, 30, "it to be ready")
+                publish(settings, TEXTS)
+                wait_until(lambda: len(server.requests) > 2 * len(TEXTS), 30, "every question")
+                running.stop()
+        finally:
+            held.set()
+    assert set(label_keys(settings)) == keys_of(ONE)
+    with chat_server(lambda _: good) as server:
+        with annotator(settings, specs=SPECS, model=OpenAIModel(SPECS, server.url, "k", 32)):
+            wait_for_labels(settings, 2 * len(TEXTS))
+        assert not any(map(about_one, server.requests[1:])), "none is asked twice"
+    assert set(label_keys(settings)) == keys_of(ONE) | keys_of(OTHER)
+    assert set(label_keys(settings).values()) == {1}
+
+
+def test_what_the_other_judges_of_a_panel_said_is_written_when_one_is_refused(settings: Settings) -> None:
+    with servers(says(about_gold), says(about_gold), lambda _: (200, "mmh")) as running:
+        specs, model = panel_of(running)
+        with annotator(settings, specs=specs, model=model, judges=3) as process:
+            wait_until(lambda: process.partitions, 30, "it to be ready")
+            publish(settings, GOLD)
+            error = process.died(60)
+    assert isinstance(error, OnibusError)
+    assert "answers of model-2" in str(error)
+    written = [codec.decode(Annotation, record.value) for record in records(settings, "annotations")]
+    assert {(one.model, one.texts[0]) for one in written} >= {
+        (f"model-{number}", text) for number in range(2) for text in GOLD
+    }
+    assert len(label_keys(settings)) == len(GOLD), "two of three agree, so the third could change nothing"
+
+
+def keys_of(spec: AnnotationSpec) -> set[bytes]:
+    return {ids.label_key(ids.spec_id(spec), ids.caption_id(text)) for text in TEXTS}
