@@ -98,6 +98,8 @@ def reason_of(error: BaseException) -> str:
     """What went wrong, in one line: a system call's reason without the file, else type and message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
     text = " ".join(str(error).split())
     if isinstance(error, OnibusError):
         return text

@@ -135,7 +135,7 @@ def load_panel_file(path: Path) -> PanelFile:
         return PanelFile.model_validate(tomllib.loads(path.read_text("utf-8-sig")))
     except (OSError, UnicodeDecodeError) as error:
         raise OnibusError(
-            f"cannot read the panel file {path}: {reason_of(error)}; correct the path"
+            f"cannot read the panel file {path}: {reason_of(error)}; correct the file or its path"
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise OnibusError(f"panel file {path} is not valid TOML: {error}; correct it") from error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from onibus.consumers.annotator.asking_again import decided
 from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.annotator.options import AnnotateOptions
 from onibus.consumers.annotator.run import annotation_specs, captions_under_way, language_model
-from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, ModelRefusedError, Question
+from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
 from onibus.consumers.specs.prompts import Prompt
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.errors import OnibusError
@@ -25,7 +25,7 @@ class Trial:
     Attributes:
         answers: in the order of the captions.
         seconds: from the first question to the last answer, without the model's start.
-        probe: the question that is asked at the start, with the calibration; None of rules.
+        probe: the questions that are asked at the start; None of rules, and where another spec has it.
     """
 
     spec_id: bytes
@@ -39,6 +39,11 @@ class Trial:
     def is_of_panel(self) -> bool:
         """Whether several judges were asked, so that probabilities are shares of them."""
         return any(attempt.judge for answer in self.answers for attempt in answer.attempts)
+
+    @property
+    def start(self) -> Cost:
+        """Of the questions of the start."""
+        return Cost() if self.probe is None else Cost.of(self.probe)
 
     @property
     def cost(self) -> Cost:
@@ -57,21 +62,59 @@ def try_spec(options: AnnotateOptions, captions: Sequence[tuple[str, ...]]) -> T
     Raises:
         OnibusError: the spec or an option is wrong, or the model refuses.
     """
+    trials: list[Trial] = []
+    try_specs(options, [captions], trials.append)
+    return trials[0]
+
+
+def try_specs(
+    options: AnnotateOptions,
+    captions: Sequence[Sequence[tuple[str, ...]]],
+    tried: Callable[[Trial], object],
+) -> None:
+    """Ask under each of the options' specs about captions of its own, one spec after the other.
+
+    What is wrong with any of them is found before the first is asked about.
+
+    Args:
+        captions: of each spec.
+        tried: takes what came of a spec; the first has the question of the start.
+
+    Raises:
+        OnibusError: as for :func:`try_spec`.
+    """
     files = [load_spec_file(name) for name in options.specs]
-    specs = annotation_specs(files, options)
-    (spec_id, spec), *_ = specs.items()
-    wanted = 2 if spec.kind is Kind.COMPARE_TWO else 1
-    if any(len(texts) != wanted for texts in captions):
-        raise OnibusError(
-            f"spec {spec.name} is asked about {wanted} at a time: give --caption {wanted} times"
-        )
+    specs = [next(iter(annotation_specs([file], options).items())) for file in files]
+    for (_, spec), own in zip(specs, captions, strict=True):
+        wanted = 2 if spec.kind is Kind.COMPARE_TWO else 1
+        if any(len(texts) != wanted for texts in own):
+            raise OnibusError(
+                f"spec {spec.name} is asked about {wanted} at a time: give --caption {wanted} times"
+            )
     model = language_model(files, options)
-    questions = [Question(spec_id, texts[0], None, *texts[1:]) for texts in captions]
+
+    async def ask() -> None:
+        places = asyncio.Semaphore(captions_under_way(options))
+
+        async def one(question: Question) -> Answer:
+            async with places:
+                return await model.answer(question)
+
+        try:
+            probe = await model.check()
+            for (spec_id, spec), own in zip(specs, captions, strict=True):
+                began = time.monotonic()
+                questions = [Question(spec_id, texts[0], None, *texts[1:]) for texts in own]
+                answers = tuple(map(decided, await asyncio.gather(*map(one, questions))))
+                tried(Trial(spec_id, spec, answers, time.monotonic() - began, probe, model.origin))
+                probe = None
+        finally:
+            await model.close()
+
     try:
-        answers, probe, seconds = asyncio.run(_ask(model, questions, captions_under_way(options)))
+        asyncio.run(ask())
     except ModelRefusedError as error:
         raise OnibusError(str(error)) from error
-    return Trial(spec_id, spec, tuple(map(decided, answers)), seconds, probe, model.origin)
 
 
 def conversation(spec: AnnotationSpec, texts: Sequence[str]) -> list[dict[str, str]]:
@@ -83,21 +126,3 @@ def conversation(spec: AnnotationSpec, texts: Sequence[str]) -> list[dict[str, s
 def money(cost: Cost, prices: Prices) -> float | None:
     """What a trial cost; None where there is no price."""
     return prices.usd(cost) if prices.are_given or cost.usd else None
-
-
-async def _ask(
-    model: LanguageModel, questions: Sequence[Question], under_way: int
-) -> tuple[list[Answer], Attempt | None, float]:
-    places = asyncio.Semaphore(under_way)
-
-    async def one(question: Question) -> Answer:
-        async with places:
-            return await model.answer(question)
-
-    try:
-        probe = await model.check()
-        began = time.monotonic()
-        answers = await asyncio.gather(*map(one, questions))
-        return answers, probe, time.monotonic() - began
-    finally:
-        await model.close()

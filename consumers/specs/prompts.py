@@ -51,7 +51,8 @@ class Prompt:
             self.example()
         except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise OnibusError(
-                f"template of spec {spec.name}: {error}; it may use {{{{ goal }}}} and {captions}"
+                f"template of spec {spec.name}: {error}; it may use {{{{ goal }}}} and {captions}, with the "
+                "filters quoted and line"
             ) from error
 
     def example(self) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
 from onibus.schemas.ids import caption_id
 from onibus.schemas.records import Verdict
 
@@ -71,7 +72,7 @@ def read_references(path: Path, spec_name: str, goal: str | None = None) -> list
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise OnibusError(f"cannot read {path}: {error}; correct --against") from error
+        raise OnibusError(f"cannot read {path}: {reason_of(error)}; correct --against") from error
     return [
         _reference(f"{path}, line {number}", line, spec_name, goal)
         for number, line in enumerate(lines, start=1)

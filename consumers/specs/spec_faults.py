@@ -65,13 +65,13 @@ def type_fault(place: tuple[int | str, ...], message: str, model: type[BaseModel
     """One fault of a field's type, with what it may be.
 
     Args:
-        place: names and numbers that lead to the field.
+        place: names and numbers, from 0, that lead to the field; a person is told them from 1.
         message: as pydantic says it.
         model: what the file is read as.
     """
     if place[0] == "sampling" and len(place) > 1:  # one message for each type that it might have been
         return f"sampling.{place[1]}: should be a text or a number"
-    where = ".".join(str(part) for part in place)
+    where = "".join(f" {part + 1}" if isinstance(part, int) else f".{part}" for part in place)[1:]
     if message == "Field required":
         return f"{where}: is missing; add it"
     if message.startswith("Extra inputs"):
@@ -143,7 +143,7 @@ def _message_faults(contents: Mapping[str, Any]) -> Iterator[str]:
             Prompt(spec)
         except OnibusError as error:
             said = str(error).removeprefix("template of spec : ").rpartition("; it may use")[0]
-            yield f"messages.{number}.content: {said}; it may use {{{{ goal }}}}"
+            yield f"messages {number + 1}.content: {said}; it may use {{{{ goal }}}}"
 
 
 def _blank_texts(contents: Mapping[str, Any]) -> Iterator[str]:

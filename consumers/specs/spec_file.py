@@ -30,6 +30,7 @@ from onibus.consumers.specs.answer_format import TOKEN_LIMITS, WORDS, AnswerForm
 from onibus.consumers.specs.spec_faults import faults, type_fault
 from onibus.infra.captioner_names import check_captioner
 from onibus.infra.errors import OnibusError, did_you_mean
+from onibus.infra.files import reason_of
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.clock import explained
 from onibus.infra.kafka.codecs import codec_for, decoded
@@ -173,7 +174,9 @@ def _contents(given: str, depth: int) -> dict[str, Any]:
     try:
         contents = tomllib.loads(_text_of(given, is_path))
     except (OSError, UnicodeDecodeError) as error:
-        raise OnibusError(f"cannot read the spec file {given}: {error}; correct the path") from error
+        raise OnibusError(
+            f"cannot read the spec file {given}: {reason_of(error)}; correct the file or its path"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise OnibusError(f"spec file {given} is not valid TOML: {error}; correct it") from error
     if depth > _DEEPEST:

@@ -12,6 +12,7 @@ import typer
 
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
 
@@ -121,7 +122,9 @@ def _password_in(file: Path) -> str:
             write_private(file, secrets.token_urlsafe(24))
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise OnibusError(f"the password file {file}: {error}; choose one that you may write") from error
+        raise OnibusError(
+            f"the password file {file}: {reason_of(error)}; choose one that you may write"
+        ) from error
     if not lines or not lines[0]:
         raise OnibusError(f"the password file {file} is empty; write the password on its first line")
     return lines[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from onibus.infra.money import dollars
 from onibus.infra.process.terminal import echo, printable, printable_lines
 
 if TYPE_CHECKING:
+    from onibus.consumers.annotator.cost import Prices
     from onibus.consumers.annotator.options import AnnotateOptions
     from onibus.consumers.replay.spec_evaluation import SpecEvaluation
     from onibus.consumers.replay.trying_specs import Trial
@@ -76,9 +78,9 @@ def try_one(
     from onibus.consumers.annotator.cost import Prices
     from onibus.consumers.replay.trying_specs import conversation, money, try_spec
 
-    trial = try_spec(_options(spec, llm, base_url, model, 1), [tuple(caption)])
+    trial = try_spec(_options([spec], llm, base_url, model, 1), [tuple(caption)])
     (answer,) = trial.answers
-    cost = trial.cost
+    cost, prices = trial.cost, Prices(price_in or 0.0, price_out or 0.0)
     said: dict[str, Any] = {
         "spec_id": trial.spec_id.hex(),
         "messages": [] if llm == "rules" else conversation(trial.spec, caption),
@@ -89,8 +91,9 @@ def try_one(
         "given_up": answer.given_up,
         "tokens_in": cost.tokens_in,
         "tokens_out": cost.tokens_out,
-        "tokens_of_the_start": 0 if trial.probe is None else trial.probe.tokens_in + trial.probe.tokens_out,
-        "usd": money(cost, Prices(price_in or 0.0, price_out or 0.0)),
+        "tokens_of_the_start": trial.start.tokens,
+        "usd": money(cost, prices),
+        "usd_of_the_start": money(trial.start, prices),
     }
     if as_json:
         echo(json.dumps(said, indent=2, ensure_ascii=False))
@@ -106,7 +109,7 @@ def try_one(
     if answer.given_up:
         echo(f"given up: {printable(answer.given_up)}")
     paid = "" if said["usd"] is None else f", {dollars(said['usd'])}"
-    echo(f"{cost.tokens_in:,} tokens in, {cost.tokens_out:,} out{paid}")
+    echo(f"{cost.tokens_in:,} tokens in, {cost.tokens_out:,} out{paid}{_start(trial, prices)}")
 
 
 def evaluate(
@@ -136,34 +139,52 @@ def evaluate(
     """Hold a judge against captions that were judged by reading them."""
     from onibus.consumers.annotator.cost import Prices
     from onibus.consumers.replay.spec_evaluation import evaluate_trial
-    from onibus.consumers.replay.trying_specs import money, try_spec
+    from onibus.consumers.replay.trying_specs import money, try_specs
     from onibus.consumers.specs.reference_set import built_in_path, read_references
     from onibus.consumers.specs.spec_file import load_spec_file
     from onibus.schemas.records import Kind
 
     if half not in ("first", "second", "all"):
         raise OnibusError(f"--half {half}: give first, second or all")
-    found: dict[str, Any] = {}
-    for name in [spec, *(compare or ())]:
+    names, references = [spec, *(compare or ())], []
+    for name in names:
         file = load_spec_file(name)
         if file.kind is not Kind.JUDGE_ONE:
             raise OnibusError(f"spec {file.name} compares two captions; evaluate takes specs that judge one")
-        references = read_references(against or built_in_path(), file.name, goal)
-        chosen = [one for one in references if half in ("all", one.half)]
-        trial = try_spec(
-            _options(name, llm, base_url, model, concurrency, panel), [(one.caption,) for one in chosen]
-        )
+        known = read_references(against or built_in_path(), file.name, goal)
+        references.append([one for one in known if half in ("all", one.half)])
+    prices, found = Prices(price_in or 0.0, price_out or 0.0), dict[str, Any]()
+
+    asked = zip(names, references, strict=True)
+
+    def tried(trial: Trial) -> None:
+        name, chosen = next(asked)
         figures = evaluate_trial(trial, chosen, mistakes)
-        usd = money(figures.cost, Prices(price_in or 0.0, price_out or 0.0))
-        if as_json:
-            found[name] = asdict(figures) | {"usd": usd, "spec_id": trial.spec_id.hex()}
-        else:
-            _print(f"{printable(name)}, judged by {printable(trial.spec.model)}", trial, figures, usd)
-    if as_json:
-        echo(json.dumps(found, indent=2, ensure_ascii=False))
+        usd = money(figures.cost, prices)
+        found[name] = asdict(figures) | {"usd": usd, "spec_id": trial.spec_id.hex()}
+        found[name]["tokens_of_the_start"] = trial.start.tokens
+        if not as_json:
+            _print(f"{printable(name)}, judged by {printable(trial.spec.model)}", trial, figures, usd, prices)
+
+    options = _options(names, llm, base_url, model, concurrency, panel)
+    try:
+        try_specs(options, [[(one.caption,) for one in chosen] for chosen in references], tried)
+    finally:
+        if as_json and found:  # what came of the first is paid for, if the second fails
+            echo(json.dumps(found, indent=2, ensure_ascii=False))
 
 
-def _print(title: str, trial: Trial, found: SpecEvaluation, usd: float | None) -> None:
+def _start(trial: Trial, prices: Prices) -> str:
+    """What the questions of the start took, as the end of a line; nothing of rules."""
+    from onibus.consumers.replay.trying_specs import money
+
+    usd = money(trial.start, prices)
+    paid = "" if usd is None else f", {dollars(usd)}"
+    tokens = f"{trial.start.tokens_in:,} in, {trial.start.tokens_out:,} out"
+    return f"; at the start {tokens}{paid}" if trial.start.tokens else ""
+
+
+def _print(title: str, trial: Trial, found: SpecEvaluation, usd: float | None, prices: Prices) -> None:
     from onibus.consumers.replay.spec_evaluation import combined
     from onibus.consumers.specs.answer_format import AnswerFormat
 
@@ -180,8 +201,9 @@ def _print(title: str, trial: Trial, found: SpecEvaluation, usd: float | None) -
         echo(f"  {what:18} {'–' if value is None else f'{value:.3f}'}")
     echo(f"  {'unsure':18} {found.unsure:,}, and {found.left_out:,} left out of which people are unsure")
     paid = "" if usd is None else f", {dollars(usd)}"
-    cost = found.cost
-    echo(f"  {'cost':18} {cost.tokens_in:,} tokens in, {cost.tokens_out:,} out{paid}; {found.seconds:.1f} s")
+    cost, start = found.cost, _start(trial, prices)
+    tokens = f"{cost.tokens_in:,} tokens in, {cost.tokens_out:,} out{paid}{start}"
+    echo(f"  {'cost':18} {tokens}; {found.seconds:.1f} s")
     read = AnswerFormat.model_validate_json(trial.spec.parser).reads_probabilities
     how = None if trial.is_of_panel else read
     if how is not None and found.scale is not None and found.offset is not None:
@@ -195,7 +217,7 @@ def _print(title: str, trial: Trial, found: SpecEvaluation, usd: float | None) -
 
 
 def _options(
-    spec: str,
+    specs: Sequence[str],
     llm: str,
     base_url: str | None,
     model: str | None,
@@ -206,7 +228,7 @@ def _options(
     from onibus.consumers.annotator.panel_file import load_panel_file
 
     return AnnotateOptions(
-        specs=(spec,),
+        specs=tuple(specs),
         llm=llm,
         base_url=base_url,
         model=model,

@@ -34,6 +34,7 @@ from tests.consumers.annotator.panels import (
     servers,
 )
 from tests.consumers.annotator.test_loop import COMMAND, child_environment
+from tests.waiting import wait_until
 
 
 def test_the_spec_id_depends_on_every_judge_and_not_on_their_order() -> None:
@@ -106,17 +107,17 @@ def test_keys_go_to_their_own_judges(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("[judge]\nmodel = 'a'\n", "judge: write [[judge]] above the fields of each judge"),
         (
             "[[judge]]\nrequest_timeout = inf\n[[judge]]\n",
-            "judge.0.request_timeout: Input should be",
+            "judge 1.request_timeout: Input should be",
         ),
         ("patience = inf\n[[judge]]\n[[judge]]\n", "patience: Input should be a finite number"),
         (
             "[[judge]]\nmodle = 'a'\n[[judge]]\nmodel = 'b'\n",
-            "judge.0.modle: is not a field; did you mean model?",
+            "judge 1.modle: is not a field; did you mean model?",
         ),
         ("judges = 3\n", "judges: is not a field; did you mean judge?"),
         (
             "[[judge]]\nkey_env = 'A'\nkey_file = 'b'\n[[judge]]\n",
-            "judge.0: has key_env and key_file; leave one out",
+            "judge 1: has key_env and key_file; leave one out",
         ),
         ("patience = 1\n[[judge]]\n[[judge]]\n", "patience: Input should be greater than or equal to 30"),
         ("quorum = 3\n[[judge]]\n[[judge]]\n", "quorum: is more than the 2 judges; lower it"),
@@ -239,6 +240,10 @@ def test_the_command_asks_a_panel_by_several_workers_and_names_what_it_costs(
             wait_for_labels(settings, len(GOLD))
             publish(settings, WALLS)
             wait_for_labels(settings, len(GOLD + WALLS))
+            everything = len(GOLD + WALLS) + 2  # one of the start for each worker
+            wait_until(
+                lambda: {len(server.requests) for server in running} == {everything}, 30, "every question"
+            )
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate(timeout=20)
         finally:
@@ -249,7 +254,7 @@ def test_the_command_asks_a_panel_by_several_workers_and_names_what_it_costs(
     assert "at most $" in log
     assert "secret" not in log
     assert running[0].keys == {"Bearer secret-one"}
-    assert {len(server.requests) for server in running} == {len(GOLD + WALLS) + 2}, "and one for each worker"
+    assert {len(server.requests) for server in running} == {everything}
     status = run_onibus("status", "--json", folder=tmp_path, environment=environment_of(settings))
     costs = json.loads(status.stdout)["costs"]
     assert {(one["model"], one["annotator"]) for one in costs} <= {

@@ -237,11 +237,11 @@ def test_every_fault_of_a_file_is_told_at_once_with_what_is_allowed(tmp_path: Pa
     said = str(refused.value)
     for fault in (
         'tasks: should be a list, such as ["…", "…"]',
-        "messages.1.role: Input should be 'system', 'user' or 'assistant'",
+        "messages 2.role: Input should be 'system', 'user' or 'assistant'",
         "answer.probability.treshold: is not a field; did you mean threshold?",
         "answer.probability.unsure: Input should be less than 0.5",
         "answer.words: unsure and tie are not words here",
-        "messages.1.content:",
+        "messages 2.content:",
         "messages: a plain prompt has none",
     ):
         assert fault in said, said
