@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -257,15 +262,37 @@ def test_an_approved_backlog_is_not_owed_before_the_model_has_answered(
     assert len(label_keys(settings)) == len(OLD)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_signals_end_the_question_whether_to_ask(
+    settings: Settings, number: signal.Signals, workers: str
+) -> None:
+    publish(settings, OLD)
+    ours, theirs = pty.openpty()
+    flags = ["--llm", "openai", "--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--workers", workers]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "onibus", "annotate", *flags, "--backlog", "all"],
+        env=os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    try:
+        shown = b""
+        while b"[y/N]" not in shown:
+            shown += os.read(ours, 10_000)
+        child.send_signal(number)
+        assert child.wait(20) in (130, -signal.SIGTERM)
+    finally:
+        child.kill()
+        os.close(ours)
+
+
 def run_until(
     settings: Settings, flags: list[Any], has_come: Callable[[str], bool] = lambda log: "ready: " in log
 ) -> str:
     """The log of an annotator that is stopped once something has come, judged by its log so far."""
-    import os
-    import signal
-    import subprocess
-    import sys
-
     path = settings.runs_dir / "annotator.log"
     environment = os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with path.open("wb") as log:
