@@ -110,8 +110,9 @@ def annotate(
     backlog: Annotated[
         str | None,
         typer.Option(
-            help="Also ask about captions that were on the log before and lack a label: of all, of the newest so "
-            "many (500), or of those since a time (2h, 1d). Says first what that costs. (default: only what is seen from now on)"
+            help="Also ask about captions that were on the log before and lack a label: of all, of the "
+            "newest so many (500), or of those since a time (2h, 1d). Says first what that costs. (default: "
+            "only what is seen from now on)"
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Fetch the backlog without asking.")] = False,

@@ -86,9 +86,11 @@ def demo(
     from onibus.producers.nethack.tasks import make_task
 
     task, reward = given.get("task", DEFAULT_TASK), given.get("reward", DEFAULT_REWARD)
-    if llm == "openai" and model is None:
-        raise OnibusError(f"--llm {llm} needs --model, and --base-url unless it is OpenAI's own; add them")
     kind = reward_kind(reward)
+    if reward == "motif" and "--motif-model" not in learner_args:
+        raise OnibusError(
+            '--reward motif needs a model; add --learner-args "--motif-model FILE", of onibus replay train'
+        )
     make_task(task).close()  # type: ignore[no-untyped-call]
     default_name = f"demo-{task}-{reward}-{time.strftime('%Y%m%d-%H%M%S')}"
     name = check_run_name(default_name if run is None else run)
@@ -97,6 +99,8 @@ def demo(
     given_spec = spec or usual.name + (PROBABILITY if small and kind.annotators else "")
     learner = learner_args.split()
     learner += ["--spec", f"{_spec_name(given_spec)}={usual.coefficient}"] if reward != "none" else []
+    if kind.annotators and llm != "vllm":
+        _check_judge(given_spec, llm, base_url, model)
     options = DemoOptions(
         run=name,
         task=task,
@@ -115,6 +119,16 @@ def demo(
         if llm == "vllm" and kind.annotators:
             options = _with_server(settings, options, model, stopping)
         _play(settings, options, console(), picture, stopping)
+
+
+def _check_judge(spec: str, llm: str, base_url: str | None, model: str | None) -> None:
+    """Find what is wrong with the judge's options before anything is started."""
+    from onibus.consumers.annotator.options import AnnotateOptions
+    from onibus.consumers.annotator.run import language_model
+    from onibus.consumers.specs.spec_file import load_spec_file
+
+    options = AnnotateOptions(specs=(spec,), llm=llm, base_url=base_url, model=model)
+    language_model([load_spec_file(spec)], options)
 
 
 def _annotator_name(llm: str, model: str | None) -> str:

@@ -289,7 +289,7 @@ class Demo:
         )
 
     def _states(self) -> list[tuple[str, str]]:
-        broker = ("Kafka broker" if self._own_broker else "Kafka (not ours)", "running")
+        broker = ("Kafka broker" if self._own_broker else "Kafka broker found", "running")
         return [broker, *((c.name, "ready" if c.ready else "starting") for c in self._supervisor.components)]
 
     def _learner_finished(self) -> bool:

@@ -108,3 +108,18 @@ def test_the_command_that_is_gone_names_what_took_its_place(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     assert "onibus judge-model make" in the_one_line(run_onibus("tiny-llama", *arguments, folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--llm", "gpt4"], "--llm gpt4: there is no such judge"),
+        (["--llm", "openai", "--model", "m"], "--llm openai needs --base-url"),
+        (["--reward", "motif"], "--reward motif needs a model"),
+    ],
+)
+def test_a_demo_starts_nothing_with_options_that_cannot_be(
+    tmp_path: Path, flags: list[str], said: str
+) -> None:
+    assert said in the_one_line(run_onibus("demo", *flags, folder=tmp_path))
+    assert not list(tmp_path.glob("runs/*"))
