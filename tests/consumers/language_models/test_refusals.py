@@ -129,9 +129,9 @@ def test_one_answer_in_twenty_that_is_a_refusal_gives_up_no_caption_and_ends_not
         ({"error": "overloaded"}, "while others succeeded", "overloaded"),
         ({"choices": [], "error": {"code": "502", "message": "gone"}}, "while others succeeded", "gone"),
         ({"choices": [{"error": {"code": 502, "message": "cut"}}]}, "while others succeeded", "cut"),
-        ({"choices": []}, "while others succeeded", "not a chat completion: {'choices': []}"),
-        ({}, "while others succeeded", "not a chat completion: {}"),
-        ({"choices": [{"message": None}]}, "while others succeeded", "not a chat completion"),
+        ({"choices": []}, "while others succeeded", "not a completion: {'choices': []}"),
+        ({}, "while others succeeded", "not a completion: {}"),
+        ({"choices": [{"message": None}]}, "while others succeeded", "not a completion"),
     ],
 )
 def test_an_error_in_an_answer_of_200_is_that_error_in_plain_words(
@@ -155,15 +155,13 @@ def test_an_error_in_an_answer_of_200_is_that_error_in_plain_words(
     assert "KeyError" not in answer.given_up
 
 
-def test_a_server_whose_every_answer_is_no_completion_is_named_at_the_start(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("onibus.consumers.language_models.openai.CHECK_SECONDS", 0.2)
+def test_a_server_whose_every_answer_is_no_completion_is_named_at_the_start() -> None:
     with (
         chat_server(lambda _: (200, {"status": "ok"})) as server,
-        pytest.raises(ModelRefusedError, match=r"not a chat completion: \{'status': 'ok'\}.*--base-url"),
+        pytest.raises(ModelRefusedError, match=r"not a completion: \{'status': 'ok'\}.*--base-url"),
     ):
         check(model(server.url))
+    assert len(server.requests) == 3, "each may be paid for"
 
 
 @pytest.mark.parametrize(

@@ -177,15 +177,6 @@ def test_a_log_probability_that_is_none_costs_one_question(tmp_path: Path, odd: 
         assert len(server.requests) == 1
 
 
-def test_what_is_no_completion_is_asked_for_three_times_at_the_start() -> None:
-    with chat_server(lambda _: (200, {"choices": "none"})) as server:
-        with pytest.raises(
-            ModelRefusedError, match=r"not as an OpenAI-compatible server does.*correct --base-url"
-        ):
-            check(model(server.url))
-        assert len(server.requests) == 3
-
-
 def test_probabilities_without_either_word_are_asked_for_once_and_have_their_own_advice(
     tmp_path: Path,
 ) -> None:
