@@ -53,7 +53,8 @@ class PageOptions:
         person: who makes the corrections; None: they are not allowed.
         token: required from every visitor; None: no token is required, on a loopback address.
         score: p(helpful) of captions, float (n,) of n texts, to be shown; None: no scores.
-        earned: steps that a label's captions came up in, and the reward that they earned; None: not known.
+        earned: of a label and its spec's name: steps that its captions came up in, and the reward that they
+            earned, in runs rewarded under that spec; None: not known.
         episode_of: address of an episode in which a subject came up; None: there are no episodes to show.
             Raises OnibusError where there is none.
         links: address and name of the site's other pages.
@@ -62,7 +63,7 @@ class PageOptions:
     person: str | None = None
     token: str | None = None
     score: Callable[[list[str]], list[float]] | None = None
-    earned: Callable[[FoldedLabel], tuple[int, float]] | None = None
+    earned: Callable[[FoldedLabel, str], tuple[int, float]] | None = None
     episode_of: Callable[[Sequence[Annotation]], str] | None = None
     links: Sequence[tuple[str, str]] = ()
 
@@ -102,10 +103,10 @@ class LabelPages:
             "least-certain": by_certainty,
             "disagreement": by_disagreement,
         }
-        if (earned := options.earned) is not None:
+        if options.earned is not None:
             self._ranks |= {
-                "reward": lambda label: -earned(label)[1],
-                "frequency": lambda label: -earned(label)[0],
+                "reward": lambda label: -self._earned(label)[1],
+                "frequency": lambda label: -self._earned(label)[0],
             }
 
     def routes(self) -> list[BaseRoute]:
@@ -260,14 +261,18 @@ class LabelPages:
             "annotated_at": iso(label.annotated_at)[:19],
             "choices": [verdict.value for verdict in VERDICTS_OF[kind]],
             "differing": label.differing,
-            **self._earned(label),
+            **self._earned_json(label),
         }
 
-    def _earned(self, label: FoldedLabel) -> dict[str, float]:
+    def _earned_json(self, label: FoldedLabel) -> dict[str, float]:
         if self._options.earned is None:
             return {}
-        steps, reward = self._options.earned(label)
+        steps, reward = self._earned(label)
         return {"steps": steps, "reward": round(reward, 2)}
+
+    def _earned(self, label: FoldedLabel) -> tuple[int, float]:
+        assert self._options.earned is not None
+        return self._options.earned(label, self.specs.name(label.spec_id))
 
 
 def _hex(text: str) -> bytes:

@@ -101,7 +101,7 @@ def test_labels_are_sorted_by_disagreement_and_by_what_they_earned() -> None:
     log += [annotation(TEXTS[0], Verdict.HELPFUL, Origin.HUMAN, at=13)]
     board.apply(LoggedAnnotation(0, n, n, one) for n, one in enumerate(log))
     earned = {TEXTS[0]: (1, 5.0), TEXTS[1]: (9, 0.0), TEXTS[2]: (5, 7.5)}
-    seen = visitor(board, earned=lambda label: earned.get(label.texts[0], (0, 0.0)))
+    seen = visitor(board, earned=lambda label, _spec: earned.get(label.texts[0], (0, 0.0)))
 
     def first(order: str) -> list[int]:
         rows = seen.get("/labels", params={"order": order}).json()["labels"]
