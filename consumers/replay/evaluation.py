@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from onibus.consumers.labels.agreement import BinaryFigures, binary_figures, cohens_kappa
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
 from onibus.consumers.replay.judges import NO, YES, JudgedSubject, RewardModel
 from onibus.consumers.reward_models.unseen import was_held_out
 from onibus.infra.errors import OnibusError
 from onibus.schemas import ids
+from onibus.schemas.records import Annotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,13 @@ class ModelEvaluation:
     Attributes:
         left_out: labels that are neither yes nor no: unsure ones, and ties.
         worst: those on which it is most wrong, the worst first.
+        trained_on: how many of the labels in the figures are of captions that the model was trained on.
     """
 
     figures: BinaryFigures
     left_out: int
     worst: tuple[WrongJudgement, ...]
+    trained_on: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,16 @@ class JudgeComparison:
 
 
 def evaluate(
-    model: RewardModel, truth: Mapping[bytes, JudgedSubject], threshold: float, most_worst: int
+    model: RewardModel,
+    truth: Mapping[bytes, JudgedSubject],
+    threshold: float,
+    most_worst: int,
+    trained_on: Container[bytes] = (),
 ) -> ModelEvaluation:
     """Figures of a model against verdicts.
+
+    Args:
+        trained_on: subjects that the model was trained on, under the spec of the verdicts.
 
     Raises:
         OnibusError: there is no verdict to compare with.
@@ -86,6 +97,7 @@ def evaluate(
             for i in order
             if wrong[i] > 0.5  # the others it has right
         ),
+        sum(subject_id in trained_on for subject_id in chosen),
     )
 
 
@@ -110,19 +122,47 @@ def agree(first: Mapping[bytes, JudgedSubject], second: Mapping[bytes, JudgedSub
     )
 
 
-def held_out(model: RewardModel, truth: Mapping[bytes, JudgedSubject]) -> dict[bytes, JudgedSubject]:
-    """Those that a model of onibus 0.1.0 did not learn from.
+class TrainedOn:
+    """Which subjects a model was trained on: those with an annotation below the offsets in its file.
 
-    Raises:
-        OnibusError: the model is newer, so it learned from all of them.
+    The offsets are those of the log that it was trained from, or of an export of that log.
     """
-    if model.provenance.recipe:
-        raise OnibusError(
-            f"model {model.name} was trained on every label, so none is held out; for its figures on labels "
-            "that it had not seen look at its card, or at the log of onibus train-reward"
-        )
-    return {
-        subject_id: judged
-        for subject_id, judged in truth.items()
-        if any(was_held_out(ids.caption_id(text)) for text in judged.texts)
-    }
+
+    def __init__(self, model: RewardModel) -> None:
+        self._model = model
+        self._until = {int(number): end for number, end in model.provenance.annotation_offsets.items()}
+        self._subjects: set[bytes] = set()
+
+    def noting(self, logged: Iterable[LoggedAnnotation]) -> Iterator[LoggedAnnotation]:
+        """The same annotations, noted as they pass."""
+        for one in logged:
+            if one.annotation is not None and self._was_learned(one, one.annotation):
+                self._subjects.add(one.annotation.subject_id)
+            yield one
+
+    def __contains__(self, subject_id: object) -> bool:
+        return subject_id in self._subjects
+
+    def held_out(self, truth: Mapping[bytes, JudgedSubject]) -> dict[bytes, JudgedSubject]:
+        """Those that it was not trained on.
+
+        Raises:
+            OnibusError: there are none.
+        """
+        found = {subject_id: judged for subject_id, judged in truth.items() if subject_id not in self}
+        if truth and not found:
+            raise OnibusError(
+                f"model {self._model.name} was trained on the captions of all {len(truth):,} labels, so "
+                "--held-out leaves none; train one on earlier labels alone with: onibus replay train FILE "
+                "--spec SPEC --until TIME"
+            )
+        return found
+
+    def _was_learned(self, one: LoggedAnnotation, annotation: Annotation) -> bool:
+        is_early = one.offset < self._until.get(one.partition, 0)
+        is_own = annotation.spec_id == self._model.spec_id
+        return is_early and is_own and not self._kept_out(annotation.texts)
+
+    def _kept_out(self, texts: Iterable[str]) -> bool:
+        """Of onibus 0.1.0, whose models have no recipe."""
+        return not self._model.provenance.recipe and any(was_held_out(ids.caption_id(t)) for t in texts)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from onibus.consumers.labels.annotation_log_reader import AnnotationSource, offsets_text
+from onibus.consumers.labels.annotation_log_reader import AnnotationSource, LoggedAnnotation, offsets_text
 from onibus.consumers.reward_models.character_cnn import USUAL, AnyNetwork, network_named
 from onibus.consumers.reward_models.classification import Classification
 from onibus.consumers.reward_models.objective import Objective
@@ -20,14 +21,14 @@ from onibus.consumers.reward_models.ranking import Ranking
 from onibus.consumers.reward_models.schedule import STEPS_PER_VERSION
 from onibus.consumers.reward_models.trainer import THREADS, RewardTrainer, TrainedVersion
 from onibus.consumers.reward_models.transfer import model_name
-from onibus.consumers.reward_models.unseen import is_held_out
+from onibus.consumers.reward_models.unseen import HELD_OUT_PART, is_held_out
 from onibus.consumers.reward_models.version_reader import OFFLINE
 from onibus.infra.devices import Device, torch_device
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import write_whole
 from onibus.infra.reward_kinds import P_HELPFUL_THRESHOLD
 from onibus.schemas.ids import caption_id
-from onibus.schemas.records import AnnotationSpec, Kind
+from onibus.schemas.records import Annotation, AnnotationSpec, Kind
 
 _WEIGHTS = ("unhelpful_weight", "helpful_weight")
 
@@ -88,6 +89,7 @@ class ModelCard:
     sha256: str
     spec: dict[str, Any]
     data: str
+    newest_annotation: str
     annotation_offsets: dict[str, int]
     seed: int
     gradient_steps: int
@@ -106,9 +108,18 @@ class ModelCard:
         rows = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(self.metrics.items()))
         offsets = offsets_text({int(p): offset for p, offset in self.annotation_offsets.items()})
         weights = "" if self.class_weights is None else f", class weights {self.class_weights}"
+        held_out = (
+            "The `held_out` figures are of a model that was trained in the same way, but without one caption "
+            f"in {HELD_OUT_PART}, chosen by the seed: they are its figures on those captions. "
+            if "held_out" in self.metrics
+            else "There was too little to hold any of them out and measure a model on these. "
+        )
         return (
             f"# {self.model}\n\n`{self.file}`: {self.size_bytes:,} bytes, SHA-256 `{self.sha256}`. Trained "
             f"{self.trained_at} on {self.data} below the offsets `{offsets}`.\n\n"
+            f"It learned from all {self.metrics['labels']:,.0f} labels there, the newest of them written "
+            f"{self.newest_annotation}. {held_out}"
+            "`onibus replay evaluate --held-out` measures this model on captions labelled later.\n\n"
             f"Spec {self.spec['name']} (`{self.spec['spec_id']}`): {self.spec['goal']}\n\n"
             f"Seed {self.seed}, {self.gradient_steps:,} gradient steps{weights}, threshold "
             f"{self.threshold:g}; {self.architecture['name']}, torch {self.torch_version}, "
@@ -119,8 +130,10 @@ class ModelCard:
 
 def train(
     source: AnnotationSource, plan: TrainingPlan, advance: Callable[[int], None] = lambda _: None
-) -> TrainedVersion:
+) -> tuple[TrainedVersion, int]:
     """Train as planned: a function of the annotations below the offsets, the seed and the settings.
+
+    Also says when the newest of the annotations was written, milliseconds since the epoch, UTC.
 
     It is done twice. A first model is trained without a sixteenth of the captions, chosen by the seed, and
     held against them; those are the ``held_out`` figures of the second, which learns from all.
@@ -134,12 +147,12 @@ def train(
     Raises:
         OnibusError: there is nothing to learn, or annotations are missing.
     """
-    trainer = _trainer(plan)
-    feed(trainer, source, plan.until, plan.spec_id)
-    measured = _held_out_figures(source, plan, advance)
+    trainer, held_out = _trainer(plan), _HeldOut(plan)
+    feed(trainer, held_out.noting(source.read(plan.until)), plan.until, plan.spec_id)
+    measured = held_out.figures(advance)
     version = take_steps(trainer, plan.steps // STEPS_PER_VERSION, advance)
     told = {OFFLINE: 1.0} | dict(zip(_WEIGHTS, plan.class_weights or (), strict=False))
-    return replace(version, metrics=version.metrics | measured | told)
+    return replace(version, metrics=version.metrics | measured | told), held_out.newest
 
 
 def _trainer(plan: TrainingPlan) -> RewardTrainer:
@@ -148,26 +161,42 @@ def _trainer(plan: TrainingPlan) -> RewardTrainer:
     return RewardTrainer(plan.model, plan.spec_id, plan.seed, objective=objective, device=device)
 
 
-def _held_out_figures(
-    source: AnnotationSource, plan: TrainingPlan, advance: Callable[[int], None]
-) -> dict[str, float]:
-    """Figures of a model that was trained without some captions; none where too little is left to learn."""
-    trainer, kept = _trainer(plan), {}
-    for one in source.read(plan.until):
-        annotation = one.annotation
-        if annotation is None or annotation.spec_id != plan.spec_id:
-            continue
-        if any(is_held_out(caption_id(text), plan.seed) for text in annotation.texts):
-            kept[annotation.subject_id] = annotation
+class _HeldOut:
+    """A model that is trained without some captions, and held against them.
+
+    It takes its annotations from the one pass over the log: a reader of the log goes on where it ended.
+
+    Attributes:
+        newest: when the newest annotation of the spec was written, milliseconds since the epoch, UTC.
+    """
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self._plan, self._trainer, self.newest = plan, _trainer(plan), 0
+        self._kept: dict[bytes, Annotation] = {}
+
+    def noting(self, logged: Iterable[LoggedAnnotation]) -> Iterator[LoggedAnnotation]:
+        """The same annotations; those of the spec are noted as they pass."""
+        for one in logged:
+            if one.annotation is not None and one.annotation.spec_id == self._plan.spec_id:
+                self._note(one, one.annotation)
+            yield one
+
+    def figures(self, advance: Callable[[int], None]) -> dict[str, float]:
+        """Its figures; none where no captions are held out, or too little is left to learn."""
+        if not self._kept or not self._trainer.objective.data.can_teach:
+            advance(self._plan.steps)
+            return {}
+        take_steps(self._trainer, self._plan.steps // STEPS_PER_VERSION, advance)
+        self._trainer.objective.test(self._trainer.network, list(self._kept.values()))
+        figures = self._trainer.objective.figures()
+        return {name: value for name, value in figures.items() if name.startswith("held_out")}
+
+    def _note(self, one: LoggedAnnotation, annotation: Annotation) -> None:
+        self.newest = max(self.newest, one.written_at)
+        if any(is_held_out(caption_id(text), self._plan.seed) for text in annotation.texts):
+            self._kept[annotation.subject_id] = annotation
         else:
-            trainer.see(one.partition, one.offset, annotation)
-    if not kept or not trainer.objective.data.can_teach:
-        advance(plan.steps)
-        return {}
-    take_steps(trainer, plan.steps // STEPS_PER_VERSION, advance)
-    trainer.objective.test(trainer.network, list(kept.values()))
-    figures = trainer.objective.figures()
-    return {name: value for name, value in figures.items() if name.startswith("held_out")}
+            self._trainer.see(one.partition, one.offset, annotation)
 
 
 def planned_objective(
@@ -179,9 +208,11 @@ def planned_objective(
     return Ranking(network)
 
 
-def feed(trainer: RewardTrainer, source: AnnotationSource, until: Mapping[int, int], spec_id: bytes) -> None:
+def feed(
+    trainer: RewardTrainer, logged: Iterable[LoggedAnnotation], until: Mapping[int, int], spec_id: bytes
+) -> None:
     """Have the trainer see everything below ``until``, of which it then says that it has."""
-    for one in source.read(until):
+    for one in logged:
         annotation = one.annotation
         is_own = annotation is not None and annotation.spec_id == spec_id
         trainer.see(one.partition, one.offset, annotation if is_own else None)
@@ -218,10 +249,11 @@ def offline_weights(metrics: Mapping[str, float]) -> tuple[float, float] | None:
     return None if unhelpful is None or helpful is None else (unhelpful, helpful)
 
 
-def write_model(path: Path, version: TrainedVersion, plan: TrainingPlan, data: str) -> ModelCard:
+def write_model(path: Path, version: TrainedVersion, newest: int, plan: TrainingPlan, data: str) -> ModelCard:
     """Write the model file, and its card to ``path`` with .json and .md after it.
 
     Args:
+        newest: when the newest annotation was written that it learned from, milliseconds, UTC.
         data: where the annotations are from, in words.
 
     Raises:
@@ -235,6 +267,7 @@ def write_model(path: Path, version: TrainedVersion, plan: TrainingPlan, data: s
         sha256=sha256(content).hexdigest(),
         spec={"spec_id": plan.spec_id.hex()} | asdict(plan.spec),
         data=data,
+        newest_annotation=_iso(newest),
         annotation_offsets=made.annotation_offsets,
         seed=plan.seed,
         gradient_steps=made.gradient_steps,
@@ -245,7 +278,7 @@ def write_model(path: Path, version: TrainedVersion, plan: TrainingPlan, data: s
         threads=THREADS,
         gpu=made.gpu,
         metrics=version.metrics,
-        trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        trained_at=_iso(time.time_ns() // 1_000_000),
     )
     try:
         write_whole(path, content)
@@ -254,3 +287,7 @@ def write_model(path: Path, version: TrainedVersion, plan: TrainingPlan, data: s
     except OSError as error:
         raise OnibusError(f"cannot write {path}: {error.strerror}; give another path") from error
     return card
+
+
+def _iso(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")

@@ -198,7 +198,7 @@ def _made_again(
 ) -> ModelFile:
     """The version that ``update`` tells of, with the torch version that made it for its own."""
     if OFFLINE in update.metrics:
-        feed(trainer, reader, offsets_of(update), spec_id)
+        feed(trainer, reader.read(offsets_of(update)), offsets_of(update), spec_id)
     else:
         for one in reader.read(offsets_of(update)):
             trainer.see(one.partition, one.offset, one.annotation)

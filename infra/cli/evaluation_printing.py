@@ -18,6 +18,12 @@ def print_evaluation(evaluation: ModelEvaluation) -> None:
     figures = evaluation.figures
     left_out = f", {evaluation.left_out:,} left out: neither yes nor no" if evaluation.left_out else ""
     echo(f"{figures.count:,} labels, {figures.positive:,} of them yes{left_out}")
+    if evaluation.trained_on:
+        count = "all" if evaluation.trained_on == figures.count else f"{evaluation.trained_on:,}"
+        echo(
+            f"the model was trained on the captions of {count} of them, so the figures say little about new "
+            "captions; for those: replay train --until TIME, then replay evaluate --held-out"
+        )
     for name in ("accuracy", "precision", "recall", "roc_auc", "brier"):
         value = getattr(figures, name)
         echo(f"  {name.replace('_', '-'):10} {'undefined' if value is None else f'{value:.4f}'}")

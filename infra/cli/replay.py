@@ -128,9 +128,9 @@ def train(
             device,
         )
         with progress("gradient steps", 2 * steps) as advance:
-            version = train_model(annotations, plan, advance)
+            version, newest = train_model(annotations, plan, advance)
     data = f"the annotations of {source.name}" if source else "the annotation log"
-    card = write_model(out, version, plan, data)
+    card = write_model(out, version, newest, plan, data)
     published = publish_model(settings, version) if publish else False
     if as_json:
         echo(json.dumps(asdict(card) | {"published": published}, indent=2))
@@ -200,7 +200,8 @@ def evaluate(
     held_out: Annotated[
         bool,
         typer.Option(
-            "--held-out", help="Only the sixteenth that a model of onibus 0.1.0 was not trained on."
+            "--held-out",
+            help="Only labels that the model was not trained on: with replay train --until, all later ones.",
         ),
     ] = False,
     threshold: Annotated[
@@ -219,13 +220,12 @@ def evaluate(
     from onibus.consumers.replay.judges import load_model, verdicts_of
 
     loaded = load_model(settings, model)
+    known = evaluation.TrainedOn(loaded)
     with _annotations(settings, source) as (annotations, specs):
         spec_id = specs.newest(spec) if spec else loaded.spec_id
-        verdicts = verdicts_of(_read(settings, annotations, as_of), spec_id)
+        verdicts = verdicts_of(known.noting(_read(settings, annotations, as_of)), spec_id)
     truth = verdicts.people if people else verdicts.in_force
-    told = evaluation.evaluate(
-        loaded, evaluation.held_out(loaded, truth) if held_out else truth, threshold, worst
-    )
+    told = evaluation.evaluate(loaded, known.held_out(truth) if held_out else truth, threshold, worst, known)
     if as_json:
         echo(json.dumps(asdict(told) | {"model": model}, indent=2, default=bytes.hex))
     else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from onibus.consumers.reward_models.unseen import is_held_out
 from onibus.consumers.specs.spec_file import load_spec_file, publish_specs
 from onibus.infra.settings import Settings
 from onibus.schemas import ids
 from onibus.schemas.records import Origin, Verdict
-from tests.consumers.replay.running import onibus, onibus_json, refusal
+from tests.consumers.replay.running import moment, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (
     HELPFUL_TEXTS,
     SPEC_NAME,
@@ -50,6 +51,44 @@ def test_a_model_against_labels_people_and_another_model(settings: Settings) -> 
     assert models["agreement"] < 1
     assert "Cohen's kappa" in onibus(settings, "replay", "compare", model, f"labels:{SPEC_NAME}")
     assert "no file nobody" in refusal(settings, "replay", "evaluate", "nobody")
+
+
+def test_labels_that_a_model_was_trained_on_are_named_and_can_be_held_out(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:16]])
+    model, until = settings.runs_dir / "model.safetensors", moment()
+    train = ("replay", "train", model, *SPEC, "--steps", 96)
+    onibus(settings, *train)
+    assert "was trained on the captions of all of them" in onibus(settings, "replay", "evaluate", model)
+    line = refusal(settings, "replay", "evaluate", model, "--held-out")
+    assert "was trained on the captions of all 16 labels" in line
+    assert "replay train FILE --spec SPEC --until TIME" in line
+    again = [annotation(TEXTS[0], origin=Origin.HUMAN)]
+    publish_annotations(settings, [*again, *(annotation(text) for text in TEXTS[16:26])])
+    assert "of 16 of them" in onibus(settings, "replay", "evaluate", model)
+    onibus(settings, *train, "--until", until)
+    new = onibus_json(settings, "replay", "evaluate", model, "--held-out")
+    assert (new["figures"]["count"], new["trained_on"]) == (10, 0), "a caption judged again is not new"
+    assert "was trained on" not in onibus(settings, "replay", "evaluate", model, "--held-out")
+    assert onibus_json(settings, "replay", "evaluate", model)["trained_on"] == 16
+
+
+def test_the_card_says_what_the_model_was_trained_on_and_what_was_held_out(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS])
+    model = settings.runs_dir / "model.safetensors"
+
+    def card(seed: int) -> str:
+        onibus(settings, "replay", "train", model, *SPEC, "--steps", 32, "--seed", seed)
+        return (settings.runs_dir / "model.safetensors.md").read_text()
+
+    tested = {seed: any(is_held_out(ids.caption_id(t), seed) for t in TEXTS) for seed in range(50)}
+    with_some, with_none = (next(seed for seed, some in tested.items() if some is it) for it in (True, False))
+    told = card(with_some)
+    assert f"learned from all {len(TEXTS)} labels there, the newest of them written 20" in told
+    assert "without one caption in 16" in told
+    assert "| held_out_accuracy |" in told
+    told = card(with_none)
+    assert "too little to hold any of them out" in told
+    assert "held_out_accuracy" not in told
 
 
 def test_a_ranking_model_against_comparisons(settings: Settings) -> None:
