@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_REPEATED_NAME = re.compile(r"\b(\w+Error): (?=(?:\[Error \d+\] )?\1(?::|$))")
 _LAST_BYTES = 64 * 1024
 _SAMPLED_BYTES = 2_000
 """Per row that is wanted: files up to this size are read whole."""
@@ -95,7 +97,11 @@ def read_state(path: Path, parse: Callable[[Any], T], otherwise: T) -> T:
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong, in one line: a system call's reason without the file, else type and message."""
+    """What went wrong, in one line: a system call's reason without the file, else type and message.
+
+    The type is named once: texts of kafka-python's errors begin with it, and so do those that one of them
+    quotes.
+    """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, UnicodeDecodeError):
@@ -103,7 +109,10 @@ def reason_of(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, OnibusError):
         return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    name = type(error).__name__
+    begins_with_it = re.match(rf"(?:\[Error \d+\] )?{name}(?::|$)", text)
+    named = text if begins_with_it else f"{name}: {text}" if text else name
+    return _REPEATED_NAME.sub("", named)
 
 
 class SideFile:

@@ -19,7 +19,7 @@ from onibus.consumers.labels.annotation_log_reader import AnnotationReader, Logg
 from onibus.consumers.labels.filter import LabelFilter
 from onibus.consumers.labels.fold import FoldedLabel, LabelFold
 from onibus.infra.errors import OnibusError
-from onibus.infra.files import reason_of
+from onibus.infra.kafka.lasting_failure import LastingFailure
 from onibus.infra.settings import Settings
 from onibus.schemas.verdict_in_force import verdict_name, verdict_names
 
@@ -183,7 +183,7 @@ class BoardFeed:
     def __init__(self, settings: Settings, board: LabelBoard) -> None:
         self._settings, self._board = settings, board
         self._reader = self._new_reader()
-        self._has_failed = False
+        self._failure = LastingFailure(settings, _log, "the annotation log could not be followed")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="board-feed", daemon=True)
 
@@ -207,20 +207,16 @@ class BoardFeed:
         self._reader.close()
 
     def _follow(self) -> None:
-        while not self._stopping.wait(_RETRY_SECONDS if self._has_failed else _LOOK_SECONDS):
+        while not self._stopping.wait(_RETRY_SECONDS if self._failure.is_on else _LOOK_SECONDS):
             try:
                 self._go_on()
             except (KafkaError, OnibusError) as error:
-                if not self._has_failed:
-                    _log.warning("cannot follow the annotation log, trying again: %s", reason_of(error))
-                self._has_failed = True
-                continue
-            if self._has_failed:
-                _log.info("the annotation log is followed again")
-            self._has_failed = False
+                self._failure.failed(error)
+            else:
+                self._failure.passed()
 
     def _go_on(self) -> None:
-        if not self._has_failed:
+        if not self._failure.is_on:
             _take(self._reader, self._reader.latest(), self._board)
             return
         reader, board = self._new_reader(), self._board.fresh()

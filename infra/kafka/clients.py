@@ -17,6 +17,7 @@ from kafka.errors import AuthorizationError, KafkaError
 from kafka.net.compat import KafkaNetClient
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
 from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.lost_positions import MendedConsumer
 from onibus.infra.kafka.reachability import (
@@ -216,11 +217,13 @@ def _connect(
 
 
 def explained(settings: Settings, error: Exception) -> OnibusError:
-    """What a user can do about an error of Kafka or of the network that ended a command."""
+    """What a user can do about an error of Kafka or of the network; an OnibusError says so itself."""
+    if isinstance(error, OnibusError):
+        return error
     if isinstance(error, AuthorizationError):
         user = settings.sasl_username or "this client"
         return OnibusError(
-            f"the cluster denies {user} access ({error}); have a super user grant a role with: "
+            f"the cluster denies {user} access ({reason_of(error)}); have a super user grant a role with: "
             "onibus access grant"
         )
     addresses: list[tuple[str, int]] = []
@@ -235,12 +238,12 @@ def explained(settings: Settings, error: Exception) -> OnibusError:
         return unreachable
     if not isinstance(error, KafkaError):
         return OnibusError(
-            f"a connection failed ({type(error).__name__}: {error}); check that the servers named by "
+            f"a connection failed ({reason_of(error)}); check that the servers named by "
             "settings and flags are up, then retry"
         )
     return OnibusError(
         f"the cluster at {settings.bootstrap_servers} did not answer as expected "
-        f"({type(error).__name__}: {error}); check that every broker is up, then retry"
+        f"({reason_of(error)}); check that every broker is up, then retry"
     )
 
 

@@ -1,16 +1,19 @@
 """A consumer that reports positions which are no longer on the log, and does not stop reading.
 
 It has what version 3.0.12 of kafka-python's consumer lacks: lost positions and partitions that were added to
-a topic are reported, and reading continues on a resumed partition.
+a topic are reported, reading continues on a resumed partition, and offsets are those of all partitions asked
+about.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
 from onibus.infra.observability import metrics
@@ -19,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 LOOK_AT_PARTITIONS_SECONDS = 10.0
 """How often a consumer checks, by its metadata, whether its topics have more partitions."""
+
+_LEADER_WAIT_SECONDS = 0.05
 
 
 class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is not typed
@@ -32,6 +37,9 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
     partition, and fetches nothing for a partition with parked records. It returns them when no other fetch
     is current, that is, ``None``; but an exhausted fetch stays current until another one replaces it. If
     nothing arrives for any partition but the one with parked records, that never happens.
+
+    Whenever its metadata is refreshed, topics that are not assigned are forgotten. kafka-python then requests
+    them again, but raises KeyError for their offsets instead of waiting for the response.
     """
 
     def __init__(self, *topics: str, **configuration: Any) -> None:
@@ -48,6 +56,32 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
         """Partitions whose position was lost since the last call; reading continues from an earlier one."""
         lost, self._lost = self._lost, set()
         return lost
+
+    def beginning_offsets(self, partitions: Iterable[TopicPartition], timeout_ms: int | None = None) -> Any:
+        """See KafkaConsumer."""
+        return self._of_all(super().beginning_offsets, list(partitions), timeout_ms)
+
+    def end_offsets(self, partitions: Iterable[TopicPartition], timeout_ms: int | None = None) -> Any:
+        """See KafkaConsumer."""
+        return self._of_all(super().end_offsets, list(partitions), timeout_ms)
+
+    def _of_all(
+        self, ask: Callable[..., Any], partitions: list[TopicPartition], timeout_ms: int | None
+    ) -> Any:
+        """Offsets of every partition, asked for until the leader of each is known."""
+        left_ms: float = self.config["request_timeout_ms"] if timeout_ms is None else timeout_ms
+        deadline = time.monotonic() + left_ms / 1000
+        while True:
+            try:
+                return ask(partitions, timeout_ms=left_ms)
+            except KeyError as error:
+                left_ms = (deadline - time.monotonic()) * 1000
+                if left_ms <= 0:
+                    missing = error.args[0]
+                    raise KafkaTimeoutError(
+                        f"no leader known of {missing.topic}, partition {missing.partition}"
+                    ) from error
+                time.sleep(_LEADER_WAIT_SECONDS)
 
     def _request_offset_reset(self, partition: TopicPartition, strategy: Any = None) -> None:
         if strategy is None:  # not requested by a caller

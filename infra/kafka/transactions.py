@@ -57,7 +57,7 @@ class TransactionFailedError(Exception):
     """A transaction was not committed, or its outcome is unknown; ``cause`` is Kafka's error."""
 
     def __init__(self, cause: KafkaError) -> None:
-        super().__init__(f"{type(cause).__name__}: {explained(cause)}")
+        super().__init__(explained(cause))
         self.cause = cause
 
     @property

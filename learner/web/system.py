@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -17,9 +17,9 @@ from kafka.errors import KafkaError
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.consumers.status import GroupStatus, group_statuses
 from onibus.infra.errors import OnibusError
-from onibus.infra.files import reason_of
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import codec_for
+from onibus.infra.kafka.lasting_failure import LastingFailure
 from onibus.infra.kafka.topics import TopicNames, topic_table
 from onibus.infra.settings import Settings
 from onibus.learner.web.earned import EarnedInRuns
@@ -53,8 +53,8 @@ class SystemView:
 
     Attributes:
         topics: by name without the prefix. models: the newest version of each, by name.
-        problem: why it could not be looked at the last time; None if it could.
-        at: when that was, by ``time.monotonic``.
+        problem: why it has not been possible to look at it for a while; None otherwise.
+        at: when it was looked at last, by ``time.monotonic``.
     """
 
     topics: dict[str, TopicFigures] = field(default_factory=dict)
@@ -86,6 +86,7 @@ class SystemWatch:
         self._specs_end = -1
         self._earned_at = 0.0
         self._stopping = threading.Event()
+        self._failure = LastingFailure(settings, log, "the cluster could not be looked at")
         self._thread = threading.Thread(target=self._watch, name="system-watch", daemon=True)
 
     def start(self) -> None:
@@ -112,10 +113,8 @@ class SystemWatch:
                 finally:
                     reader.close()
             except (KafkaError, OnibusError) as error:
-                seen = self._view
-                if seen.problem is None:
-                    log.warning("the cluster cannot be looked at, trying again: %s", reason_of(error))
-                self._view = SystemView(seen.topics, seen.groups, seen.models, reason_of(error))
+                self._failure.failed(error)
+                self._view = replace(self._view, problem=self._failure.reason)
             self._stopping.wait(LOOK_SECONDS)
 
     def _look_on(self, reader: KafkaConsumer, admin: KafkaAdminClient) -> None:
@@ -131,6 +130,7 @@ class SystemWatch:
             self._ends.append((now, counts))
             while self._ends[0][0] < now - RATE_SECONDS:
                 self._ends.popleft()
+            self._look_beside(counts, now)
             self._view = SystemView(
                 {
                     t.removeprefix(self._settings.topic_prefix): TopicFigures(
@@ -140,9 +140,8 @@ class SystemWatch:
                 },
                 group_statuses(self._settings, reader, admin, self._names.captions),
                 dict(self._models),
-                None,
             )
-            self._look_beside(counts, now)
+            self._failure.passed()
             self._stopping.wait(LOOK_SECONDS)
 
     def _rate(self, topic: str) -> float | None:
@@ -195,13 +194,10 @@ def _bounds(
     reader: KafkaConsumer, partitions: list[TopicPartition]
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     """First and end offsets."""
-    try:
-        return (
-            reader.beginning_offsets(partitions, timeout_ms=_PATIENCE_MS),
-            reader.end_offsets(partitions, timeout_ms=_PATIENCE_MS),
-        )
-    except KeyError as error:  # of kafka-python, when a broker or a topic goes away meanwhile
-        raise OnibusError(f"{error.args[0].topic} cannot be read; check that the brokers are up") from error
+    return (
+        reader.beginning_offsets(partitions, timeout_ms=_PATIENCE_MS),
+        reader.end_offsets(partitions, timeout_ms=_PATIENCE_MS),
+    )
 
 
 def flow_json(view: SystemView) -> dict[str, Any]:

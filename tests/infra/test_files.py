@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import (
@@ -16,6 +17,7 @@ from onibus.infra.files import (
     last_row,
     read_rows,
     read_state,
+    reason_of,
     sampled_rows,
     write_or_refuse,
     write_whole,
@@ -138,3 +140,21 @@ def test_without_a_row_there_is_no_sample(tmp_path: Path) -> None:
     (tmp_path / "cut").write_text('{"n": 1')
     assert sampled_rows(tmp_path / "cut", 10) == []
     assert last_row(tmp_path / "cut") == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KafkaTimeoutError("no offsets in 10 ms"), "KafkaTimeoutError: no offsets in 10 ms"),
+        (KafkaTimeoutError(), "KafkaTimeoutError"),
+        (TopicAlreadyExistsError("labels"), "[Error 36] TopicAlreadyExistsError: labels"),
+        (KafkaTimeoutError(KafkaTimeoutError("late")), "KafkaTimeoutError: late"),
+        (KafkaError(TopicAlreadyExistsError("a")), "KafkaError: [Error 36] TopicAlreadyExistsError: a"),
+        (ValueError("a: a"), "ValueError: a: a"),
+        (ValueError(), "ValueError"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+    ids=repr,
+)
+def test_an_errors_type_is_named_once(error: Exception, reason: str) -> None:
+    assert reason_of(error) == reason

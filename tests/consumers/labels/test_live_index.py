@@ -12,6 +12,7 @@ import pytest
 from onibus.consumers.labels.filter import LabelFilter
 from onibus.consumers.labels.live_index import BoardFeed, LabelBoard
 from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
+from onibus.infra.kafka import lasting_failure
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, load_settings
@@ -49,11 +50,14 @@ def test_a_log_that_was_created_anew_is_shown_as_it_is_now(
         create_anew(settings, TopicNames(settings.topic_prefix).annotations)
         publish_annotations(settings, [annotation(text) for text in TEXTS[10:14]])
         wait_until(lambda: shown(board) == set(TEXTS[10:14]), 60, "the log as it is")
-    assert "cannot follow the annotation log, trying again: " in caplog.text
+    assert "the annotation log could not be followed, trying again: " in caplog.text
 
 
 @pytest.mark.slow
-def test_a_board_goes_on_when_the_broker_is_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_board_goes_on_when_the_broker_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lasting_failure, "QUIET_SECONDS", 3.0)
     options = BrokerOptions(tmp_path / "broker", port=free_port(), properties=FAST_BROKER)
     broker = start_broker(options)
     try:
@@ -62,7 +66,7 @@ def test_a_board_goes_on_when_the_broker_is_back(tmp_path: Path, caplog: pytest.
         publish_annotations(settings, [annotation(TEXTS[0])])
         with followed(settings) as board:
             stop_broker(options.data_dir)
-            wait_until(lambda: "cannot follow the annotation log" in caplog.text, 90, "it to be noticed")
+            wait_until(lambda: "log could not be followed" in caplog.text, 90, "it to be noticed")
             assert shown(board) == {TEXTS[0]}
             start_broker(options)
             publish_annotations(settings, [annotation(TEXTS[1])])

@@ -13,10 +13,18 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.kafka.clients import admin, consumer, producer, read_all, transactional_producer
+from onibus.infra.kafka.clients import (
+    admin,
+    consumer,
+    partitions_of,
+    producer,
+    read_all,
+    transactional_producer,
+)
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, load_settings
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 CLIENTS = {
     "admin": admin,
@@ -152,6 +160,32 @@ def test_a_partition_paused_while_half_read_is_read_to_its_end_if_nothing_else_a
         reader.pause(rest)
         reader.resume(paused)
         assert [record.value for record in read_until(reader, 2)] == [b"1", b"2"]
+    finally:
+        reader.close()
+
+
+def test_offsets_are_those_of_topics_that_the_metadata_forgot_too(settings: Settings) -> None:
+    """kafka-python 3.0.12 alone raises KeyError: see MendedConsumer."""
+    names = TopicNames(settings.topic_prefix)
+    reader = consumer(settings, metadata_max_age_ms=200)
+    try:
+        topics = (names.episodes, names.labels, names.annotations)
+        of = {topic: partitions_of(reader, topic) for topic in topics}
+        reader.assign(of[names.episodes])
+        reader.seek_to_beginning()
+
+        def is_forgotten() -> bool:
+            reader.poll(timeout_ms=50)
+            return not reader._cluster.partitions_for_topic(names.labels)
+
+        wait_until(is_forgotten, 30, "a refresh of the metadata")
+        every = [*of[names.episodes], *of[names.labels]]
+        assert reader.end_offsets(every) == dict.fromkeys(every, 0)
+        every += of[names.annotations]
+        assert reader.beginning_offsets(every, timeout_ms=10_000) == dict.fromkeys(every, 0)
+        no_such = TopicPartition(names.labels, 99)
+        with pytest.raises(KafkaError, match=r"no leader known of .*labels, partition 99"):
+            reader.end_offsets([*every, no_such], timeout_ms=500)
     finally:
         reader.close()
 

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from onibus.consumers.labels.web import PageOptions
 from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
 from onibus.infra.files import write_whole
+from onibus.infra.kafka import lasting_failure
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.settings import Settings, load_settings
 from onibus.learner.web.site import WholeSite
@@ -196,7 +197,10 @@ def test_pages_answer_at_once_however_long_a_history_is(settings: Settings, visi
     assert time.process_time() - began < 1.0
 
 
-def test_while_the_cluster_is_away_pages_say_so_and_go_on(tmp_path: Path) -> None:
+def test_while_the_cluster_is_away_pages_say_so_and_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lasting_failure, "QUIET_SECONDS", 3.0)
     port, folder = free_port(), tmp_path / "broker"
 
     def begin() -> Settings:
@@ -214,7 +218,8 @@ def test_while_the_cluster_is_away_pages_say_so_and_go_on(tmp_path: Path) -> Non
             wait_until(lambda: client.get("/labels/labels").json()["total"] == 2, 60, "the labels")
             wait_until(lambda: flow(client)["models"], 60, "a look")
             stop_broker(folder)
-            wait_until(lambda: flow(client)["problem"], 120, "the problem")
+            problem = wait_until(lambda: flow(client)["problem"], 120, "the problem")
+            assert "start one with: onibus broker start" in problem
             assert flow(client)["models"], "what was seen last"
             assert client.get("/labels/labels").json()["total"] == 2
             assert client.get(f"/runs/{RUN}").status_code == 200
