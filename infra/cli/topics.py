@@ -36,7 +36,7 @@ def create(settings: Settings, as_json: AsJson = False) -> None:
         for name in created:
             echo(f"created {name}")
         echo(f"{len(created)} of {len(topic_table(settings))} topics created")
-    _refuse(found)
+    _refuse(found, printed=as_json)
 
 
 def check(settings: Settings, as_json: AsJson = False) -> None:
@@ -51,7 +51,7 @@ def check(settings: Settings, as_json: AsJson = False) -> None:
             echo(f"warning: {line}", err=True)
         if not found:
             echo("every topic is as it should be")
-    _refuse(found)
+    _refuse(found, printed=as_json)
 
 
 def list_topics(settings: Settings, as_json: AsJson = False) -> None:
@@ -78,9 +78,13 @@ def list_topics(settings: Settings, as_json: AsJson = False) -> None:
     print_table(("topic", "partitions", "copies", "clean-up", "purpose", "on the cluster"), shown)
 
 
-def _refuse(found: list[str]) -> None:
-    if found:
-        raise OnibusError(
-            f"topics are not as they should be: {'; '.join(found)}; "
-            "create missing ones with: onibus topics create, and for others change the setting or the topic"
-        )
+def _refuse(found: list[str], *, printed: bool) -> None:
+    """End with what to do, if there are differences; they are printed before, unless they were."""
+    from onibus.infra.kafka.topic_admin import advice, by_difference
+
+    if not found:
+        return
+    for line in by_difference(found) if not printed else ():
+        echo(line)
+    what_to_do = advice(found) or "do what the lines above say"
+    raise OnibusError(f"the topics are not as they should be; {what_to_do}")

@@ -23,7 +23,9 @@ _log = logging.getLogger(__name__)
 LOOK_AT_PARTITIONS_SECONDS = 10.0
 """How often a consumer checks, by its metadata, whether its topics have more partitions."""
 
-_LEADER_WAIT_SECONDS = 0.05
+_LEADERS_SECONDS = 5.0
+"""How long a partition may be without a known leader; one of a topic that is being deleted gets none."""
+_LEADERS_PAUSE_SECONDS = 0.05
 
 
 class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is not typed
@@ -69,19 +71,19 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
         self, ask: Callable[..., Any], partitions: list[TopicPartition], timeout_ms: int | None
     ) -> Any:
         """Offsets of every partition, asked for until the leader of each is known."""
-        left_ms: float = self.config["request_timeout_ms"] if timeout_ms is None else timeout_ms
-        deadline = time.monotonic() + left_ms / 1000
+        deadline = time.monotonic() + _LEADERS_SECONDS
+        if timeout_ms is not None:
+            deadline = min(deadline, time.monotonic() + timeout_ms / 1000)
         while True:
             try:
-                return ask(partitions, timeout_ms=left_ms)
+                return ask(partitions, timeout_ms=timeout_ms)
             except KeyError as error:
-                left_ms = (deadline - time.monotonic()) * 1000
-                if left_ms <= 0:
+                if time.monotonic() >= deadline:
                     missing = error.args[0]
                     raise KafkaTimeoutError(
                         f"no leader known of {missing.topic}, partition {missing.partition}"
                     ) from error
-                time.sleep(_LEADER_WAIT_SECONDS)
+                time.sleep(_LEADERS_PAUSE_SECONDS)
 
     def _request_offset_reset(self, partition: TopicPartition, strategy: Any = None) -> None:
         if strategy is None:  # not requested by a caller

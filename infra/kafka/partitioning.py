@@ -78,7 +78,7 @@ def _ends(reader: KafkaConsumer, partitions: list[TopicPartition]) -> dict[Topic
     """End offsets; empty while one of the topics is being deleted or created."""
     try:
         ends: dict[TopicPartition, int] = reader.end_offsets(partitions)
-    except (KafkaError, KeyError):
+    except KafkaError:
         return {}
     return ends
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
+    AuthorizationError,
+    InvalidPartitionsError,
+    InvalidReplicationFactorError,
     KafkaError,
     NoError,
     TopicAlreadyExistsError,
@@ -25,6 +29,11 @@ from onibus.infra.kafka.topics import FOREVER_MS, Topic, TopicNames, topic_table
 from onibus.infra.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+_DIFFERS = re.compile(r"(?P<topic>\S+) has (?P<name>\S+) (?P<found>\S+), not (?P<wanted>\S+)")
+_MISSING = re.compile(r"(?P<topic>\S+) is missing")
+_SETTINGS = ("partitions", "replication")
+"""Those of a topic that are settings of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +152,45 @@ def require_partitions(settings: Settings) -> None:
     _refuse(_partition_lines(settings, states)[0])
 
 
+def by_difference(lines: Iterable[str]) -> list[str]:
+    """The differences of :func:`check_topics` in fewer lines: topics that differ alike share one."""
+    topics: dict[str, list[str]] = {}
+    for line in lines:
+        if found := _DIFFERS.fullmatch(line):
+            topics.setdefault("{name} {found}, not {wanted}".format(**found.groupdict()), []).append(
+                found["topic"]
+            )
+        elif found := _MISSING.fullmatch(line):
+            topics.setdefault("missing", []).append(found["topic"])
+        else:
+            topics[line] = []  # says what to do
+    return [f"{what}: {', '.join(names)}" if names else what for what, names in topics.items()]
+
+
+def advice(lines: Iterable[str]) -> str:
+    """What to do about the differences of :func:`check_topics`; only what applies to them.
+
+    Empty if each of the lines says it itself.
+    """
+    found = list(lines)
+    differing = [match for line in found if (match := _DIFFERS.fullmatch(line))]
+    values = {name: {one["found"] for one in differing if one["name"] == name} for name in _SETTINGS}
+    flags = [f"--{name} {next(iter(of))}" for name, of in values.items() if len(of) == 1]
+    by_flags = set(_SETTINGS) | ({"min.insync.replicas"} if len(values["replication"]) == 1 else set())
+    advised = []
+    if any(map(_MISSING.fullmatch, found)):
+        advised.append("create missing ones with: onibus topics create")
+    if flags:
+        advised.append(f"give {' '.join(flags)} to use the topics as they are, or change the topics")
+    if any(one["name"] not in by_flags for one in differing):
+        advised.append("change topics with: kafka-configs --alter --entity-type topics")
+    return "; ".join(advised)
+
+
 def _refuse(harmful: Iterable[str]) -> None:
-    if lines := dict.fromkeys(harmful):
-        raise OnibusError(
-            f"topics are not as they should be: {'; '.join(lines)}; create missing ones "
-            "with: onibus topics create, and for others change the setting or the topic"
-        )
+    if lines := list(dict.fromkeys(harmful)):
+        what = "; ".join([*by_difference(lines), *filter(None, [advice(lines)])])
+        raise OnibusError(f"topics are not as they should be: {what}")
 
 
 def describe_topics(settings: Settings, table: Iterable[Topic]) -> dict[str, TopicState]:
@@ -257,12 +299,32 @@ def _create(client: KafkaAdminClient, missing: list[Topic]) -> list[str]:
         if error is NoError:
             created.append(result["name"])
         elif error is not TopicAlreadyExistsError:  # created concurrently, which is fine
-            raise OnibusError(
-                f"topic {result['name']} cannot be created: {result.get('error_message') or error.__name__}; "
-                "change --replication or --partitions, or ask for the right to create it"
-            )
+            raise _not_created(client, missing, result["name"], error, result.get("error_message"))
     client.wait_for_topics([topic.name for topic in missing])
     return [topic.name for topic in missing if topic.name in created]
+
+
+def _not_created(
+    client: KafkaAdminClient, missing: list[Topic], name: str, error: type[KafkaError], message: str | None
+) -> OnibusError:
+    """What to do about a topic that the cluster refuses to create."""
+    what = f"topic {name} cannot be created"
+    if error is InvalidReplicationFactorError:
+        brokers = len(client.describe_cluster()["brokers"])
+        if brokers < missing[0].replication:
+            return OnibusError(
+                f"{what} in {missing[0].replication} copies: the cluster has {_brokers(brokers)}; give "
+                f"--replication {brokers}{' or less' if brokers > 1 else ''}, or add brokers"
+            )
+    if issubclass(error, AuthorizationError):
+        return OnibusError(f"{what}: this user may not; ask for the right to create it")
+    reason = message or error.__name__
+    flag = {InvalidReplicationFactorError: "--replication", InvalidPartitionsError: "--partitions"}.get(error)
+    return OnibusError(f"{what}: {reason}; {f'change {flag}' if flag else 'ask the operator of the cluster'}")
+
+
+def _brokers(number: int) -> str:
+    return f"{number} broker{'' if number == 1 else 's'}"
 
 
 def _existing(client: KafkaAdminClient, settings: Settings, names: list[str]) -> dict[str, dict[str, Any]]:

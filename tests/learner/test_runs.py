@@ -119,7 +119,7 @@ def test_missing_topics_are_one_clear_line(settings: Settings) -> None:
     elsewhere = settings.model_copy(update={"topic_prefix": "nobody-made-these."})
     result = learn_to_the_end(elsewhere, "--task", "keyroom-s5", "--run", "x")
     assert result.returncode == 2
-    assert "nobody-made-these.captions is missing" in result.stderr
+    assert "missing: nobody-made-these.captions" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (settings.runs_dir / "x").exists(), "nothing is left of a run that never began"
 

@@ -263,7 +263,7 @@ def no_policy(path: Path) -> Policy:
             None,
             "counting-broken.* FileNotFoundError: no map",
         ),
-        ({}, "nowhere.", r"nowhere\.captions is missing"),
+        ({}, "nowhere.", r"missing: nowhere\.captions"),
         ({"checkpoint": Path("/no/such/run")}, None, "^no checkpoint in /no/such/run; give another$"),
     ],
 )
