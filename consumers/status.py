@@ -18,6 +18,7 @@ from onibus.consumers.labels.reader import read_labels
 from onibus.consumers.labels.table import LabelTable
 from onibus.consumers.specs.spec_file import read_specs
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import read_decoded
 from onibus.infra.kafka.lag import lag_of
@@ -36,6 +37,16 @@ class GroupStatus:
     state: str
     members: int
     lag: Mapping[int, int]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it has no members, as after a demo: then no one is late, whatever the lag."""
+        return self.members == 0
+
+    @property
+    def behind(self) -> int:
+        """Records that its members have to catch up with; 0 where there are none."""
+        return 0 if self.is_stopped else sum(self.lag.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +192,7 @@ def group_statuses(
     """Groups under our prefix that read ``captions``, the topic's full name.
 
     Raises:
-        OnibusError: the cluster does not tell of them.
+        OnibusError: the cluster does not list them.
     """
     partitions = [TopicPartition(captions, n) for n in sorted(reader.partitions_for_topic(captions) or ())]
     starts, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
@@ -191,7 +202,7 @@ def group_statuses(
         described: dict[str, Any] = client.describe_groups(ours) if ours else {}
         committed = client.list_group_offsets(ours) if ours else {}
     except KafkaError as error:
-        raise OnibusError(f"the cluster does not tell of its groups: {error}; check its ACLs") from error
+        raise OnibusError(f"the cluster does not list its groups ({reason_of(error)}); check its ACLs") from error
     found = []
     for group in ours:
         at = {tp: offset.offset for tp, offset in committed.get(group, {}).items() if tp.topic == captions}

@@ -17,7 +17,7 @@ from onibus.infra.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from onibus.consumers.status import CostStatus, SystemStatus
+    from onibus.consumers.status import CostStatus, GroupStatus, SystemStatus
 
 _SCRAPED = (
     "onibus_pending_captions",
@@ -58,8 +58,10 @@ def status(
     """Show lag, rates, labels, costs, latencies and model versions of a running system."""
     from onibus.consumers.annotator.cost import Prices
     from onibus.consumers.status import system_status
+    from onibus.infra.kafka.reachability import refuse_dead_servers
     from onibus.infra.observability.scraping import scrape
 
+    refuse_dead_servers(settings)
     found = system_status(settings, minutes, Prices(price_in, price_out))
     scraped = scrape(metrics_port) if metrics_port else None
     metrics = {name: scraped.total(name) for name in _SCRAPED} if scraped is not None else {}
@@ -71,12 +73,11 @@ def status(
 
 
 def _show(shown_on: Console, found: SystemStatus, metrics: dict[str, float], minutes: float) -> None:
-    groups = []
-    for group in found.groups:
-        worst = max(group.lag, key=lambda p: group.lag[p], default=0)
-        most = f"partition {worst}: {group.lag[worst]:,}" if group.lag else "–"
-        groups.append((group.group, group.state, str(group.members), f"{sum(group.lag.values()):,}", most))
-    print_table(("group", "state", "members", "behind", "most behind"), groups, "consumer groups")
+    print_table(
+        ("group", "state", "members", "behind", "most behind"), map(_group, found.groups), "consumer groups"
+    )
+    if any(group.is_stopped for group in found.groups):
+        shown_on.print("stopped: the group has no members; when one starts, it goes on where they ended")
     title = f"specs (rates and latencies of the last {minutes:g} minutes)"
     specs = []
     for spec in found.specs:
@@ -106,6 +107,14 @@ def _show(shown_on: Console, found: SystemStatus, metrics: dict[str, float], min
     shown_on.print(f"dead letters waiting: {found.dead_letters_waiting:,}")
     for name, value in metrics.items():
         shown_on.print(f"{name}: {value:g}")
+
+
+def _group(group: GroupStatus) -> tuple[str, ...]:
+    if group.is_stopped:
+        return group.group, "stopped", "0", "–", "–"
+    worst = max(group.lag, key=lambda p: group.lag[p], default=0)
+    most = f"partition {worst}: {group.lag[worst]:,}" if group.behind else "–"
+    return group.group, group.state, str(group.members), f"{group.behind:,}", most
 
 
 def _money(cost: CostStatus) -> str:

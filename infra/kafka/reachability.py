@@ -43,6 +43,27 @@ def why_unreachable(settings: Settings, error: BaseException) -> UnreachableErro
     )
 
 
+def refuse_dead_servers(settings: Settings) -> None:
+    """Refuse at once if no bootstrap server listens, where a client would wait for one that restarts.
+
+    For commands that look at the cluster once; a person repeats them.
+
+    Raises:
+        UnreachableError: each server's machine refuses the connection.
+    """
+    refused = None
+    for server in settings.bootstrap_servers.split(","):
+        try:
+            with _connection(server.strip(), *server_address(server.strip())):
+                return
+        except UnreachableError as error:
+            if not isinstance(error.__cause__, ConnectionRefusedError):
+                return  # a client says why, or waits
+            refused = refused or error
+    if refused is not None:
+        raise refused
+
+
 def why_not_advertised_well(addresses: Iterable[tuple[str, int]]) -> UnreachableError | None:
     """The error if none of the brokers' advertised names resolves here; None if one does.
 

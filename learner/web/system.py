@@ -211,7 +211,13 @@ def flow_json(view: SystemView) -> dict[str, Any]:
             for name, topic in view.topics.items()
         },
         "groups": [
-            {"group": g.group, "state": g.state, "members": g.members, "behind": sum(g.lag.values())}
+            {
+                "group": g.group,
+                "state": g.state,
+                "members": g.members,
+                "behind": g.behind,
+                "is_stopped": g.is_stopped,
+            }
             for g in view.groups
         ],
         "models": [
