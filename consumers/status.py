@@ -202,7 +202,8 @@ def group_statuses(
         described: dict[str, Any] = client.describe_groups(ours) if ours else {}
         committed = client.list_group_offsets(ours) if ours else {}
     except KafkaError as error:
-        raise OnibusError(f"the cluster does not list its groups ({reason_of(error)}); check its ACLs") from error
+        reason = reason_of(error)
+        raise OnibusError(f"the cluster does not list its groups ({reason}); check its ACLs") from error
     found = []
     for group in ours:
         at = {tp: offset.offset for tp, offset in committed.get(group, {}).items() if tp.topic == captions}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,6 +13,9 @@ from onibus.infra.cli.tables import print_table
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.terminal import echo
 from onibus.infra.settings import Settings
+
+if TYPE_CHECKING:
+    from onibus.infra.kafka.topics import Topic
 
 
 def register(app: typer.Typer) -> None:
@@ -72,10 +76,18 @@ def list_topics(settings: Settings, as_json: AsJson = False) -> None:
     shown = []
     for topic in table:
         state = "; ".join(found[topic.name]) or "as it should be"
-        cleanup = topic.config["cleanup.policy"]
         counts = (str(topic.partitions), str(topic.replication))
-        shown.append((topic.name, *counts, cleanup, topic.purpose, state))
+        shown.append((topic.name, *counts, _clean_up(topic), topic.purpose, state))
     print_table(("topic", "partitions", "copies", "clean-up", "purpose", "on the cluster"), shown)
+
+
+def _clean_up(topic: Topic) -> str:
+    from onibus.infra.kafka.topics import DAY_MS, FOREVER_MS
+
+    policy, kept_ms = topic.config["cleanup.policy"], topic.config.get("retention.ms")
+    if kept_ms is None:
+        return policy
+    return "none" if int(kept_ms) == FOREVER_MS else f"{policy} after {int(kept_ms) // DAY_MS} days"
 
 
 def _refuse(found: list[str], *, printed: bool) -> None:

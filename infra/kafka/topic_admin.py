@@ -22,6 +22,7 @@ from kafka.errors import (
 )
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
 from onibus.infra.kafka.clients import admin
 from onibus.infra.kafka.partitioning import partition_evidence, wide_topics
 from onibus.infra.kafka.roles import Operation, Resource, Right, rights_of, role_of
@@ -97,7 +98,8 @@ def crowded_groups(settings: Settings) -> list[str]:
             ours = sorted(group for group in listed if group.startswith(settings.topic_prefix))
             described = client.describe_groups(ours) if ours else {}
     except KafkaError as error:
-        raise OnibusError(f"the cluster does not list its groups: {error}; check its ACLs") from error
+        reason = reason_of(error)
+        raise OnibusError(f"the cluster does not list its groups: {reason}; check its ACLs") from error
     return [
         f"group {name} has {members} members for {settings.partitions} partitions: "
         f"{members - settings.partitions} are idle; start fewer, or plan for more partitions"
@@ -332,7 +334,7 @@ def _existing(client: KafkaAdminClient, settings: Settings, names: list[str]) ->
     try:
         described = client.describe_topics(names)
     except KafkaError as error:
-        raise OnibusError(f"the cluster does not describe its topics: {error}; retry") from error
+        raise OnibusError(f"the cluster does not describe its topics: {reason_of(error)}; retry") from error
     hidden = sorted(t["name"] for t in described if t["error_code"] == TopicAuthorizationFailedError.errno)
     if hidden:
         raise _denied(settings, [f"describe {', '.join(hidden)}"], "ROLE")

@@ -14,6 +14,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
+from onibus.consumers.dead_letters import REDRIVE
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.consumers.status import GroupStatus, group_statuses
 from onibus.infra.errors import OnibusError
@@ -23,9 +24,9 @@ from onibus.infra.kafka.lasting_failure import LastingFailure
 from onibus.infra.kafka.topics import TopicNames, topic_table
 from onibus.infra.settings import Settings
 from onibus.learner.web.earned import EarnedInRuns
-from onibus.learner.web.episodes import MOST_LISTED, EpisodeIndex
+from onibus.learner.web.episodes import MOST_LISTED, EpisodeIndex, Place
 from onibus.schemas.codec import DecodeError
-from onibus.schemas.records import EpisodeFinished, RewardUpdate
+from onibus.schemas.records import DeadLetter, EpisodeFinished, RewardUpdate
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +37,17 @@ _POLL_MS = 200
 _POLLS = 20
 """Of the topics that are followed, between two looks: a long one is caught up with step by step."""
 _STOP_SECONDS = 5.0
+_PLAIN_TOPICS = ("captions", "episodes")
+"""Those that are neither compacted nor written in transactions, except when dead letters are sent again."""
 _PATIENCE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class TopicFigures:
-    """Records on a topic, transaction markers included, and how many came per second lately."""
+    """Offsets of a topic and how many came per second lately.
+
+    Marks of transactions and what compaction removed count, too: only without them are these records.
+    """
 
     records: int
     per_second: float | None
@@ -53,6 +59,7 @@ class SystemView:
 
     Attributes:
         topics: by name without the prefix. models: the newest version of each, by name.
+        dead_letters: that wait, of those written last.
         problem: why it has not been possible to look at it for a while; None otherwise.
         at: when it was looked at last, by ``time.monotonic``.
     """
@@ -60,6 +67,7 @@ class SystemView:
     topics: dict[str, TopicFigures] = field(default_factory=dict)
     groups: list[GroupStatus] = field(default_factory=list)
     models: dict[str, RewardUpdate] = field(default_factory=dict)
+    dead_letters: int = 0
     problem: str | None = None
     at: float = field(default_factory=time.monotonic)
 
@@ -83,6 +91,7 @@ class SystemWatch:
         self._view = SystemView()
         self._ends: deque[tuple[float, dict[str, int]]] = deque()
         self._models: dict[str, RewardUpdate] = {}
+        self._letters: set[Place] = set()
         self._specs_end = -1
         self._earned_at = 0.0
         self._stopping = threading.Event()
@@ -121,7 +130,8 @@ class SystemWatch:
         topics = [topic.name for topic in topic_table(self._settings)]
         of = {t: [TopicPartition(t, n) for n in reader.partitions_for_topic(t) or ()] for t in topics}
         partitions = [partition for found in of.values() for partition in found]
-        self._follow(reader, [*of[self._names.episodes], *of[self._names.reward_updates]])
+        followed = (self._names.episodes, self._names.reward_updates, self._names.dead_letters)
+        self._follow(reader, [partition for topic in followed for partition in of[topic]])
         while not self._stopping.is_set():
             starts, ends = _bounds(reader, partitions)
             self._read(reader, ends)
@@ -140,6 +150,7 @@ class SystemWatch:
                 },
                 group_statuses(self._settings, reader, admin, self._names.captions),
                 dict(self._models),
+                len(self._letters),
             )
             self._failure.passed()
             self._stopping.wait(LOOK_SECONDS)
@@ -159,11 +170,12 @@ class SystemWatch:
             self._earned.look()
 
     def _follow(self, reader: KafkaConsumer, partitions: list[TopicPartition]) -> None:
-        """Versions from the first one on; of episodes only as many as are listed."""
+        """Versions from the first one on; of episodes and dead letters only as many as are listed."""
+        self._letters.clear()
         starts, ends = _bounds(reader, partitions)
         reader.assign(partitions)
         for partition in partitions:
-            is_all = partition.topic != self._names.episodes
+            is_all = partition.topic == self._names.reward_updates
             first = starts[partition] if is_all else max(starts[partition], ends[partition] - MOST_LISTED)
             reader.seek(partition, first)
 
@@ -183,11 +195,19 @@ class SystemWatch:
             if record.topic == self._names.episodes:
                 place = record.partition, record.offset
                 self._episodes.add(place, self._codec.decode(EpisodeFinished, record.value))
+            elif record.topic == self._names.dead_letters:
+                self._count(record, self._codec.decode(DeadLetter, record.value))
             else:
                 update = self._codec.decode(RewardUpdate, record.value)
                 self._models[update.model] = update
         except DecodeError:
             pass  # readers of the topic count and report it
+
+    def _count(self, record: ConsumerRecord, letter: DeadLetter) -> None:
+        if letter.component == REDRIVE and letter.source_topic == record.topic:
+            self._letters.discard((letter.source_partition, letter.source_offset))
+        else:
+            self._letters.add((record.partition, record.offset))
 
 
 def _bounds(
@@ -201,14 +221,16 @@ def _bounds(
 
 
 def flow_json(view: SystemView) -> dict[str, Any]:
-    """Topics, groups and models as JSON."""
+    """Topics of which offsets are records, groups and models as JSON."""
     now = time.time()
     return {
         "problem": view.problem,
         "age_seconds": time.monotonic() - view.at,
+        "dead_letters": view.dead_letters,
         "topics": {
             name: {"records": topic.records, "per_second": topic.per_second}
-            for name, topic in view.topics.items()
+            for name in _PLAIN_TOPICS
+            if (topic := view.topics.get(name)) is not None
         },
         "groups": [
             {

@@ -1,4 +1,4 @@
-"""``onibus status`` and the flow page: groups that have ended are not late, and a dead address is said at once."""
+"""``onibus status`` and the flow page: groups that have ended are not late; a dead address is named."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,4 +178,10 @@ def test_the_command_creates_checks_and_lists(settings: Settings, tmp_path: Path
     assert [row["name"] for row in rows] == [topic.name for topic in topic_table(fresh)]
     assert all(row["exists"] and row["differences"] == [] for row in rows)
     shown = run_onibus("topics", "list", folder=tmp_path, environment=environment)
-    assert TopicNames(fresh.topic_prefix).reward_updates in shown.stdout
+    names = TopicNames(fresh.topic_prefix)
+    kept = {name: re.search(rf"{re.escape(name)}[^\w-].*", shown.stdout) for name in vars(names).values()}
+    cells = {name: [cell.strip() for cell in row[0].split("│")] for name, row in kept.items() if row}
+    assert cells[names.annotations][3:5] == ["none", "every answer, kept forever"], "its retention is -1"
+    assert cells[names.reward_updates][3] == "none"
+    assert cells[names.captions][3] == "delete after 7 days"
+    assert cells[names.labels][3] == "compact"

@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from onibus.consumers.dead_letters import REDRIVE
 from onibus.consumers.labels.web import PageOptions
 from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
 from onibus.infra.files import write_whole
 from onibus.infra.kafka import lasting_failure
 from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, load_settings
 from onibus.learner.web.site import WholeSite
-from onibus.schemas import ids
+from onibus.schemas import codec, ids
+from onibus.schemas.records import DeadLetter
 from tests.conftest import FAST_BROKER
-from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_NAME
-from tests.learner.web.system import RUN, Judged, make_system, recorded
+from tests.consumers.replay.running import onibus
+from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_NAME, TEXTS
+from tests.learner.web.system import RUN, Judged, make_system, recorded, send
 from tests.ports import free_port
 from tests.waiting import wait_until
 
@@ -76,6 +81,22 @@ def test_the_flow_has_topics_labels_models_and_runs_that_learn(
     (run,) = flow(visitor)["runs"]
     assert (run["name"], run["steps_per_second"], run["captions_dropped"]) == (RUN, 1_234, 3)
     assert "return" in run
+
+
+def test_the_flow_counts_records_and_not_offsets(settings: Settings, visitor: TestClient) -> None:
+    for number in range(3):
+        onibus(settings, "labels", "set", TEXTS[0], ("helpful", "unsure")[number % 2], "--spec", SPEC_NAME)
+    topic = TopicNames(settings.topic_prefix).dead_letters
+    letter = DeadLetter("captions", 0, 7, "annotator", "unreadable", 3, None, None, None, 1)
+    offsets = [send(settings, "dead-letters", b"", codec.encode(letter)) for _ in range(2)]
+    mark = replace(letter, source_topic=topic, source_offset=offsets[0], component=REDRIVE)
+    send(settings, "dead-letters", b"", codec.encode(mark))
+    found = wait_until(
+        lambda: (f := flow(visitor))["annotations"] == 5 and f["dead_letters"] == 1 and f, 60, "all of it"
+    )
+    assert found["topics"]["annotations"]["records"] == 5, "and not the marks of their transactions"
+    assert found["topics"]["labels"]["records"] == found["labels"] == 2
+    assert set(found["topics"]) == {"captions", "episodes", "labels", "annotations"}
 
 
 def test_runs_are_listed_and_have_pages_with_the_reports_charts(
