@@ -122,11 +122,15 @@ def test_every_path_that_is_named_exists(page: Path) -> None:
     """Modules and folders: ``infra/kafka/topics.py``, ``infra/kafka/`` or ``onibus.infra.kafka.topics``."""
     if page.name == "changelog.md":  # it names old places, too
         return
-    named = [name for name in code(page.read_text()) if _MODULE.fullmatch(name) and name not in CONTENTS]
+    named = set(paths(page.read_text())) - set(CONTENTS)
     assert not [name for name in named if not is_there(name)]
 
 
 def test_a_path_that_is_gone_would_be_found() -> None:
+    text = (
+        '`infra/gone.py`, `pytest tests/gone.py`\n```\nA=1 python infra/gone/ --set="tests/gone -k x"\n```\n'
+    )
+    assert sorted(paths(text)) == ["infra/gone.py", "infra/gone/", "tests/gone", "tests/gone.py"]
     assert is_there("infra/kafka/topics.py")
     assert is_there("onibus.infra.kafka.topics")
     assert not is_there("infra/kafka/gone.py")
@@ -266,6 +270,13 @@ def code(text: str) -> Iterator[str]:
     for block in _FENCE.findall(text):
         yield from block.replace("\\\n", " ").splitlines()[1:-1]
     yield from _CODE.findall(_FENCE.sub("", text))
+
+
+def paths(text: str) -> set[str]:
+    """Paths and dotted names of ours in code: alone, or as words of a command that have a folder."""
+    alone = {name for name in code(text) if _MODULE.fullmatch(name)}
+    words_of = {word for line in code(text) for word in re.split(r"[\s\"'=:]+", line)}
+    return alone | {word for word in words_of if "/" in word and _MODULE.fullmatch(word)}
 
 
 def commands(text: str) -> Iterator[str]:
