@@ -85,7 +85,11 @@ def redrive(
         counts = {fate.name.lower(): fates[fate] for fate in Fate}
         echo(json.dumps({"dry_run": not yes} | counts, indent=2))
         return
-    echo(f"{fates[Fate.SEND]} letters {'sent again' if yes else 'would be sent again; use --yes to do it'}")
+    if not fates.total():
+        echo("no letter matches, so there is nothing to do")
+        return
+    advice = "; use --yes to do it" if fates[Fate.SEND] else ""
+    echo(f"{fates[Fate.SEND]} letters {'sent again' if yes else f'would be sent again{advice}'}")
     for fate in Fate:
         if fate is not Fate.SEND and fates[fate]:
             echo(f"{fates[fate]} {fate.value}")

@@ -77,4 +77,4 @@ def import_file(
         f"{verb} {plan.annotations:,} annotations, which change {plan.labels:,} labels; {plan.there:,} are "
         f"already there, {plan.older:,} left out because there are newer ones about their captions"
     )
-    say(result, line if yes else f"{line}; use --yes to do it", as_json)
+    say(result, line if yes or not plan.changes else f"{line}; use --yes to do it", as_json)

@@ -294,7 +294,10 @@ def _is_dry_run(what: str, chosen: list[FoldedLabel], specs: KnownSpecs, yes: bo
     if as_json:
         echo(json.dumps({"would": what, "labels": len(chosen), "counts": rows, "done": False}, indent=2))
         return True
-    echo(f"would {what}: {len(chosen):,} labels" + ("; use --yes to do it" if chosen else ""))
+    if not chosen:
+        echo("no label matches, so there is nothing to do")
+        return True
+    echo(f"would {what}: {len(chosen):,} label{'' if len(chosen) == 1 else 's'}; use --yes to do it")
     for row in rows:
         echo(f"  {row['labels']:,} {row['verdict']} ({row['origin']}) under {row['spec']}")
     for label in chosen[:_EXAMPLES]:

@@ -102,7 +102,7 @@ def _cut(ascii_only: bool) -> OverflowMethod:
 
 
 def _said(frame: Frame, judged: Judgement, ascii_only: bool) -> str:
-    """Verdict, reward, which time it came up, and the words: numbers first, so that none is cut."""
+    """Verdict, reward, how often it has come up, and the words: numbers first, so that none is cut."""
     mark = (_PLAIN_MARKS if ascii_only else _MARKS).get(judged.verdict, " ")
     times = f"{'x' if ascii_only else '×'}{frame.count} " if frame.count > 1 else ""
     return f"{mark} {judged.reward:+.2f} {times}{printable(frame.caption or '')}"

@@ -19,7 +19,7 @@ Imports = Annotated[
 
 
 def captions_and_counts(record: EpisodeFinished) -> Iterator[tuple[str | None, int]]:
-    """Play an episode of any task again: by step its caption and which time it came up.
+    """Play an episode of any task again: by step its caption and how often it has come up.
 
     Raises:
         OnibusError: the task is unknown; or, at the end, what came about is not what was recorded.
@@ -56,6 +56,7 @@ def show_steps(record: EpisodeFinished, key: str, reward: Callable[[str | None, 
         key: its name.
         reward: the intrinsic reward of a caption that came up so many times.
     """
+    from onibus.learner.reporting.recorded_episodes import end_in_words
     from onibus.producers.environments.playback import play_again
 
     intrinsic = 0.0
@@ -65,7 +66,7 @@ def show_steps(record: EpisodeFinished, key: str, reward: Callable[[str | None, 
         if step.caption is not None or step.extrinsic:
             echo(f"{step.number:6,}  reward {step.extrinsic:g}  intrinsic {paid:.3f}  {step.caption or ''}")
     echo(
-        f"{key}: {record.steps:,} steps, the same as recorded; {record.end}; return "
+        f"{key}: {record.steps:,} steps, the same as recorded; {end_in_words(record)}; return "
         f"{record.extrinsic_return:g}, intrinsic {intrinsic:.3f}"
     )
     for name, number in record.statistics.items():

@@ -74,7 +74,7 @@ def episode(
     registered task the captions and rewards alone are shown.
     """
     from onibus.infra.cli.playback_view import Asciicast, PlaybackView, Terminal
-    from onibus.learner.reporting.recorded_episodes import reached, recorded_episodes
+    from onibus.learner.reporting.recorded_episodes import end_in_words, reached, recorded_episodes
     from onibus.producers.environments.tasks import import_tasks
     from onibus.producers.nethack.playback import frames
     from onibus.schemas.ids import episode_key
@@ -113,7 +113,7 @@ def episode(
             if to is None:
                 time.sleep(pause)
     echo(
-        f"{key}: {record.steps:,} steps, the same as recorded; {record.end}; return "
+        f"{key}: {record.steps:,} steps, the same as recorded; {end_in_words(record)}; return "
         f"{record.extrinsic_return:g}, intrinsic {view.intrinsic:.3f}" + (f"; written to {to}" if to else "")
     )
     echo(reached(record))

@@ -45,7 +45,7 @@ def _recorded(frames: Iterable[Frame], judge: CaptionJudge) -> dict[str, Any]:
     Attributes of the result:
         frames: of each step position, colour and text of every run of cells that changed, in one list.
         texts: captions, each once, with its verdict.
-        said: step, number of the text, which time it came up, and what it paid.
+        said: step, number of the text, how often it had come up by then, and what it paid.
         paid: step and amount of the task's own rewards.
     """
     cells = np.full(0, 0, np.uint16)

@@ -70,4 +70,9 @@ def reached(record: EpisodeFinished) -> str:
 
 def ending(record: EpisodeFinished) -> str:
     """What the game says of a death, else how the episode ended."""
-    return record.cause_of_death or record.end.replace("_", " ")
+    return record.cause_of_death or end_in_words(record)
+
+
+def end_in_words(record: EpisodeFinished) -> str:
+    """How an episode ended; NLE calls it "aborted" at the step limit."""
+    return "step limit" if record.end == "aborted" else record.end.replace("_", " ")

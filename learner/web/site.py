@@ -179,7 +179,7 @@ class WholeSite:
         except OnibusError as error:
             return self._sorry(error)
         try:
-            return HTMLResponse(path.read_text(), headers={"Content-Security-Policy": FINISHED_PAGE})
+            return _finished(path.read_text())
         except OSError as error:
             return self._sorry(OnibusError(f"{path.name} cannot be read: {reason_of(error)}"))
 
@@ -212,7 +212,14 @@ class WholeSite:
             html = self._players.page((request.path_params["partition"], request.path_params["offset"]))
         except OnibusError as error:
             return self._sorry(error)
-        return HTMLResponse(html, headers={"Content-Security-Policy": FINISHED_PAGE})
+        return _finished(html)
+
+
+def _finished(html: str) -> Response:
+    """A page that needs nothing of this site, with links back to it."""
+    links = " ".join(f'<a href="{address}">{name}</a>' for address, name in LINKS)
+    back = f'<body>\n<nav style="display: flex; gap: 1.2rem; margin-bottom: .8rem">{links}</nav>'
+    return HTMLResponse(html.replace("<body>", back, 1), headers={"Content-Security-Policy": FINISHED_PAGE})
 
 
 def _live(row: RunRow) -> dict[str, Any]:

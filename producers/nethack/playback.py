@@ -25,7 +25,7 @@ class Frame:
         characters: of the screen, uint8 (24, 80); ``colours`` int8 (24, 80), 0 to 15, negative in reverse.
         extrinsic: the task's reward.
         caption: what the game said because of the action, all of it; None for nothing.
-        count: which time in the episode, from 1; 0 without a caption.
+        count: how often it has come up in the episode, from 1; 0 without a caption.
         cursor: row and column of the player on the screen, as a rule.
     """
 

@@ -96,6 +96,20 @@ def test_bulk_changes_are_dry_runs_without_yes(settings: Settings) -> None:
     assert not records(settings, "labels")
 
 
+def test_where_nothing_matches_nothing_is_said_to_be_done(settings: Settings) -> None:
+    publish_annotations(settings, [annotation(text) for text in TEXTS[:2]])
+    nothing = "no label matches, so there is nothing to do\n"
+    for command in ("withdraw", "annotate-again"):
+        for yes in ((), ("--yes",)):
+            assert onibus(settings, "labels", command, "--spec", SPEC_NAME, "--text", "qqq", *yes) == nothing
+    (label,) = (f"labels: {line}" for line in [onibus(settings, "labels", "withdraw", "--text", "key")])
+    assert label.startswith("labels: would withdraw: 1 label; use --yes to do it\n")
+    assert onibus(settings, "dead-letters", "redrive") == "no letter matches, so there is nothing to do\n"
+    exported = settings.runs_dir / "log.jsonl"
+    onibus(settings, "labels", "export", exported)
+    assert "use --yes" not in onibus(settings, "labels", "import", exported), "all of it is there already"
+
+
 def test_labels_as_they_were(settings: Settings) -> None:
     publish_annotations(settings, [annotation(text) for text in TEXTS[:10]])
     ends = dict.fromkeys(range(settings.partitions), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from onibus.learner.reporting.episode_players import player_of
 from onibus.learner.reporting.player import player_page
+from onibus.learner.reporting.recorded_episodes import ending
 from onibus.learner.reporting.run_judge import Judgement, not_judged
 from onibus.producers.nethack.playback import Frame, frames
 from onibus.schemas.records import EpisodeFinished
@@ -59,6 +61,20 @@ def test_the_page_holds_every_screen_caption_and_reward(recorded: EpisodeFinishe
     assert [(s, episode["texts"][t][0], n, r) for s, t, n, r in episode["said"]] == said
     assert {verdict for _, verdict in episode["texts"]} == {"helpful"}
     assert sum(amount for _, amount in episode["paid"]) == pytest.approx(recorded.extrinsic_return, abs=1e-3)
+
+
+def test_an_episode_that_reached_the_step_limit_says_so(recorded: EpisodeFinished) -> None:
+    page = player_of(recorded, halves)
+    assert recorded.end == "aborted", "as NLE calls it"
+    assert "ended by <b>step limit</b>" in page
+    assert "aborted" not in page
+    assert ending(replace(recorded, end="task_successful")) == "task successful"
+
+
+def test_each_key_of_the_page_is_explained(recorded: EpisodeFinished) -> None:
+    keys = re.search(r'<p id="keys">(.*?)</p>', player_of(recorded, halves), re.DOTALL)
+    assert keys is not None
+    assert keys[1].endswith("<kbd>Home</kbd> <kbd>End</kbd> the first and the last step.")
 
 
 def test_3000_steps_take_less_than_2_mb_and_nothing_from_anywhere(recorded: EpisodeFinished) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from onibus.infra.kafka import lasting_failure
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, load_settings
-from onibus.learner.web.site import WholeSite
+from onibus.learner.web.site import LINKS, WholeSite
 from onibus.schemas import codec, ids
 from onibus.schemas.records import DeadLetter
 from tests.conftest import FAST_BROKER
@@ -118,6 +119,16 @@ def test_runs_are_listed_and_have_pages_with_the_reports_charts(
     report = visitor.get(f"/runs/{RUN}/report.html")
     assert "the report" in report.text
     assert report.headers["content-security-policy"].startswith("sandbox"), "it cannot reach the site"
+
+
+def test_finished_pages_have_links_back_to_the_site(settings: Settings, visitor: TestClient) -> None:
+    folder = settings.runs_dir / RUN
+    (folder / "episodes").mkdir()
+    for file in ("report.html", "episodes/best.html"):
+        (folder / file).write_text("<html>\n<body>\n<p>whole</p></body></html>")
+    for path in (f"/runs/{RUN}/report.html", f"/runs/{RUN}/episodes/best.html", "/episodes/0/0"):
+        links = re.findall(r'<a href="([^"]+)">(\w+)</a>', visitor.get(path).text)
+        assert tuple(links) == LINKS, path
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,8 @@ def test_a_label_is_corrected_undone_and_its_episode_plays(browser: Browser, set
         page.keyboard.press("e")
         expect(page.locator("#place")).to_contain_text(str(judged.step))
         expect(page.locator("#captions")).to_contain_text(judged.text)
+        page.get_by_role("link", name="Labels").click()
+        expect(row).to_be_visible()
 
 
 def test_on_other_addresses_every_page_needs_the_token(browser: Browser, settings: Settings) -> None:
@@ -96,3 +98,6 @@ def test_on_other_addresses_every_page_needs_the_token(browser: Browser, setting
         page.goto(f"{local}?token={token}")
         expect(page.locator("#specs")).to_contain_text(SPEC_NAME)
         assert "token" not in page.url
+        page.goto(f"{local}episodes/0/0")
+        page.get_by_role("link", name="Episodes").click()
+        expect(page.locator("table")).to_contain_text(RUN)
