@@ -358,7 +358,7 @@ class AnnotatorProcess:
             raise refusal from cause
         if isinstance(cause, UnreachableError) and not cause.may_pass:
             raise cause
-        _log.warning("starting over from the log after %s: %s", type(cause).__name__, explained(cause))
+        _log.warning("starting over from the log: %s", explained(cause))
         if self._failures:  # not the first in a row
             stopping.wait(min(_LONGEST_RETRY_SECONDS, 0.1 * 2**self._failures))
         self._failures += 1

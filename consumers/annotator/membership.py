@@ -17,6 +17,7 @@ from kafka.errors import (
 )
 
 from onibus.infra.errors import OnibusError
+from onibus.infra.files import reason_of
 
 _REFUSED = (
     ClusterAuthorizationFailedError,
@@ -56,7 +57,7 @@ class Membership:
         if isinstance(error, _REFUSED):
             return OnibusError(
                 f"the cluster does not let {self.name} annotate in group {self.group}: "
-                f"{type(error).__name__}: {error}; correct its ACLs or its group settings"
+                f"{reason_of(error)}; correct its ACLs or its group settings"
             )
         return None
 
