@@ -7,6 +7,8 @@ import time
 
 from kafka.errors import InvalidRecordError, InvalidTimestampError
 
+from onibus.infra.files import reason_of
+
 _log = logging.getLogger(__name__)
 
 _REFUSED_TIME = "InvalidRecordError: Timestamp "
@@ -21,7 +23,7 @@ def explained(error: BaseException) -> str:
             "the broker rejects the time of this machine's clock, which is far from its own: set the clock, "
             "or let the broker set the topic's times (see: onibus topics check)"
         )
-    return str(error) or type(error).__name__
+    return reason_of(error)
 
 
 def _is_about_time(error: object) -> bool:
