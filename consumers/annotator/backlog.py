@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +21,10 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.consumers.annotator.batch import lookups_of
 from onibus.consumers.annotator.caption_filter import CaptionFilter
+from onibus.consumers.annotator.comparison_labels import ComparisonLabels
 from onibus.consumers.annotator.cost import Cost, Prices
-from onibus.consumers.labels.reader import read_labels
 from onibus.consumers.labels.table import NO_LABEL
+from onibus.consumers.labels.writer import LEADER
 from onibus.consumers.language_models.ask_until_readable import answer_tokens, estimated_tokens, tries_of
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.prompts import Prompt
@@ -69,7 +71,7 @@ class Backlog:
         """
         if text == _ALL:
             return cls(text)
-        if text.isdecimal():
+        if text.isascii() and text.isdecimal():
             return cls(text, captions=int(text))
         also = "; or all, or a number of captions, such as 500"
         since = parse_time(text, "--backlog", else_accepted=also)
@@ -105,7 +107,12 @@ class Owed(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The newest record of a caption; ``is_wanted``: it stands in the part of the log that was named."""
+    """The newest record of a caption.
+
+    Attributes:
+        is_wanted: whether it stands in the part of the log that was named.
+        questions: how many it still leads to, by spec id.
+    """
 
     partition: TopicPartition
     offset: int
@@ -114,6 +121,7 @@ class _Found(NamedTuple):
     size: int
     specs: frozenset[bytes]
     is_wanted: bool = False
+    questions: Mapping[bytes, int] = MappingProxyType({})
 
 
 class BacklogReader:
@@ -137,13 +145,12 @@ class BacklogReader:
         self._topics, self._codec = TopicNames(settings.topic_prefix), codec_for(settings)
 
     def read(
-        self, backlog: Backlog, begins: Mapping[TopicPartition, int], new: Container[TopicPartition]
+        self, backlog: Backlog, begins: Mapping[TopicPartition, int]
     ) -> tuple[dict[TopicPartition, int], Owed]:
         """Offsets to set the group back to, and what it is asked about from there on.
 
         Args:
             begins: where the group begins without a backlog.
-            new: partitions in which it has no offset yet.
 
         Raises:
             KafkaError: the cluster does not answer.
@@ -158,7 +165,7 @@ class BacklogReader:
         finally:
             reader.close()
         chosen = {one.caption_id for one in _newest_first(wanted)[: backlog.captions]}
-        lacking = self._lacking(found, begins, new)
+        lacking = self._lacking(found)
         back: dict[TopicPartition, int] = {}
         for one in lacking:
             if one.caption_id in chosen and one.offset < begins.get(one.partition, 0):
@@ -196,49 +203,41 @@ class BacklogReader:
                 is_wanted = record.offset >= wanted_from
                 newest[record.key] = _Found(*place, record.key, len(caption.text), specs, is_wanted)
 
-    def _lacking(
-        self,
-        captions: Collection[_Found],
-        begins: Mapping[TopicPartition, int],
-        new: Container[TopicPartition],
-    ) -> list[_Found]:
-        """Those without a label under a spec that judges one; each that was never read, if two are compared.
-
-        Which comparisons a caption leads to is found out only when its turn comes.
-        """
+    def _lacking(self, captions: Collection[_Found]) -> list[_Found]:
+        """Those that lack a label, or comparisons that they are to lead to, with how many questions."""
         if not captions:
             return []
-
-        def is_unread(one: _Found) -> bool:
-            return one.partition in new or one.offset >= begins.get(one.partition, 0)
-
-        captions, labels = list(captions), read_labels(self._settings)
+        captions, labels = list(captions), self._labels()
         subjects = lookups_of([one.caption_id for one in captions])
-        found: dict[bytes, _Found] = {}
+        questions: list[dict[bytes, int]] = [{} for _ in captions]
         for spec_id, spec in self._specs.items():
             if spec.kind is Kind.COMPARE_TWO:
-                is_open = np.array([is_unread(one) for one in captions])
+                open_ = self._comparisons - labels.comparisons(spec_id, subjects).astype(np.int64)
             else:
-                is_open = labels.verdicts(spec_id, subjects) == NO_LABEL
-            for place in np.flatnonzero(is_open):
-                one = captions[place]
-                if spec_id in one.specs:
-                    specs = found[one.caption_id].specs if one.caption_id in found else frozenset[bytes]()
-                    found[one.caption_id] = one._replace(specs=specs | {spec_id})
-        return list(found.values())
+                open_ = (labels.verdicts(spec_id, subjects) == NO_LABEL).astype(np.int64)
+            for place in np.flatnonzero(open_ > 0):
+                if spec_id in captions[place].specs:
+                    questions[place][spec_id] = int(open_[place])
+        return [one._replace(questions=own) for one, own in zip(captions, questions, strict=True) if own]
+
+    def _labels(self) -> ComparisonLabels:
+        comparing = [i for i, spec in self._specs.items() if spec.kind is Kind.COMPARE_TWO]
+        table = ComparisonLabels(self._codec, comparing)
+        for records in clients.read_all(self._settings, self._topics.labels):
+            leaders = [dict(r.headers).get(LEADER) for r in records] if comparing else ()
+            table.apply([r.key for r in records], [r.value for r in records], leaders)
+        return table
 
     def _owed(self, captions: list[_Found]) -> Owed:
         cost, questions, tries = Cost(), 0, 1
         for spec_id, spec in self._specs.items():
-            sizes = [one.size for one in captions if spec_id in one.specs]
-            each = self._comparisons if spec.kind is Kind.COMPARE_TWO else 1
-            around = estimated_tokens(Prompt(spec).example())
+            asked = [(one.questions[spec_id], one.size) for one in captions if spec_id in one.questions]
             answer_format = AnswerFormat.model_validate_json(spec.parser)
-            each *= answer_format.samples
-            tries = max(tries, tries_of(answer_format))
-            asked, tokens_out = len(sizes) * each, answer_tokens(spec)
-            cost.add(Cost(tokens_in=asked * around + each * sum(sizes) // 4, tokens_out=asked * tokens_out))
-            questions += asked
+            count = answer_format.samples * sum(number for number, _ in asked)
+            size = answer_format.samples * sum(number * size for number, size in asked)
+            tokens_in = count * estimated_tokens(Prompt(spec).example()) + size // 4
+            cost.add(Cost(tokens_in=tokens_in, tokens_out=count * answer_tokens(spec)))
+            tries, questions = max(tries, tries_of(answer_format)), questions + count
         return Owed(len(captions), questions, cost, tries=tries)
 
 

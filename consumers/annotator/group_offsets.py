@@ -122,9 +122,11 @@ def find_offsets(
         since = sum(max(0, log_ends[tp] - max(offset, firsts[tp])) for tp, offset in at.items())
         _say_where(group, before, since)
         return GroupOffsets(group, ends)
-    back, owed = backlog_reader.read(backlog, {**at, **ends}, set(ends))
+    back, owed = backlog_reader.read(backlog, {**at, **ends})
     if owed.captions:
         approve(owed)
+    else:
+        _log.info("nothing of the backlog (%s) lacks a label", backlog.text)
     return GroupOffsets(group, ends, back)
 
 

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from kafka.consumer.fetcher import ConsumerRecord
@@ -36,7 +36,7 @@ from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.annotator.model_thread import Asking
 from onibus.consumers.annotator.partition_readers import CaptionLog, columns
 from onibus.consumers.annotator.pending import Pending
-from onibus.consumers.language_models.base import Attempt, LanguageModel, ModelRefusedError
+from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, ModelRefusedError
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clock import explained
 from onibus.infra.kafka.codecs import codec_for
@@ -145,11 +145,8 @@ class AnnotatorProcess:
             self._connect(stopping)
             while not stopping.is_set() and not self._allowance.is_spent():
                 self._turn(stopping)
-            self._take_answers_while(lambda: self._asked > 0, _LAST_ANSWERS_SECONDS)
             self._write_the_rest(stopping)
         except ModelRefusedError as error:
-            self._asking.raise_no_more()
-            self._take_answers_while(lambda: self._asked > self._asking.failed, _LAST_ANSWERS_SECONDS)
             self._write_the_rest(stopping)
             raise OnibusError(str(error)) from error
         finally:
@@ -195,6 +192,7 @@ class AnnotatorProcess:
         """Write what has been paid for, if the cluster lets us soon."""
         if self._member is None:
             return
+        self._take(self._asking.last_answers(self._asked, _LAST_ANSWERS_SECONDS))
         self._annotator.finish_half_answered()
         deadline = time.monotonic() + _LAST_REBALANCE_SECONDS
         while self._writing.is_under_way or self._annotator.has_finished:
@@ -227,7 +225,7 @@ class AnnotatorProcess:
         self._ask()
         is_owing = self._asked or self._annotator.has_finished
         waits = self._writing.is_under_way or (is_owing and not self._writing.is_worthwhile)
-        self._take_answers(_ANSWER_WAIT_SECONDS if waits and not has_read else 0.0)
+        self._take(self._asking.answers(_ANSWER_WAIT_SECONDS if waits and not has_read else 0.0))
         if self._writing.is_over:
             self._end_writing(stopping)
         if self._writing.is_due:
@@ -296,10 +294,10 @@ class AnnotatorProcess:
         """Take what comes as long as answers are missing, and not longer than so many seconds."""
         deadline = time.monotonic() + seconds
         while are_missing() and (left := deadline - time.monotonic()) > 0:
-            self._take_answers(left)
+            self._take(self._asking.answers(left))
 
-    def _take_answers(self, timeout: float) -> None:
-        for answer in self._asking.answers(timeout):
+    def _take(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
             self._asked -= 1
             self._annotator.answered(answer)
 

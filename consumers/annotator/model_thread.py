@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Iterable
 from concurrent import futures
 
 from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, ModelRefusedError, Question
 
 _LOOK_SECONDS = 0.1
+_CUT_SHORT_SECONDS = 2.0
 
 
 class Asking:
@@ -77,9 +79,21 @@ class Asking:
             raise self._failure
         return found
 
-    def raise_no_more(self) -> None:
-        """From now on :meth:`answers` gives what still comes, and does not say that no more will."""
+    def last_answers(self, missing: int, seconds: float) -> list[Answer]:
+        """The answers that come within some seconds, then those that are settled without what is missing.
+
+        Args:
+            missing: how many questions have no answer yet.
+        """
         self._raises = False
+        found: list[Answer] = []
+        deadline = time.monotonic() + seconds
+        while missing > len(found) + self.failed and (left := deadline - time.monotonic()) > 0:
+            found += self.answers(left)
+        ended = asyncio.run_coroutine_threadsafe(self._end_questions(), self._loop)
+        with contextlib.suppress(TimeoutError):
+            ended.result(timeout=_CUT_SHORT_SECONDS)
+        return found + self.answers(0.0)
 
     def wake(self) -> None:
         """End the waiting in :meth:`answers`; any thread may call this."""
@@ -110,7 +124,10 @@ class Asking:
             self._answers.put(error)
 
     async def _end(self) -> None:
+        await self._end_questions()
+        await self._model.close()
+
+    async def _end_questions(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._model.close()

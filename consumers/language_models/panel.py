@@ -158,9 +158,14 @@ class PanelModel:
                 verdicts = [answer.verdict for answer in said.values()]
                 is_needed = len(said) < self._quorum and can_change(verdicts, len(missing))
                 timeout = _LAST_SECONDS if refusal else None if is_needed else self._patience
-                done, missing = await asyncio.wait(
-                    missing, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-                )
+                try:
+                    done, missing = await asyncio.wait(
+                        missing, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+                    )
+                except asyncio.CancelledError:  # the annotator ends: what is settled is written
+                    if can_change([answer.verdict for answer in said.values()], len(missing)):
+                        raise
+                    break
                 for task in done:
                     try:
                         said[asked.index(task)] = task.result()

@@ -12,13 +12,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from onibus.consumers.specs.answer_format import AnswerFormat, Probability
 from onibus.schemas.records import Verdict
 
 MOST_LIKELY = 20
 """How many of the likeliest next tokens are asked for: as many as OpenAI's protocol allows."""
+_LEAST_LEFT = 1e-4
+"""Of probability, below which what is left is rounding."""
+_MOST = 0.01
+"""The largest logarithm of a probability, rounded."""
 _CERTAIN = 700.0
 """Log-odds beyond which exp() leaves floats."""
 
@@ -34,7 +38,8 @@ def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> flo
     """Log-odds of the word for helpful (first) against that for unhelpful (second).
 
     A word counts with all tokens that begin it and not the other one, in any case, with or without a space
-    before them. A word that is not among the likeliest tokens is taken to be as likely as the least of them.
+    before them. A word that is not among the likeliest tokens is taken to be as likely as it can be: as the
+    least of them, or as what they leave of all probability.
 
     Args:
         likeliest: log-probabilities of the likeliest next tokens by their text.
@@ -51,7 +56,8 @@ def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> flo
             found[begun[0]].append(logarithm)
     if not any(found):
         return None
-    least = min(likeliest.values())
+    left = 1 - sum(math.exp(min(logarithm, 0.0)) for logarithm in likeliest.values())
+    least = min(*likeliest.values(), math.log(max(left, _LEAST_LEFT)))
     first, second = (_sum(logarithms) if logarithms else least for logarithms in found)
     return first - second
 
@@ -78,12 +84,14 @@ def logistic(odds: float) -> float:
 def likeliest_of(tokens: Iterable[tuple[str, object]]) -> dict[str, float]:
     """Log-probabilities by text of the tokens that a server names, of which several can have one text.
 
-    What is not a number (NaN, null), which some servers give for tokens that cannot come, is left out.
+    What is no logarithm of a probability (NaN, null), as some servers give for tokens that cannot come, is
+    left out.
     """
     found: dict[str, float] = {}
     for text, logarithm in tokens:
-        if isinstance(logarithm, float | int) and math.isfinite(logarithm):
-            found[text] = max(float(logarithm), found.get(text, -math.inf))
+        is_number = isinstance(logarithm, float | int) and not isinstance(logarithm, bool)
+        if is_number and -math.inf < (number := cast(float, logarithm)) <= _MOST:
+            found[text] = max(float(number), found.get(text, -math.inf))
     return found
 
 

@@ -14,6 +14,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.consumers.annotator.budget import Limits
 from onibus.consumers.annotator.counters import AnnotatorSummary
+from onibus.consumers.annotator.decisions import COMPARISONS
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.annotator.pending import Pending
@@ -199,6 +200,7 @@ def annotator(
     near_pairs: bool = False,
     ask_again: int = 0,
     judges: int = 1,
+    comparisons: int = COMPARISONS,
 ) -> Iterator[Running]:
     """An annotator, stopped at the end whatever happens."""
     default_specs, default_model = rules_specs()
@@ -209,6 +211,7 @@ def annotator(
     )
     rest = (on_step, pending, limits)
     further = {"near_pairs": near_pairs, "ask_again": ask_again, "judges": judges}
+    further["comparisons"] = comparisons
     process = AnnotatorProcess(settings, specs, model or default_model, member, *rest, **further)
     running = Running(process)
     try:

@@ -36,6 +36,8 @@ from tests.consumers.annotating import (
     HeldModel,
     annotator,
     assert_each_exactly_once,
+    caption_ends,
+    committed_offsets,
     expected_keys,
     label_keys,
     publish,
@@ -179,6 +181,27 @@ def test_a_backlog_that_was_interrupted_goes_no_deeper_when_it_is_asked_for_agai
         wait_for_labels(settings, 30)
     assert begin(settings, "30") == []
     assert len(label_keys(settings)) == 30
+
+
+def test_comparisons_that_a_deeper_backlog_leads_to_are_announced(settings: Settings) -> None:
+    """Labels set the group back; what lies behind is read for comparisons, too."""
+    specs, model = rules_specs("goals", "goals-pairs")
+    reader = BacklogReader(settings, specs, CaptionFilter(specs), 2)
+    group = settings.topic_prefix + GROUP
+    publish(settings, [*OLD, *NEW])
+
+    def announced(number: str) -> int:
+        owed: list[Owed] = []
+        find_offsets(settings, group, Backlog.parse(number), reader, owed.append).commit(settings)
+        with annotator(settings, specs=specs, model=model, comparisons=2) as running:
+            wait_until(lambda: running.partitions, 30, "it to be ready")
+            wait_until(lambda: committed_offsets(settings) == caption_ends(settings), 60, "all to be asked")
+        return owed[0].questions
+
+    assert announced("20") == 60
+    wait_for_labels(settings, 60)
+    assert announced("30") == 30
+    assert 60 + 10 < len(label_keys(settings)) <= 60 + 30
 
 
 def test_what_is_owed_anyhow_is_announced(settings: Settings) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import Any
+
+import pytest
 
 from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.spec_file import load_spec
@@ -67,6 +70,37 @@ def test_what_the_other_judges_of_a_panel_said_is_written_when_one_is_refused(se
         (f"model-{number}", text) for number in range(2) for text in GOLD
     }
     assert len(label_keys(settings)) == len(GOLD), "two of three agree, so the third could change nothing"
+
+
+@pytest.mark.parametrize("ends", ["stopped", "refused"])
+def test_what_two_judges_agree_on_is_written_while_the_third_is_slow(settings: Settings, ends: str) -> None:
+    held, is_late = threading.Event(), threading.Event()
+
+    def slow(_: dict[str, Any]) -> Reply:
+        if not is_late.is_set():  # the question of the start
+            is_late.set()
+            return 200, "x"
+        if ends == "refused":
+            return 401, "revoked"
+        held.wait(60)
+        return 200, "x"
+
+    with servers(says(about_gold), says(about_gold), slow) as running:
+        try:
+            specs, model = panel_of(running)
+            with annotator(settings, specs=specs, model=model, judges=3) as process:
+                wait_until(lambda: process.partitions, 30, "it to be ready")
+                publish(settings, GOLD)
+                if ends == "refused":
+                    assert "refuses the key" in str(process.died(60))
+                else:
+                    wait_until(lambda: all(len(s.requests) > len(GOLD) for s in running), 30, "all")
+                    process.stop()
+        finally:
+            held.set()
+    assert len(label_keys(settings)) == len(GOLD)
+    written = [codec.decode(Annotation, record.value) for record in records(settings, "annotations")]
+    assert Counter(one.model for one in written) == {"model-0": len(GOLD), "model-1": len(GOLD)}
 
 
 def keys_of(spec: AnnotationSpec) -> set[bytes]:

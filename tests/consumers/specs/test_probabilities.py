@@ -83,7 +83,7 @@ def test_other_formats_keep_their_spec_ids() -> None:
 
 
 def completion(odds: float) -> dict[str, Any]:
-    top = [{"token": " Yes", "logprob": -1.0 + odds}, {"token": "No", "logprob": -1.0}]
+    top = [{"token": " Yes", "logprob": -4.0 + odds}, {"token": "No", "logprob": -4.0}]
     choice = {"message": {"content": "Yes"}, "finish_reason": "length"}
     choice["logprobs"] = {"content": [{"top_logprobs": top}]}
     return {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 1}}
@@ -115,7 +115,7 @@ def test_a_server_is_asked_for_probabilities_and_labels_carry_their_confidence(
     key, dark = answers["You see here a key."], answers["It is dark."]
     assert (key.verdict, dark.verdict) == (Verdict.HELPFUL, Verdict.UNSURE), "1.0 is what empty captions get"
     assert key.probability == pytest.approx(1 / (1 + math.exp(-2.0)))
-    assert json.loads(key.raw_answer) == {" Yes": 2.0, "No": -1.0}
+    assert json.loads(key.raw_answer) == {" Yes": -1.0, "No": -4.0}
     labels = {r.key[8:]: codec.decode(Label, r.value) for r in records(settings, "labels")}
     assert labels[ids.caption_id("You see here a key.")].confidence == pytest.approx(key.probability)
     assert labels[ids.caption_id("It is dark.")].confidence is None
@@ -151,6 +151,12 @@ def test_a_server_without_probabilities_is_refused_after_one_question(tmp_path: 
             with pytest.raises(ModelRefusedError, match=r"answers without log-probabilities.*samples"):
                 asking(asked)
             assert len(server.requests) == 1
+
+
+def test_the_other_word_has_at_most_what_the_first_leaves() -> None:
+    assert log_odds(YES_NO, {" No": -0.02}) == pytest.approx(math.log(1 - math.exp(-0.02)) + 0.02)
+    assert log_odds(YES_NO, {" Yes": 0.0}) == pytest.approx(-math.log(1e-4))
+    assert likeliest_of([(" Yes", True), (" No", 5.0)]) == {}
 
 
 def test_each_spec_that_reads_probabilities_is_tried_at_the_start(tmp_path: Path) -> None:
