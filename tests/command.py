@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.forked_commands import can_be_forked, run_forked
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -17,18 +19,28 @@ def run_onibus(
     environment: Mapping[str, str] | None = None,
     timeout: float = 120.0,
     under_clock: int = 0,
+    started: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``onibus ARGUMENTS`` in ``folder``, with ``environment`` on top of a clean one.
 
-    Its clock is ``under_clock`` seconds ahead.
+    Where a fork shows the same, it is one (see :mod:`tests.forked_commands`).
+
+    Args:
+        under_clock: by how many seconds its clock is ahead.
+        started: as an interpreter of its own, as users start it: so do the tests in
+            ``tests/infra/cli/test_command.py``, and every test that is about the start.
     """
-    program = "tests.chaos.another_clock" if under_clock else "onibus"
     clean = {n: v for n, v in os.environ.items() if not n.startswith("ONIBUS_") or n == "ONIBUS_CACHE_DIR"}
     ours = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "CLOCK_SECONDS": str(under_clock)}
+    environment = clean | ours | dict(environment or {})
+    words = list(map(str, arguments))
+    if not (started or under_clock) and can_be_forked(words, environment):
+        return run_forked(words, folder, environment, timeout)
+    program = "tests.chaos.another_clock" if under_clock else "onibus"
     return subprocess.run(
-        [sys.executable, "-m", program, *map(str, arguments)],
+        [sys.executable, "-m", program, *words],
         cwd=folder,
-        env=clean | ours | dict(environment or {}),
+        env=environment,
         capture_output=True,
         text=True,
         errors="replace",

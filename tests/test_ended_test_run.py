@@ -19,8 +19,10 @@ pytestmark = pytest.mark.slow
 
 SLEEPS = """
 import subprocess, sys
+from tests.command import run_onibus
 
-def test_that_takes_long():
+def test_that_takes_long(tmp_path):
+    run_onibus("--version", folder=tmp_path)
     subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
 """
 
@@ -41,7 +43,10 @@ def test_an_ended_test_run_leaves_no_process(tmp_path: Path, number: signal.Sign
             lambda: any(has_in_command(one, "sleep(600)") for one in main.children(True)), 90, "the test"
         )
         family = main.children(recursive=True)
-        assert len(family) >= 3, "pytest-xdist's process, its keeper and what the test started"
+        assert any(has_in_command(one, "tests.forked_commands") for one in family)
+        assert len(family) >= 4, (
+            "pytest-xdist's process, its keeper, the server of commands, what the test started"
+        )
         run.send_signal(number)
         wait_until(all_gone([main, *family]), 40, "the end of all")
     finally:

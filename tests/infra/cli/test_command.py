@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.command import REPOSITORY, run_onibus, the_one_line
+from tests.command import REPOSITORY, the_one_line
+from tests.command import run_onibus as run_onibus_or_a_fork
 from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
+
+run_onibus = partial(run_onibus_or_a_fork, started=True)
 
 MISTAKES = {
     "nothing listens": (
