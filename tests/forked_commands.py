@@ -29,25 +29,23 @@ import numpy as np
 
 from onibus.infra.cli.main import _COMMANDS
 
-_IMPORTED = (
+_COMMAND = (
     *(f"onibus.infra.cli.{name}" for name in _COMMANDS),
-    *("encodings.idna", "stringprep", "jinja2.sandbox", "httpx", "psutil", "numpy.random"),
-    *("rich.markdown", "rich.table", "typer.rich_utils", "onibus.infra.kafka.topic_admin"),
-    *(
-        "onibus.consumers.annotator.run",
-        "onibus.consumers.annotator.panel_file",
-        "onibus.consumers.labels.fold",
+    *("encodings.idna", "stringprep", "jinja2.sandbox", "psutil", "numpy.random", "kafka", "fastavro"),
+    *("rich.markdown", "rich.table", "typer.rich_utils"),
+)
+_IMPORTED = {
+    False: ("httpx", "onibus.consumers.annotator.run", "onibus.consumers.annotator.panel_file", *_COMMAND),
+    True: (
+        *("nle.nethack", "sample_factory.algo.learning.learner_worker", "sample_factory.algo.runners.runner"),
+        *("sample_factory.algo.sampling.rollout_worker", "sample_factory.algo.utils.env_info", *_COMMAND),
     ),
-)
-_IMPORTED_FOR_SOME = (
-    *("onibus.consumers.reward_models.trainer", "onibus.consumers.replay.verify_models"),
-    "onibus.producers.nethack.environment",
-)
-_SOME = frozenset({"evaluate", "replay", "train-reward", "watch"})
-_NEVER_FORKED = frozenset({"learn", "rollout"})
-"""They set what ``prometheus_client`` reads when it is imported."""
-_READ_LATE = ("ONIBUS_", "COLUMNS", "CLOCK_SECONDS", "PYTEST_")
+}
+"""By whether commands need PyTorch. Then without prometheus_client: runs set what it reads when imported."""
+_NEED_TORCH = frozenset({"evaluate", "learn", "replay", "rollout", "train-reward", "watch"})
+_READ_LATE = ("ONIBUS_", "COLUMNS", "CLOCK_SECONDS", "CUDA_VISIBLE_DEVICES", "PYTEST_", "WANDB_")
 """How the names of variables begin that no module reads when it is imported."""
+_VARIABLES_AT_START = frozenset(os.environ)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Else NumPy starts further ones when it is imported, which forks would lack."""
 _LONGEST_CALL = 200_000
@@ -62,7 +60,7 @@ class _Server(NamedTuple):
 
 def can_be_forked(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Whether a fork does what a real start would: no variable differs that is read before it runs."""
-    return arguments[0] not in _NEVER_FORKED and _read_early(environment) == _server().variables
+    return _read_early(environment) == _server(arguments[0] in _NEED_TORCH).variables
 
 
 def _read_early(environment: Mapping[str, str]) -> dict[str, str]:
@@ -81,7 +79,8 @@ def run_forked(
     call = json.dumps([arguments, str(folder), dict(environment)]).encode()
     (out, its_out), (err, its_err) = os.pipe(), os.pipe()
     ours, its = socket.socketpair()
-    socket.send_fds(_server().calls, [call], [0, its_out, its_err, its.fileno()])
+    server = _server(arguments[0] in _NEED_TORCH)
+    socket.send_fds(server.calls, [call], [0, its_out, its_err, its.fileno()])
     _close(its_out, its_err, its.detach())
     ours.settimeout(timeout)
     with ours, ours.makefile() as report, ThreadPoolExecutor(2) as readers:
@@ -101,11 +100,11 @@ def _read_all(end: int) -> str:
 
 
 @functools.cache
-def _server() -> _Server:
+def _server(needs_torch: bool) -> _Server:
     """Started for the first call. It ends with this process, the only one that can send it calls."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])} | _ONE_THREAD
-    command = [sys.executable, "-m", "tests.forked_commands", str(its.fileno())]
+    command = [sys.executable, "-m", "tests.forked_commands", str(its.fileno()), *["torch"] * needs_torch]
     nothing = subprocess.DEVNULL
     with its:
         process = subprocess.Popen(
@@ -116,7 +115,6 @@ def _server() -> _Server:
 
 def _serve(calls: socket.socket) -> None:
     """Fork for every call until no one can call any more; returns in the forks alone."""
-    _import(_IMPORTED)
     running: dict[int, tuple[int, int]] = {}
     """Process and where it is reported, by the descriptor that becomes readable when it ends."""
     while True:
@@ -137,8 +135,6 @@ def _serve(calls: socket.socket) -> None:
                 os.kill(process, signal.SIGKILL)
             os._exit(0)
         arguments, folder, environment = json.loads(call)
-        if arguments[0] in _SOME:
-            _import(_IMPORTED_FOR_SOME)
         if (process := os.fork()) == 0:
             for number, stream in enumerate(streams[:3]):
                 os.dup2(stream, number)
@@ -165,8 +161,9 @@ def _close(*descriptors: int) -> None:
 def _become(arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> None:
     """Make this process what Python has made when ``-m onibus ARGUMENTS`` begins."""
     os.chdir(folder)
+    by_imports = {n: v for n, v in os.environ.items() if n not in _VARIABLES_AT_START}
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(by_imports | dict(environment))
     sys.path[0] = os.getcwd()
     sys.argv = ["-m", *arguments]
     sys.orig_argv = [sys.executable, "-m", "onibus", *arguments]
@@ -174,5 +171,6 @@ def _become(arguments: Sequence[str], folder: str, environment: Mapping[str, str
 
 
 if __name__ == "__main__":
+    _import(_IMPORTED["torch" in sys.argv])
     _serve(socket.socket(fileno=int(sys.argv[1])))
     runpy.run_module("onibus", run_name="__main__", alter_sys=True)

@@ -27,31 +27,34 @@ COMMANDS = {
     "wrong flag": ["topics", "check", "--no-such-flag"],
     "refused": ["broker", "status"],
     "refused late": ["annotate", "--spec", "no-such-spec"],
+    "no run": ["evaluate", "that"],
+    "no reward": ["learn", "--reward", "praise"],
     "no file": ["compare", "this", "that"],
 }
 
 STATE = """
 import atexit, json, os, random, signal, sys, threading
 
-def state(specs):
-    main = sys.modules["__main__"]
-    print(json.dumps({
-        "folder": os.getcwd(),
-        "variables": {n: v for n, v in os.environ.items() if n != "PYTEST_CURRENT_TEST"},
-        "arguments": [sys.argv, sys.orig_argv, sys.path, main.__name__, main.__spec__.name],
-        "signals": [getattr(h, "__name__", str(h)) for h in map(signal.getsignal, (1, 2, 3, 13, 15, 17))],
-        "blocked": [*signal.pthread_sigmask(signal.SIG_BLOCK, ())],
-        "group": [os.getpgid(0), os.getsid(0), os.umask(0)],
-        "descriptors": len(os.listdir("/proc/self/fd")),
-        "threads": threading.active_count(),
-        "streams": [(s.encoding, s.errors, s.line_buffering, s.isatty()) for s in (sys.stdout, sys.stderr)],
-        "input": sys.stdin.read(),
-    }))
-    import numpy
-    print(random.random(), numpy.random.random())
-    atexit.register(print, "at exit")
-    print("to stderr, a line without an end", end="", file=sys.stderr)
-    raise SystemExit(7)
+PASSING = ("PYTEST_CURRENT_TEST", "PROMETHEUS_MULTIPROC_DIR")
+main = sys.modules["__main__"]
+print(json.dumps({
+    "folder": os.getcwd(),
+    "variables": {n: v for n, v in os.environ.items() if n not in PASSING},
+    "arguments": [sys.argv, sys.orig_argv, sys.path, main.__name__, main.__spec__.name],
+    "signals": [getattr(h, "__name__", str(h)) for h in map(signal.getsignal, (1, 2, 3, 13, 15, 17))],
+    "blocked": [*signal.pthread_sigmask(signal.SIG_BLOCK, ())],
+    "group": [os.getpgid(0), os.getsid(0), os.umask(0)],
+    "descriptors": len(os.listdir("/proc/self/fd")),
+    "threads": threading.active_count(),
+    "streams": [(s.encoding, s.errors, s.line_buffering, s.isatty()) for s in (sys.stdout, sys.stderr)],
+    "input": sys.stdin.read(),
+    "metrics": sys.argv[1] == "learn" and "prometheus_client" in sys.modules,
+}))
+import numpy
+print(random.random(), numpy.random.random())
+atexit.register(print, "at exit")
+print("to stderr, a line without an end", end="", file=sys.stderr)
+raise SystemExit(7)
 """
 
 
@@ -67,11 +70,15 @@ def test_a_fork_prints_and_returns_the_same(arguments: list[str], tmp_path: Path
     )
 
 
-def test_a_fork_finds_the_same_around_it(tmp_path: Path) -> None:
-    (tmp_path / "judge.py").write_text(STATE)
+@pytest.mark.parametrize(
+    "command",
+    [("annotate", "--llm", "mine:Judge", "--spec", "goals"), ("learn", "--reward", "mine:Reward")],
+    ids=lambda command: command[0],
+)
+def test_a_fork_finds_the_same_around_it(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(STATE)
 
     def said(*, started: bool) -> tuple[subprocess.CompletedProcess[str], dict[str, object], str]:
-        command = ("annotate", "--llm", "judge:state", "--spec", "goals")
         done = run_onibus(*command, folder=tmp_path, environment={"ONIBUS_PARTITIONS": "3"}, started=started)
         found, random, at_exit = done.stdout.splitlines()
         assert at_exit == "at exit"
@@ -91,13 +98,12 @@ def test_a_fork_that_takes_too_long_is_killed_and_others_go_on(tmp_path: Path) -
         with pytest.raises(subprocess.TimeoutExpired):
             run_onibus(*waits, folder=tmp_path, timeout=0.5)
         assert [other.result().returncode for other in others] == [2, 2]
-    children = psutil.Process(_server().process.pid).children()
+    children = psutil.Process(_server(False).process.pid).children()
     wait_until(all_gone(children), 10, "the end of all commands")
 
 
 def test_what_a_fork_cannot_show_is_started() -> None:
-    fixed = dict(_server().variables)
-    assert can_be_forked(["status"], fixed | {"ONIBUS_PARTITIONS": "3", "COLUMNS": "70"})
+    fixed = dict(_server(False).variables)
+    assert can_be_forked(["status"], fixed | {"ONIBUS_PARTITIONS": "3", "CUDA_VISIBLE_DEVICES": "0"})
     assert not can_be_forked(["status"], fixed | {"LC_ALL": "C"})
     assert not can_be_forked(["status"], fixed | {"OMP_NUM_THREADS": "2"})
-    assert not can_be_forked(["learn"], fixed)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from onibus.infra.process.components import READY_MARK, Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.fork_server import NAME
+from tests.command import run_onibus
 from tests.waiting import wait_until
 
 SMALL = ("--task", "keyroom-s5", "--workers", "1", "--environments", "4", "--batch-size", "256")
@@ -105,14 +104,8 @@ def _runs(process: psutil.Process) -> bool:
 
 def learn_to_the_end(settings: Settings, *flags: str) -> subprocess.CompletedProcess[str]:
     """Run ``onibus learn`` to its end with exactly these flags."""
-    return subprocess.run(
-        [sys.executable, "-m", "onibus", "learn", *flags],
-        env={**os.environ, **environment_of(settings), "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environment = environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""}
+    return run_onibus("learn", *flags, folder=Path.cwd(), environment=environment)
 
 
 def checkpoint_of(folder: Path) -> dict[str, Any]:
