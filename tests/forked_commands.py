@@ -43,7 +43,7 @@ _IMPORTED = {
 }
 """By whether commands need PyTorch. Then without prometheus_client: runs set what it reads when imported."""
 _NEED_TORCH = frozenset({"evaluate", "learn", "replay", "rollout", "train-reward", "watch"})
-_READ_LATE = ("ONIBUS_", "COLUMNS", "CLOCK_SECONDS", "CUDA_VISIBLE_DEVICES", "PYTEST_", "WANDB_")
+_READ_LATE = ("ONIBUS_", "COLUMNS", "CLOCK_SECONDS", "CUBLAS_", "CUDA_VISIBLE_DEVICES", "PYTEST_", "WANDB_")
 """How the names of variables begin that no module reads when it is imported."""
 _VARIABLES_AT_START = frozenset(os.environ)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
