@@ -20,6 +20,7 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
 from onibus.infra.kafka.log_end import until_end
 from onibus.infra.kafka.lost_positions import MendedConsumer
+from onibus.infra.kafka.producer_connections import ProducerConnections
 from onibus.infra.kafka.reachability import (
     UnreachableError,
     server_address,
@@ -255,9 +256,10 @@ def _advertised(client: KafkaNetClient) -> list[tuple[str, int]]:
 def _build(kind: Callable[..., Client], topics: Sequence[str], arguments: dict[str, Any]) -> Client:
     """A client; on failure what it opened is closed (kafka-python leaves threads and sockets behind)."""
     opened: list[KafkaNetClient] = []
+    connections = ProducerConnections if kind is KafkaProducer else KafkaNetClient
 
     def remembered(**configuration: Any) -> KafkaNetClient:
-        opened.append(KafkaNetClient(**configuration))
+        opened.append(connections(**configuration))
         return opened[-1]
 
     try:

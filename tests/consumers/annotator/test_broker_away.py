@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
 from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.kafka.transactions import PATIENCE_SECONDS
 from onibus.infra.settings import Settings, load_settings
 from tests.conftest import FAST_BROKER
 from tests.consumers.annotating import (
@@ -45,7 +47,7 @@ def own_settings(own_broker: tuple[BrokerOptions, RunningBroker], tmp_path: Path
 
 
 def test_it_goes_on_by_itself_when_the_broker_is_back(
-    own_broker: tuple[BrokerOptions, RunningBroker], own_settings: Settings
+    own_broker: tuple[BrokerOptions, RunningBroker], own_settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     options, _ = own_broker
     specs, rules = rules_specs()
@@ -54,14 +56,18 @@ def test_it_goes_on_by_itself_when_the_broker_is_back(
     with annotator(own_settings, model=held, most_under_way=20) as one:
         wait_for_labels(own_settings, 30)
         wait_until(lambda: len(held.asked) == 50, 30, "answers to be under way")
+        went = time.monotonic()
         stop_broker(options.data_dir)
         held.open.set()  # answers come in, and cannot be written
         start_broker(options)
+        away = time.monotonic() - went
         more = [f"You hear {n} bells." for n in range(20)]
         publish(own_settings, more)
         wait_for_labels(own_settings, len(TEXTS) + len(more), timeout=120)
         assert_each_exactly_once(own_settings, specs, TEXTS + more)
         assert max(held.asked.values()) == 1, "a caption was paid for twice"
+        if away < PATIENCE_SECONDS / 2:
+            assert "starting over" not in caplog.text, "the transaction that had begun is committed"
         one.stop()
 
 
