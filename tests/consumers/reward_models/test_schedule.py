@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from onibus.consumers.reward_models import schedule
+from onibus.consumers.reward_models import loop, schedule
 from onibus.consumers.reward_models.character_cnn import NETWORKS
 from onibus.consumers.reward_models.schedule import Name, Published, TrainingProgress, schedule_named
 from onibus.consumers.reward_models.trainer import RewardTrainer
@@ -107,9 +107,10 @@ def test_another_schedule_goes_on_with_a_model() -> None:
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_versions_of_every_network_reward_and_schedule_are_made_again_bit_for_bit(
-    settings: Settings, network: str, kind: Kind, soon_many: None
+    settings: Settings, network: str, kind: Kind, soon_many: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One trainer after the other continues the model, each by another schedule."""
+    monkeypatch.setattr(loop, "QUIET_SECONDS", 0.5)  # each waits until no more labels come
     compares = kind is Kind.COMPARE_TWO
     spec_id = ids.spec_id(PAIRS_SPEC) if compares else SPEC_ID
     log = [replace(one, spec_id=spec_id) for one in (PAIRS if compares else [*map(annotation, TEXTS)])]
@@ -120,7 +121,7 @@ def test_versions_of_every_network_reward_and_schedule_are_made_again_bit_for_bi
         with trainer_in_a_thread(
             settings, "m", spec_id, kind, network=NETWORKS[network], schedule=by
         ) as errors:
-            wait_until(lambda made=before: len(updates(settings)) > made, 200, f"a version by {name}")
+            wait_until(lambda made=before: len(updates(settings)) > made, 200, f"a version by {name}", 0.2)
         assert not errors
     made = updates(settings)
     assert {one.schedule for one in made} == set(get_args(Name))
