@@ -45,7 +45,7 @@ _IMPORTED = {
 _NEED_TORCH = frozenset({"evaluate", "learn", "replay", "rollout", "train-reward", "watch"})
 _READ_LATE = ("ONIBUS_", "COLUMNS", "CLOCK_SECONDS", "CUBLAS_", "CUDA_VISIBLE_DEVICES", "PYTEST_", "WANDB_")
 """How the names of variables begin that no module reads when it is imported."""
-_VARIABLES_AT_START = frozenset(os.environ)
+_AT_START = dict(os.environ)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Else NumPy starts further ones when it is imported, which forks would lack."""
 _LONGEST_CALL = 200_000
@@ -60,7 +60,7 @@ class _Server(NamedTuple):
 
 def can_be_forked(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Whether a fork does what a real start would: no variable differs that is read before it runs."""
-    return _read_early(environment) == _server(arguments[0] in _NEED_TORCH).variables
+    return _read_early(environment) == _server_for(arguments).variables
 
 
 def _read_early(environment: Mapping[str, str]) -> dict[str, str]:
@@ -79,8 +79,7 @@ def run_forked(
     call = json.dumps([arguments, str(folder), dict(environment)]).encode()
     (out, its_out), (err, its_err) = os.pipe(), os.pipe()
     ours, its = socket.socketpair()
-    server = _server(arguments[0] in _NEED_TORCH)
-    socket.send_fds(server.calls, [call], [0, its_out, its_err, its.fileno()])
+    socket.send_fds(_server_for(arguments).calls, [call], [0, its_out, its_err, its.fileno()])
     _close(its_out, its_err, its.detach())
     ours.settimeout(timeout)
     with ours, ours.makefile() as report, ThreadPoolExecutor(2) as readers:
@@ -99,11 +98,15 @@ def _read_all(end: int) -> str:
         return stream.read()
 
 
+def _server_for(arguments: Sequence[str]) -> _Server:
+    return _server(not _NEED_TORCH.isdisjoint(arguments[:1]))
+
+
 @functools.cache
 def _server(needs_torch: bool) -> _Server:
     """Started for the first call. It ends with this process, the only one that can send it calls."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])} | _ONE_THREAD
+    environment = _AT_START | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])} | _ONE_THREAD
     command = [sys.executable, "-m", "tests.forked_commands", str(its.fileno()), *["torch"] * needs_torch]
     nothing = subprocess.DEVNULL
     with its:
@@ -161,7 +164,7 @@ def _close(*descriptors: int) -> None:
 def _become(arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> None:
     """Make this process what Python has made when ``-m onibus ARGUMENTS`` begins."""
     os.chdir(folder)
-    by_imports = {n: v for n, v in os.environ.items() if n not in _VARIABLES_AT_START}
+    by_imports = {n: v for n, v in os.environ.items() if n not in _AT_START}
     os.environ.clear()
     os.environ.update(by_imports | dict(environment))
     sys.path[0] = os.getcwd()

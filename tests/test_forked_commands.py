@@ -18,7 +18,8 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-COMMANDS = {
+COMMANDS: dict[str, list[str]] = {
+    "nothing": [],
     "good": ["access", "roles", "--json"],
     "help": ["labels", "list", "--help"],
     "heavy": ["replay", "train", "--help"],
