@@ -58,6 +58,16 @@ class SpecEvaluation:
     mistakes: tuple[Mistake, ...]
 
 
+def require_both_kinds(references: Sequence[Reference]) -> None:
+    """Before anything is asked.
+
+    Raises:
+        OnibusError: they are all helpful, or all unhelpful, so no judge can be told from another by them.
+    """
+    if len({one.verdict for one in references} - {Verdict.UNSURE}) < 2:
+        raise OnibusError("the reference captions are all of one kind; judge a judge by both kinds")
+
+
 def evaluate_trial(trial: Trial, references: Sequence[Reference], most_mistakes: int) -> SpecEvaluation:
     """Hold answers against what people say of the same captions, in the same order.
 
@@ -65,9 +75,8 @@ def evaluate_trial(trial: Trial, references: Sequence[Reference], most_mistakes:
         OnibusError: nothing is left to compare.
     """
     decided = [n for n, one in enumerate(references) if one.verdict is not Verdict.UNSURE]
+    require_both_kinds(references)
     true = np.array([references[n].verdict is Verdict.HELPFUL for n in decided], np.bool_)
-    if not true.any() or true.all():
-        raise OnibusError("the reference captions are all of one kind; judge a judge by both kinds")
     answers = [trial.answers[n] for n in decided]
     probability = np.array([_probability(answer) for answer in answers])
     said = np.array([answer.verdict is Verdict.HELPFUL for answer in answers])

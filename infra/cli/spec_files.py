@@ -138,7 +138,7 @@ def evaluate(
 ) -> None:
     """Hold a judge against captions that were judged by reading them."""
     from onibus.consumers.annotator.cost import Prices
-    from onibus.consumers.replay.spec_evaluation import evaluate_trial
+    from onibus.consumers.replay.spec_evaluation import evaluate_trial, require_both_kinds
     from onibus.consumers.replay.trying_specs import money, try_specs
     from onibus.consumers.specs.reference_set import built_in_path, read_references
     from onibus.consumers.specs.spec_file import load_spec_file
@@ -153,6 +153,7 @@ def evaluate(
             raise OnibusError(f"spec {file.name} compares two captions; evaluate takes specs that judge one")
         known = read_references(against or built_in_path(), file.name, goal)
         references.append([one for one in known if half in ("all", one.half)])
+        require_both_kinds(references[-1])
     prices, found = Prices(price_in or 0.0, price_out or 0.0), dict[str, Any]()
 
     asked = zip(names, references, strict=True)

@@ -13,6 +13,16 @@ from tests.consumers.chat_server import chat_server
 HELPFUL = (200, "verdict: helpful")
 
 
+def test_reference_captions_of_one_kind_are_refused_before_anyone_pays(tmp_path: Path) -> None:
+    one = {"caption": "It is dark.", "source": "score", "half": "second", "verdicts": {"goals": "helpful"}}
+    (tmp_path / "own.jsonl").write_text(json.dumps(one) + "\n")
+    with chat_server(lambda _: HELPFUL) as server:
+        flags = ["--llm", "openai", "--base-url", server.url, "--model", "m", "--against", "own.jsonl"]
+        line = the_one_line(run_onibus("spec", "evaluate", "goals", *flags, folder=tmp_path))
+        assert "all of one kind" in line
+        assert not server.requests
+
+
 @pytest.mark.parametrize("other", ["nosuch", "goals-pairs", "bad.toml"])
 def test_no_spec_is_asked_about_before_all_that_are_compared_are_right(tmp_path: Path, other: str) -> None:
     (tmp_path / "bad.toml").write_text('base = "goals"\nname = "bad"\ntemplate = "{{ captoin }}"\n')
