@@ -299,6 +299,8 @@ def test_signals_end_the_question_whether_to_ask(
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
+        # On a terminal SIGINT is not ignored, as it is by what a shell starts in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
     try:
