@@ -107,8 +107,8 @@ def run(
     _log.info("annotator %s: %s", membership.name, summary.line())
 
 
-def group_offsets(settings: Settings, options: AnnotateOptions, approve: Approve) -> GroupOffsets:
-    """Where the group begins, for several annotators that are started next.
+def check(options: AnnotateOptions) -> tuple[list[SpecFile], dict[bytes, AnnotationSpec]]:
+    """The spec files and specs of options, if these can be right. Models that may take long are not made.
 
     Raises:
         OnibusError: as for :func:`run`.
@@ -116,8 +116,18 @@ def group_offsets(settings: Settings, options: AnnotateOptions, approve: Approve
     spending_limits(options)
     files = [load_spec_file(name) for name in options.specs]
     specs = annotation_specs(files, options)
-    if all(judge.llm != "vllm" for judge in options.judges):  # which takes long to import
+    if all(judge.llm in ("rules", "openai") for judge in options.judges):
         language_model(files, options)
+    return files, specs
+
+
+def group_offsets(settings: Settings, options: AnnotateOptions, approve: Approve) -> GroupOffsets:
+    """Where the group begins, for several annotators that are started next.
+
+    Raises:
+        OnibusError: as for :func:`run`.
+    """
+    files, specs = check(options)
     require_topics(settings, role="annotator")
     return _offsets(settings, options, specs, caption_filter_of(files, options), approve)
 

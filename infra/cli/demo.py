@@ -81,6 +81,8 @@ def demo(
 ) -> None:
     """Run everything on this machine and watch it learn; ends with a summary and a report."""
 
+    from onibus.consumers.annotator.options import AnnotateOptions
+    from onibus.consumers.annotator.run import check
     from onibus.infra.demo.session import DemoOptions, one_at_a_time
     from onibus.infra.demo.watch import watch_for
     from onibus.producers.nethack.tasks import make_task
@@ -100,7 +102,7 @@ def demo(
     learner = learner_args.split()
     learner += ["--spec", f"{_spec_name(given_spec)}={usual.coefficient}"] if reward != "none" else []
     if kind.annotators and llm != "vllm":
-        _check_judge(given_spec, llm, base_url, model)
+        check(AnnotateOptions(specs=(given_spec,), llm=llm, base_url=base_url, model=model))
     options = DemoOptions(
         run=name,
         task=task,
@@ -119,16 +121,6 @@ def demo(
         if llm == "vllm" and kind.annotators:
             options = _with_server(settings, options, model, stopping)
         _play(settings, options, console(), picture, stopping)
-
-
-def _check_judge(spec: str, llm: str, base_url: str | None, model: str | None) -> None:
-    """Find what is wrong with the judge's options before anything is started."""
-    from onibus.consumers.annotator.options import AnnotateOptions
-    from onibus.consumers.annotator.run import language_model
-    from onibus.consumers.specs.spec_file import load_spec_file
-
-    options = AnnotateOptions(specs=(spec,), llm=llm, base_url=base_url, model=model)
-    language_model([load_spec_file(spec)], options)
 
 
 def _annotator_name(llm: str, model: str | None) -> str:
