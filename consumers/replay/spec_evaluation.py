@@ -65,7 +65,7 @@ def require_both_kinds(references: Sequence[Reference]) -> None:
         OnibusError: they are all helpful, or all unhelpful, so no judge can be told from another by them.
     """
     if len({one.verdict for one in references} - {Verdict.UNSURE}) < 2:
-        raise OnibusError("the reference captions are all of one kind; judge a judge by both kinds")
+        raise OnibusError("the reference captions are all of one kind; give both kinds, or --half all")
 
 
 def evaluate_trial(trial: Trial, references: Sequence[Reference], most_mistakes: int) -> SpecEvaluation:
