@@ -170,19 +170,6 @@ def test_each_spec_that_reads_probabilities_is_tried_at_the_start(tmp_path: Path
         assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("odd", [None, "x", []])
-def test_a_log_probability_that_is_none_costs_one_question(tmp_path: Path, odd: object) -> None:
-    path = tmp_path / "own.toml"
-    path.write_text(OWN)
-    body = completion(0.0)
-    for token in body["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
-        token["logprob"] = odd
-    with chat_server(lambda _: (200, body)) as server:
-        with pytest.raises(ModelRefusedError, match="answers without log-probabilities"):
-            check(model(server.url, load_spec_file(path).for_model("m")))
-        assert len(server.requests) == 1
-
-
 def test_probabilities_without_either_word_are_asked_for_once_and_have_their_own_advice(
     tmp_path: Path,
 ) -> None:
@@ -200,16 +187,19 @@ def test_probabilities_without_either_word_are_asked_for_once_and_have_their_own
     assert "max_tokens" not in str(refused.value)
 
 
-@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
-def test_what_is_no_log_probability_is_left_out(tmp_path: Path, odd: float) -> None:
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, None, "x", []])
+def test_what_is_no_log_probability_is_left_out_and_costs_one_question(tmp_path: Path, odd: object) -> None:
     path = tmp_path / "own.toml"
     path.write_text(OWN)
     body = completion(0.0)
     for token in body["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
         token["logprob"] = odd
-    refused = pytest.raises(ModelRefusedError, match="without log-probabilities")
-    with chat_server(lambda _: (200, body)) as server, refused:
-        ask(model(server.url, load_spec_file(path).for_model("m")), "x")
+    for asking in (check, lambda asked: ask(asked, "x")):
+        with chat_server(lambda _: (200, body)) as server:
+            asked = model(server.url, load_spec_file(path).for_model("m"))
+            with pytest.raises(ModelRefusedError, match="answers without log-probabilities"):
+                asking(asked)
+            assert len(server.requests) == 1
     assert likeliest_of([("a", odd), ("b", -2.0), ("b", -1.0)]) == {"b": -1.0}
 
 
