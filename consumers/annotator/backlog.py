@@ -24,7 +24,6 @@ from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.comparison_labels import ComparisonLabels
 from onibus.consumers.annotator.cost import Cost, Prices
 from onibus.consumers.labels.table import NO_LABEL
-from onibus.consumers.labels.writer import LEADER
 from onibus.consumers.language_models.ask_until_readable import answer_tokens, estimated_tokens, tries_of
 from onibus.consumers.specs.answer_format import AnswerFormat
 from onibus.consumers.specs.prompts import Prompt
@@ -224,8 +223,7 @@ class BacklogReader:
         comparing = [i for i, spec in self._specs.items() if spec.kind is Kind.COMPARE_TWO]
         table = ComparisonLabels(self._codec, comparing)
         for records in clients.read_all(self._settings, self._topics.labels):
-            leaders = [dict(r.headers).get(LEADER) for r in records] if comparing else ()
-            table.apply([r.key for r in records], [r.value for r in records], leaders)
+            table.apply_records(records)
         return table
 
     def _owed(self, captions: list[_Found]) -> Owed:

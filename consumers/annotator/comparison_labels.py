@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from kafka.consumer.fetcher import ConsumerRecord
 from numpy.typing import NDArray
 
 from onibus.consumers.annotator.batch import lookups_of
 from onibus.consumers.labels.hash_table import LabelStore
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
+from onibus.consumers.labels.writer import LEADER
 from onibus.schemas import ids
 from onibus.schemas.codec import Codec, DecodeError
 from onibus.schemas.records import Label
@@ -60,13 +62,22 @@ class ComparisonLabels(LabelTable):
                 self._count(spec_id, changed)
         return super().apply(keys, values)
 
+    def apply_records(self, records: Sequence[ConsumerRecord]) -> int:
+        """As :meth:`apply`, records of the topic as they are."""
+        leaders = [dict(r.headers).get(LEADER) for r in records] if self._led else ()
+        return self.apply([r.key for r in records], [r.value for r in records], leaders)
+
     def _changes(
         self,
         keys: Sequence[bytes | None],
         values: Sequence[bytes | None],
         leaders: Sequence[bytes | None],
     ) -> dict[bytes, dict[bytes, tuple[bool, bytes]]]:
-        """By spec and pair: whether it has a label after these records, and its leader."""
+        """By spec and pair: whether it has a label after these records, and its leader.
+
+        Two captions can lead to one pair at a time. The first one counts, as it does where their records are
+        applied one after the other.
+        """
         found: dict[bytes, dict[bytes, tuple[bool, bytes]]] = {}
         for place, (key, value) in enumerate(zip(keys, values, strict=True)):
             if key is None or len(key) != ids.LABEL_KEY_BYTES or key[: ids.SPEC_ID_BYTES] not in self._led:
@@ -75,7 +86,9 @@ class ComparisonLabels(LabelTable):
             leader = named if value is None else self._leader(value)
             if leader is not None and len(leader) == ids.CAPTION_ID_BYTES:
                 spec_id, pair = ids.split_label_key(key)
-                found.setdefault(spec_id, {})[pair] = (value is not None, leader)
+                pairs = found.setdefault(spec_id, {})
+                if value is None or not pairs.get(pair, (False,))[0]:
+                    pairs[pair] = (value is not None, leader)
         return found
 
     def _count(self, spec_id: bytes, changed: dict[bytes, tuple[bool, bytes]]) -> None:

@@ -13,7 +13,6 @@ from kafka.errors import KafkaTimeoutError
 from onibus.consumers.annotator.comparison_labels import ComparisonLabels
 from onibus.consumers.annotator.pending import OwedRange
 from onibus.consumers.labels.table import LabelTable
-from onibus.consumers.labels.writer import LEADER
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.observability import metrics
@@ -73,8 +72,8 @@ class LabelFeed:
             return
         for tp, records in self._consumer.poll(timeout_ms=timeout_ms).items():
             table = self._tables[tp.partition]
-            keys, values = [r.key for r in records], [r.value for r in records]
-            if unreadable := table.apply(keys, values, [dict(r.headers).get(LEADER) for r in records]):
+            if unreadable := table.apply_records(records):
+                keys, values = [r.key for r in records], [r.value for r in records]
                 metrics.UNREADABLE.labels(topic=self._topic).inc(unreadable)
                 room = _UNREADABLE_KEPT - len(self._unreadable)
                 self._unreadable += [records[place] for place in table.unreadable(keys, values)[:room]]

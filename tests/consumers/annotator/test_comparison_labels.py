@@ -39,6 +39,14 @@ def test_each_labelled_pair_counts_once_for_the_caption_that_led_to_it() -> None
     assert table.contains(SPEC, ids.caption_id("pair 3"))
 
 
+def test_of_two_captions_that_led_to_one_pair_the_first_counts_however_the_records_come() -> None:
+    together, apart = (ComparisonLabels(comparing=[SPEC]) for _ in range(2))
+    together.apply([key(1), key(1)], [label(), label(OTHER)])
+    apart.apply([key(1)], [label()])
+    apart.apply([key(1)], [label(OTHER)])
+    assert counts(together) == counts(apart) == [1, 0]
+
+
 def test_a_withdrawn_comparison_counts_no_longer_and_counts_again_once_it_is_labelled() -> None:
     table = ComparisonLabels(comparing=[SPEC])
     table.apply([key(1), key(2)], [label(), label()])
