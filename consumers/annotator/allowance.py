@@ -80,7 +80,7 @@ class Allowance:
         if self._budget is None:
             return most
         share = len(self._annotator.partitions) / self._partitions
-        unpaid = self._annotator.taken * self._specs + self._annotator.strays
+        unpaid = self._annotator.taken * self._specs + self._annotator.asked.strays
         return self._budget.questions(share, unpaid) // self._specs
 
     def is_spent(self) -> bool:

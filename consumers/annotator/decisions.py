@@ -9,9 +9,7 @@ who comes back while the question is still under way waits for that answer, and 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
-from itertools import chain
-from typing import cast
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +21,7 @@ from onibus.consumers.annotator.caption_records import read_caption
 from onibus.consumers.annotator.comparing import Comparing
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
 from onibus.consumers.annotator.pending import OwedRange, Pending, PendingCaption
+from onibus.consumers.annotator.under_way import Key, UnderWay, key_of
 from onibus.consumers.annotator.work import Work
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.language_models.base import Answer, Question
@@ -54,6 +53,7 @@ class Annotator:
         records: as given.
         comparing: ids of the specs that compare two.
         pairs: decides what is compared.
+        asked: the questions under way.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Annotator:
         self._finished: list[Work] = []
         self._writing: list[Work] = []
         self._unreadable: list[Unreadable] = []
-        self._waiting: dict[tuple[bytes, bytes], list[Work]] = {}  # by what is asked: one answer for all
-        self._spare: OrderedDict[tuple[bytes, bytes], Answer] = OrderedDict()
+        self.asked = UnderWay(self._is_current)
+        self._spare: OrderedDict[Key, Answer] = OrderedDict()
 
     def begin(self, partition: int, position: int, end: int, labels: LabelTable) -> int:
         """Own a partition from ``position`` on; returns the offset to read from.
@@ -101,11 +101,12 @@ class Annotator:
 
     def end(self, partition: int) -> None:
         """Own a partition no longer: nothing of it is written any more."""
-        for work in [*self._finished, *self._half_answered()]:
+        for work in [*self._finished, *self.asked.half_answered]:
             if work.caption.partition == partition:
                 self._keep([answer for _, answer in work.answers])
         del self._assignments[partition], self._tables[partition], self._committed[partition]
         self._marks.pop(partition, None)
+        self.asked.forget_taken_back()
         self.pending.revoke(partition)
         if self.again is not None:
             self.again.end(partition)
@@ -127,16 +128,6 @@ class Annotator:
     def taken(self) -> int:
         """Captions that are asked about and not on the log yet."""
         return self.pending.taken + (0 if self.again is None else self.again.taken)
-
-    @property
-    def strays(self) -> int:
-        """Questions under way whose partition went and has not come back to them."""
-        return sum(not any(map(self._is_current, works)) for works in self._waiting.values())
-
-    def is_asking_about(self, partitions: Collection[int]) -> bool:
-        """Whether there are questions under way about captions of these partitions."""
-        works = chain.from_iterable(self._waiting.values())
-        return any(work.caption.partition in partitions and self._is_current(work) for work in works)
 
     @property
     def finished(self) -> int:
@@ -199,8 +190,8 @@ class Annotator:
 
     def answered(self, answer: Answer) -> None:
         """Take over an answer to one of :meth:`questions`."""
-        key = _key_of(answer)
-        waiting = [work for work in self._waiting.pop(key) if self._is_current(work)]
+        key = key_of(answer)
+        waiting = self.asked.pop(key)
         owed = [work for work in waiting if work.again is None]  # withdrawn while it was asked again, say
         for work in waiting if owed else ():
             self._drop_again(work)
@@ -211,8 +202,8 @@ class Annotator:
 
     def finish_half_answered(self) -> None:
         """Have the answers written that captions have which lack others, and stay owed. No more are taken."""
-        self._finished += self._half_answered()
-        self._waiting.clear()
+        self._finished += self.asked.half_answered
+        self.asked.clear()
 
     def batch(self, most: int, now: int) -> Batch | None:
         """What to write next, with labels of up to ``most`` captions; None if nothing has changed.
@@ -347,21 +338,14 @@ class Annotator:
         if spare is not None and work.again is None:  # it may be on the log, and is no further answer
             self._accept(work, key, spare)
             return None
-        is_under_way = key in self._waiting
-        others = [other for other in self._waiting.get(key, ()) if self._is_current(other)]
-        self._waiting[key] = [*others, work]
-        if is_under_way:
+        if not self.asked.add(key, work):
             return None
         return Question(subject.spec_id, subject.texts[0], key, *subject.texts[1:], earlier=earlier)
-
-    def _half_answered(self) -> list[Work]:
-        works = chain.from_iterable(self._waiting.values())
-        return list({id(work): work for work in works if work.answers and self._is_current(work)}.values())
 
     def _is_current(self, work: Work) -> bool:
         return self._assignments.get(work.caption.partition) == work.assignment
 
-    def _accept(self, work: Work, key: tuple[bytes, bytes], answer: Answer) -> None:
+    def _accept(self, work: Work, key: Key, answer: Answer) -> None:
         work.answers.append((work.missing.pop(key), answer))
         if not work.missing:
             self._finished.append(work)
@@ -369,7 +353,7 @@ class Annotator:
     def _keep(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
             if not answer.question.earlier:
-                self._spare[_key_of(answer)] = answer
+                self._spare[key_of(answer)] = answer
         while len(self._spare) > SPARE_ANSWERS:
             self._spare.popitem(last=False)
 
@@ -386,8 +370,3 @@ class Annotator:
             again = tally is not None
             self.records.judged(batch, caption, subject, answer, now, with_label=is_open, again=again)
         batch.answers.extend(answer for _, answer in work.answers)
-
-
-def _key_of(answer: Answer) -> tuple[bytes, bytes]:
-    """Key of the subject that it is about."""
-    return cast(tuple[bytes, bytes], answer.question.ticket)

@@ -63,8 +63,6 @@ _ANSWER_WAIT_SECONDS = _POLL_EVERY_SECONDS = 0.02
 _POLL_WHEN_FED_SECONDS = 0.2
 """How often, while there is plenty to ask: a poll costs a millisecond that a model beside us could use."""
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 5.0
-_LAST_ANSWERS_SECONDS = 2.5
-"""How long a stopping annotator waits for answers that are under way."""
 _LAST_REBALANCE_SECONDS = 2.0
 """How long it waits for the end of a rebalance, to write what is finished."""
 _MOST_FENCINGS = 3
@@ -122,7 +120,7 @@ class AnnotatorProcess:
             self._annotator, self._writer, self._topics.captions, self._asking.wake, self._allowance.mark
         )
         self._started = time.monotonic()
-        self._asked = self._fencings = self._failures = 0
+        self._fencings = self._failures = 0
         self._polled_at, self._has_read, self._is_ready = 0.0, False, False
 
     @property
@@ -192,7 +190,11 @@ class AnnotatorProcess:
         """Write what has been paid for, if the cluster lets us soon."""
         if self._member is None:
             return
-        self._take(self._asking.last_answers(self._asked, _LAST_ANSWERS_SECONDS))
+        self._asking.take_back()
+        seconds, sent = self._membership.stop_seconds, self._asking.missing - self._asking.failed
+        if sent:
+            _log.info("waiting up to %g s for answers to %d questions that were sent", seconds, sent)
+        self._take(self._asking.last_answers(seconds))
         self._annotator.finish_half_answered()
         deadline = time.monotonic() + _LAST_REBALANCE_SECONDS
         while self._writing.is_under_way or self._annotator.has_finished:
@@ -223,7 +225,7 @@ class AnnotatorProcess:
         has_read = self._read(stopping) if self._may_poll() else False
         self._note_ready()
         self._ask()
-        is_owing = self._asked or self._annotator.has_finished
+        is_owing = self._asking.missing or self._annotator.has_finished
         waits = self._writing.is_under_way or (is_owing and not self._writing.is_worthwhile)
         self._take(self._asking.answers(_ANSWER_WAIT_SECONDS if waits and not has_read else 0.0))
         if self._writing.is_over:
@@ -235,7 +237,7 @@ class AnnotatorProcess:
     def _may_poll(self) -> bool:
         if self._writing.is_under_way:
             return self._writing.seconds > _POLL_AGAIN_SECONDS
-        return not self._asked or time.monotonic() > self._polled_at + self._poll_every()
+        return not self._asking.missing or time.monotonic() > self._polled_at + self._poll_every()
 
     def _poll_every(self) -> float:
         """Often while captions come, or few are pending."""
@@ -247,7 +249,7 @@ class AnnotatorProcess:
         """Poll once; whether there were captions."""
         assert self._member is not None
         self._polled_at = time.monotonic()
-        busy = self._asked or self._annotator.has_finished or len(self._annotator.pending)
+        busy = self._asking.missing or self._annotator.has_finished or len(self._annotator.pending)
         try:
             records = self._member.poll(timeout_ms=0 if busy or self._writing.is_under_way else _IDLE_POLL_MS)
             self._see(records)
@@ -286,9 +288,7 @@ class AnnotatorProcess:
         most = self._membership.most_under_way
         room = min(most - self._annotator.under_way, self._allowance.affordable(most))
         if room > 0 and self._annotator.finished < _MOST_FINISHED:
-            questions = self._annotator.questions(room)
-            self._asking.ask(questions)
-            self._asked += len(questions)
+            self._asking.ask(self._annotator.questions(room))
 
     def _take_answers_while(self, are_missing: Callable[[], bool], seconds: float) -> None:
         """Take what comes as long as answers are missing, and not longer than so many seconds."""
@@ -298,7 +298,6 @@ class AnnotatorProcess:
 
     def _take(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
-            self._asked -= 1
             self._annotator.answered(answer)
 
     # --- writing --------------------------------------------------------------------------------------
@@ -306,14 +305,17 @@ class AnnotatorProcess:
     def _finish(self, stopping: threading.Event, partitions: Collection[int]) -> None:
         """Write what is paid for of partitions that go to others, also what is answered soon.
 
-        Called within a poll (see :class:`~onibus.consumers.annotator.group_member.GroupMember`). What fails
-        here is dealt with after it: the answers are kept, and so is the failed transaction or the refusal.
+        What was not sent yet is left to the others. Called within a poll (see
+        :class:`~onibus.consumers.annotator.group_member.GroupMember`). What fails here is dealt with after
+        it: the answers are kept, and so is the failed transaction or the refusal.
         """
         patience = self._membership.session_timeout_ms / 1000 / 4
 
         def are_missing() -> bool:
-            return self._annotator.is_asking_about(partitions) and not stopping.is_set()
+            return asked.is_about(partitions) and not stopping.is_set()
 
+        asked = self._annotator.asked
+        asked.taken_back(self._asking.take_back(asked.only_about(partitions)))
         with contextlib.suppress(ModelRefusedError, RegistryError):
             self._take_answers_while(are_missing, patience)
             deadline = time.monotonic() + patience

@@ -30,6 +30,8 @@ _REFUSED = (
     TransactionalIdAuthorizationFailedError,
 )
 
+STOP_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Membership:
@@ -42,6 +44,7 @@ class Membership:
         session_timeout_ms: after how long without a sign of life others take over.
         is_static: a restarted member of this name gets its partitions back at once (KIP-345); until the
             session time-out no one else gets them.
+        stop_seconds: how long it waits for answers to what was sent, when it is stopped.
     """
 
     group: str
@@ -49,6 +52,7 @@ class Membership:
     most_under_way: int
     session_timeout_ms: int = 10_000
     is_static: bool = False
+    stop_seconds: float = STOP_SECONDS
 
     def refusal(self, error: Exception) -> OnibusError | None:
         """What to tell the person who runs it, if ``error`` will not pass by itself."""

@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent import futures
 
 from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, ModelRefusedError, Question
@@ -19,9 +19,10 @@ _CUT_SHORT_SECONDS = 2.0
 class Asking:
     """Puts questions to a model and collects the answers as they come.
 
-    Questions under way are bounded by the caller, who knows how many answers are missing.
+    Questions under way are bounded by the caller.
 
     Attributes:
+        missing: how many questions have no answer yet.
         failed: how many questions will get no answer, as the model can answer none any more.
     """
 
@@ -30,9 +31,9 @@ class Asking:
         self._answers: queue.SimpleQueue[Answer | BaseException | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._raises = True
-        self.failed = 0
+        self.missing = self.failed = 0
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Question] = {}
         self._thread = threading.Thread(target=self._loop.run_forever, name="asking", daemon=True)
 
     def start(self, stopping: threading.Event) -> Attempt | None:
@@ -54,7 +55,9 @@ class Asking:
 
     def ask(self, questions: Iterable[Question]) -> None:
         """Put questions; returns at once."""
-        self._loop.call_soon_threadsafe(self._begin, list(questions))
+        asked = list(questions)
+        self.missing += len(asked)
+        self._loop.call_soon_threadsafe(self._begin, asked)
 
     def answers(self, timeout: float) -> list[Answer]:
         """The answers that have come, waiting up to ``timeout`` seconds for a first one or :meth:`wake`.
@@ -77,18 +80,24 @@ class Asking:
                 wait = 0.0
         if self._failure is not None and self._raises and not found:
             raise self._failure
+        self.missing -= len(found)
         return found
 
-    def last_answers(self, missing: int, seconds: float) -> list[Answer]:
-        """The answers that come within some seconds, then those that are settled without what is missing.
+    def take_back(self, may_be: Callable[[Question], bool] = lambda _: True) -> list[Question]:
+        """The questions that nothing was paid for yet, of those that may be; they get no answer."""
+        done = asyncio.run_coroutine_threadsafe(self._take_back(may_be), self._loop)
+        taken_back: list[Question] = []
+        with contextlib.suppress(TimeoutError):
+            taken_back = done.result(timeout=_CUT_SHORT_SECONDS)
+        self.missing -= len(taken_back)
+        return taken_back
 
-        Args:
-            missing: how many questions have no answer yet.
-        """
+    def last_answers(self, seconds: float) -> list[Answer]:
+        """What comes within some seconds of what was sent, then what is settled without that."""
         self._raises = False
         found: list[Answer] = []
         deadline = time.monotonic() + seconds
-        while missing > len(found) + self.failed and (left := deadline - time.monotonic()) > 0:
+        while self.missing > self.failed and (left := deadline - time.monotonic()) > 0:
             found += self.answers(left)
         ended = asyncio.run_coroutine_threadsafe(self._end_questions(), self._loop)
         with contextlib.suppress(TimeoutError):
@@ -112,8 +121,8 @@ class Asking:
     def _begin(self, questions: list[Question]) -> None:
         for question in questions:
             task = self._loop.create_task(self._one(question))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = question
+            task.add_done_callback(self._tasks.__delitem__)
 
     async def _one(self, question: Question) -> None:
         try:
@@ -122,6 +131,17 @@ class Asking:
             if isinstance(error, ModelRefusedError) and error.answer is not None:
                 self._answers.put(error.answer)
             self._answers.put(error)
+
+    async def _take_back(self, may_be: Callable[[Question], bool]) -> list[Question]:
+        tasks = {
+            task: question
+            for task, question in self._tasks.items()
+            if may_be(question) and not self._model.has_begun(question)
+        }
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return [question for task, question in tasks.items() if task.cancelled()]
 
     async def _end(self) -> None:
         await self._end_questions()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from onibus.consumers.annotator.backlog import Backlog
 from onibus.consumers.annotator.cost import Prices
 from onibus.consumers.annotator.decisions import COMPARISONS
+from onibus.consumers.annotator.membership import STOP_SECONDS
 from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile
 from onibus.consumers.language_models.flipping import NO_FLIPS, Flips
 from onibus.infra.errors import OnibusError
@@ -37,6 +38,7 @@ class AnnotateOptions:
     price_out: float | None = None
     static: bool = False
     session_seconds: float = 10.0
+    stop_seconds: float = STOP_SECONDS
     metrics_port: int | None = None
     verbose: bool = False
     backlog: Backlog | None = None

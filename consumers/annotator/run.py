@@ -89,6 +89,7 @@ def run(
         name=options.name or f"{socket.gethostname()}-{os.getpid()}",
         most_under_way=captions_under_way(options),
         session_timeout_ms=round(options.session_seconds * 1000),
+        stop_seconds=options.stop_seconds,
         is_static=options.static,
     )
     summary = AnnotatorProcess(

@@ -33,7 +33,8 @@ from onibus.infra.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-STOP_SECONDS = 10.0
+_STOP_SECONDS = 5.0
+"""In which a worker that waits for no answers stops."""
 _LOOK_SECONDS = 0.2
 _RESTART_SECONDS = 1.0
 _NEEDS_HELP = 2
@@ -71,7 +72,7 @@ def run_workers(
     finally:
         for worker in workers:
             worker.process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + options.stop_seconds + _STOP_SECONDS
         for worker in workers:
             worker.end(deadline)
 

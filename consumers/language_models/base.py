@@ -175,6 +175,12 @@ class LanguageModel(Protocol):
             ModelRefusedError: as for :meth:`check`.
         """
 
+    def has_begun(self, question: Question) -> bool:
+        """Whether asking this question, which is being answered, may cost something by now.
+
+        If not, an annotator that ends takes it back: no one pays for it then.
+        """
+
     async def close(self) -> None:
         """Give up connections."""
 

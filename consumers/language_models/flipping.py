@@ -64,6 +64,10 @@ class FlippingModel:
         answer = await self._inner.answer(question)
         return flipped(answer) if self._flips.of(question) else answer
 
+    def has_begun(self, question: Question) -> bool:
+        """See :meth:`LanguageModel.has_begun`."""
+        return self._inner.has_begun(question)
+
     async def close(self) -> None:
         """See :meth:`LanguageModel.close`."""
         await self._inner.close()

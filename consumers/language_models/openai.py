@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -84,6 +85,7 @@ class OpenAIModel:
         self._client = ChatClient(base_url, key, request_seconds, given)
         self._retries = Retries(base_url, concurrency, self._probe, sleep)
         self._limit_name = "max_tokens"
+        self._sent = Counter[Question]()  # requests of each question on their way, or with a reply
 
     async def check(self) -> Attempt:
         """Ask one question under the first spec, to find out whether the server answers such questions.
@@ -122,17 +124,35 @@ class OpenAIModel:
     async def answer(self, question: Question) -> Answer:
         """See :meth:`onibus.consumers.language_models.base.LanguageModel.answer`."""
         asked = self._asked[question.spec_id]
-        return await answer_to(question, asked, partial(self._reply, asked))
+        try:
+            return await answer_to(question, asked, partial(self._reply, asked, question=question))
+        finally:
+            del self._sent[question]
+
+    def has_begun(self, question: Question) -> bool:
+        """Whether a request of it is on its way or has been answered."""
+        return self._sent[question] > 0
 
     async def close(self) -> None:
         """Close the connections."""
         self._retries.close()
         await self._client.close()
 
-    async def _reply(self, asked: _Asked, prompt: str) -> Reply | str:
+    async def _reply(self, asked: _Asked, prompt: str, question: Question | None = None) -> Reply | str:
         """One answer; or, in one line, why this prompt will never get one."""
+
+        async def send() -> Reply:
+            if question is None:
+                return await self._request(asked, prompt)
+            self._sent[question] += 1
+            try:
+                return await self._request(asked, prompt)
+            except ChatError:
+                self._sent[question] -= 1
+                raise
+
         return await self._retries.reply(
-            partial(self._request, asked, prompt),
+            send,
             lambda: self._request(asked, asked.prompt.example()),
             partial(self._refused, asked),
         )

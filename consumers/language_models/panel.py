@@ -179,6 +179,10 @@ class PanelModel:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
 
+    def has_begun(self, question: Question) -> bool:
+        """Whether one of the judges has: then the others are asked, too."""
+        return any(seat.model.has_begun(question) for seat in self._seats)
+
     async def close(self) -> None:
         """Close every judge."""
         await asyncio.gather(*(seat.model.close() for seat in self._seats))

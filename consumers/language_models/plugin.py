@@ -20,7 +20,7 @@ _VERDICTS: Mapping[Kind, frozenset[Verdict]] = {
 
 class Judge(Protocol):
     """What a factory makes: a :class:`~onibus.consumers.language_models.base.LanguageModel`, of which only
-    this is needed. Where it has ``check``, ``close`` and ``origin``, they are used, too."""
+    this is needed. Where it has ``check``, ``close``, ``has_begun`` and ``origin``, they are used, too."""
 
     async def answer(self, question: Question) -> Answer:
         """Judge one caption, or compare two. Many calls run at the same time, on one asyncio loop, so it must
@@ -104,6 +104,11 @@ class PluginModel:
                 + ", ".join(sorted(_VERDICTS[kind]))
             )
         return answer
+
+    def has_begun(self, question: Question) -> bool:
+        """What the model says, if it has such a method; else yes."""
+        has_begun = getattr(self._judge, "has_begun", None)
+        return has_begun is None or bool(has_begun(question))
 
     async def close(self) -> None:
         """The model's own close, if it has one."""

@@ -39,6 +39,10 @@ class RulesModel:
         latency = (time.perf_counter_ns() - started) // 1000
         return Answer.of(question, verdict, reason=reason, latency_us=latency)
 
+    def has_begun(self, question: Question) -> bool:
+        """Rules cost nothing."""
+        return False
+
     async def close(self) -> None:
         """Nothing to give up."""
 

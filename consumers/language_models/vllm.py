@@ -101,6 +101,10 @@ class VllmModel:
         asked = self._asked[question.spec_id]
         return await answer_to(question, asked, partial(self._ask_once, asked))
 
+    def has_begun(self, question: Question) -> bool:
+        """The engine works on all that it is asked."""
+        return True
+
     async def close(self) -> None:
         """Give the model's memory back."""
         await asyncio.get_running_loop().run_in_executor(None, self._engine.stop)

@@ -107,6 +107,10 @@ def annotate(
         float,
         typer.Option(min=1, max=1_800, help="Seconds without a heartbeat after which others take over."),
     ] = 10.0,
+    stop_timeout: Annotated[
+        float,
+        typer.Option(min=0, max=240, help="Seconds that a stop waits for answers to what was sent."),
+    ] = 5.0,
     backlog: Annotated[
         str | None,
         typer.Option(
@@ -169,6 +173,7 @@ def annotate(
         price_out=price_out,
         static=static,
         session_seconds=session_timeout,
+        stop_seconds=stop_timeout,
         metrics_port=metrics_port,
         verbose=verbose,
         backlog=None if backlog is None else Backlog.parse(backlog),

@@ -61,6 +61,9 @@ class HeldModel:
                 await asyncio.sleep(0.005)
         return await self._inner.answer(question)
 
+    def has_begun(self, question: Question) -> bool:
+        return True
+
     async def close(self) -> None:
         await self._inner.close()
 

@@ -102,6 +102,9 @@ class MoodyModel:
         attempt = Attempt(verdict, "raw", "", bytes(16), 5, 2, 10, time.time_ns() // 1000)
         return Answer(question, verdict or Verdict.UNSURE, (attempt,), "" if read else "no verdict")
 
+    def has_begun(self, question: Question) -> bool:
+        return True
+
     async def close(self) -> None:
         """Nothing to close."""
 

@@ -55,6 +55,9 @@ class HesitantModel:
         verdict = YES if question.earlier > self._sure_after else UNSURE
         return Answer.of(question, verdict, tokens_in=self._tokens)
 
+    def has_begun(self, question: Question) -> bool:
+        return True
+
     async def close(self) -> None:
         pass
 

@@ -186,11 +186,11 @@ def test_a_caption_that_comes_back_waits_for_the_answer_that_is_under_way() -> N
     who, (question,) = asked(["x"])
     for _ in range(2):
         who.end(0)
-        assert who.strays == 1
+        assert who.asked.strays == 1
         who.begin(0, 0, 0, LabelTable())
         see(who, ["x"])
         assert not who.questions(10), "it is being paid for"
-        assert who.strays == 0
+        assert who.asked.strays == 0
     who.answered(answer(question))
     assert len(written(who.batch(10, NOW), NAMES.labels)) == 1
 

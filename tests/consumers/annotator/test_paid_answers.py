@@ -21,6 +21,7 @@ from tests.waiting import wait_until
 
 ONE, OTHER = load_spec("goals", "m"), load_spec("combat", "m")
 SPECS: dict[bytes, AnnotationSpec] = {ids.spec_id(spec): spec for spec in (ONE, OTHER)}
+JUST_ONE = {ids.spec_id(ONE): ONE}
 TEXTS = [f"You kill {number} newts." for number in range(10)]
 
 
@@ -101,6 +102,68 @@ def test_what_two_judges_agree_on_is_written_while_the_third_is_slow(settings: S
     assert len(label_keys(settings)) == len(GOLD)
     written = [codec.decode(Annotation, record.value) for record in records(settings, "annotations")]
     assert Counter(one.model for one in written) == {"model-0": len(GOLD), "model-1": len(GOLD)}
+
+
+def test_what_was_not_sent_yet_is_taken_back_at_a_stop_and_what_was_sent_is_written(
+    settings: Settings,
+) -> None:
+    held = threading.Event()
+
+    def reply(_: dict[str, Any]) -> Reply:
+        if len(server.requests) > 1:  # not the question of the start
+            held.wait(60)
+        return 200, "verdict: helpful"
+
+    with chat_server(reply) as server:
+        try:
+            with annotator(
+                settings, specs=JUST_ONE, model=OpenAIModel(JUST_ONE, server.url, "k", 2)
+            ) as running:
+                wait_until(lambda: running.partitions, 30, "it to be ready")
+                publish(settings, TEXTS)
+                asking = running.process._asking
+                wait_until(lambda: asking.missing == len(TEXTS), 30, "all to be under way")
+                wait_until(lambda: len(server.requests) == 3, 30, "two to be sent")
+                running.stopping.set()
+                wait_until(lambda: asking.missing == 2, 30, "the others to be taken back")
+                held.set()
+                running.stop()
+        finally:
+            held.set()
+        assert len(server.requests) == 3
+        assert len(label_keys(settings)) == 2
+        with annotator(settings, specs=JUST_ONE, model=OpenAIModel(JUST_ONE, server.url, "k", 2)):
+            wait_for_labels(settings, len(TEXTS))
+        assert len(server.requests) == 2 + len(TEXTS), "none is asked twice"
+
+
+def test_what_was_not_sent_yet_of_partitions_that_go_to_another_is_asked_by_that_one_alone(
+    settings: Settings,
+) -> None:
+    texts, held = [f"You kill {number} newts." for number in range(60)], threading.Event()
+
+    def reply(_: dict[str, Any]) -> Reply:
+        if len(first.requests) > 1:
+            held.wait(60)
+        return 200, "verdict: helpful"
+
+    with chat_server(reply) as first, chat_server(lambda _: (200, "verdict: helpful")) as second:
+        one, other = (OpenAIModel(JUST_ONE, server.url, "k", 2) for server in (first, second))
+        try:
+            with annotator(settings, "a1", specs=JUST_ONE, model=one) as running:
+                wait_until(lambda: running.partitions, 30, "it to be ready")
+                publish(settings, texts)
+                wait_until(lambda: running.process._asking.missing == len(texts), 30, "all to be under way")
+                with annotator(settings, "a2", specs=JUST_ONE, model=other) as joined:
+                    wait_until(lambda: len(joined.partitions) == 2, 60, "the other's partitions")
+                    held.set()
+                    wait_for_labels(settings, len(texts))
+        finally:
+            held.set()
+    assert len(label_keys(settings)) == len(texts)
+    assert len(first.requests) + len(second.requests) <= 2 + len(texts) + 2, (
+        "only what was sent is asked twice"
+    )
 
 
 def keys_of(spec: AnnotationSpec) -> set[bytes]:

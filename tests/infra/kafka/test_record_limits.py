@@ -75,6 +75,9 @@ class Talkative:
         attempt = Attempt(Verdict.UNSURE, text, text, bytes(16), 1, 1, 1, time.time_ns() // 1000)
         return Answer(question, Verdict.UNSURE, (attempt,), given_up="no verdict")
 
+    def has_begun(self, question: Question) -> bool:
+        return True
+
     async def close(self) -> None: ...
 
 
