@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from onibus.consumers.specs.answer_format import AnswerFormat, Probability
 from onibus.schemas.records import Verdict
@@ -23,6 +23,10 @@ _LEAST_LEFT = 1e-4
 """Of probability, below which what is left is rounding."""
 _MOST = 0.01
 """The largest logarithm of a probability, rounded."""
+_LEAST = -9_999.0
+"""What vLLM gives in place of minus infinity."""
+_MOST_TOGETHER = 1.05
+"""The largest sum of probabilities, rounded."""
 _CERTAIN = 700.0
 """Log-odds beyond which exp() leaves floats."""
 
@@ -45,7 +49,7 @@ def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> flo
         likeliest: log-probabilities of the likeliest next tokens by their text.
 
     Returns:
-        None if neither word is among them.
+        None if neither word is among them, or one alone that the other may be likelier than.
     """
     words = [word.casefold() for word in _words(answer_format)]
     found: list[list[float]] = [[], []]
@@ -59,7 +63,8 @@ def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> flo
     left = 1 - sum(math.exp(min(logarithm, 0.0)) for logarithm in likeliest.values())
     least = min(*likeliest.values(), math.log(max(left, _LEAST_LEFT)))
     first, second = (_sum(logarithms) if logarithms else least for logarithms in found)
-    return first - second
+    is_told = all(found) or (first > second if found[0] else second > first)
+    return first - second if is_told else None
 
 
 def judged(answer_format: AnswerFormat, odds: float, baseline: float = 0.0) -> ProbableVerdict:
@@ -84,15 +89,25 @@ def logistic(odds: float) -> float:
 def likeliest_of(tokens: Iterable[tuple[str, object]]) -> dict[str, float]:
     """Log-probabilities by text of the tokens that a server names, of which several can have one text.
 
-    What is no logarithm of a probability (NaN, null), as some servers give for tokens that cannot come, is
-    left out.
+    Tokens without one (null, NaN, minus infinity), as some servers name them that cannot come, are left out.
+
+    Returns:
+        Nothing if the numbers are something else than log-probabilities, logits say: one is positive or no
+        number, or they come to more than all probability.
     """
     found: dict[str, float] = {}
+    together = 0.0
     for text, logarithm in tokens:
-        is_number = isinstance(logarithm, float | int) and not isinstance(logarithm, bool)
-        if is_number and -math.inf < (number := cast(float, logarithm)) <= _MOST:
-            found[text] = max(float(number), found.get(text, -math.inf))
-    return found
+        if isinstance(logarithm, bool) or not isinstance(logarithm, float | int | None):
+            return {}
+        if logarithm is None or logarithm != logarithm or logarithm == -math.inf:
+            continue
+        if logarithm > _MOST:
+            return {}
+        number = float(max(logarithm, _LEAST))
+        together += math.exp(number)
+        found[text] = max(number, found.get(text, -math.inf))
+    return found if together <= _MOST_TOGETHER else {}
 
 
 def raw_answer(likeliest: Mapping[str, float]) -> str:

@@ -156,7 +156,17 @@ def test_a_server_without_probabilities_is_refused_after_one_question(tmp_path: 
 def test_the_other_word_has_at_most_what_the_first_leaves() -> None:
     assert log_odds(YES_NO, {" No": -0.02}) == pytest.approx(math.log(1 - math.exp(-0.02)) + 0.02)
     assert log_odds(YES_NO, {" Yes": 0.0}) == pytest.approx(-math.log(1e-4))
-    assert likeliest_of([(" Yes", True), (" No", 5.0)]) == {}
+
+
+def test_one_unlikely_word_alone_tells_nothing() -> None:
+    assert log_odds(YES_NO, {" No": -3.0}) is None
+    assert log_odds(YES_NO, {" the": -0.1, " Yes": -4.0}) is None
+    assert log_odds(YES_NO, {" the": -3.5, " Yes": -0.1}) == pytest.approx(3.4)
+
+
+@pytest.mark.parametrize("odd", [5.0, True, "-0.1", [], math.inf, 10**400, -0.1])
+def test_numbers_that_cannot_be_log_probabilities_leave_none(odd: object) -> None:
+    assert likeliest_of([(" Yes", odd), (" No", -0.2)]) == {}
 
 
 def test_each_spec_that_reads_probabilities_is_tried_at_the_start(tmp_path: Path) -> None:
@@ -200,7 +210,15 @@ def test_what_is_no_log_probability_is_left_out_and_costs_one_question(tmp_path:
             with pytest.raises(ModelRefusedError, match="answers without log-probabilities"):
                 asking(asked)
             assert len(server.requests) == 1
-    assert likeliest_of([("a", odd), ("b", -2.0), ("b", -1.0)]) == {"b": -1.0}
+
+
+@pytest.mark.parametrize("nothing", [math.nan, -math.inf, None])
+def test_tokens_without_a_log_probability_are_left_out(nothing: object) -> None:
+    assert likeliest_of([("a", nothing), ("b", -2.0), ("b", -1.0)]) == {"b": -1.0}
+
+
+def test_tokens_that_are_as_good_as_impossible_have_short_numbers() -> None:
+    assert likeliest_of([("a", -1e308), ("b", -(10**400)), ("c", 0)]) == {"a": -9999, "b": -9999, "c": 0}
 
 
 def test_one_fault_has_one_advice(tmp_path: Path) -> None:
