@@ -58,14 +58,24 @@ class SpecEvaluation:
     mistakes: tuple[Mistake, ...]
 
 
-def require_both_kinds(references: Sequence[Reference]) -> None:
+def require_both_kinds(references: Sequence[Reference], known: Sequence[Reference] = ()) -> None:
     """Before anything is asked.
+
+    Args:
+        known: those that these were chosen from.
 
     Raises:
         OnibusError: they are all helpful, or all unhelpful, so no judge can be told from another by them.
     """
-    if len({one.verdict for one in references} - {Verdict.UNSURE}) < 2:
-        raise OnibusError("the reference captions are all of one kind; give both kinds, or --half all")
+    if _are_of_both_kinds(references):
+        return
+    if _are_of_both_kinds(known):
+        raise OnibusError("captions of one kind, helpful or unhelpful, are not in this half; give --half all")
+    raise OnibusError("no captions are helpful, or none unhelpful; give both kinds to evaluate with")
+
+
+def _are_of_both_kinds(references: Sequence[Reference]) -> bool:
+    return {Verdict.HELPFUL, Verdict.UNHELPFUL} <= {one.verdict for one in references}
 
 
 def evaluate_trial(trial: Trial, references: Sequence[Reference], most_mistakes: int) -> SpecEvaluation:
@@ -74,8 +84,8 @@ def evaluate_trial(trial: Trial, references: Sequence[Reference], most_mistakes:
     Raises:
         OnibusError: nothing is left to compare.
     """
-    decided = [n for n, one in enumerate(references) if one.verdict is not Verdict.UNSURE]
     require_both_kinds(references)
+    decided = [n for n, one in enumerate(references) if one.verdict is not Verdict.UNSURE]
     true = np.array([references[n].verdict is Verdict.HELPFUL for n in decided], np.bool_)
     answers = [trial.answers[n] for n in decided]
     probability = np.array([_probability(answer) for answer in answers])

@@ -73,11 +73,14 @@ def read_references(path: Path, spec_name: str, goal: str | None = None) -> list
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise OnibusError(f"cannot read {path}: {reason_of(error)}; correct --against") from error
-    return [
+    found = [
         _reference(f"{path}, line {number}", line, spec_name, goal)
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
+    if not found:
+        raise OnibusError(f"{path} holds no captions; write one per line, or correct --against")
+    return found
 
 
 def _reference(place: str, line: str, spec_name: str, goal: str | None) -> Reference:

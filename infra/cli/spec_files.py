@@ -129,8 +129,12 @@ def evaluate(
     ] = None,
     goal: Annotated[str | None, typer.Option(help="Whose verdicts. (default: by the spec's name)")] = None,
     half: Annotated[
-        str, typer.Option(help="first, second or all: examples in prompts come from the first.")
-    ] = "second",
+        str | None,
+        typer.Option(
+            help="first, second or all: examples in prompts come from the first. (default: second; all "
+            "with --against)"
+        ),
+    ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="Number of worst mistakes to show.")] = 10,
     price_in: PriceIn = 0.0,
     price_out: PriceOut = 0.0,
@@ -144,16 +148,17 @@ def evaluate(
     from onibus.consumers.specs.spec_file import load_spec_file
     from onibus.schemas.records import Kind
 
+    half = half or ("second" if against is None else "all")
     if half not in ("first", "second", "all"):
         raise OnibusError(f"--half {half}: give first, second or all")
-    names, references = [spec, *(compare or ())], []
+    names, references = list(dict.fromkeys([spec, *(compare or ())])), []
     for name in names:
         file = load_spec_file(name)
         if file.kind is not Kind.JUDGE_ONE:
             raise OnibusError(f"spec {file.name} compares two captions; evaluate takes specs that judge one")
         known = read_references(against or built_in_path(), file.name, goal)
         references.append([one for one in known if half in ("all", one.half)])
-        require_both_kinds(references[-1])
+        require_both_kinds(references[-1], known)
     prices, found = Prices(price_in or 0.0, price_out or 0.0), dict[str, Any]()
 
     asked = zip(names, references, strict=True)

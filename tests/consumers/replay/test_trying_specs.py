@@ -18,14 +18,41 @@ def judged_by(server: ChatServer, *more: str) -> list[str]:
     return ["--llm", "openai", "--base-url", server.url, "--model", "m", *more]
 
 
-def test_reference_captions_of_one_kind_are_refused_before_anyone_pays(tmp_path: Path) -> None:
-    one = {"caption": "It is dark.", "source": "score", "half": "second", "verdicts": {"goals": "helpful"}}
-    (tmp_path / "own.jsonl").write_text(json.dumps(one) + "\n")
+def own_set(folder: Path, verdicts: dict[str, str]) -> list[str]:
+    """Flags for judged captions of one's own."""
+    rows = [json.dumps({"caption": caption, "verdict": verdict}) for caption, verdict in verdicts.items()]
+    (folder / "own.jsonl").write_text("\n".join(rows))
+    return ["--against", "own.jsonl"]
+
+
+# By the bytes of their ids, both are in the first half of a set.
+BOTH_KINDS = {"You kill the newt!": "helpful", "It's a wall.": "unhelpful"}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "half", "complaint"),
+    [
+        ({"It is dark.": "helpful"}, [], "no captions are helpful, or none unhelpful"),
+        ({}, [], "own.jsonl holds no captions"),
+        (BOTH_KINDS, ["--half", "second"], "not in this half; give --half all"),
+    ],
+)
+def test_reference_captions_of_one_kind_are_refused_before_anyone_pays(
+    tmp_path: Path, verdicts: dict[str, str], half: list[str], complaint: str
+) -> None:
     with chat_server(lambda _: HELPFUL) as server:
-        flags = judged_by(server, "--against", "own.jsonl")
-        line = the_one_line(run_onibus("spec", "evaluate", "goals", *flags, folder=tmp_path))
-        assert "all of one kind" in line
+        flags = judged_by(server, *own_set(tmp_path, verdicts), *half)
+        assert complaint in the_one_line(run_onibus("spec", "evaluate", "goals", *flags, folder=tmp_path))
         assert not server.requests
+
+
+def test_captions_of_ones_own_are_all_asked_about_once_however_often_a_spec_is_named(tmp_path: Path) -> None:
+    with chat_server(lambda _: HELPFUL) as server:
+        flags = judged_by(server, *own_set(tmp_path, BOTH_KINDS), "--compare", "goals", "--json")
+        done = run_onibus("spec", "evaluate", "goals", *flags, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert len(server.requests) == 1 + len(BOTH_KINDS)
+    assert list(json.loads(done.stdout)) == ["goals"]
 
 
 @pytest.mark.parametrize("other", ["nosuch", "goals-pairs", "bad.toml"])
