@@ -55,6 +55,9 @@ _FIXED_BY_CHECKPOINT = {
 }
 """What the weights of a run depend on, or its episodes, and the flags."""
 
+_WORKERS_PER_CORE = 4
+"""Above which workers only wait for each other."""
+
 
 def run(
     settings: Settings,
@@ -97,6 +100,7 @@ def run(
             "starting run %s: %d environments, network %s",
             *(options.run, options.workers * options.environments, options.network),
         )
+        warn_of_few_cores(options)
         with RunProgress(options, folder) as progress:
             state = run_experiment(options, settings.runs_dir.absolute(), stopping, progress.watch, session)
             progress.finish(state)
@@ -131,6 +135,17 @@ def _try_task(options: LearnOptions) -> None:
         character=options.character,
     )
     task.close()  # type: ignore[no-untyped-call]
+
+
+def warn_of_few_cores(options: LearnOptions) -> None:
+    """A preset's workers are those of the machine that it was published on."""
+    cores = os.cpu_count() or 1
+    if options.workers > _WORKERS_PER_CORE * cores:
+        log.warning(
+            "%d rollout workers share %d cores, and each takes memory; as many games with --workers %d "
+            "--environments %d",
+            *(options.workers, cores, cores, -(-options.workers * options.environments // cores)),
+        )
 
 
 def _has_reached(options: LearnOptions, folder: Path) -> bool:

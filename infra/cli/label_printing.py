@@ -73,7 +73,8 @@ def print_history(found: dict[str, Any]) -> None:
 
 
 def _print_annotation(one: dict[str, Any]) -> None:
-    who = printable(f"{one['annotator']} ({one['origin']}{', ' + one['model'] if one['model'] else ''})")
+    kind = ", ".join(dict.fromkeys(filter(None, (one["origin"], one["model"]))))
+    who = printable(f"{one['annotator']} ({kind})")
     verdict = (one["verdict"] or "withdrawn") + (FLIPPED if one["was_flipped"] else "")
     verdict += f" (this answer: {one['said']})" if one["said"] not in (None, one["verdict"]) else ""
     echo(f"  {one['annotated_at']}  {verdict} by {who}, partition {one['partition']} offset {one['offset']}")

@@ -117,7 +117,7 @@ class RecordedGames:
             if seen is None or frame.step < record.steps:  # the last screen is what NetHack leaves behind
                 seen = frame
             yield GameMoment(
-                f"game {record.worker}/{record.environment}/{record.episode}, "
+                f"worker {record.worker}, environment {record.environment}, episode {record.episode}, "
                 f"step {frame.step:,} of {record.steps:,}, return {total:.2f}",
                 seen.characters,
                 seen.colours,

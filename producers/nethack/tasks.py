@@ -90,7 +90,7 @@ def check_task(name: str, others: Iterable[str] = ()) -> None:
             f"unknown task {name!r}; a level file becomes a task in a module that registers it: see "
             "'A MiniHack level' in infra/docs/extending.md"
         )
-    choice = f"choose from {', '.join(PUBLISHED_TASKS)}"
+    choice = f"choose from {', '.join([*PUBLISHED_TASKS, *NLE_TASKS])}"
     hint = did_you_mean(name.lower(), [*others, *_NETHACK, *ids], choice, most=3)
     raise OnibusError(
         f"unknown task {name!r}; {hint} (or any registered MiniHack environment; "

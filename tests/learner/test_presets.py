@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from onibus.infra.errors import OnibusError
 from onibus.learner.configuration import configuration
 from onibus.learner.options import load_options, make_options, save_options
+from onibus.learner.training import warn_of_few_cores
 
 ONI: dict[str, Any] = {
     "algo": "APPO",
@@ -97,3 +99,15 @@ def test_without_a_preset_the_small_defaults_stay(preset: str | None) -> None:
     options = make_options("score", run="r", preset=preset)
     assert options.vtrace == (preset == "oni")
     assert options.workers == (24 if preset else 2)
+
+
+def test_more_workers_than_cores_can_use_are_said_with_what_to_type(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    warn_of_few_cores(make_options(run="x", task="score", preset="oni"))
+    (line,) = caplog.messages
+    assert line.startswith("24 rollout workers share 2 cores")
+    assert line.endswith("--workers 2 --environments 240")
+    warn_of_few_cores(make_options(run="x", task="score"))
+    assert len(caplog.messages) == 1

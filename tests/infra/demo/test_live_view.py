@@ -55,7 +55,11 @@ def game() -> GameMoment:
     characters[8:13, 30:37] = ord(".")
     characters[10, 33] = ord("@")
     return GameMoment(
-        "game 0/3/12, step 45 of 120", characters, np.full((24, 80), 7, np.int8), (10, 33), SAID
+        "worker 0, environment 3, episode 12, step 45 of 120",
+        characters,
+        np.full((24, 80), 7, np.int8),
+        (10, 33),
+        SAID,
     )
 
 

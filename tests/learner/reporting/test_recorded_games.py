@@ -87,7 +87,7 @@ def test_a_game_is_played_at_a_speed_for_the_eye_with_its_captions_rewards(
     send(settings, "labels", key, codec.encode(label))
 
     moment = first_moment(settings, games, recorded)
-    assert moment.title == f"game 0/0/0, step 0 of {recorded.steps}, return 0.00"
+    assert moment.title == f"worker 0, environment 0, episode 0, step 0 of {recorded.steps}, return 0.00"
     assert (moment.characters == played[0].characters).all()
     assert moment.cursor == played[0].cursor
     assert chr(moment.characters[moment.cursor]) == "@"
