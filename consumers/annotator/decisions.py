@@ -9,7 +9,7 @@ who comes back while the question is still under way waits for that answer, and 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,10 +200,19 @@ class Annotator:
         if not waiting:
             self._keep([answer])
 
-    def finish_half_answered(self) -> None:
-        """Have the answers written that captions have which lack others, and stay owed. No more are taken."""
-        self._finished += self.asked.half_answered
-        self.asked.clear()
+    def finish_half_answered(self, partitions: Collection[int] | None = None) -> None:
+        """Have the answers written that captions of partitions that are given up have, and that lack others.
+
+        They stay owed.
+
+        Args:
+            partitions: all, if not given.
+        """
+        self._finished += [
+            work
+            for work in self.asked.half_answered
+            if partitions is None or work.caption.partition in partitions
+        ]
 
     def batch(self, most: int, now: int) -> Batch | None:
         """What to write next, with labels of up to ``most`` captions; None if nothing has changed.

@@ -311,13 +311,11 @@ class AnnotatorProcess:
         """
         patience = self._membership.session_timeout_ms / 1000 / 4
 
-        def are_missing() -> bool:
-            return asked.is_about(partitions) and not stopping.is_set()
-
         asked = self._annotator.asked
         asked.taken_back(self._asking.take_back(asked.only_about(partitions)))
         with contextlib.suppress(ModelRefusedError, RegistryError):
-            self._take_answers_while(are_missing, patience)
+            self._take_answers_while(lambda: asked.is_about(partitions), patience)
+            self._annotator.finish_half_answered(partitions)
             deadline = time.monotonic() + patience
             while self._writing.is_under_way or (self._annotator.has_finished and self._begin_batch()):
                 if not self._writing.ends_well_within(deadline - time.monotonic()):

@@ -76,11 +76,6 @@ class UnderWay:
             self._taken_back.remove(key)
             del self._waiting[key]
 
-    def clear(self) -> None:
-        """Nothing waits any more."""
-        self._waiting.clear()
-        self._taken_back.clear()
-
 
 def key_of(answer: Answer) -> Key:
     """What it is about."""

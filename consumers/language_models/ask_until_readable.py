@@ -16,7 +16,7 @@ from onibus.consumers.specs.answer_format import TOKEN_LIMITS, AnswerFormat
 from onibus.consumers.specs.answer_parsing import Reading, read_answer
 from onibus.consumers.specs.probabilities import judged, log_odds, raw_answer
 from onibus.consumers.specs.prompts import EXAMPLES, Prompt
-from onibus.consumers.specs.shares import share_of
+from onibus.consumers.specs.shares import is_settled, share_of
 from onibus.schemas.records import AnnotationSpec, Kind
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class AskedSpec:
             if not isinstance(reply, str):
                 replies.append(reply)
         odds = [log_odds(self.format, reply.likeliest or {}) for reply in replies]
-        known = [one for one in odds if one is not None]
+        known = [one.value for one in odds if one is not None]
         self._baseline = sum(known) / len(known) if known else 0.0
         return replies
 
@@ -117,10 +117,10 @@ class AskedSpec:
             return Reading(None, ""), None, f"{reply.text} (without log-probabilities)"
         self._has_probabilities = True
         raw = raw_answer(reply.likeliest)
-        if (odds := log_odds(self.format, reply.likeliest)) is None:
+        odds = log_odds(self.format, reply.likeliest)
+        if odds is None or (found := judged(self.format, odds, self._baseline)) is None:
             return Reading(None, ""), None, raw
-        found = judged(self.format, odds, self._baseline)
-        reason = f"log-odds {odds:.3f}, of captions that say nothing {self._baseline:.3f}"
+        reason = f"log-odds {odds.value:.3f}, of captions that say nothing {self._baseline:.3f}"
         return Reading(found.verdict, reason), found.probability, raw
 
     def try_out(self, reply: Reply) -> Attempt:
@@ -229,10 +229,20 @@ async def answer_to(question: Question, asked: AskedSpec, ask_once: AskOnce) -> 
 async def _answer_by_share(
     question: Question, asked: AskedSpec, ask_once: AskOnce, prompt: str, captions: Sequence[str]
 ) -> Answer:
-    """Ask as often as the spec says, at the same time; the share of the readable answers decides."""
-    replies = await asyncio.gather(*(ask_once(prompt) for _ in range(asked.format.samples)))
+    """Ask as often as the spec says, at the same time; the share of the readable answers decides.
+
+    An annotator that ends gets the verdict of the answers that came, if those that are missing could not
+    change it.
+    """
+    asking = [asyncio.ensure_future(ask_once(prompt)) for _ in range(asked.format.samples)]
+    try:
+        replies = await asyncio.gather(*asking)
+    except asyncio.CancelledError:
+        replies = [one.result() for one in asking if one.done() and not (one.cancelled() or one.exception())]
     attempts = [asked.attempt(prompt, captions, one) for one in replies if not isinstance(one, str)]
     verdicts = [attempt.verdict for attempt in attempts if attempt.verdict is not None]
+    if (missing := len(asking) - len(replies)) and not is_settled(asked.format, verdicts, missing):
+        raise asyncio.CancelledError
     if not verdicts:
         refusals = [one for one in replies if isinstance(one, str)]
         why = refusals[0] if refusals else f"no verdict in {len(attempts)} answers, last: "

@@ -54,16 +54,18 @@ def _reply(choice: Any, usage: Any, latency_us: int) -> Reply:
 
 
 def _likeliest(logprobs: Any) -> dict[str, float] | None:
-    """Log-probabilities of the likeliest first tokens, in the form of a chat's or of a plain completion."""
-    if not isinstance(logprobs, dict):
+    """Log-probabilities of the likeliest first tokens, in the form of a chat's or of a plain completion.
+
+    None of another form: the answer is paid for, and is no better if it is asked for again.
+    """
+    try:
+        if isinstance(first := logprobs.get("content"), list):
+            found = [(token["token"], token["logprob"]) for token in first[0]["top_logprobs"]]
+        else:
+            found = list(logprobs["top_logprobs"][0].items())
+        return likeliest_of((storable(token), logarithm) for token, logarithm in found) or None
+    except _MALFORMED:
         return None
-    if isinstance(first := logprobs.get("content"), list):
-        tokens = first[0]["top_logprobs"] if first else []
-        found = [(token["token"], token["logprob"]) for token in tokens]
-    else:
-        plain = logprobs.get("top_logprobs")
-        found = list(plain[0].items()) if isinstance(plain, list) and plain else []
-    return likeliest_of((storable(token), logarithm) for token, logarithm in found) or None
 
 
 def _text(content: Any) -> str:

@@ -99,6 +99,7 @@ class PanelModel:
         self._quorum = len(self._seats) if quorum is None else quorum
         asks_model = any(seat.model.origin is Origin.LLM for seat in seats)
         self.origin = Origin.LLM if asks_model else Origin.RULES
+        self._paid = set[Question]()  # of those under way, those that a model has answered
 
     async def check(self) -> Attempt | None:
         """Check every judge; the tokens and dollars of all.
@@ -168,20 +169,23 @@ class PanelModel:
                     break
                 for task in done:
                     try:
-                        said[asked.index(task)] = task.result()
+                        said[place := asked.index(task)] = task.result()
+                        if self._seats[place].model.origin is Origin.LLM:
+                            self._paid.add(question)
                     except ModelRefusedError as error:
                         refusal = refusal or error
                 if not done:
                     break
             return [(seat, said.get(number)) for number, seat in enumerate(self._seats)], refusal
         finally:
+            self._paid.discard(question)
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
 
     def has_begun(self, question: Question) -> bool:
-        """Whether one of the judges has: then the others are asked, too."""
-        return any(seat.model.has_begun(question) for seat in self._seats)
+        """Whether a model among the judges has begun or answered: then the others are asked, too."""
+        return question in self._paid or any(seat.model.has_begun(question) for seat in self._seats)
 
     async def close(self) -> None:
         """Close every judge."""

@@ -78,16 +78,23 @@ def _are_of_both_kinds(references: Sequence[Reference]) -> bool:
     return {Verdict.HELPFUL, Verdict.UNHELPFUL} <= {one.verdict for one in references}
 
 
+def decided(references: Sequence[Reference]) -> list[Reference]:
+    """Those that people are not unsure of: what a judge is asked about."""
+    return [one for one in references if one.verdict is not Verdict.UNSURE]
+
+
 def evaluate_trial(trial: Trial, references: Sequence[Reference], most_mistakes: int) -> SpecEvaluation:
-    """Hold answers against what people say of the same captions, in the same order.
+    """Hold answers against what people say of the same captions.
+
+    Args:
+        trial: answers about :func:`decided` captions, in their order.
 
     Raises:
         OnibusError: nothing is left to compare.
     """
     require_both_kinds(references)
-    decided = [n for n, one in enumerate(references) if one.verdict is not Verdict.UNSURE]
-    true = np.array([references[n].verdict is Verdict.HELPFUL for n in decided], np.bool_)
-    answers = [trial.answers[n] for n in decided]
+    known, answers = decided(references), trial.answers
+    true = np.array([one.verdict is Verdict.HELPFUL for one in known], np.bool_)
     probability = np.array([_probability(answer) for answer in answers])
     said = np.array([answer.verdict is Verdict.HELPFUL for answer in answers])
     denied = np.array([answer.verdict is Verdict.UNHELPFUL for answer in answers])
@@ -100,12 +107,12 @@ def evaluate_trial(trial: Trial, references: Sequence[Reference], most_mistakes:
         figures=binary_figures(probability, true, how.threshold if how is not None else _UNSURE),
         balanced_accuracy=float((said[true].mean() + denied[~true].mean()) / 2),
         unsure=int(np.count_nonzero(~said & ~denied)),
-        left_out=len(references) - len(decided),
+        left_out=len(references) - len(known),
         scale=scale,
         offset=offset,
         cost=trial.cost,
         seconds=trial.seconds,
-        mistakes=tuple(_mistake(references[decided[i]], float(probability[i])) for i in order),
+        mistakes=tuple(_mistake(known[i], float(probability[i])) for i in order),
     )
 
 

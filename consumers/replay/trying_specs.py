@@ -67,6 +67,16 @@ def try_spec(options: AnnotateOptions, captions: Sequence[tuple[str, ...]]) -> T
     return trials[0]
 
 
+def without_repeats(options: AnnotateOptions) -> AnnotateOptions:
+    """The same without specs that ask what an earlier one asks, as files of other names can."""
+    asked: dict[bytes, str] = {}
+    for name in options.specs:
+        asked.setdefault(
+            *next((spec_id, name) for spec_id in annotation_specs([load_spec_file(name)], options))
+        )
+    return replace(options, specs=tuple(asked.values()))
+
+
 def try_specs(
     options: AnnotateOptions,
     captions: Sequence[Sequence[tuple[str, ...]]],

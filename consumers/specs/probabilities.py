@@ -25,6 +25,8 @@ _MOST = 0.01
 """The largest logarithm of a probability, rounded."""
 _LEAST = -9_999.0
 """What vLLM gives in place of minus infinity."""
+_LEAST_OF_LIKELIEST = -14.0
+"""The likeliest of a million tokens is likelier."""
 _MOST_TOGETHER = 1.05
 """The largest sum of probabilities, rounded."""
 _CERTAIN = 700.0
@@ -38,7 +40,18 @@ class ProbableVerdict(NamedTuple):
     probability: float
 
 
-def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> float | None:
+class LogOdds(NamedTuple):
+    """Log-odds of the word for helpful (first) against that for unhelpful (second).
+
+    Attributes:
+        bound: 0 if that is what they are; 1 if they are at least that, -1 if at most.
+    """
+
+    value: float
+    bound: int = 0
+
+
+def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> LogOdds | None:
     """Log-odds of the word for helpful (first) against that for unhelpful (second).
 
     A word counts with all tokens that begin it and not the other one, in any case, with or without a space
@@ -49,7 +62,7 @@ def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> flo
         likeliest: log-probabilities of the likeliest next tokens by their text.
 
     Returns:
-        None if neither word is among them, or one alone that the other may be likelier than.
+        A bound where one word is not among them; None where neither is.
     """
     words = [word.casefold() for word in _words(answer_format)]
     found: list[list[float]] = [[], []]
@@ -63,22 +76,23 @@ def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> flo
     left = 1 - sum(math.exp(min(logarithm, 0.0)) for logarithm in likeliest.values())
     least = min(*likeliest.values(), math.log(max(left, _LEAST_LEFT)))
     first, second = (_sum(logarithms) if logarithms else least for logarithms in found)
-    is_told = all(found) or (first > second if found[0] else second > first)
-    return first - second if is_told else None
+    return LogOdds(first - second, bool(found[0]) - bool(found[1]))
 
 
-def judged(answer_format: AnswerFormat, odds: float, baseline: float = 0.0) -> ProbableVerdict:
-    """The verdict at these log-odds.
+def judged(answer_format: AnswerFormat, odds: LogOdds, baseline: float = 0.0) -> ProbableVerdict | None:
+    """The verdict at these log-odds; None where they are a bound, and others within it have another verdict.
 
     Args:
         baseline: mean log-odds of the content-free captions.
     """
     how = answer_format.reads_probabilities or Probability()
-    probability = logistic(how.scale * (odds - baseline) + how.offset)
+    probability = logistic(how.scale * (odds.value - baseline) + how.offset)
     yes, no = opposites(answer_format)
+    verdict = yes if probability >= how.threshold else no
     if how.unsure and abs(probability - how.threshold) < how.unsure:
-        return ProbableVerdict(Verdict.UNSURE, probability)
-    return ProbableVerdict(yes if probability >= how.threshold else no, probability)
+        verdict = Verdict.UNSURE
+    is_told = odds.bound == 0 or verdict is (yes if odds.bound > 0 else no)
+    return ProbableVerdict(verdict, probability) if is_told else None
 
 
 def logistic(odds: float) -> float:
@@ -93,7 +107,7 @@ def likeliest_of(tokens: Iterable[tuple[str, object]]) -> dict[str, float]:
 
     Returns:
         Nothing if the numbers are something else than log-probabilities, logits say: one is positive or no
-        number, or they come to more than all probability.
+        number, they come to more than all probability, or the likeliest token is as good as impossible.
     """
     found: dict[str, float] = {}
     together = 0.0
@@ -107,7 +121,8 @@ def likeliest_of(tokens: Iterable[tuple[str, object]]) -> dict[str, float]:
         number = float(max(logarithm, _LEAST))
         together += math.exp(number)
         found[text] = max(number, found.get(text, -math.inf))
-    return found if together <= _MOST_TOGETHER else {}
+    is_likely = found and max(found.values()) >= _LEAST_OF_LIKELIEST
+    return found if is_likely and together <= _MOST_TOGETHER else {}
 
 
 def raw_answer(likeliest: Mapping[str, float]) -> str:
@@ -117,12 +132,13 @@ def raw_answer(likeliest: Mapping[str, float]) -> str:
 
 
 def is_readable(answer_format: AnswerFormat, raw: str) -> bool:
-    """Whether a kept answer is one of :func:`raw_answer`, with one of the words in it."""
+    """Whether a kept answer is one of :func:`raw_answer`, with both words in it."""
     try:
         likeliest = json.loads(raw)
     except ValueError:  # the server gave no log-probabilities
         return False
-    return isinstance(likeliest, dict) and log_odds(answer_format, likeliest) is not None
+    odds = log_odds(answer_format, likeliest) if isinstance(likeliest, dict) else None
+    return odds is not None and odds.bound == 0
 
 
 def opposites(answer_format: AnswerFormat) -> tuple[Verdict, Verdict]:

@@ -70,7 +70,7 @@ def read_references(path: Path, spec_name: str, goal: str | None = None) -> list
         OnibusError: the file cannot be read, or a line of it is not as it must be.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise OnibusError(f"cannot read {path}: {reason_of(error)}; correct --against") from error
     found = [
@@ -94,6 +94,7 @@ def _reference(place: str, line: str, spec_name: str, goal: str | None) -> Refer
             verdict = Verdict(row["verdict"])
         if not isinstance(caption, str) or verdict not in _DECIDED:
             raise ValueError(f"verdict {verdict.value}")
+        caption.encode()  # half of a surrogate pair can be written in JSON
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OnibusError(
             f"{place}: {error}; write an object with caption, and verdict or verdicts (helpful, unhelpful or "

@@ -26,3 +26,11 @@ def share_of(answer_format: AnswerFormat, verdicts: Sequence[Verdict]) -> Probab
     if share == how.threshold or abs(share - how.threshold) < how.unsure:
         return ProbableVerdict(Verdict.UNSURE, share)
     return ProbableVerdict(yes if share > how.threshold else no, share)
+
+
+def is_settled(answer_format: AnswerFormat, verdicts: Sequence[Verdict], missing: int) -> bool:
+    """Whether so many answers more could not change the verdict, whatever they say."""
+    if not verdicts:
+        return False
+    found = (share_of(answer_format, [*verdicts, *[one] * missing]) for one in opposites(answer_format))
+    return len({one.verdict for one in found}) == 1

@@ -142,8 +142,8 @@ def evaluate(
 ) -> None:
     """Hold a judge against captions that were judged by reading them."""
     from onibus.consumers.annotator.cost import Prices
-    from onibus.consumers.replay.spec_evaluation import evaluate_trial, require_both_kinds
-    from onibus.consumers.replay.trying_specs import money, try_specs
+    from onibus.consumers.replay.spec_evaluation import decided, evaluate_trial, require_both_kinds
+    from onibus.consumers.replay.trying_specs import money, try_specs, without_repeats
     from onibus.consumers.specs.reference_set import built_in_path, read_references
     from onibus.consumers.specs.spec_file import load_spec_file
     from onibus.schemas.records import Kind
@@ -151,8 +151,11 @@ def evaluate(
     half = half or ("second" if against is None else "all")
     if half not in ("first", "second", "all"):
         raise OnibusError(f"--half {half}: give first, second or all")
-    names, references = list(dict.fromkeys([spec, *(compare or ())])), []
-    for name in names:
+    options = _options([spec, *(compare or ())], llm, base_url, model, concurrency, panel)
+    named, options, references = options.specs, without_repeats(options), []
+    if repeated := [name for name in named if name not in options.specs]:
+        echo(f"{printable(', '.join(repeated))}: asked about once, as a spec before asks the same", err=True)
+    for name in options.specs:
         file = load_spec_file(name)
         if file.kind is not Kind.JUDGE_ONE:
             raise OnibusError(f"spec {file.name} compares two captions; evaluate takes specs that judge one")
@@ -161,7 +164,7 @@ def evaluate(
         require_both_kinds(references[-1], known)
     prices, found = Prices(price_in or 0.0, price_out or 0.0), dict[str, Any]()
 
-    asked = zip(names, references, strict=True)
+    asked = zip(options.specs, references, strict=True)
 
     def tried(trial: Trial) -> None:
         name, chosen = next(asked)
@@ -172,9 +175,8 @@ def evaluate(
         if not as_json:
             _print(f"{printable(name)}, judged by {printable(trial.spec.model)}", trial, figures, usd, prices)
 
-    options = _options(names, llm, base_url, model, concurrency, panel)
     try:
-        try_specs(options, [[(one.caption,) for one in chosen] for chosen in references], tried)
+        try_specs(options, [[(one.caption,) for one in decided(chosen)] for chosen in references], tried)
     finally:
         if as_json and found:  # what came of the first is paid for, if the second fails
             echo(json.dumps(found, indent=2, ensure_ascii=False))

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from onibus.consumers.annotator.options import AnnotateOptions
-from onibus.consumers.replay.spec_evaluation import evaluate_trial
+from onibus.consumers.replay.spec_evaluation import decided, evaluate_trial
 from onibus.consumers.replay.trying_specs import try_spec
 from onibus.consumers.specs.reference_set import built_in_path, read_references
 from onibus.consumers.specs.spec_file import load_spec
@@ -204,7 +204,9 @@ def judge_figures(server: VllmServer, spec: str) -> list[Figure]:
     options = AnnotateOptions(
         specs=(spec,), llm="openai", base_url=server.base_url, model=server.name, concurrency=_REQUESTS
     )
-    found = evaluate_trial(try_spec(options, [(one.caption,) for one in unseen]), unseen, most_mistakes=0)
+    found = evaluate_trial(
+        try_spec(options, [(one.caption,) for one in decided(unseen)]), unseen, most_mistakes=0
+    )
     name = f"{server.name}, {spec}, {found.figures.count} captions of the reference set"
     named = {
         "balanced accuracy": found.balanced_accuracy,

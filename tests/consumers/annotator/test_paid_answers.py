@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from onibus.consumers.language_models.base import Question
 from onibus.consumers.language_models.openai import OpenAIModel
+from onibus.consumers.language_models.panel import PanelModel
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation, AnnotationSpec
 from tests.consumers.annotating import annotator, label_keys, publish, records, wait_for_labels
-from tests.consumers.annotator.panels import GOLD, about_gold, panel_of, says, servers
+from tests.consumers.annotator.panels import GOLD, SPEC, about_gold, panel_of, says, servers
 from tests.consumers.chat_server import Reply, chat_server
 from tests.waiting import wait_until
 
@@ -164,6 +168,100 @@ def test_what_was_not_sent_yet_of_partitions_that_go_to_another_is_asked_by_that
     assert len(first.requests) + len(second.requests) <= 2 + len(texts) + 2, (
         "only what was sent is asked twice"
     )
+
+
+def test_captions_that_some_judges_of_a_panel_have_answered_are_finished_at_a_stop(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = threading.Event()
+
+    def slow(_: dict[str, Any]) -> Reply:
+        if len(running[2].requests) > 1:
+            held.wait(60)
+        return says(about_gold)({"messages": GOLD})
+
+    with servers(says(about_gold), says(lambda _: False), slow) as running:
+        specs, model = panel_of(running)
+        seats = list(model._seats)
+        (spec_id,) = specs
+        third = OpenAIModel({spec_id: load_spec(SPEC, "model-2")}, running[2].url, "k", 1)
+        model = PanelModel([*seats[:2], replace(seats[2], model=third)])
+        try:
+            with annotator(settings, specs=specs, model=model, judges=3) as process:
+                wait_until(lambda: process.partitions, 30, "it to be ready")
+                publish(settings, GOLD)
+                wait_until(lambda: all(len(s.requests) > len(GOLD) for s in running[:2]), 30, "two judges")
+                wait_until(lambda: len(model._paid) == len(GOLD), 30, "their answers")
+                with caplog.at_level(logging.INFO):
+                    process.stopping.set()
+                    line = f"waiting up to 5 s for answers to {len(GOLD)} questions"
+                    wait_until(lambda: line in caplog.text, 30, "it to say what it waits for")
+                held.set()
+                process.stop()
+        finally:
+            held.set()
+    assert len(label_keys(settings)) == len(GOLD)
+
+
+def test_answers_under_one_spec_are_written_before_their_partition_goes_to_another(
+    settings: Settings,
+) -> None:
+    held = threading.Event()
+
+    def reply(body: dict[str, Any]) -> Reply:
+        if not about_one(body):
+            held.wait(60)
+        return 200, "verdict: helpful"
+
+    with chat_server(reply) as server:
+        one, other = (OpenAIModel(SPECS, server.url, "k", 32) for _ in range(2))
+        try:
+            with annotator(settings, "a1", specs=SPECS, model=one) as running:
+                wait_until(lambda: running.partitions, 30, "it to be ready")
+                publish(settings, TEXTS)
+                asking = running.process._asking
+                wait_until(lambda: asking.missing == len(TEXTS), 30, "all answers under one spec")
+                with annotator(settings, "a2", specs=SPECS, model=other) as joined:
+                    wait_until(lambda: len(joined.partitions) == 2, 60, "the other's partitions")
+                    held.set()
+                    wait_for_labels(settings, 2 * len(TEXTS))
+        finally:
+            held.set()
+        assert sum(map(about_one, server.requests)) == 2 + len(TEXTS), "one to check for each, then each once"
+
+
+def test_answers_to_what_was_sent_are_waited_for_when_a_stop_comes_while_partitions_go(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = threading.Event()
+
+    def reply(_: dict[str, Any]) -> Reply:
+        if len(server.requests) > 1:
+            held.wait(60)
+        return 200, "verdict: helpful"
+
+    with chat_server(reply) as server, chat_server(lambda _: (200, "verdict: helpful")) as second:
+        try:
+            with annotator(settings, "a1", JUST_ONE, OpenAIModel(JUST_ONE, server.url, "k", 32)) as running:
+                wait_until(lambda: running.partitions, 30, "it to be ready")
+                publish(settings, TEXTS)
+                wait_until(lambda: len(server.requests) == 1 + len(TEXTS), 30, "all to be sent")
+                asking = running.process._asking
+                take_back = asking.take_back
+
+                def stopped_meanwhile(*arguments: Any) -> list[Question]:
+                    running.stopping.set()
+                    held.set()
+                    return take_back(*arguments)
+
+                monkeypatch.setattr(asking, "take_back", stopped_meanwhile)
+                other = OpenAIModel(JUST_ONE, second.url, "k", 32)
+                with annotator(settings, "a2", JUST_ONE, other) as joined:
+                    wait_until(lambda: len(joined.partitions) == 4, 60, "all partitions")
+                    wait_for_labels(settings, len(TEXTS))
+        finally:
+            held.set()
+    assert len(second.requests) == 1, "none is asked twice"
 
 
 def keys_of(spec: AnnotationSpec) -> set[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ HELPFUL = (200, "verdict: helpful")
 
 def judged_by(server: ChatServer, *more: str) -> list[str]:
     return ["--llm", "openai", "--base-url", server.url, "--model", "m", *more]
+
+
+def twice(flag: str, *values: str) -> list[str]:
+    return [word for value in values for word in (flag, value)]
 
 
 def own_set(folder: Path, verdicts: dict[str, str]) -> list[str]:
@@ -34,6 +39,7 @@ BOTH_KINDS = {"You kill the newt!": "helpful", "It's a wall.": "unhelpful"}
     [
         ({"It is dark.": "helpful"}, [], "no captions are helpful, or none unhelpful"),
         ({}, [], "own.jsonl holds no captions"),
+        ({"\ud800": "helpful"}, [], "line 1: 'utf-8' codec can't encode"),
         (BOTH_KINDS, ["--half", "second"], "not in this half; give --half all"),
     ],
 )
@@ -47,8 +53,10 @@ def test_reference_captions_of_one_kind_are_refused_before_anyone_pays(
 
 
 def test_captions_of_ones_own_are_all_asked_about_once_however_often_a_spec_is_named(tmp_path: Path) -> None:
+    builtin = str(Path(str(files("onibus.consumers.specs"))) / "builtin" / "goals.toml")
+    own = BOTH_KINDS | {"It is dark.": "unsure"}
     with chat_server(lambda _: HELPFUL) as server:
-        flags = judged_by(server, *own_set(tmp_path, BOTH_KINDS), "--compare", "goals", "--json")
+        flags = judged_by(server, *own_set(tmp_path, own), *twice("--compare", "goals", builtin), "--json")
         done = run_onibus("spec", "evaluate", "goals", *flags, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert len(server.requests) == 1 + len(BOTH_KINDS)

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from onibus.consumers.language_models.base import ModelRefusedError
+from onibus.consumers.language_models.completions import reply_of
 from onibus.consumers.language_models.comprehension import FIRST_ANSWERS
 from onibus.consumers.language_models.openai import OpenAIModel
 from onibus.consumers.specs.answer_format import AnswerFormat, Probability
-from onibus.consumers.specs.probabilities import judged, likeliest_of, log_odds
+from onibus.consumers.specs.probabilities import LogOdds, judged, likeliest_of, log_odds
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
@@ -54,24 +55,25 @@ def test_a_word_counts_with_all_tokens_that_begin_it_and_not_the_other() -> None
         " No": math.log(0.25),
         " the": -5.0,
     }
-    assert log_odds(YES_NO, said) == pytest.approx(math.log(0.5 / 0.25))
+    assert log_odds(YES_NO, said) == pytest.approx((math.log(0.5 / 0.25), 0))
     words = {Verdict.HELPFUL: "helpful", Verdict.UNHELPFUL: "unhelpful"}
     long = AnswerFormat(parser="probability", words=words)
-    assert log_odds(long, {" un": -1.0, " help": -2.0}) == pytest.approx(-1.0)
+    assert log_odds(long, {" un": -1.0, " help": -2.0}) == pytest.approx((-1.0, 0))
 
 
 def test_a_word_that_is_not_among_the_likeliest_is_as_likely_as_the_least_of_them() -> None:
-    assert log_odds(YES_NO, {" Yes": -0.1, " maybe": -4.0}) == pytest.approx(3.9)
+    assert log_odds(YES_NO, {" Yes": -0.1, " maybe": -4.0}) == pytest.approx((3.9, 1))
     assert log_odds(YES_NO, {" maybe": -4.0}) is None
 
 
 def test_threshold_band_and_calibration() -> None:
     how = Probability(threshold=0.6, unsure=0.05, scale=2.0, offset=1.0)
     form = YES_NO.model_copy(update={"probability": how})
-    assert judged(form, 0.0).probability == pytest.approx(1 / (1 + math.exp(-1)))
-    assert judged(form, 0.0).verdict is Verdict.HELPFUL
-    assert judged(form, 0.0, baseline=0.25).verdict is Verdict.UNSURE, "a probability of 0.62"
-    assert judged(form, -5.0).verdict is Verdict.UNHELPFUL
+    found = {odds: judged(form, LogOdds(odds)) for odds in (0.0, -5.0)}
+    assert found[0.0] == (Verdict.HELPFUL, pytest.approx(1 / (1 + math.exp(-1))))
+    assert found[-5.0] == (Verdict.UNHELPFUL, pytest.approx(0.0, abs=1e-3))
+    unsure = judged(form, LogOdds(0.0), baseline=0.25)
+    assert unsure == (Verdict.UNSURE, pytest.approx(0.62, abs=0.01))
 
 
 def test_other_formats_keep_their_spec_ids() -> None:
@@ -154,19 +156,39 @@ def test_a_server_without_probabilities_is_refused_after_one_question(tmp_path: 
 
 
 def test_the_other_word_has_at_most_what_the_first_leaves() -> None:
-    assert log_odds(YES_NO, {" No": -0.02}) == pytest.approx(math.log(1 - math.exp(-0.02)) + 0.02)
-    assert log_odds(YES_NO, {" Yes": 0.0}) == pytest.approx(-math.log(1e-4))
+    assert log_odds(YES_NO, {" No": -0.02}) == pytest.approx((math.log(1 - math.exp(-0.02)) + 0.02, -1))
+    assert log_odds(YES_NO, {" Yes": 0.0}) == pytest.approx((-math.log(1e-4), 1))
 
 
-def test_one_unlikely_word_alone_tells_nothing() -> None:
-    assert log_odds(YES_NO, {" No": -3.0}) is None
-    assert log_odds(YES_NO, {" the": -0.1, " Yes": -4.0}) is None
-    assert log_odds(YES_NO, {" the": -3.5, " Yes": -0.1}) == pytest.approx(3.4)
+@pytest.mark.parametrize(
+    ("likeliest", "verdict"),
+    [
+        ({" No": -3.0}, None),
+        ({" No": -0.673}, None),  # half of all, so " Yes" may have the other half
+        ({" No": -0.1}, Verdict.UNHELPFUL),
+        ({" Yes": -0.673}, Verdict.HELPFUL),  # at least as likely as " No", and the offset adds to that
+        ({" the": -0.1, " Yes": -4.0}, Verdict.HELPFUL),
+        ({" the": -0.1, " No": -4.0}, None),
+        ({" No": -0.673, " Yes": -0.8}, Verdict.HELPFUL),
+    ],
+)
+def test_one_word_alone_decides_only_where_all_that_the_other_may_have_says_the_same(
+    likeliest: dict[str, float], verdict: Verdict | None
+) -> None:
+    form = YES_NO.model_copy(update={"probability": Probability(offset=1.3)})
+    odds = log_odds(form, likeliest)
+    assert odds is not None
+    found = judged(form, odds)
+    assert (found.verdict if found else None) is verdict
 
 
 @pytest.mark.parametrize("odd", [5.0, True, "-0.1", [], math.inf, 10**400, -0.1])
 def test_numbers_that_cannot_be_log_probabilities_leave_none(odd: object) -> None:
     assert likeliest_of([(" Yes", odd), (" No", -0.2)]) == {}
+
+
+def test_likeliest_tokens_that_are_as_good_as_impossible_leave_none() -> None:
+    assert likeliest_of([(" Yes", -20.0), (" No", -21.0)]) == {}
 
 
 def test_each_spec_that_reads_probabilities_is_tried_at_the_start(tmp_path: Path) -> None:
@@ -219,6 +241,29 @@ def test_tokens_without_a_log_probability_are_left_out(nothing: object) -> None:
 
 def test_tokens_that_are_as_good_as_impossible_have_short_numbers() -> None:
     assert likeliest_of([("a", -1e308), ("b", -(10**400)), ("c", 0)]) == {"a": -9999, "b": -9999, "c": 0}
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        None,
+        {},
+        [],
+        True,
+        {"content": []},
+        {"content": [None]},
+        {"content": [{"top_logprobs": None}]},
+        {"content": [{"top_logprobs": [{"token": None, "logprob": -0.1}]}]},
+        {"top_logprobs": [None]},
+        {"top_logprobs": [["Yes"]]},
+    ],
+)
+def test_log_probabilities_in_another_form_are_none_and_the_answer_is_not_asked_for_again(
+    logprobs: object,
+) -> None:
+    body = completion(0.0)
+    body["choices"][0]["logprobs"] = logprobs
+    assert reply_of(body, 1).likeliest is None
 
 
 def test_one_fault_has_one_advice(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections import Counter
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from onibus.consumers.annotator.budget import dearest_question
+from onibus.consumers.language_models.ask_until_readable import AskedSpec, Reply, answer_to
+from onibus.consumers.language_models.base import Answer, Question
 from onibus.consumers.specs.answer_format import AnswerFormat, Probability
-from onibus.consumers.specs.shares import share_of
+from onibus.consumers.specs.shares import is_settled, share_of
 from onibus.consumers.specs.spec_file import load_spec, load_spec_file
 from onibus.infra.errors import OnibusError
 from onibus.schemas.records import Verdict
@@ -122,3 +125,44 @@ def test_a_seed_or_probabilities_exclude_samples(tmp_path: Path) -> None:
     path.write_text('base = "goals-probability"\nname = "both"\n[answer]\nsamples = 3\n')
     with pytest.raises(OnibusError, match="one answer has the probabilities already"):
         load_spec_file(path)
+
+
+def test_a_verdict_that_further_answers_could_change_is_open() -> None:
+    three = AnswerFormat(samples=3)
+    assert is_settled(three, [YES, YES], 1)
+    assert not is_settled(three, [YES, NO], 1)
+    assert not is_settled(three, [YES], 2)
+    assert not is_settled(three, [], 3)
+
+
+@pytest.mark.parametrize(("words", "verdict"), [(["yes", "yes"], YES), (["yes", "no"], None)])
+def test_an_annotator_that_ends_gets_the_verdict_of_the_answers_that_came_if_it_is_settled(
+    words: list[str], verdict: Verdict | None, tmp_path: Path
+) -> None:
+    spec = load_spec_file(by_share(tmp_path, samples=3)).for_model("m")
+    answers = iter([spec_word(word) for word in words])
+
+    async def ask_once(_: str) -> Reply | str:
+        word = next(answers, None)
+        if word is None:
+            await asyncio.Event().wait()
+        return Reply(str(word), 10, 1, 5)
+
+    async def ended() -> Answer | None:
+        asking = asyncio.ensure_future(answer_to(Question(b"", "It is dark."), AskedSpec(spec), ask_once))
+        await asyncio.sleep(0)  # all are asked
+        await asyncio.sleep(0)  # and those that can be are answered
+        asking.cancel()
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            return None
+
+    answer = asyncio.run(ended())
+    assert (answer.verdict if answer else None) is verdict
+    assert answer is None or len(answer.attempts) == 2
+
+
+def spec_word(word: str) -> str:
+    words = load_spec_file("keys-and-doors-one-word").answer.words
+    return words[YES if word == "yes" else NO]
