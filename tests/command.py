@@ -7,10 +7,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tests.forked_commands import can_be_forked, run_forked
+from onibus.infra.process.components import Component
+from onibus.infra.process.parent_death import stop_with_this_process
+from tests.forked_commands import Forked, can_be_forked, run_forked
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+Running = subprocess.Popen[Any] | Forked
 
 
 def run_onibus(
@@ -30,9 +34,7 @@ def run_onibus(
         started: as an interpreter of its own, as users start it: so do the tests in
             ``tests/infra/cli/test_command.py``, and every test that is about the start.
     """
-    clean = {n: v for n, v in os.environ.items() if not n.startswith("ONIBUS_") or n == "ONIBUS_CACHE_DIR"}
-    ours = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "CLOCK_SECONDS": str(under_clock)}
-    environment = clean | ours | dict(environment or {})
+    environment = _clean() | {"COLUMNS": "200", "CLOCK_SECONDS": str(under_clock)} | dict(environment or {})
     words = list(map(str, arguments))
     if not (started or under_clock) and can_be_forked(words, environment):
         return run_forked(words, folder, environment, timeout)
@@ -47,6 +49,51 @@ def run_onibus(
         timeout=timeout,
         check=False,
     )
+
+
+def start_onibus(
+    *arguments: object,
+    environment: Mapping[str, str],
+    module: str = "onibus",
+    folder: Path | None = None,
+    started: bool = False,
+    **streams: Any,
+) -> Running:
+    """Start ``python -m MODULE ARGUMENTS``, as a fork where that shows the same, and do not wait for it.
+
+    Args:
+        started: as for :func:`run_onibus`.
+        streams: as for both.
+    """
+    words, variables = list(map(str, arguments)), _clean() | dict(environment)
+    if not started and can_be_forked(words, variables):
+        return Forked(words, folder or Path.cwd(), variables, module=module, **streams)
+    streams = {"stdin": subprocess.DEVNULL, "text": True, **streams}
+    streams["start_new_session"] = streams.pop("new_session", False)
+    return subprocess.Popen([sys.executable, "-m", module, *words], cwd=folder, env=variables, **streams)
+
+
+class OnibusProcess(Component):
+    """A component that is a fork where that shows the same."""
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        """As of every component."""
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("wb") as log:
+            self.process = start_onibus(
+                *self.arguments,
+                environment={**environment, "PYTHONUNBUFFERED": "1"},
+                stdout=log,
+                stderr=log,
+                text=False,
+                new_session=True,
+            )
+        stop_with_this_process(self.process.pid)
+
+
+def _clean() -> dict[str, str]:
+    clean = {n: v for n, v in os.environ.items() if not n.startswith("ONIBUS_") or n == "ONIBUS_CACHE_DIR"}
+    return clean | {"PYTHONPATH": str(REPOSITORY)}
 
 
 def the_one_line(result: subprocess.CompletedProcess[str]) -> str:

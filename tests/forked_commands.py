@@ -12,18 +12,21 @@ import contextlib
 import functools
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
+import select
 import selectors
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -42,8 +45,18 @@ _IMPORTED = {
     ),
 }
 """By whether commands need PyTorch. Then without prometheus_client: runs set what it reads when imported."""
+_Stream = int | IO[Any] | None
 _NEED_TORCH = frozenset({"evaluate", "learn", "replay", "rollout", "train-reward", "watch"})
-_READ_LATE = ("ONIBUS_", "COLUMNS", "CLOCK_SECONDS", "CUBLAS_", "CUDA_VISIBLE_DEVICES", "PYTEST_", "WANDB_")
+_READ_LATE = (
+    "ONIBUS_",
+    "COLUMNS",
+    "CLOCK_SECONDS",
+    "CUBLAS_",
+    "CUDA_VISIBLE_DEVICES",
+    "FAILS_",
+    "PYTEST_",
+    "WANDB_",
+)
 """How the names of variables begin that no module reads when it is imported."""
 _AT_START = dict(os.environ)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -68,6 +81,108 @@ def _read_early(environment: Mapping[str, str]) -> dict[str, str]:
     return _ONE_THREAD | early
 
 
+class Forked:
+    """A fork that runs a module; used as a :class:`subprocess.Popen` is.
+
+    Args:
+        stdin, stdout, stderr: as for Popen; by default nothing comes in and what goes out is this process's.
+        text: whether its pipes are text.
+        new_session: whether it leads a session of its own.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        module: str = "onibus",
+        stdin: _Stream = subprocess.DEVNULL,
+        stdout: _Stream = None,
+        stderr: _Stream = None,
+        text: bool = True,
+        new_session: bool = False,
+    ) -> None:
+        self.args, self.returncode = [module, *arguments], None
+        call = json.dumps([module, arguments, str(folder), dict(environment), new_session]).encode()
+        self._report, reported = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with contextlib.ExitStack() as its, reported:
+            (self.stdin, its_in), (self.stdout, its_out), (self.stderr, its_err) = (
+                _stream(wanted, number, text, its) for number, wanted in enumerate((stdin, stdout, stderr))
+            )
+            descriptors = [its_in, its_out, its_err, reported.fileno()]
+            socket.send_fds(_server_for(arguments).calls, [call], descriptors)
+        self.pid = int(self._report.recv(32))
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._report], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            with self._report:
+                self.returncode = int(self._report.recv(32))
+        return self.returncode
+
+    def communicate(self, text: str = "", timeout: float | None = None) -> tuple[Any, Any]:
+        """Give it ``text``, if it has an input; what it writes until its end."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), self.stdin:
+                self.stdin.write(text)
+        said: dict[Any, Any] = {}
+        streams = [stream for stream in (self.stdout, self.stderr) if stream is not None]
+        readers = [threading.Thread(target=_read, args=(stream, said), daemon=True) for stream in streams]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(_until(deadline))
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        self.wait(_until(deadline))
+        return said.get(self.stdout), said.get(self.stderr)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _stream(
+    wanted: _Stream, number: int, text: bool, its: contextlib.ExitStack
+) -> tuple[IO[Any] | None, int]:
+    """Our end of a pipe, if it is to be one, and the descriptor for the fork, closed by ``its``."""
+    if wanted is None:
+        return None, number
+    if wanted == subprocess.DEVNULL:
+        return None, its.enter_context(open(os.devnull, "r+b")).fileno()
+    if wanted != subprocess.PIPE:
+        return None, wanted if isinstance(wanted, int) else wanted.fileno()
+    reads, writes = os.pipe()
+    ours, others = (writes, reads) if number == 0 else (reads, writes)
+    its.callback(os.close, others)
+    return open(
+        ours, ("w" if number == 0 else "r") + "b" * (not text), errors="replace" if text else None
+    ), others
+
+
+def _read(stream: IO[Any], said: dict[Any, Any]) -> None:
+    with stream:
+        said[stream] = stream.read()
+
+
+def _until(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
 def run_forked(
     arguments: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
@@ -76,26 +191,13 @@ def run_forked(
     Raises:
         subprocess.TimeoutExpired: it ran for longer than ``timeout`` seconds and was killed.
     """
-    call = json.dumps([arguments, str(folder), dict(environment)]).encode()
-    (out, its_out), (err, its_err) = os.pipe(), os.pipe()
-    ours, its = socket.socketpair()
-    socket.send_fds(_server_for(arguments).calls, [call], [0, its_out, its_err, its.fileno()])
-    _close(its_out, its_err, its.detach())
-    ours.settimeout(timeout)
-    with ours, ours.makefile() as report, ThreadPoolExecutor(2) as readers:
-        texts = [readers.submit(_read_all, end) for end in (out, err)]
-        process = int(report.readline())
-        try:
-            code = int(report.readline())
-        except TimeoutError:
-            os.kill(process, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(["onibus", *arguments], timeout) from None
-        return subprocess.CompletedProcess(arguments, code, *(text.result() for text in texts))
-
-
-def _read_all(end: int) -> str:
-    with open(end, errors="replace") as stream:
-        return stream.read()
+    pipe = subprocess.PIPE
+    process = Forked(arguments, folder, environment, stdout=pipe, stderr=pipe)
+    try:
+        said = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(arguments, process.wait(), *said)
 
 
 def _server_for(arguments: Sequence[str]) -> _Server:
@@ -116,8 +218,8 @@ def _server(needs_torch: bool) -> _Server:
     return _Server(ours, process, _read_early(environment))
 
 
-def _serve(calls: socket.socket) -> None:
-    """Fork for every call until no one can call any more; returns in the forks alone."""
+def _serve(calls: socket.socket) -> str:
+    """Fork for every call until no one can call any more; returns in the forks alone, what each is to run."""
     running: dict[int, tuple[int, int]] = {}
     """Process and where it is reported, by the descriptor that becomes readable when it ends."""
     while True:
@@ -129,7 +231,7 @@ def _serve(calls: socket.socket) -> None:
             process, report = running.pop(ready)
             code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
             with contextlib.suppress(BrokenPipeError):  # it was killed: no one waits any more
-                os.write(report, f"{code}\n".encode())
+                os.write(report, str(code).encode())
             _close(ready, report)
             continue
         call, streams, _, _ = socket.recv_fds(calls, _LONGEST_CALL, 4)
@@ -137,13 +239,15 @@ def _serve(calls: socket.socket) -> None:
             for process, _ in running.values():
                 os.kill(process, signal.SIGKILL)
             os._exit(0)
-        arguments, folder, environment = json.loads(call)
+        module, arguments, folder, environment, new_session = json.loads(call)
         if (process := os.fork()) == 0:
+            if new_session:
+                os.setsid()
             for number, stream in enumerate(streams[:3]):
                 os.dup2(stream, number)
             _close(calls.detach(), *streams, *running, *(report for _, report in running.values()))
-            return _become(arguments, folder, environment)
-        os.write(streams[3], f"{process}\n".encode())
+            return _become(module, arguments, folder, environment)
+        os.write(streams[3], str(process).encode())
         _close(*streams[:3])
         running[os.pidfd_open(process)] = process, streams[3]
 
@@ -161,19 +265,26 @@ def _close(*descriptors: int) -> None:
         os.close(descriptor)
 
 
-def _become(arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> None:
-    """Make this process what Python has made when ``-m onibus ARGUMENTS`` begins."""
+def _become(module: str, arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> str:
+    """Make this process what Python has made when ``-m MODULE ARGUMENTS`` begins; the module."""
     os.chdir(folder)
     by_imports = {n: v for n, v in os.environ.items() if n not in _AT_START}
     os.environ.clear()
     os.environ.update(by_imports | dict(environment))
     sys.path[0] = os.getcwd()
     sys.argv = ["-m", *arguments]
-    sys.orig_argv = [sys.executable, "-m", "onibus", *arguments]
+    sys.orig_argv = [sys.executable, "-m", module, *arguments]
     np.random.seed()
+    if environment.get("PYTHONUNBUFFERED"):
+        sys.stdout, sys.stderr = map(_unbuffered, (sys.stdout, sys.stderr))
+    return module
+
+
+def _unbuffered(stream: TextIO) -> TextIO:
+    raw = io.FileIO(stream.fileno(), "wb", closefd=False)
+    return io.TextIOWrapper(raw, stream.encoding, stream.errors, write_through=True)
 
 
 if __name__ == "__main__":
     _import(_IMPORTED["torch" in sys.argv])
-    _serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module("onibus", run_name="__main__", alter_sys=True)
+    runpy.run_module(_serve(socket.socket(fileno=int(sys.argv[1]))), run_name="__main__", alter_sys=True)

@@ -8,9 +8,8 @@ import threading
 import pytest
 
 import onibus
-from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
-from tests.command import run_onibus, the_one_line
+from tests.command import OnibusProcess, run_onibus, the_one_line
 from tests.consumers.replay.running import onibus as in_process
 from tests.waiting import wait_until
 
@@ -32,7 +31,7 @@ def test_a_captioner_is_recorded_asked_for_and_played_again(settings: Settings) 
 
     (settings.runs_dir / "changes.toml").write_text(SPEC)
     (settings.runs_dir / "words.py").write_text(SAY)
-    judge = Component(
+    judge = OnibusProcess(
         "judge",
         ("annotate", "--spec", str(settings.runs_dir / "changes.toml"), "--llm", "rules"),
         settings.runs_dir / "judge.log",

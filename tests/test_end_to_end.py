@@ -18,6 +18,7 @@ from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of, load_settings
 from onibus.learner.run_files.history import read_history
 from onibus.producers.publishing.caption_publisher import AGAIN_SECONDS
+from tests.command import OnibusProcess
 from tests.consumers.replay.running import onibus, refusal
 from tests.learner.runs import descendants, start_learner, wait_ready
 from tests.ports import free_port
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 def start_annotator(settings: Settings, *flags: str) -> Component:
     name = "judge"
-    annotator = Component(
+    annotator = OnibusProcess(
         name,
         ("annotate", "--spec", "keys-and-doors", "--llm", "rules", "--name", name, *flags),
         settings.runs_dir / f"{name}.log",
@@ -38,7 +39,7 @@ def start_annotator(settings: Settings, *flags: str) -> Component:
 
 
 def start_trainer(settings: Settings, spec: str = "keys-and-doors") -> Component:
-    trainer = Component("trainer", ("train-reward", "--spec", spec), settings.runs_dir / "trainer.log")
+    trainer = OnibusProcess("trainer", ("train-reward", "--spec", spec), settings.runs_dir / "trainer.log")
     trainer.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
     return trainer
 

@@ -15,7 +15,7 @@ import onibus
 from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.run_files.history import read_history
-from tests.command import run_onibus
+from tests.command import OnibusProcess, run_onibus
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +67,7 @@ def test_the_page_does_what_it_says(settings: Settings, tmp_path: Path) -> None:
 
 
 def _annotator(arguments: list[str], environment: dict[str, str], log: Path) -> Component:
-    annotator = Component("judge", tuple(arguments), log)
+    annotator = OnibusProcess("judge", tuple(arguments), log)
     annotator.start(environment)
     wait_until(lambda: "ready: annotator" in log.read_text() or annotator.check(), 60, "the annotator")
     return annotator

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.run_files.history import read_history
+from tests.command import OnibusProcess
 from tests.consumers.replay.running import onibus
 from tests.consumers.reward_models.annotation_logs import MODEL, TEXTS, annotation, publish_annotations
 from tests.learner.runs import start_learner, stop, wait_ready
@@ -21,7 +21,7 @@ NETWORK = f"{MODULE}:Network"
 def test_it_is_trained_rewards_and_is_made_again_bit_for_bit(settings: Settings) -> None:
     folder = settings.runs_dir / "own"
     publish_annotations(settings, [annotation(text) for text in TEXTS])
-    trainer = Component(
+    trainer = OnibusProcess(
         "trainer",
         ("train-reward", "--spec", "keys-and-doors", "--network", NETWORK),
         settings.runs_dir / "trainer.log",

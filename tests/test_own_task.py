@@ -14,7 +14,7 @@ import onibus
 from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.run_files.history import read_history
-from tests.command import run_onibus, the_one_line
+from tests.command import OnibusProcess, run_onibus, the_one_line
 from tests.consumers.replay.running import onibus as in_process
 from tests.consumers.replay.running import refusal
 from tests.learner.runs import checkpoint_of, learn_to_the_end, stop, wait_for_line
@@ -30,14 +30,16 @@ SMALL = ("--workers", "1", "--environments", "8", "--batch-size", "256")
 
 
 def learner_of(settings: Settings, run: str, *flags: str) -> Component:
-    learner = Component("learner", ("learn", "--run", run, *SMALL, *flags), settings.runs_dir / f"{run}.log")
+    learner = OnibusProcess(
+        "learner", ("learn", "--run", run, *SMALL, *flags), settings.runs_dir / f"{run}.log"
+    )
     learner.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
     return learner
 
 
 def test_the_example_learns_from_labels_over_the_bus(settings: Settings) -> None:
     folder = settings.runs_dir / "door"
-    annotator = Component("judge", ("annotate", "--spec", str(SPEC)), settings.runs_dir / "judge.log")
+    annotator = OnibusProcess("judge", ("annotate", "--spec", str(SPEC)), settings.runs_dir / "judge.log")
     annotator.start(environment_of(settings))
     learner = learner_of(settings, "door", "--import", MODULE, "--task", "key-and-door", "--steps", "200000")
     try:
@@ -84,7 +86,7 @@ def test_the_example_learns_from_labels_over_the_bus(settings: Settings) -> None
 def test_minigrid_is_rewarded_over_the_bus(settings: Settings) -> None:
     folder = settings.runs_dir / "grid"
     spec = str(EXAMPLES / "minigrid-door-key.toml")
-    annotator = Component("judge", ("annotate", "--spec", spec), settings.runs_dir / "judge.log")
+    annotator = OnibusProcess("judge", ("annotate", "--spec", spec), settings.runs_dir / "judge.log")
     annotator.start(environment_of(settings))
     module = "onibus.infra.examples.minigrid_door_key"
     learner = learner_of(settings, "grid", "--import", module, "--task", "minigrid-doorkey-5x5")
@@ -166,7 +168,7 @@ def test_ever_new_captions_and_an_edited_module_are_each_said_in_a_line(settings
     module = settings.runs_dir / "chatty.py"
     module.write_text(CHATTY)
     run = ("--import", "chatty", "--task", "chatty", "--run", "talk", *SMALL)
-    learner = Component("learner", ("learn", *run), settings.runs_dir / "talk.log")
+    learner = OnibusProcess("learner", ("learn", *run), settings.runs_dir / "talk.log")
     learner.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
     wait_for_line(learner, "each is judged by itself")
     folder = settings.runs_dir / "talk"

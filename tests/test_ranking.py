@@ -17,6 +17,7 @@ from onibus.learner.options import make_options
 from onibus.learner.rewards.frozen import check_judges
 from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.learner.run_files.scored_captions import kept_scores
+from tests.command import OnibusProcess
 from tests.consumers.reward_models.annotation_logs import HELPFUL_TEXTS, updates
 from tests.learner.runs import checkpoint_of, learn_to_the_end, start_learner, stop, wait_ready
 from tests.test_classification import KEYS, LOCKED, LOCKED_TEXT
@@ -29,7 +30,7 @@ SPEC = "keys-and-doors-pairs"
 
 
 def start_comparing(settings: Settings) -> Component:
-    annotator = Component(
+    annotator = OnibusProcess(
         "judge",
         ("annotate", "--spec", SPEC, "--llm", "rules", "--name", "judge"),
         settings.runs_dir / "judge.log",

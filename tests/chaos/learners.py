@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import psutil
 
 from onibus.infra.settings import Settings, environment_of
-from tests.command import REPOSITORY
+from tests.command import start_onibus
 from tests.learner.runs import SMALL, workers_among
 from tests.waiting import wait_until
 
@@ -33,16 +31,16 @@ class Learner:
         settings: Settings,
         run: str,
         *flags: str,
-        program: Sequence[str] = ("-m", "onibus"),
+        module: str = "onibus",
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        environment = os.environ | environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""}
-        self.process = subprocess.Popen(
-            [sys.executable, *program, "learn", "--run", run, *SMALL, *flags],
-            env=environment | {"PYTHONPATH": str(REPOSITORY)} | dict(variables or {}),
+        environment = environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""}
+        self.process = start_onibus(
+            *("learn", "--run", run, *SMALL, *flags),
+            module=module,
+            environment=environment | dict(variables or {}),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -29,6 +29,7 @@ from onibus.learner.benchmarks.model_server import ModelServer
 from onibus.schemas import codec, ids
 from onibus.schemas.records import CaptionObserved
 from tests.chaos import checker
+from tests.command import Running, start_onibus
 from tests.ports import free_port
 from tests.waiting import wait_until
 
@@ -53,7 +54,7 @@ class System:
         self.settings, self._folder, self._rate = settings, folder, rate
         self.model = ModelServer(free_port())
         self.kills = self.revived = 0
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, Running] = {}
         self._texts = [
             f"You see here {n} arrows, and kill the newt number {n % 977}." for n in range(captions)
         ]
@@ -86,17 +87,19 @@ class System:
         """The annotators that run."""
         return list(self._running)
 
-    def start(self, name: str, *flags: str, program: Sequence[str] = ("-m", "onibus")) -> None:
+    def start(self, name: str, *flags: str, module: str = "onibus", started: bool = False) -> None:
         """Start an annotator; ``flags`` on top of the usual ones."""
         command = [
-            sys.executable, *program, "annotate", "--llm", "openai", "--model", "m", "--group", _GROUP,
+            "annotate", "--llm", "openai", "--model", "m", "--group", _GROUP,
             "--base-url", self.model.url, "--name", name, "--concurrency", str(CONCURRENCY),
             "--session-timeout", str(SESSION_SECONDS), "--request-timeout", str(REQUEST_SECONDS),
             "--backlog", "all", "--yes", *flags,
         ]  # fmt: skip
-        environment = os.environ | environment_of(self.settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = environment_of(self.settings)
         with self._log(name).open("ab") as log:
-            self._running[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            self._running[name] = start_onibus(
+                *command, module=module, started=started, environment=environment, stdout=log, stderr=log
+            )
 
     def wait_ready(self) -> None:
         """Wait until every annotator has said that it is ready; they share the partitions out meanwhile."""

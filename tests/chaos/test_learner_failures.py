@@ -40,9 +40,9 @@ def test_an_exception_in_any_process_ends_the_run_at_once(
     settings: Settings, tmp_path: Path, place: str, process: str, learner_lives: bool
 ) -> None:
     variables = {"FAILS_IN": place, "FAILS_WHEN": str(tmp_path / "now")}
-    program = ("-m", "tests.chaos.failing_learner")
+    module = "tests.chaos.failing_learner"
     flags = ("--inference", "central") if place == "inference worker" else ()
-    with learner(settings, "a-run", *flags, program=program, variables=variables) as run:
+    with learner(settings, "a-run", *flags, module=module, variables=variables) as run:
         run.wait_for_line("ready: ")
         processes = run.tree()
         (tmp_path / "now").touch()
@@ -69,8 +69,8 @@ def test_an_exception_before_anything_is_learned_ends_the_run_at_once(
     settings: Settings, tmp_path: Path
 ) -> None:
     variables = {"FAILS_IN": ONCE, "FAILS_WHEN": str(tmp_path / "now")}
-    program = ("-m", "tests.chaos.failing_learner")
-    with learner(settings, "a-run", program=program, variables=variables) as run:
+    module = "tests.chaos.failing_learner"
+    with learner(settings, "a-run", module=module, variables=variables) as run:
         run.wait_for_workers(1)
         processes = run.tree()
         (tmp_path / "now").touch()

@@ -280,10 +280,10 @@ def test_the_clock_of_one_annotator_and_one_publisher_is_wrong(
     system: System, seconds: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CLOCK_SECONDS", str(seconds))
-    system.start("wrong", program=("-m", "tests.chaos.another_clock"))
+    system.start("wrong", module="tests.chaos.another_clock", started=True)
     begin(system)
     system.kill("wrong")
-    system.start("wrong", program=("-m", "tests.chaos.another_clock"))
+    system.start("wrong", module="tests.chaos.another_clock", started=True)
     system.publish_under_another_clock(FURTHER)
     survived(system, capsys, further=FURTHER)
 

@@ -15,7 +15,7 @@ import torch
 from onibus.infra.process.components import READY_MARK, Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.fork_server import NAME
-from tests.command import run_onibus
+from tests.command import OnibusProcess, run_onibus
 from tests.waiting import wait_until
 
 SMALL = ("--task", "keyroom-s5", "--workers", "1", "--environments", "4", "--batch-size", "256")
@@ -23,7 +23,9 @@ SMALL = ("--task", "keyroom-s5", "--workers", "1", "--environments", "4", "--bat
 
 def start_learner(settings: Settings, run: str, *flags: str) -> Component:
     """A learner of small size; it is starting when this returns."""
-    learner = Component("learner", ("learn", "--run", run, *SMALL, *flags), settings.runs_dir / f"{run}.log")
+    learner = OnibusProcess(
+        "learner", ("learn", "--run", run, *SMALL, *flags), settings.runs_dir / f"{run}.log"
+    )
     learner.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})
     return learner
 

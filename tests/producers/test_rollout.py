@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,6 +27,7 @@ from onibus.producers.rollout import Policy, RolloutWorker, _share, run
 from onibus.producers.rollout_options import RolloutOptions, RolloutSummary
 from onibus.schemas import codec
 from onibus.schemas.records import CaptionObserved, EpisodeFinished
+from tests.command import Running, start_onibus
 from tests.ports import free_port
 from tests.producers.publishing.test_caption_publisher import captions_on, on_topic
 from tests.waiting import wait_until
@@ -39,17 +38,16 @@ STOP_SECONDS = 10.0
 ROOMS = "tests.producers.environments.rooms"
 
 
-def command(settings: Settings, *flags: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "onibus", "rollout", *flags],
-        env={**os.environ, **environment_of(settings)},
+def command(settings: Settings, *flags: str) -> Running:
+    return start_onibus(
+        *("rollout", *flags),
+        environment=environment_of(settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
 
 
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def finished(process: Running) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=90)
     return process.returncode, out, err
 
@@ -61,7 +59,7 @@ def episodes_on(settings: Settings) -> list[EpisodeFinished]:
 
 # Tests with ``endless`` start five processes; that is most of what they take.
 @pytest.fixture
-def endless(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+def endless(settings: Settings) -> Iterator[Running]:
     """A rollout without a limit that is up and has published."""
     process = command(
         settings, "--task", "keyroom-s5", "--workers", "2", "--environments", "2", "--run", "endless"
@@ -188,7 +186,7 @@ def test_a_checkpoints_policy_plays_and_signs_what_it_does(settings: Settings) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_cleanly(endless: subprocess.Popen[str], number: int) -> None:
+def test_a_signal_stops_it_cleanly(endless: Running, number: int) -> None:
     children = psutil.Process(endless.pid).children(recursive=True)
     before = time.monotonic()
     endless.send_signal(number)
@@ -202,7 +200,7 @@ def test_a_signal_stops_it_cleanly(endless: subprocess.Popen[str], number: int) 
 
 
 @pytest.mark.slow
-def test_workers_do_not_outlive_a_killed_parent(endless: subprocess.Popen[str]) -> None:
+def test_workers_do_not_outlive_a_killed_parent(endless: Running) -> None:
     children = psutil.Process(endless.pid).children(recursive=True)
     assert len(children) >= 2
     endless.kill()
@@ -210,7 +208,7 @@ def test_workers_do_not_outlive_a_killed_parent(endless: subprocess.Popen[str]) 
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_told_and_the_others_are_stopped(endless: subprocess.Popen[str]) -> None:
+def test_a_worker_that_dies_is_told_and_the_others_are_stopped(endless: Running) -> None:
     children = psutil.Process(endless.pid).children(recursive=True)
     workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
     workers[0].kill()

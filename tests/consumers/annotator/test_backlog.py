@@ -30,7 +30,7 @@ from onibus.infra.money import dollars
 from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation, CaptionObserved
-from tests.command import run_onibus, the_one_line
+from tests.command import run_onibus, start_onibus, the_one_line
 from tests.consumers.annotating import (
     GROUP,
     HeldModel,
@@ -323,14 +323,8 @@ def run_until(
 ) -> str:
     """The log of an annotator that is stopped once something has come, judged by its log so far."""
     path = settings.runs_dir / "annotator.log"
-    environment = os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with path.open("wb") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "onibus", *map(str, flags)],
-            env=environment,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-        )
+        child = start_onibus(*flags, environment=environment_of(settings), stderr=log)
     try:
         wait_until(lambda: has_come(path.read_text()) or child.poll() is not None, 60, "what it is for")
         child.send_signal(signal.SIGTERM)

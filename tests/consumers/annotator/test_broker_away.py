@@ -11,7 +11,8 @@ import pytest
 from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.transactions import PATIENCE_SECONDS
-from onibus.infra.settings import Settings, load_settings
+from onibus.infra.settings import Settings, environment_of, load_settings
+from tests.command import start_onibus
 from tests.conftest import FAST_BROKER
 from tests.consumers.annotating import (
     HeldModel,
@@ -21,7 +22,6 @@ from tests.consumers.annotating import (
     rules_specs,
     wait_for_labels,
 )
-from tests.consumers.annotator.test_loop import COMMAND, child_environment
 from tests.ports import free_port
 from tests.waiting import wait_until
 
@@ -77,7 +77,11 @@ def test_sigterm_ends_it_within_ten_seconds_though_the_broker_is_away(
 ) -> None:
     options, _ = own_broker
     publish(own_settings, (f"You see here {n} arrows." for n in range(captions)))
-    child = subprocess.Popen(COMMAND, env=child_environment(own_settings), stderr=subprocess.PIPE, text=True)
+    child = start_onibus(
+        *("annotate", "--backlog", "all", "--yes"),
+        environment=environment_of(own_settings),
+        stderr=subprocess.PIPE,
+    )
     wait_for_labels(own_settings, 1)
     stop_broker(options.data_dir)
     child.send_signal(signal.SIGTERM)

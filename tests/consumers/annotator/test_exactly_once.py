@@ -1,15 +1,14 @@
 """Every distinct caption gets exactly one label per spec, whatever happens to annotators."""
 
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from onibus.infra.settings import Settings, environment_of
+from tests.command import Running, start_onibus
 from tests.consumers.annotating import (
     HeldModel,
     annotator,
@@ -27,17 +26,14 @@ TEXTS = [f"You kill the newt number {n}!" for n in range(400)]
 
 
 @contextmanager
-def pausing_annotator(
-    settings: Settings, name: str, step: str, transaction: int
-) -> Iterator[subprocess.Popen[str]]:
+def pausing_annotator(settings: Settings, name: str, step: str, transaction: int) -> Iterator[Running]:
     """See :mod:`tests.consumers.pausing_annotator`; yields when it has paused."""
-    command = [sys.executable, "-m", "tests.consumers.pausing_annotator", name, step, str(transaction)]
-    child = subprocess.Popen(
-        command,
-        env=os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    child = start_onibus(
+        *(name, step, transaction),
+        module="tests.consumers.pausing_annotator",
+        environment=environment_of(settings),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
     )
     try:
         assert child.stdout is not None

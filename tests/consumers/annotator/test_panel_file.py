@@ -21,7 +21,7 @@ from onibus.consumers.language_models.panel import PanelModel
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings, environment_of
-from tests.command import run_onibus, the_one_line
+from tests.command import run_onibus, start_onibus, the_one_line
 from tests.consumers.annotating import publish, wait_for_labels
 from tests.consumers.annotator.panels import (
     GOLD,
@@ -33,7 +33,6 @@ from tests.consumers.annotator.panels import (
     says,
     servers,
 )
-from tests.consumers.annotator.test_loop import COMMAND, child_environment
 from tests.waiting import wait_until
 
 
@@ -224,7 +223,7 @@ def test_a_panel_is_held_against_the_reference_set(tmp_path: Path) -> None:
 def test_the_command_asks_a_panel_by_several_workers_and_names_what_it_costs(
     settings: Settings, tmp_path: Path
 ) -> None:
-    environment = child_environment(settings) | {"FIRST_KEY": "secret-one"}
+    environment = environment_of(settings) | {"FIRST_KEY": "secret-one"}
     with servers(says(about_gold), says(lambda _: True)) as running:
         panel = tmp_path / "judges.toml"
         panel.write_text(
@@ -232,9 +231,10 @@ def test_the_command_asks_a_panel_by_several_workers_and_names_what_it_costs(
             f'price_in = 1.0\n[[judge]]\nmodel = "two"\nbase_url = "{running[1].url}"\nprice_in = 3.0\n'
         )
         publish(settings, GOLD)
-        process = subprocess.Popen(
-            [*COMMAND, "--spec", SPEC, "--panel", str(panel),  "--workers", "2", "--name", "w"],
-            env=environment, stderr=subprocess.PIPE, text=True,
+        process = start_onibus(
+            *("annotate", "--backlog", "all", "--yes", "--spec", SPEC, "--panel", panel),
+            *("--workers", "2", "--name", "w"),
+            environment=environment, stderr=subprocess.PIPE,
         )  # fmt: skip
         try:
             wait_for_labels(settings, len(GOLD))

@@ -23,7 +23,7 @@ from onibus.consumers.language_models.base import Answer, Question
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.kafka.topic_admin import crowded_groups
 from onibus.infra.settings import Settings, environment_of
-from tests.command import run_onibus
+from tests.command import run_onibus, start_onibus
 from tests.consumers.annotating import (
     HeldModel,
     annotator,
@@ -35,10 +35,10 @@ from tests.consumers.annotating import (
     rules_specs,
     wait_for_labels,
 )
-from tests.consumers.annotator.test_loop import COMMAND, child_environment
 from tests.waiting import wait_until
 
 TEXTS = [f"You see here {n} arrows." for n in range(120)]
+COMMAND = ("annotate", "--backlog", "all", "--yes")
 
 
 def test_workers_get_names_and_ports_of_their_own() -> None:
@@ -51,11 +51,10 @@ def test_workers_get_names_and_ports_of_their_own() -> None:
 def test_workers_share_the_work_are_started_again_and_leave_no_orphan(settings: Settings) -> None:
     specs, _ = rules_specs()
     publish(settings, TEXTS)
-    parent = subprocess.Popen(
-        [*COMMAND, "--workers", "2", "--name", "w"],
-        env=child_environment(settings),
+    parent = start_onibus(
+        *(*COMMAND, "--workers", "2", "--name", "w"),
+        environment=environment_of(settings),
         stderr=subprocess.PIPE,
-        text=True,
     )
     children: list[int] = []
     try:
@@ -80,9 +79,9 @@ def test_workers_share_the_work_are_started_again_and_leave_no_orphan(settings: 
 @pytest.mark.slow
 def test_kill_9_of_the_parent_ends_its_workers(settings: Settings) -> None:
     publish(settings, TEXTS)
-    parent = subprocess.Popen(
-        [*COMMAND, "--workers", "2", "--name", "w"],
-        env=child_environment(settings),
+    parent = start_onibus(
+        *(*COMMAND, "--workers", "2", "--name", "w"),
+        environment=environment_of(settings),
         stderr=subprocess.DEVNULL,
     )
     try:

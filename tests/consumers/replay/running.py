@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +16,7 @@ from typer.testing import CliRunner
 from onibus.infra.cli.main import application
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings, environment_of
+from tests.command import start_onibus
 
 
 def exit_code(settings: Settings, *arguments: object) -> int:
@@ -68,12 +67,11 @@ def served_labels(settings: Settings, *flags: str) -> AbstractContextManager[str
 @contextmanager
 def served(settings: Settings, *command: str) -> Iterator[str]:
     """A command that serves, as a process of its own; the address that it prints. It must end well."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "onibus", *command, "--port", "0"],
-        env=os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    child = start_onibus(
+        *(*command, "--port", "0"),
+        environment=environment_of(settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
     try:
         assert child.stdout is not None

@@ -18,11 +18,11 @@ from onibus.consumers.reward_models.version_reader import trainings
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.topic_admin import create_topics
-from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of
 from onibus.infra.version import version
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Kind, RewardUpdate, Verdict
+from tests.command import OnibusProcess
 from tests.consumers.annotating import annotator, publish, records, rules_specs
 from tests.consumers.replay.running import exit_code, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import (
@@ -66,7 +66,7 @@ def test_runs_that_were_killed_and_labels_that_were_corrected_come_out_bit_for_b
     specs, rules = rules_specs(SPEC_NAME, PAIRS_NAME)
     pairs_id = next(spec_id for spec_id, spec in specs.items() if spec.kind is Kind.COMPARE_TWO)
     pairs_model = model_name(PAIRS_NAME, pairs_id)
-    killed = Component(
+    killed = OnibusProcess(
         "trainer", ("train-reward", "--spec", SPEC_NAME, "--seed", "3"), settings.runs_dir / "log"
     )
     with annotator(settings, specs=specs, model=rules):

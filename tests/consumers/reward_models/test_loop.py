@@ -24,10 +24,10 @@ from onibus.infra.kafka import clients
 from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of, load_settings
 from onibus.schemas import codec
 from onibus.schemas.records import Annotation, Kind, RewardModelChunk
+from tests.command import OnibusProcess
 from tests.consumers.reward_models.annotation_logs import (
     KEY_FOUND,
     MODEL,
@@ -99,7 +99,7 @@ def test_a_training_killed_and_resumed_gives_the_same_bits_as_one_that_was_not(
     publish_annotations(settings, log)
     publish_annotations(unbroken, log)
 
-    killed = Component(
+    killed = OnibusProcess(
         "trainer", ("train-reward", "--spec", SPEC_NAME, "--seed", "3"), settings.runs_dir / "log"
     )
     killed.start(environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""})

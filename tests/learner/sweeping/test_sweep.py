@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import psutil
 import pytest
@@ -16,7 +13,7 @@ from onibus.learner.checkpoints import newest_checkpoint
 from onibus.learner.run_files.caption_tally import CaptionTally
 from onibus.learner.sweeping.state import is_done
 from onibus.learner.sweeping.sweep_file import read_sweep
-from tests.command import run_onibus
+from tests.command import Running, run_onibus, start_onibus
 from tests.learner.runs import all_gone
 from tests.waiting import wait_until
 
@@ -39,11 +36,10 @@ llm = "rules"
 """
 
 
-def start_sweep(settings: Settings, *arguments: str, command: str = "sweep") -> subprocess.Popen[bytes]:
-    environment = {**os.environ, **environment_of(settings), "CUDA_VISIBLE_DEVICES": ""}
-    command_line = [sys.executable, "-m", "onibus", *command.split(), *arguments]
+def start_sweep(settings: Settings, *arguments: str, command: str = "sweep") -> Running:
+    environment = environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""}
     with (settings.runs_dir / "sweep.log").open("ab") as log:
-        return subprocess.Popen(command_line, env=environment, stdout=log, stderr=log)
+        return start_onibus(*command.split(), *arguments, environment=environment, stdout=log, stderr=log)
 
 
 @pytest.mark.timeout(900)
