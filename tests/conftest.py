@@ -69,8 +69,8 @@ class FilesInOneProcess(LoadFileScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """For ``-n auto``: three processes for two cores. Tests wait for a third of their time for others."""
-    return max(2, (os.cpu_count() or 1) * 3 // 2)
+    """For ``-n auto``: two processes for each core. Tests wait for half of their time for others."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)
