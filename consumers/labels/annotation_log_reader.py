@@ -22,6 +22,8 @@ from onibus.schemas.records import Annotation
 _RECORDS_PER_POLL = 5_000
 _POLL_MS = 500
 _PATIENCE_MS = 5_000
+ENDS_MS = 30_000
+"""How long a busy cluster may take to say where the log ends."""
 _STALL_SECONDS = 60.0
 
 
@@ -117,7 +119,7 @@ class AnnotationReader:
             OnibusError: it ends before what was read already.
             KafkaError: the cluster does not answer.
         """
-        ends: dict[TopicPartition, int] = self._consumer.end_offsets(self._partitions)
+        ends: dict[TopicPartition, int] = self._consumer.end_offsets(self._partitions, timeout_ms=ENDS_MS)
         if cut := {p for p, end in ends.items() if end < self._position(p)}:
             raise self._cut(cut)
         self._ends = ends

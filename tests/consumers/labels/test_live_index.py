@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from onibus.consumers.labels import annotation_log_reader
 from onibus.consumers.labels.filter import LabelFilter
 from onibus.consumers.labels.live_index import BoardFeed, LabelBoard
 from onibus.infra.broker import BrokerOptions, start_broker, stop_broker
@@ -58,6 +59,7 @@ def test_a_board_goes_on_when_the_broker_is_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lasting_failure, "QUIET_SECONDS", 3.0)
+    monkeypatch.setattr(annotation_log_reader, "ENDS_MS", 3_000)
     options = BrokerOptions(tmp_path / "broker", port=free_port(), properties=FAST_BROKER)
     broker = start_broker(options)
     try:
