@@ -48,16 +48,12 @@ _IMPORTED = {
 _Stream = int | IO[Any] | None
 _NEED_TORCH = frozenset({"evaluate", "learn", "replay", "rollout", "train-reward", "watch"})
 _READ_LATE = (
-    "ONIBUS_",
-    "COLUMNS",
-    "CLOCK_SECONDS",
-    "CUBLAS_",
-    "CUDA_VISIBLE_DEVICES",
-    "FAILS_",
-    "PYTEST_",
-    "WANDB_",
+    *("ONIBUS_", "COLUMNS", "CLOCK_SECONDS", "CUBLAS_", "CUDA_VISIBLE_DEVICES", "FAILS_", "FIRST_KEY"),
+    *("PYTEST_", "PYTHONUNBUFFERED", "WANDB_"),
+    *("CRC32C_SW_MODE", "PYGAME_HIDE_SUPPORT_PROMPT", "REQUESTS_CA_BUNDLE"),
 )
-"""How the names of variables begin that no module reads when it is imported."""
+"""How the names of variables begin that no module reads when it is imported. The last are set by modules that
+tests import, to what holds without them."""
 _AT_START = dict(os.environ)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Else NumPy starts further ones when it is imported, which forks would lack."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.command import run_onibus
+from onibus.infra.broker import RunningBroker
+from tests.command import REPOSITORY, run_onibus
 from tests.forked_commands import _server, can_be_forked
 from tests.learner.runs import all_gone
 from tests.ports import free_port
@@ -101,6 +104,14 @@ def test_a_fork_that_takes_too_long_is_killed_and_others_go_on(tmp_path: Path) -
         assert [other.result().returncode for other in others] == [2, 2]
     children = psutil.Process(_server(False).process.pid).children()
     wait_until(all_gone(children), 10, "the end of all commands")
+
+
+def test_a_command_is_forked_whatever_tests_have_imported_and_started(broker: RunningBroker) -> None:
+    """Else from some test on each command is a start, which takes many times as long."""
+    for module in ("onibus.learner.training", "onibus.learner.sample_factory", "onibus.infra.broker.jars"):
+        importlib.import_module(module)
+    for command in ("status", "learn"):
+        assert can_be_forked([command], dict(os.environ) | {"PYTHONPATH": str(REPOSITORY)})
 
 
 def test_what_a_fork_cannot_show_is_started() -> None:
