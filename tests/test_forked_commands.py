@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +14,8 @@ import psutil
 import pytest
 
 from onibus.infra.broker import RunningBroker
-from tests.command import REPOSITORY, run_onibus
-from tests.forked_commands import _server, can_be_forked
+from tests.command import REPOSITORY, OnibusProcess, run_onibus
+from tests.forked_commands import Forked, _server, can_be_forked
 from tests.learner.runs import all_gone
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -104,6 +105,28 @@ def test_a_fork_that_takes_too_long_is_killed_and_others_go_on(tmp_path: Path) -
         assert [other.result().returncode for other in others] == [2, 2]
     children = psutil.Process(_server(False).process.pid).children()
     wait_until(all_gone(children), 10, "the end of all commands")
+
+
+def test_a_component_is_a_fork_that_leads_a_session_writes_at_once_and_is_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import os, signal\nprint(os.getsid(0) == os.getpid(), end='')\nsignal.pause()\n"
+    )
+    log = tmp_path / "log"
+    component = OnibusProcess("judge", ("annotate", "--llm", "mine:Judge", "--spec", "goals"), log)
+    component.start({})
+    try:
+        assert isinstance(component.process, Forked)
+        wait_until(lambda: log.read_text() == "True", 30, "its word")
+        component.check()
+        with pytest.raises(subprocess.TimeoutExpired):
+            component.process.wait(0.01)
+    finally:
+        component.ask_to_stop()
+        assert component.wait_stopped()
+    assert component.process.returncode == -signal.SIGTERM
 
 
 def test_a_command_is_forked_whatever_tests_have_imported_and_started(broker: RunningBroker) -> None:
