@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
@@ -53,6 +54,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(VLLM_SECONDS))
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (not item.path.is_relative_to(VLLM_TESTS), item.path not in long))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Else Python looks through all modules and tests again and again for what can be freed."""
+    gc.collect()
+    gc.freeze()
 
 
 class FilesInOneProcess(LoadFileScheduling):
