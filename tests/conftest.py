@@ -145,6 +145,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(autouse=True)
+def _no_signal_stays_blocked() -> Iterator[None]:
+    """What runs a command in this process may block SIGHUP; processes that later tests start inherit that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of the person who runs the tests does not decide over their outcome."""
     for name in list(os.environ):
