@@ -202,7 +202,8 @@ class GroupMember:
         the call of poll that began it runs out of time: the member stays "rebalancing", without heartbeats,
         forever.
         """
-        if time.monotonic() < self._stable_at + _LONGEST_REBALANCE_SECONDS:
+        heartbeats = self._session_timeout_ms / 1000 / 2  # two: others learn of it by theirs
+        if time.monotonic() < self._stable_at + _LONGEST_REBALANCE_SECONDS + heartbeats:
             return
         _log.warning("no end of the rebalance of group %s; joining anew", self._group)
         old, (self._consumer, self._ownership) = self._consumer, self._join()

@@ -32,7 +32,7 @@ from onibus.consumers.annotator.counters import AnnotatorCounts, AnnotatorSummar
 from onibus.consumers.annotator.decisions import COMPARISONS, Annotator
 from onibus.consumers.annotator.followers import Followers
 from onibus.consumers.annotator.group_member import GroupMember
-from onibus.consumers.annotator.membership import Membership
+from onibus.consumers.annotator.membership import Membership, StopTime
 from onibus.consumers.annotator.model_thread import Asking
 from onibus.consumers.annotator.partition_readers import CaptionLog, columns
 from onibus.consumers.annotator.pending import Pending
@@ -64,7 +64,8 @@ _POLL_WHEN_FED_SECONDS = 0.2
 """How often, while there is plenty to ask: a poll costs a millisecond that a model beside us could use."""
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 5.0
 _LAST_REBALANCE_SECONDS = 2.0
-"""How long it waits for the end of a rebalance, to write what is finished."""
+"""How much longer than for answers it waits for the end of a rebalance, to write what is finished."""
+_LOOK_SECONDS = 0.2
 _MOST_FENCINGS = 3
 _EMPTY_HANDED_SECONDS = 5.0
 """After how long an annotator without a partition (there are more annotators) counts as ready."""
@@ -119,6 +120,7 @@ class AnnotatorProcess:
         self._writing = BatchSender(
             self._annotator, self._writer, self._topics.captions, self._asking.wake, self._allowance.mark
         )
+        self._stop = StopTime(membership.stop_seconds)
         self._started = time.monotonic()
         self._fencings = self._failures = 0
         self._polled_at, self._has_read, self._is_ready = 0.0, False, False
@@ -191,12 +193,12 @@ class AnnotatorProcess:
         if self._member is None:
             return
         self._asking.take_back()
-        seconds, sent = self._membership.stop_seconds, self._asking.missing - self._asking.failed
+        seconds, sent = self._stop.seconds_left(), self._asking.missing - self._asking.failed
         if sent:
-            _log.info("waiting up to %g s for answers to %d questions that were sent", seconds, sent)
+            _log.info("waiting up to %.0f s for answers to %d questions that were sent", seconds, sent)
         self._take(self._asking.last_answers(seconds))
         self._annotator.finish_half_answered()
-        deadline = time.monotonic() + _LAST_REBALANCE_SECONDS
+        deadline = time.monotonic() + self._stop.seconds_left() + _LAST_REBALANCE_SECONDS
         while self._writing.is_under_way or self._annotator.has_finished:
             if self._writing.is_under_way or self._begin_to_write(stopping):
                 if not self._end_writing(stopping):
@@ -290,12 +292,6 @@ class AnnotatorProcess:
         if room > 0 and self._annotator.finished < _MOST_FINISHED:
             self._asking.ask(self._annotator.questions(room))
 
-    def _take_answers_while(self, are_missing: Callable[[], bool], seconds: float) -> None:
-        """Take what comes as long as answers are missing, and not longer than so many seconds."""
-        deadline = time.monotonic() + seconds
-        while are_missing() and (left := deadline - time.monotonic()) > 0:
-            self._take(self._asking.answers(left))
-
     def _take(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
             self._annotator.answered(answer)
@@ -314,8 +310,14 @@ class AnnotatorProcess:
         asked = self._annotator.asked
         asked.taken_back(self._asking.take_back(asked.only_about(partitions)))
         with contextlib.suppress(ModelRefusedError, RegistryError):
-            self._take_answers_while(lambda: asked.is_about(partitions), patience)
+            deadline = time.monotonic() + patience
+            while asked.is_about(partitions) and self._stop.is_early(stopping):
+                if (left := deadline - time.monotonic()) <= 0:
+                    break
+                self._take(self._asking.answers(min(left, _LOOK_SECONDS)))
             self._annotator.finish_half_answered(partitions)
+            leaving = asked.only_about(partitions, half_answered=True)
+            asked.taken_back(self._asking.take_back(leaving, paid=True))
             deadline = time.monotonic() + patience
             while self._writing.is_under_way or (self._annotator.has_finished and self._begin_batch()):
                 if not self._writing.ends_well_within(deadline - time.monotonic()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass
 
 from kafka.errors import (
@@ -70,3 +72,21 @@ class Membership:
         return OnibusError(
             f"another annotator of group {self.group} is called {self.name} too; give each its own --name"
         )
+
+
+class StopTime:
+    """How much of the time for a stop is left. It begins when a stop is first seen, or the model refuses."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline: float | None = None
+
+    def seconds_left(self) -> float:
+        """Of the time to wait for answers, at least 0; the stop has begun."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._seconds
+        return max(0.0, self._deadline - time.monotonic())
+
+    def is_early(self, stopping: threading.Event) -> bool:
+        """Whether there is no stop yet, or time left."""
+        return not stopping.is_set() or self.seconds_left() > 0

@@ -10,10 +10,18 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent import futures
 
-from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, ModelRefusedError, Question
+from onibus.consumers.language_models.base import (
+    Answer,
+    Attempt,
+    LanguageModel,
+    ModelRefusedError,
+    Progress,
+    Question,
+)
 
 _LOOK_SECONDS = 0.1
 _CUT_SHORT_SECONDS = 2.0
+_TAKE_BACK_SECONDS = 0.25
 
 
 class Asking:
@@ -83,9 +91,16 @@ class Asking:
         self.missing -= len(found)
         return found
 
-    def take_back(self, may_be: Callable[[Question], bool] = lambda _: True) -> list[Question]:
-        """The questions that nothing was paid for yet, of those that may be; they get no answer."""
-        done = asyncio.run_coroutine_threadsafe(self._take_back(may_be), self._loop)
+    def take_back(
+        self, may_be: Callable[[Question], bool] = lambda _: True, *, paid: bool = False
+    ) -> list[Question]:
+        """Take back questions that may be, and that nothing is on its way for; they get no answer.
+
+        Args:
+            paid: also those of which something was answered.
+        """
+        up_to = Progress.PAID if paid else Progress.WAITING
+        done = asyncio.run_coroutine_threadsafe(self._take_back(may_be, up_to), self._loop)
         taken_back: list[Question] = []
         with contextlib.suppress(TimeoutError):
             taken_back = done.result(timeout=_CUT_SHORT_SECONDS)
@@ -93,12 +108,16 @@ class Asking:
         return taken_back
 
     def last_answers(self, seconds: float) -> list[Answer]:
-        """What comes within some seconds of what was sent, then what is settled without that."""
+        """What comes within some seconds of what was sent, then what is settled without that.
+
+        What turns out not to be answered meanwhile, as its request failed, is not asked again.
+        """
         self._raises = False
         found: list[Answer] = []
         deadline = time.monotonic() + seconds
         while self.missing > self.failed and (left := deadline - time.monotonic()) > 0:
-            found += self.answers(left)
+            found += self.answers(min(left, _TAKE_BACK_SECONDS))
+            self.take_back()
         ended = asyncio.run_coroutine_threadsafe(self._end_questions(), self._loop)
         with contextlib.suppress(TimeoutError):
             ended.result(timeout=_CUT_SHORT_SECONDS)
@@ -132,11 +151,11 @@ class Asking:
                 self._answers.put(error.answer)
             self._answers.put(error)
 
-    async def _take_back(self, may_be: Callable[[Question], bool]) -> list[Question]:
+    async def _take_back(self, may_be: Callable[[Question], bool], up_to: Progress) -> list[Question]:
         tasks = {
             task: question
             for task, question in self._tasks.items()
-            if may_be(question) and not self._model.has_begun(question)
+            if may_be(question) and self._model.progress(question) <= up_to
         }
         for task in tasks:
             task.cancel()

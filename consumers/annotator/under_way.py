@@ -54,14 +54,19 @@ class UnderWay:
         )
         return any(work.caption.partition in partitions and self._is_current(work) for work in works)
 
-    def only_about(self, partitions: Collection[int]) -> Callable[[Question], bool]:
+    def only_about(
+        self, partitions: Collection[int], half_answered: bool = False
+    ) -> Callable[[Question], bool]:
         """Which questions can be taken back when these partitions go to others: no one else waits for them.
 
-        Captions that have an answer under another spec wait on: with the missing one they can be written.
+        Args:
+            half_answered: also those about captions that have an answer under another spec; with the missing
+                one they could be written.
         """
 
         def is_leaving(work: Work) -> bool:
-            return not self._is_current(work) or (work.caption.partition in partitions and not work.answers)
+            is_wanted = work.answers and not half_answered
+            return not self._is_current(work) or (work.caption.partition in partitions and not is_wanted)
 
         leaving = {key for key, works in self._waiting.items() if all(map(is_leaving, works))}
         return lambda question: question.ticket in leaving

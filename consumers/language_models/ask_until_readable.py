@@ -81,7 +81,7 @@ class AskedSpec:
             if not isinstance(reply, str):
                 replies.append(reply)
         odds = [log_odds(self.format, reply.likeliest or {}) for reply in replies]
-        known = [one.value for one in odds if one is not None]
+        known = [one.value for one in odds if one is not None and one.are_known]
         self._baseline = sum(known) / len(known) if known else 0.0
         return replies
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Protocol
 
 from onibus.schemas.records import Origin, Verdict
@@ -153,6 +154,17 @@ class ModelRefusedError(Exception):
         self.answer = answer
 
 
+class Progress(IntEnum):
+    """How far asking a question is: whether it can be taken back without a loss."""
+
+    WAITING = 0
+    """Nothing was sent, or nothing that was answered: no one pays for it."""
+    PAID = 1
+    """Something was answered that does not do alone, and nothing is on its way."""
+    SENT = 2
+    """A request is on its way."""
+
+
 class LanguageModel(Protocol):
     """Judges captions. All methods run on one asyncio loop."""
 
@@ -175,11 +187,8 @@ class LanguageModel(Protocol):
             ModelRefusedError: as for :meth:`check`.
         """
 
-    def has_begun(self, question: Question) -> bool:
-        """Whether asking this question, which is being answered, may cost something by now.
-
-        If not, an annotator that ends takes it back: no one pays for it then.
-        """
+    def progress(self, question: Question) -> Progress:
+        """How far asking this question is, which is being answered."""
 
     async def close(self) -> None:
         """Give up connections."""

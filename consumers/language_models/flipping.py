@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, Question
+from onibus.consumers.language_models.base import Answer, Attempt, LanguageModel, Progress, Question
 from onibus.schemas.records import AnnotationSpec, Verdict
 
 _OPPOSITE = {
@@ -64,9 +64,9 @@ class FlippingModel:
         answer = await self._inner.answer(question)
         return flipped(answer) if self._flips.of(question) else answer
 
-    def has_begun(self, question: Question) -> bool:
-        """See :meth:`LanguageModel.has_begun`."""
-        return self._inner.has_begun(question)
+    def progress(self, question: Question) -> Progress:
+        """See :meth:`LanguageModel.progress`."""
+        return self._inner.progress(question)
 
     async def close(self) -> None:
         """See :meth:`LanguageModel.close`."""

@@ -21,7 +21,7 @@ from onibus.consumers.language_models.ask_until_readable import (
     sampling_value,
     with_tokens_of,
 )
-from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
+from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Progress, Question
 from onibus.consumers.language_models.chat_client import ChatClient
 from onibus.consumers.language_models.circuit_breaker import FIRST_PAUSE_SECONDS, pause_seconds
 from onibus.consumers.language_models.completions import reply_of
@@ -85,7 +85,7 @@ class OpenAIModel:
         self._client = ChatClient(base_url, key, request_seconds, given)
         self._retries = Retries(base_url, concurrency, self._probe, sleep)
         self._limit_name = "max_tokens"
-        self._sent = Counter[Question]()  # requests of each question on their way, or with a reply
+        self._on_the_way, self._replies = Counter[Question](), Counter[Question]()
 
     async def check(self) -> Attempt:
         """Ask one question under the first spec, to find out whether the server answers such questions.
@@ -127,11 +127,14 @@ class OpenAIModel:
         try:
             return await answer_to(question, asked, partial(self._reply, asked, question=question))
         finally:
-            del self._sent[question]
+            del self._on_the_way[question], self._replies[question]
 
-    def has_begun(self, question: Question) -> bool:
-        """Whether a request of it is on its way or has been answered."""
-        return self._sent[question] > 0
+    def progress(self, question: Question) -> Progress:
+        """By its requests. Replies alone help no more where the server does not answer at present."""
+        if self._on_the_way[question]:
+            return Progress.SENT
+        is_paid = self._replies[question] and not self._retries.circuit.is_open
+        return Progress.PAID if is_paid else Progress.WAITING
 
     async def close(self) -> None:
         """Close the connections."""
@@ -144,12 +147,13 @@ class OpenAIModel:
         async def send() -> Reply:
             if question is None:
                 return await self._request(asked, prompt)
-            self._sent[question] += 1
+            self._on_the_way[question] += 1
             try:
-                return await self._request(asked, prompt)
-            except ChatError:
-                self._sent[question] -= 1
-                raise
+                reply = await self._request(asked, prompt)
+            finally:
+                self._on_the_way[question] -= 1
+            self._replies[question] += 1
+            return reply
 
         return await self._retries.reply(
             send,

@@ -25,6 +25,7 @@ from onibus.consumers.language_models.base import (
     JudgeName,
     LanguageModel,
     ModelRefusedError,
+    Progress,
     Question,
 )
 from onibus.consumers.specs.majority import can_change, majority
@@ -164,7 +165,8 @@ class PanelModel:
                         missing, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
                     )
                 except asyncio.CancelledError:  # the annotator ends: what is settled is written
-                    if can_change([answer.verdict for answer in said.values()], len(missing)):
+                    said |= await _ended(asked)
+                    if can_change([answer.verdict for answer in said.values()], len(asked) - len(said)):
                         raise
                     break
                 for task in done:
@@ -179,17 +181,24 @@ class PanelModel:
             return [(seat, said.get(number)) for number, seat in enumerate(self._seats)], refusal
         finally:
             self._paid.discard(question)
-            for task in asked:
-                task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
+            await _ended(asked)
 
-    def has_begun(self, question: Question) -> bool:
-        """Whether a model among the judges has begun or answered: then the others are asked, too."""
-        return question in self._paid or any(seat.model.has_begun(question) for seat in self._seats)
+    def progress(self, question: Question) -> Progress:
+        """That of the judge who has come farthest."""
+        own = Progress.PAID if question in self._paid else Progress.WAITING
+        return max(own, *(seat.model.progress(question) for seat in self._seats))
 
     async def close(self) -> None:
         """Close every judge."""
         await asyncio.gather(*(seat.model.close() for seat in self._seats))
+
+
+async def _ended(asked: Sequence[asyncio.Future[Answer]]) -> dict[int, Answer]:
+    """End what is asked; the answers of those that have one, by their places."""
+    for task in asked:
+        task.cancel()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    return {place: one for place, one in enumerate(outcomes) if isinstance(one, Answer)}
 
 
 def _attempts(answer: Answer) -> tuple[Attempt, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, cast
 
-from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
+from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Progress, Question
 from onibus.consumers.specs.prompts import EXAMPLES
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of, load_plugin, version_of
 from onibus.schemas.records import AnnotationSpec, Kind, Origin, Verdict
+
+_log = logging.getLogger(__name__)
 
 _VERDICTS: Mapping[Kind, frozenset[Verdict]] = {
     Kind.JUDGE_ONE: frozenset({Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE}),
@@ -105,10 +108,16 @@ class PluginModel:
             )
         return answer
 
-    def has_begun(self, question: Question) -> bool:
-        """What the model says, if it has such a method; else yes."""
+    def progress(self, question: Question) -> Progress:
+        """By the model's ``has_begun(question)``, if it has such a method; else it counts as sent."""
         has_begun = getattr(self._judge, "has_begun", None)
-        return has_begun is None or bool(has_begun(question))
+        if has_begun is None:
+            return Progress.SENT
+        try:
+            return Progress.SENT if has_begun(question) else Progress.WAITING
+        except Exception as error:
+            _log.warning("%s; its questions count as sent", failure_of(f"{self._name}: has_begun", error))
+            return Progress.SENT
 
     async def close(self) -> None:
         """The model's own close, if it has one."""

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 
-from onibus.consumers.language_models.base import Answer, Question
+from onibus.consumers.language_models.base import Answer, Progress, Question
 from onibus.consumers.specs.spec_file import Rules
 from onibus.schemas.records import Origin, Verdict
 
@@ -39,9 +39,9 @@ class RulesModel:
         latency = (time.perf_counter_ns() - started) // 1000
         return Answer.of(question, verdict, reason=reason, latency_us=latency)
 
-    def has_begun(self, question: Question) -> bool:
+    def progress(self, question: Question) -> Progress:
         """Rules cost nothing."""
-        return False
+        return Progress.WAITING
 
     async def close(self) -> None:
         """Nothing to give up."""

@@ -27,7 +27,7 @@ from onibus.consumers.language_models.ask_until_readable import (
     sampling_value,
     with_tokens_of,
 )
-from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Question
+from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Progress, Question
 from onibus.consumers.specs.probabilities import MOST_LIKELY, likeliest_of
 from onibus.infra.errors import OnibusError
 from onibus.infra.vllm.model_folder import is_folder, model_folder
@@ -101,9 +101,9 @@ class VllmModel:
         asked = self._asked[question.spec_id]
         return await answer_to(question, asked, partial(self._ask_once, asked))
 
-    def has_begun(self, question: Question) -> bool:
+    def progress(self, question: Question) -> Progress:
         """The engine works on all that it is asked."""
-        return True
+        return Progress.SENT
 
     async def close(self) -> None:
         """Give the model's memory back."""

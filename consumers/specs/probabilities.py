@@ -25,6 +25,8 @@ _MOST = 0.01
 """The largest logarithm of a probability, rounded."""
 _LEAST = -9_999.0
 """What vLLM gives in place of minus infinity."""
+_SPELLINGS = 8
+"""With which a word can go on: with a space or without, all of it or its beginning, in capitals or not."""
 _LEAST_OF_LIKELIEST = -14.0
 """The likeliest of a million tokens is likelier."""
 _MOST_TOGETHER = 1.05
@@ -44,11 +46,23 @@ class LogOdds(NamedTuple):
     """Log-odds of the word for helpful (first) against that for unhelpful (second).
 
     Attributes:
-        bound: 0 if that is what they are; 1 if they are at least that, -1 if at most.
+        value: what they are, or are taken to be where one of the words was not named.
+        least, most: what they can be; both the value where both words were named.
     """
 
     value: float
-    bound: int = 0
+    least: float
+    most: float
+
+    @classmethod
+    def known(cls, value: float) -> LogOdds:
+        """Those of two words that were named."""
+        return cls(value, value, value)
+
+    @property
+    def are_known(self) -> bool:
+        """Whether both words were named."""
+        return self.least == self.most
 
 
 def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> LogOdds | None:
@@ -73,26 +87,34 @@ def log_odds(answer_format: AnswerFormat, likeliest: Mapping[str, float]) -> Log
             found[begun[0]].append(logarithm)
     if not any(found):
         return None
-    left = 1 - sum(math.exp(min(logarithm, 0.0)) for logarithm in likeliest.values())
-    least = min(*likeliest.values(), math.log(max(left, _LEAST_LEFT)))
-    first, second = (_sum(logarithms) if logarithms else least for logarithms in found)
-    return LogOdds(first - second, bool(found[0]) - bool(found[1]))
+    left = math.log(max(1 - sum(math.exp(min(one, 0.0)) for one in likeliest.values()), _LEAST_LEFT))
+    least = min(likeliest.values())
+    first, second = (_sum(logarithms) if logarithms else min(least, left) for logarithms in found)
+    odds = first - second
+    if all(found):
+        return LogOdds.known(odds)
+    beyond = min(least + math.log(_SPELLINGS), left) - min(least, left)
+    return LogOdds(odds, odds - beyond, math.inf) if found[0] else LogOdds(odds, -math.inf, odds + beyond)
 
 
 def judged(answer_format: AnswerFormat, odds: LogOdds, baseline: float = 0.0) -> ProbableVerdict | None:
-    """The verdict at these log-odds; None where they are a bound, and others within it have another verdict.
+    """The verdict at these log-odds; None where others that they can be have another verdict.
 
     Args:
         baseline: mean log-odds of the content-free captions.
     """
     how = answer_format.reads_probabilities or Probability()
-    probability = logistic(how.scale * (odds.value - baseline) + how.offset)
     yes, no = opposites(answer_format)
-    verdict = yes if probability >= how.threshold else no
-    if how.unsure and abs(probability - how.threshold) < how.unsure:
-        verdict = Verdict.UNSURE
-    is_told = odds.bound == 0 or verdict is (yes if odds.bound > 0 else no)
-    return ProbableVerdict(verdict, probability) if is_told else None
+
+    def at(value: float) -> ProbableVerdict:
+        probability = logistic(how.scale * (value - baseline) + how.offset)
+        if how.unsure and abs(probability - how.threshold) < how.unsure:
+            return ProbableVerdict(Verdict.UNSURE, probability)
+        return ProbableVerdict(yes if probability >= how.threshold else no, probability)
+
+    found = at(odds.value)
+    is_told = at(odds.least).verdict is found.verdict is at(odds.most).verdict
+    return found if is_told else None
 
 
 def logistic(odds: float) -> float:
@@ -138,7 +160,7 @@ def is_readable(answer_format: AnswerFormat, raw: str) -> bool:
     except ValueError:  # the server gave no log-probabilities
         return False
     odds = log_odds(answer_format, likeliest) if isinstance(likeliest, dict) else None
-    return odds is not None and odds.bound == 0
+    return odds is not None and odds.are_known
 
 
 def opposites(answer_format: AnswerFormat) -> tuple[Verdict, Verdict]:

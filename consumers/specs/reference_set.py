@@ -92,10 +92,12 @@ def _reference(place: str, line: str, spec_name: str, goal: str | None) -> Refer
             verdict = Verdict(row["verdicts"][name])
         else:
             verdict = Verdict(row["verdict"])
-        if not isinstance(caption, str) or verdict not in _DECIDED:
+        if not isinstance(caption, str):
+            raise ValueError("caption is no text")
+        if verdict not in _DECIDED:
             raise ValueError(f"verdict {verdict.value}")
         caption.encode()  # half of a surrogate pair can be written in JSON
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OnibusError(
             f"{place}: {error}; write an object with caption, and verdict or verdicts (helpful, unhelpful or "
             "unsure)"

@@ -109,7 +109,7 @@ def annotate(
     ] = 10.0,
     stop_timeout: Annotated[
         float,
-        typer.Option(min=0, max=240, help="Seconds that a stop waits for answers to what was sent."),
+        typer.Option(min=0, max=45, help="Seconds that a stop waits for answers to what was sent."),
     ] = 5.0,
     backlog: Annotated[
         str | None,

@@ -18,7 +18,7 @@ from onibus.consumers.annotator.decisions import COMPARISONS
 from onibus.consumers.annotator.loop import AnnotatorProcess
 from onibus.consumers.annotator.membership import Membership
 from onibus.consumers.annotator.pending import Pending
-from onibus.consumers.language_models.base import Answer, LanguageModel, Question
+from onibus.consumers.language_models.base import Answer, LanguageModel, Progress, Question
 from onibus.consumers.language_models.rules import RulesModel
 from onibus.consumers.specs.spec_file import load_spec_file, publish_specs
 from onibus.infra.kafka import clients
@@ -61,8 +61,8 @@ class HeldModel:
                 await asyncio.sleep(0.005)
         return await self._inner.answer(question)
 
-    def has_begun(self, question: Question) -> bool:
-        return True
+    def progress(self, question: Question) -> Progress:
+        return Progress.SENT
 
     async def close(self) -> None:
         await self._inner.close()

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 
 from onibus.consumers.annotator.batch import VALUE_LEFT_OUT
 from onibus.consumers.dead_letters import REDRIVE, Entry, Fate, Selection, entries, fate, redrive, with_marks
-from onibus.consumers.language_models.base import Answer, Attempt, Question
+from onibus.consumers.language_models.base import Answer, Attempt, Progress, Question
 from onibus.consumers.specs.spec_file import load_spec
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
@@ -102,8 +102,8 @@ class MoodyModel:
         attempt = Attempt(verdict, "raw", "", bytes(16), 5, 2, 10, time.time_ns() // 1000)
         return Answer(question, verdict or Verdict.UNSURE, (attempt,), "" if read else "no verdict")
 
-    def has_begun(self, question: Question) -> bool:
-        return True
+    def progress(self, question: Question) -> Progress:
+        return Progress.SENT
 
     async def close(self) -> None:
         """Nothing to close."""

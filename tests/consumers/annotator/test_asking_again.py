@@ -13,7 +13,7 @@ from onibus.consumers.annotator.asking_again import AskingAgain, Tally
 from onibus.consumers.annotator.batch import Subject
 from onibus.consumers.annotator.budget import Limits, dearest_question
 from onibus.consumers.annotator.pending import PendingCaption
-from onibus.consumers.language_models.base import Answer, Question
+from onibus.consumers.language_models.base import Answer, Progress, Question
 from onibus.consumers.language_models.flipping import FlippingModel, Flips
 from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import codec, ids
@@ -55,8 +55,8 @@ class HesitantModel:
         verdict = YES if question.earlier > self._sure_after else UNSURE
         return Answer.of(question, verdict, tokens_in=self._tokens)
 
-    def has_begun(self, question: Question) -> bool:
-        return True
+    def progress(self, question: Question) -> Progress:
+        return Progress.SENT
 
     async def close(self) -> None:
         pass

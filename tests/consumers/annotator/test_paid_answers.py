@@ -20,7 +20,7 @@ from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation, AnnotationSpec
 from tests.consumers.annotating import annotator, label_keys, publish, records, wait_for_labels
 from tests.consumers.annotator.panels import GOLD, SPEC, about_gold, panel_of, says, servers
-from tests.consumers.chat_server import Reply, chat_server
+from tests.consumers.chat_server import ChatServer, Reply, chat_server
 from tests.waiting import wait_until
 
 ONE, OTHER = load_spec("goals", "m"), load_spec("combat", "m")
@@ -181,11 +181,7 @@ def test_captions_that_some_judges_of_a_panel_have_answered_are_finished_at_a_st
         return says(about_gold)({"messages": GOLD})
 
     with servers(says(about_gold), says(lambda _: False), slow) as running:
-        specs, model = panel_of(running)
-        seats = list(model._seats)
-        (spec_id,) = specs
-        third = OpenAIModel({spec_id: load_spec(SPEC, "model-2")}, running[2].url, "k", 1)
-        model = PanelModel([*seats[:2], replace(seats[2], model=third)])
+        specs, model = panel_with_a_narrow_judge(running)
         try:
             with annotator(settings, specs=specs, model=model, judges=3) as process:
                 wait_until(lambda: process.partitions, 30, "it to be ready")
@@ -201,6 +197,64 @@ def test_captions_that_some_judges_of_a_panel_have_answered_are_finished_at_a_st
         finally:
             held.set()
     assert len(label_keys(settings)) == len(GOLD)
+
+
+def test_judges_not_asked_yet_are_not_asked_about_captions_that_go_to_another(settings: Settings) -> None:
+    held = threading.Event()
+
+    def slow(body: dict[str, Any]) -> Reply:
+        if any(text in str(body["messages"]) for text in GOLD):  # not the question of a start
+            held.wait(60)
+        return says(about_gold)({"messages": GOLD})
+
+    with servers(says(about_gold), says(lambda _: False), slow) as running:
+        (specs, one), (_, other) = (panel_with_a_narrow_judge(running) for _ in range(2))
+        try:
+            with annotator(settings, "a1", specs=specs, model=one, judges=3) as process:
+                wait_until(lambda: process.partitions, 30, "it to be ready")
+                publish(settings, GOLD)
+                wait_until(lambda: len(one._paid) == len(GOLD), 30, "two judges to have answered")
+                with annotator(settings, "a2", specs=specs, model=other, judges=3) as joined:
+                    wait_until(lambda: len(joined.partitions) == 2, 60, "the other's partitions")
+                    held.set()
+                    wait_for_labels(settings, len(GOLD))
+        finally:
+            held.set()
+        assert len(running[2].requests) <= 2 + len(GOLD) + 1, "but for the one that was on its way"
+
+
+def panel_with_a_narrow_judge(running: list[ChatServer]) -> tuple[dict[bytes, AnnotationSpec], PanelModel]:
+    """Three judges, of whom the last takes one request at a time."""
+    specs, model = panel_of(running)
+    (spec_id,) = specs
+    third = OpenAIModel({spec_id: load_spec(SPEC, "model-2")}, running[2].url, "k", 1)
+    return specs, PanelModel([*model._seats[:2], replace(model._seats[2], model=third)])
+
+
+def test_a_request_that_fails_during_a_stop_is_not_sent_again(settings: Settings) -> None:
+    held = threading.Event()
+
+    def reply(_: dict[str, Any]) -> Reply:
+        if len(server.requests) == 1:
+            return 200, "verdict: helpful"
+        held.wait(60)
+        return 503, "going down, too"
+
+    with chat_server(reply) as server:
+        try:
+            with annotator(
+                settings, specs=JUST_ONE, model=OpenAIModel(JUST_ONE, server.url, "k", 32)
+            ) as running:
+                wait_until(lambda: running.partitions, 30, "it to be ready")
+                publish(settings, TEXTS)
+                wait_until(lambda: len(server.requests) == 1 + len(TEXTS), 30, "all to be sent")
+                running.stopping.set()
+                held.set()
+                running.stop()
+        finally:
+            held.set()
+        assert len(server.requests) <= 1 + 2 * len(TEXTS), "a request that failed just before may be"
+        assert running.process._asking.missing == 0, "nothing is waited for in vain"
 
 
 def test_answers_under_one_spec_are_written_before_their_partition_goes_to_another(
@@ -249,10 +303,10 @@ def test_answers_to_what_was_sent_are_waited_for_when_a_stop_comes_while_partiti
                 asking = running.process._asking
                 take_back = asking.take_back
 
-                def stopped_meanwhile(*arguments: Any) -> list[Question]:
+                def stopped_meanwhile(*arguments: Any, **named: Any) -> list[Question]:
                     running.stopping.set()
                     held.set()
-                    return take_back(*arguments)
+                    return take_back(*arguments, **named)
 
                 monkeypatch.setattr(asking, "take_back", stopped_meanwhile)
                 other = OpenAIModel(JUST_ONE, second.url, "k", 32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections import Counter
@@ -20,7 +21,8 @@ from onibus.consumers.annotator.cost import Spending
 from onibus.consumers.annotator.options import AnnotateOptions
 from onibus.consumers.annotator.panel_file import JudgeEntry, PanelFile
 from onibus.consumers.annotator.run import annotation_specs, language_model, spending_limits
-from onibus.consumers.language_models.base import Answer, ModelRefusedError, Question
+from onibus.consumers.language_models.base import Answer, JudgeName, ModelRefusedError, Progress, Question
+from onibus.consumers.language_models.panel import PanelModel, Seat
 from onibus.consumers.specs.majority import can_change, majority, share_of_yes
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.settings import Settings, environment_of
@@ -298,3 +300,31 @@ def test_rules_and_a_server_judge_together(settings: Settings) -> None:
         ]  # fmt: skip
         assert len({(one.model, one.model_revision) for one in answers}) == 3
         assert {one.verdict for one in answers} == {NO}
+
+
+def test_what_a_judge_settles_when_it_is_cut_short_counts() -> None:
+    class Sampling:
+        origin = Origin.LLM
+
+        async def check(self) -> None: ...
+
+        async def answer(self, question: Question) -> Answer:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return Answer.of(question, YES)
+
+        def progress(self, question: Question) -> Progress:
+            return Progress.SENT
+
+        async def close(self) -> None: ...
+
+    seats = [Seat({b"": JudgeName(name, "", Origin.LLM)}, Sampling()) for name in ("a", "b")]
+
+    async def ended() -> Answer:
+        asking = asyncio.ensure_future(PanelModel(seats).answer(Question(b"", "It is dark.")))
+        await asyncio.sleep(0.01)
+        asking.cancel()
+        return await asking
+
+    answer = asyncio.run(ended())
+    assert (answer.verdict, len(answer.attempts)) == (YES, 2)

@@ -55,24 +55,25 @@ def test_a_word_counts_with_all_tokens_that_begin_it_and_not_the_other() -> None
         " No": math.log(0.25),
         " the": -5.0,
     }
-    assert log_odds(YES_NO, said) == pytest.approx((math.log(0.5 / 0.25), 0))
+    assert log_odds(YES_NO, said) == pytest.approx((math.log(0.5 / 0.25),) * 3)
     words = {Verdict.HELPFUL: "helpful", Verdict.UNHELPFUL: "unhelpful"}
     long = AnswerFormat(parser="probability", words=words)
-    assert log_odds(long, {" un": -1.0, " help": -2.0}) == pytest.approx((-1.0, 0))
+    assert log_odds(long, {" un": -1.0, " help": -2.0}) == pytest.approx((-1.0, -1.0, -1.0))
 
 
 def test_a_word_that_is_not_among_the_likeliest_is_as_likely_as_the_least_of_them() -> None:
-    assert log_odds(YES_NO, {" Yes": -0.1, " maybe": -4.0}) == pytest.approx((3.9, 1))
+    left = math.log(1 - math.exp(-0.1) - math.exp(-4.0))  # less than eight spellings as likely as " maybe"
+    assert log_odds(YES_NO, {" Yes": -0.1, " maybe": -4.0}) == pytest.approx((3.9, -0.1 - left, math.inf))
     assert log_odds(YES_NO, {" maybe": -4.0}) is None
 
 
 def test_threshold_band_and_calibration() -> None:
     how = Probability(threshold=0.6, unsure=0.05, scale=2.0, offset=1.0)
     form = YES_NO.model_copy(update={"probability": how})
-    found = {odds: judged(form, LogOdds(odds)) for odds in (0.0, -5.0)}
+    found = {odds: judged(form, LogOdds.known(odds)) for odds in (0.0, -5.0)}
     assert found[0.0] == (Verdict.HELPFUL, pytest.approx(1 / (1 + math.exp(-1))))
     assert found[-5.0] == (Verdict.UNHELPFUL, pytest.approx(0.0, abs=1e-3))
-    unsure = judged(form, LogOdds(0.0), baseline=0.25)
+    unsure = judged(form, LogOdds.known(0.0), baseline=0.25)
     assert unsure == (Verdict.UNSURE, pytest.approx(0.62, abs=0.01))
 
 
@@ -156,8 +157,9 @@ def test_a_server_without_probabilities_is_refused_after_one_question(tmp_path: 
 
 
 def test_the_other_word_has_at_most_what_the_first_leaves() -> None:
-    assert log_odds(YES_NO, {" No": -0.02}) == pytest.approx((math.log(1 - math.exp(-0.02)) + 0.02, -1))
-    assert log_odds(YES_NO, {" Yes": 0.0}) == pytest.approx((-math.log(1e-4), 1))
+    most = math.log(1 - math.exp(-0.02)) + 0.02
+    assert log_odds(YES_NO, {" No": -0.02}) == pytest.approx((most, -math.inf, most))
+    assert log_odds(YES_NO, {" Yes": 0.0}) == pytest.approx((-math.log(1e-4), -math.log(1e-4), math.inf))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,8 @@ def test_the_other_word_has_at_most_what_the_first_leaves() -> None:
         ({" No": -0.673}, None),  # half of all, so " Yes" may have the other half
         ({" No": -0.1}, Verdict.UNHELPFUL),
         ({" Yes": -0.673}, Verdict.HELPFUL),  # at least as likely as " No", and the offset adds to that
-        ({" the": -0.1, " Yes": -4.0}, Verdict.HELPFUL),
+        ({" the": -0.1, " Yes": -4.0}, None),  # " No", "no", "N" and so on may have more together
+        ({" the": -0.1, " Yes": -4.0, " a": -8.0}, Verdict.HELPFUL),
         ({" the": -0.1, " No": -4.0}, None),
         ({" No": -0.673, " Yes": -0.8}, Verdict.HELPFUL),
     ],

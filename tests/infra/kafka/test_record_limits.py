@@ -8,7 +8,7 @@ import time
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from onibus.consumers.language_models.base import Answer, Attempt, Question
+from onibus.consumers.language_models.base import Answer, Attempt, Progress, Question
 from onibus.consumers.reward_models.publisher import newest_version
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.record_limits import largest_values
@@ -75,8 +75,8 @@ class Talkative:
         attempt = Attempt(Verdict.UNSURE, text, text, bytes(16), 1, 1, 1, time.time_ns() // 1000)
         return Answer(question, Verdict.UNSURE, (attempt,), given_up="no verdict")
 
-    def has_begun(self, question: Question) -> bool:
-        return True
+    def progress(self, question: Question) -> Progress:
+        return Progress.SENT
 
     async def close(self) -> None: ...
 
