@@ -12,7 +12,6 @@ import contextlib
 import functools
 import gc
 import importlib
-import io
 import json
 import os
 import runpy
@@ -26,7 +25,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TextIO
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -52,8 +51,8 @@ _READ_LATE = (
     *("PYTEST_", "PYTHONUNBUFFERED", "WANDB_"),
     *("CRC32C_SW_MODE", "PYGAME_HIDE_SUPPORT_PROMPT", "REQUESTS_CA_BUNDLE"),
 )
-"""How the names of variables begin that no module reads when it is imported. The last are set by modules that
-tests import, to what holds without them."""
+"""How the names of variables begin that no module reads when it is imported. (What onibus writes is buffered
+by lines, whatever Python is told.) The last are set by modules that tests import, to what holds without."""
 _AT_START = dict(os.environ)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Else NumPy starts further ones when it is imported, which forks would lack."""
@@ -126,11 +125,11 @@ class Forked:
     def communicate(self, text: str = "", timeout: float | None = None) -> tuple[Any, Any]:
         """Give it ``text``, if it has an input; what it writes until its end."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self.stdin is not None:
+        if self.stdin and not self.stdin.closed:
             with contextlib.suppress(BrokenPipeError), self.stdin:
                 self.stdin.write(text)
         said: dict[Any, Any] = {}
-        streams = [stream for stream in (self.stdout, self.stderr) if stream is not None]
+        streams = [stream for stream in (self.stdout, self.stderr) if stream and not stream.closed]
         readers = [threading.Thread(target=_read, args=(stream, said), daemon=True) for stream in streams]
         for reader in readers:
             reader.start()
@@ -271,14 +270,7 @@ def _become(module: str, arguments: Sequence[str], folder: str, environment: Map
     sys.argv = ["-m", *arguments]
     sys.orig_argv = [sys.executable, "-m", module, *arguments]
     np.random.seed()
-    if environment.get("PYTHONUNBUFFERED"):
-        sys.stdout, sys.stderr = map(_unbuffered, (sys.stdout, sys.stderr))
     return module
-
-
-def _unbuffered(stream: TextIO) -> TextIO:
-    raw = io.FileIO(stream.fileno(), "wb", closefd=False)
-    return io.TextIOWrapper(raw, stream.encoding, stream.errors, write_through=True)
 
 
 if __name__ == "__main__":

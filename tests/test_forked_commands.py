@@ -107,19 +107,19 @@ def test_a_fork_that_takes_too_long_is_killed_and_others_go_on(tmp_path: Path) -
     wait_until(all_gone(children), 10, "the end of all commands")
 
 
-def test_a_component_is_a_fork_that_leads_a_session_writes_at_once_and_is_signalled(
+def test_a_component_is_a_fork_that_leads_a_session_and_is_signalled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(
-        "import os, signal\nprint(os.getsid(0) == os.getpid(), end='')\nsignal.pause()\n"
+        "import os, signal\nprint(os.getsid(0) == os.getpid())\nsignal.pause()\n"
     )
     log = tmp_path / "log"
     component = OnibusProcess("judge", ("annotate", "--llm", "mine:Judge", "--spec", "goals"), log)
     component.start({})
     try:
         assert isinstance(component.process, Forked)
-        wait_until(lambda: log.read_text() == "True", 30, "its word")
+        wait_until(lambda: log.read_text() == "True\n", 30, "its word")
         component.check()
         with pytest.raises(subprocess.TimeoutExpired):
             component.process.wait(0.01)
