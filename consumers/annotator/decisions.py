@@ -200,19 +200,12 @@ class Annotator:
         if not waiting:
             self._keep([answer])
 
-    def finish_half_answered(self, partitions: Collection[int] | None = None) -> None:
+    def finish_half_answered(self, partitions: Collection[int]) -> None:
         """Have the answers written that captions of partitions that are given up have, and that lack others.
 
         They stay owed.
-
-        Args:
-            partitions: all, if not given.
         """
-        self._finished += [
-            work
-            for work in self.asked.half_answered
-            if partitions is None or work.caption.partition in partitions
-        ]
+        self._finished += [w for w in self.asked.half_answered if w.caption.partition in partitions]
 
     def batch(self, most: int, now: int) -> Batch | None:
         """What to write next, with labels of up to ``most`` captions; None if nothing has changed.

@@ -197,7 +197,8 @@ class AnnotatorProcess:
         if sent:
             _log.info("waiting up to %.0f s for answers to %d questions that were sent", seconds, sent)
         self._take(self._asking.last_answers(seconds))
-        self._annotator.finish_half_answered()
+        self._annotator.finish_half_answered(self._annotator.partitions)
+        self._annotator.asked.clear()
         deadline = time.monotonic() + self._stop.seconds_left() + _LAST_REBALANCE_SECONDS
         while self._writing.is_under_way or self._annotator.has_finished:
             if self._writing.is_under_way or self._begin_to_write(stopping):
@@ -311,9 +312,7 @@ class AnnotatorProcess:
         asked.taken_back(self._asking.take_back(asked.only_about(partitions)))
         with contextlib.suppress(ModelRefusedError, RegistryError):
             deadline = time.monotonic() + patience
-            while asked.is_about(partitions) and self._stop.is_early(stopping):
-                if (left := deadline - time.monotonic()) <= 0:
-                    break
+            while asked.is_about(partitions) and (left := self._stop.left_until(deadline, stopping)) > 0:
                 self._take(self._asking.answers(min(left, _LOOK_SECONDS)))
             self._annotator.finish_half_answered(partitions)
             leaving = asked.only_about(partitions, half_answered=True)

@@ -87,6 +87,7 @@ class StopTime:
             self._deadline = time.monotonic() + self._seconds
         return max(0.0, self._deadline - time.monotonic())
 
-    def is_early(self, stopping: threading.Event) -> bool:
-        """Whether there is no stop yet, or time left."""
-        return not stopping.is_set() or self.seconds_left() > 0
+    def left_until(self, deadline: float, stopping: threading.Event) -> float:
+        """Seconds until then, or until the time for a stop that has begun is over."""
+        left = deadline - time.monotonic()
+        return min(left, self.seconds_left()) if stopping.is_set() else left

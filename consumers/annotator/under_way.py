@@ -81,6 +81,11 @@ class UnderWay:
             self._taken_back.remove(key)
             del self._waiting[key]
 
+    def clear(self) -> None:
+        """No answer is waited for any more."""
+        self._waiting.clear()
+        self._taken_back.clear()
+
 
 def key_of(answer: Answer) -> Key:
     """What it is about."""
