@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from onibus.consumers.language_models.base import Answer, Attempt
 from onibus.infra.money import dollars
 from onibus.infra.observability import metrics
 from onibus.schemas.records import AnnotationSpec, Verdict
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -103,6 +106,14 @@ class AnnotatorCounts:
         name = self._names[spec_id]
         _of_spec(name).count_probe(attempt)
         self._spent(name, [attempt])
+
+    def not_written(self, captions: int) -> None:
+        """The annotator ends, and the answers about so many captions are not on the log."""
+        if captions:
+            _log.warning(
+                "the answers about %d captions could not be written in time; they will be asked about again",
+                captions,
+            )
 
     def failed(self) -> None:
         """A transaction failed, or no one knows."""

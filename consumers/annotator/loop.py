@@ -150,6 +150,7 @@ class AnnotatorProcess:
             self._write_the_rest(stopping)
             raise OnibusError(str(error)) from error
         finally:
+            self._counts.not_written(self._annotator.finished)
             self._close()
             self.summary.seconds = time.monotonic() - self._started
         return self.summary
@@ -192,11 +193,7 @@ class AnnotatorProcess:
         """Write what has been paid for, if the cluster lets us soon."""
         if self._member is None:
             return
-        self._asking.take_back()
-        seconds, sent = self._stop.seconds_left(), self._asking.missing - self._asking.failed
-        if sent:
-            _log.info("waiting up to %.0f s for answers to %d questions that were sent", seconds, sent)
-        self._take(self._asking.last_answers(seconds))
+        self._take(self._asking.last_answers(self._stop.seconds_left()))
         self._annotator.finish_half_answered(self._annotator.partitions)
         self._annotator.asked.clear()
         deadline = time.monotonic() + self._stop.seconds_left() + _LAST_REBALANCE_SECONDS
@@ -226,6 +223,8 @@ class AnnotatorProcess:
 
     def _turn(self, stopping: threading.Event) -> None:
         has_read = self._read(stopping) if self._may_poll() else False
+        if stopping.is_set():
+            return
         self._note_ready()
         self._ask()
         is_owing = self._asking.missing or self._annotator.has_finished
@@ -314,6 +313,8 @@ class AnnotatorProcess:
             deadline = time.monotonic() + patience
             while asked.is_about(partitions) and (left := self._stop.left_until(deadline, stopping)) > 0:
                 self._take(self._asking.answers(min(left, _LOOK_SECONDS)))
+                if stopping.is_set():
+                    asked.taken_back(self._asking.take_back())
             self._annotator.finish_half_answered(partitions)
             leaving = asked.only_about(partitions, half_answered=True)
             asked.taken_back(self._asking.take_back(leaving, paid=True))

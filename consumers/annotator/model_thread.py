@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 import time
@@ -18,6 +19,8 @@ from onibus.consumers.language_models.base import (
     Progress,
     Question,
 )
+
+_log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.1
 _CUT_SHORT_SECONDS = 2.0
@@ -114,6 +117,9 @@ class Asking:
         """
         self._raises = False
         found: list[Answer] = []
+        self.take_back()
+        if (sent := self.missing - self.failed) and seconds:
+            _log.info("waiting up to %.3g s for answers to %d questions that were sent", seconds, sent)
         deadline = time.monotonic() + seconds
         while self.missing > self.failed and (left := deadline - time.monotonic()) > 0:
             found += self.answers(min(left, _TAKE_BACK_SECONDS))

@@ -64,6 +64,7 @@ class PluginModel:
         self, reference: str, specs: Mapping[bytes, AnnotationSpec], given_as: str = "--llm"
     ) -> None:
         self._name, self._specs = f"{given_as} {reference}", specs
+        self._has_warned = False
         factory: Factory = load_plugin(given_as, reference)
         try:
             self._judge = factory(specs)
@@ -116,7 +117,9 @@ class PluginModel:
         try:
             return Progress.SENT if has_begun(question) else Progress.WAITING
         except Exception as error:
-            _log.warning("%s; its questions count as sent", failure_of(f"{self._name}: has_begun", error))
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning("%s; its questions count as sent", failure_of(f"{self._name}: has_begun", error))
             return Progress.SENT
 
     async def close(self) -> None:

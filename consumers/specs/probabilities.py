@@ -25,7 +25,7 @@ _MOST = 0.01
 """The largest logarithm of a probability, rounded."""
 _LEAST = -9_999.0
 """What vLLM gives in place of minus infinity."""
-_SPELLINGS = 8
+_SPELLINGS = 16
 """With which a word can go on: with a space or without, all of it or its beginning, in capitals or not."""
 _LEAST_OF_LIKELIEST = -14.0
 """The likeliest of a million tokens is likelier."""
