@@ -71,9 +71,8 @@ def without_repeats(options: AnnotateOptions) -> AnnotateOptions:
     """The same without specs that ask what an earlier one asks, as files of other names can."""
     asked: dict[bytes, str] = {}
     for name in options.specs:
-        asked.setdefault(
-            *next((spec_id, name) for spec_id in annotation_specs([load_spec_file(name)], options))
-        )
+        (spec_id,) = annotation_specs([load_spec_file(name)], options)
+        asked.setdefault(spec_id, name)
     return replace(options, specs=tuple(asked.values()))
 
 
