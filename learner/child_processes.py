@@ -29,7 +29,7 @@ from signal_slot.signal_slot import EventLoopProcess
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
-from onibus.infra.process.child_start import start_with_blocked
+from onibus.infra.process.child_start import show_in_process_lists, start_with_blocked
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.learner.process_profile import profile_if_asked
 
@@ -149,12 +149,6 @@ def shared_memory_is_full() -> str:
         f"{SHARED_MEMORY}{size} is too small for the trajectories that the processes share; give it more "
         "(docker run --shm-size 2g, or shm_size in a compose file), or use fewer --workers or --environments"
     )
-
-
-def show_in_process_lists(name: str) -> None:
-    """Have ``ps``, ``top`` and psutil show this process by name; Linux keeps 15 characters of it."""
-    with contextlib.suppress(FileNotFoundError):  # other systems have no such file
-        Path("/proc/self/comm").write_text(name)
 
 
 def _how_it_ended(exit_code: int) -> str:

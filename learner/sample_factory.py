@@ -49,6 +49,7 @@ import onibus.learner.quiet_libraries  # noqa: F401  the learner's process begin
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import SideFile
 from onibus.infra.optimizers import keep_compiler_out
+from onibus.infra.process.fork_server import fork_the_fork_server
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.settings import load_settings
 from onibus.learner.checkpoints import MILESTONES, newest_checkpoint, read_checkpoint, write_checkpoint
@@ -59,7 +60,6 @@ from onibus.learner.child_processes import (
     is_expected,
 )
 from onibus.learner.configuration import configuration
-from onibus.learner.fork_server import fork_the_fork_server
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import LearnOptions
 from onibus.learner.process_profile import profile_if_asked

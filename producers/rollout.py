@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import signal
 import threading
 import time
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clients import explained
 from onibus.infra.kafka.topic_admin import require_topics
-from onibus.infra.process.child_start import start_with_blocked
+from onibus.infra.process.fork_server import start_worker, worker_context
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.infra.settings import Settings
@@ -114,18 +113,13 @@ class _Crew:
         options: RolloutOptions,
         load_policy: Callable[[Path], Policy] | None,
     ) -> None:
-        context = multiprocessing.get_context("spawn")  # forks of threads and sockets do not work
+        context = worker_context()
         self._stop = context.Event()
         self._workers: list[_Worker] = []
         for index in range(options.workers):
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(
-                target=_work,
-                args=(settings, options, index, load_policy, self._stop, theirs),
-                name=f"onibus-rollout-{index}",
-                daemon=True,
-            )
-            start_with_blocked({signal.SIGINT}, process.start)
+            given = settings, options, index, load_policy, self._stop, theirs
+            process = start_worker(context, f"rollout-{index}", _work, *given)
             theirs.close()
             self._workers.append(_Worker(process, ours))
 

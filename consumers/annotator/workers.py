@@ -6,16 +6,15 @@ One that is killed or crashes is started again; one that a person has to help (e
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
-import signal
 import socket
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 
 from kafka.errors import KafkaError
 
@@ -24,7 +23,7 @@ from onibus.consumers.annotator.options import AnnotateOptions
 from onibus.consumers.annotator.run import Approve, group_offsets, run
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clients import explained
-from onibus.infra.process.child_start import start_with_blocked
+from onibus.infra.process.fork_server import start_worker, worker_context
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.infra.process.shutdown import stop_event
@@ -39,7 +38,6 @@ _LOOK_SECONDS = 0.2
 _RESTART_SECONDS = 1.0
 _NEEDS_HELP = 2
 _MAY_PASS = 1
-_SPAWNING = multiprocessing.get_context("spawn")
 
 
 def run_workers(
@@ -59,14 +57,18 @@ def run_workers(
     offsets = group_offsets(settings, options, approve)
     stopping = stop_event()  # until here signals end it at once, also while a person is asked
     first, *others = worker_options(replace(options, backlog=None), count)
-    has_begun, began = _SPAWNING.Pipe(duplex=False)
-    workers = [_Worker(settings, first, offsets, began)]
+    context = worker_context()
+    has_begun, began = context.Pipe(duplex=False)
+    workers = [_Worker(context, 0, settings, first, offsets, began)]
     try:
         while not has_begun.poll() and workers[0].look_after() and not stopping.wait(_LOOK_SECONDS):
             pass
         if has_begun.poll():
             workers[0].offsets = GroupOffsets(offsets.group)  # if it is started again
-            workers += [_Worker(settings, own, workers[0].offsets, began) for own in others]
+            workers += [
+                _Worker(context, number, settings, own, workers[0].offsets, began)
+                for number, own in enumerate(others, 1)
+            ]
         while workers and not stopping.wait(_LOOK_SECONDS):
             workers = [worker for worker in workers if worker.look_after()]
     finally:
@@ -95,11 +97,13 @@ class _Worker:
         began: is written to once it has.
     """
 
+    context: BaseContext
+    number: int
     settings: Settings
     options: AnnotateOptions
     offsets: GroupOffsets
     began: Connection
-    process: SpawnProcess = field(init=False)
+    process: BaseProcess = field(init=False)
     due: float | None = None
 
     def __post_init__(self) -> None:
@@ -136,8 +140,8 @@ class _Worker:
     def _start(self) -> None:
         self.due = None
         given = self.settings, self.options, self.offsets, self.began
-        self.process = _SPAWNING.Process(target=_work, args=given)
-        start_with_blocked({signal.SIGINT}, self.process.start)
+        # vLLM in a worker has processes of its own, which a daemon may not have.
+        self.process = start_worker(self.context, f"annotator-{self.number}", _work, *given, daemon=False)
 
 
 def _work(settings: Settings, options: AnnotateOptions, offsets: GroupOffsets, began: Connection) -> None:

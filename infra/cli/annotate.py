@@ -187,7 +187,9 @@ def annotate(
         run_annotator(settings, options, approve)
         return
     from onibus.consumers.annotator.workers import run_workers
+    from onibus.infra.process.fork_server import fork_the_fork_server
 
+    fork_the_fork_server()
     run_workers(settings, options, workers, approve)
 
 

@@ -12,6 +12,7 @@ import typer
 from onibus.infra.cli.options import AsJson, with_settings
 from onibus.infra.devices import Device, torch_device
 from onibus.infra.flags import MOST_SEED
+from onibus.infra.process.fork_server import fork_the_fork_server
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.terminal import console, echo
 from onibus.infra.settings import Settings
@@ -87,6 +88,8 @@ def evaluate(
     # PyTorch is imported for a run that exists only.
     from onibus.learner.evaluation.workers import EvaluationPlan
 
+    if workers > 1 and device == "cpu":  # what CUDA has begun in a process cannot go on in a fork of it
+        fork_the_fork_server()
     games = EvaluationPlan(
         episodes, environments, workers, seed, greedy, torch_device(device), training_dungeons
     )

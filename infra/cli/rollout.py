@@ -15,6 +15,7 @@ from onibus.infra.captioner_names import MESSAGE
 from onibus.infra.cli.options import AsJson, MetricsPort, Verbose, with_settings
 from onibus.infra.flags import MOST_SEED
 from onibus.infra.observability.multiprocess import share_between_processes
+from onibus.infra.process.fork_server import fork_the_fork_server
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.shutdown import stop_event
 from onibus.infra.process.terminal import echo
@@ -95,7 +96,6 @@ def rollout(
     name = check_run_name(time.strftime("rollout-%Y%m%d-%H%M%S") if run is None else run)
     if metrics_port is not None:
         share_between_processes()
-    stopping = stop_event()
 
     from onibus.infra.observability import metrics
     from onibus.producers.rollout import Policy
@@ -107,6 +107,9 @@ def rollout(
         from onibus.learner.checkpoint_policy import load_policy as load_checkpoint
 
         load_policy = load_checkpoint
+    fork_the_fork_server()
+    stopping = stop_event()
+    if checkpoint is not None:
         policy = load_checkpoint(checkpoint)
         policy.warn_of_edits()
         trained = policy.options

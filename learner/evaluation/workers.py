@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.child_start import start_with_blocked
+from onibus.infra.process.fork_server import start_worker, worker_context
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.learner.checkpoint_policy import load_policy
 from onibus.learner.evaluation.episodes import PlayedEpisode, play
@@ -73,20 +71,14 @@ def _processes(
     checkpoint: Path, games: EvaluationPlan, workers: int
 ) -> Iterator[dict[Connection, BaseProcess]]:
     """By connection the process that sends its episodes there; what is left at the end is killed."""
-    context = multiprocessing.get_context("spawn")
+    context = worker_context()
     running: dict[Connection, BaseProcess] = {}
     try:
         for index in range(workers):
             ours, theirs = context.Pipe(duplex=False)
-            process: BaseProcess = context.Process(
-                target=_work,
-                args=(checkpoint, games, index, workers, theirs),
-                name=f"onibus-evaluate-{index}",
-                daemon=True,
-            )
-            start_with_blocked({signal.SIGINT}, process.start)
+            given = checkpoint, games, index, workers, theirs
+            running[ours] = start_worker(context, f"evaluate-{index}", _work, *given)
             theirs.close()
-            running[ours] = process
         yield running
     finally:
         for left in running.values():

@@ -13,8 +13,8 @@ import psutil
 import torch
 
 from onibus.infra.process.components import READY_MARK, Component
+from onibus.infra.process.fork_server import NAME
 from onibus.infra.settings import Settings, environment_of
-from onibus.learner.fork_server import NAME
 from tests.command import OnibusProcess, run_onibus
 from tests.waiting import wait_until
 

@@ -95,9 +95,9 @@ def test_kill_9_of_the_parent_ends_its_workers(settings: Settings) -> None:
 
 
 def workers_of(pid: int) -> list[int]:
-    """Children that annotate; multiprocessing has one more for its own book-keeping."""
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(c) for c in found if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    """Processes that annotate; multiprocessing has others for its own book-keeping."""
+    family = psutil.Process(pid).children(recursive=True)
+    return [child.pid for child in family if child.name().startswith("annotator-")]
 
 
 def test_what_is_under_way_for_a_partition_that_another_gets_is_written_first_and_not_asked_again(

@@ -16,7 +16,7 @@ import pytest
 from onibus.infra.process.components import READY_MARK
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.checkpoints import newest_checkpoint
-from tests.learner.runs import all_gone, has_in_command, is_fork_server, workers_among
+from tests.learner.runs import all_gone, is_fork_server, workers_among
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -38,15 +38,6 @@ ROLLOUT = ("rollout", "--task", "keyroom-s5", "--workers", "2", "--steps", "1000
 
 def has_loaded(library: str) -> Callable[[psutil.Process], bool]:
     return lambda process: library in Path(f"/proc/{process.pid}/maps").read_text()
-
-
-def has_children(count: int) -> Callable[[psutil.Process], bool]:
-    """Whether so many were started: they have just begun to import their libraries then."""
-
-    def look(process: psutil.Process) -> bool:
-        return sum(has_in_command(child, "spawn_main") for child in process.children()) >= count
-
-    return look
 
 
 def has_fork_server(process: psutil.Process) -> bool:
@@ -85,14 +76,16 @@ def begun(settings: Settings, *command: str) -> Iterator[tuple[psutil.Process, P
         (LEARN, has_fork_server),
         (LEARN, has_workers(1)),
         (LEARN, has_workers(2)),
-        (ROLLOUT, has_children(1)),
-        (ROLLOUT, has_children(2)),
+        (ROLLOUT, has_fork_server),
+        (ROLLOUT, has_workers(1)),
+        (ROLLOUT, has_workers(2)),
     ],
     ids=[
         "import",
         "fork server",
         "learner",
         "rollout worker",
+        "fork server of rollout",
         "first of rollout",
         "second of rollout",
     ],

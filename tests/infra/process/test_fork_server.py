@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 PROGRAM = """
 import multiprocessing, os, sys
-from onibus.learner.fork_server import fork_the_fork_server
+from onibus.infra.process.fork_server import fork_the_fork_server
 
 def look(answers):
     variables = [os.environ.get(name) for name in ("SET_BEFORE", "SET_LATER")]
