@@ -166,14 +166,14 @@ class NetHackEnvironment(gym.Wrapper[Any, Any, Any, Any]):
             self._recorder.record(action, reward, blstats)
         if self._said is not None:
             self.caption = self._caption(self._said, action, outcome)
-        observation = self._observe(raw)
         if not (terminated or truncated):
             self._blstats = blstats
             if self._observer is None:
                 self._explored.note(blstats)
-            else:
-                self._explored.look(raw["glyphs"], blstats)
-            return observation, reward, False, False, info
+                return {}, reward, False, False, info
+            self._explored.look(raw["glyphs"], blstats)
+            return self._observer.observe(raw, self.caption), reward, False, False, info
+        observation = self._observe(raw)
         ending = self._ending.read(np.frombuffer(self._blstats, np.int64), info["end_status"])
         info["episode_extra_stats"] = ending.statistics()
         if self._said is not None:

@@ -15,8 +15,6 @@ from itertools import islice
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-from numpy.typing import NDArray
 
 from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
 from onibus.schemas.ids import caption_id, lookup_id
@@ -56,8 +54,7 @@ class MessageListener:
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         game: Any = env.unwrapped
         self.said: list[bytes] = []
-        buffer = game.nethack._obs_buffers["message"]
-        game.nethack.step = _listening(game.nethack.step, buffer, self.said)
+        game.nethack.step = _listening(game.nethack, self.said)
         game._quit_game = _not_listening(game._quit_game, self.said)
 
 
@@ -121,18 +118,18 @@ def without_complaints(messages: list[str]) -> list[str]:
     return ["  ".join(kept) for kept in sentences if kept]
 
 
-def _listening(
-    step: Callable[[int], Any], buffer: NDArray[np.uint8], said: list[bytes]
-) -> Callable[[int], Any]:
-    view = buffer.data  # reading one byte of it is several times faster than from the array
+def _listening(nethack: Any, said: list[bytes]) -> Callable[[int], Any]:
+    """``nethack.step`` that also listens; what that calls is called from here, as it is at every step."""
+    view = nethack._obs_buffers["message"].data  # of arrays NumPy takes several times as long for a byte
+    step, is_done, observed = nethack._pynethack.step, nethack._pynethack.done, nethack._step_return
 
     def heard(action: int) -> Any:
-        result = step(action)
+        step(action)
         if view[0]:
             message = view.tobytes()
             if not said or (message != said[-1] and len(said) < MESSAGES_KEPT):
                 said.append(message)
-        return result
+        return observed(), is_done()
 
     return heard
 

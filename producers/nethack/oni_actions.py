@@ -62,20 +62,21 @@ class OniActions(HearingGame):
 
     def reset(self, *args: Any, **kwargs: Any) -> Any:
         """Begin a game."""
-        self._casts = self._confident = False
+        self._casts = self._confident = self._has_more_to_do = False
         return super().reset(*args, **kwargs)
 
     def step(self, action: int) -> Any:
         """One action, 0 … 27."""
-        if self.last_observation[self._internal_index].item(IN_QUESTION):
+        if self._waits[IN_QUESTION]:
             action = self._answer(action)
         else:
             self._casts = action == _CAST
+            self._has_more_to_do |= self._casts
         return super().step(action)
 
     def _answer(self, action: int) -> int:
         """The action, or at a question about an item the answer in its place."""
-        question = self.last_observation[self._message_index].tobytes()
+        question = self._message.tobytes()
         if not any(words in question for words in _ITEM_QUESTIONS):
             return action
         letter = first_letter_offered(question) if action == _TAKES_THE_FIRST else None
@@ -90,15 +91,16 @@ class OniActions(HearingGame):
     ) -> tuple[Sequence[Any], bool]:
         if exceptions and self._casts:
             self._casts = False
-            if not done and observation[self._internal_index][WAITS_FOR_SPACE]:
+            if not done and self._waits[WAITS_FOR_SPACE]:
                 observation, done = self.nethack.step(FIRST)
         observation, done = super()._perform_known_steps(observation, done, exceptions)
-        if exceptions and self._confident and not done and not self._is_waiting(observation):
+        if exceptions and self._confident and not done and not self._is_waiting():
             self._confident = False
             observation, done = self.nethack.step(nethack.Command.ENHANCE)
-            if not done and observation[self._internal_index][WAITS_FOR_SPACE]:
+            if not done and self._waits[WAITS_FOR_SPACE]:
                 observation, done = self.nethack.step(FIRST)
             observation, done = super()._perform_known_steps(observation, done, exceptions)
+        self._has_more_to_do = self._casts or self._confident
         return observation, done
 
 

@@ -39,6 +39,7 @@ def test_whatever_stood_before_a_more_prompt_on_the_screen_is_in_the_caption(nam
     )
     screens: list[list[str]] = []
     game, index = task.unwrapped, task.unwrapped._observation_keys.index("tty_chars")
+    listener, table = MessageListener(task), CaptionTable()
     inner = game.nethack.step
 
     def watched(action: int) -> Any:
@@ -47,7 +48,6 @@ def test_whatever_stood_before_a_more_prompt_on_the_screen_is_in_the_caption(nam
         return result
 
     game.nethack.step = watched
-    listener, table = MessageListener(task), CaptionTable()
     rng = np.random.default_rng(0)
     waited = 0
     for episode in range(EPISODES):
