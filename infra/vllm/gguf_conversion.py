@@ -19,8 +19,9 @@ def convert(weights: Path, folder: Path) -> None:
     # transformers refuses to save what it read from GGUF: the weights move into a model without that history.
     kept = read.config.to_dict()
     kept.pop("quantization_config", None)
-    own = LlamaForCausalLM(LlamaConfig(**kept)).to(torch.bfloat16)
-    own.load_state_dict(read.state_dict())
+    with torch.device("meta"):  # without weights of its own, which would be drawn at random first
+        own = LlamaForCausalLM(LlamaConfig(**kept))
+    own.load_state_dict(read.state_dict(), assign=True)
     own.tie_weights()
     own.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**place).save_pretrained(folder)
