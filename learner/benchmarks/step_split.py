@@ -27,6 +27,7 @@ PARTS = (
 _OF_ROLLOUTS = (
     ("/nle/", "NetHack"),
     ("/minihack/", "NetHack"),
+    ("producers/nethack/messages.py:_listening", "NetHack"),  # what calls the game
     ("producers/nethack/messages.py", "captions"),
     ("producers/nethack/environment.py:NetHackEnvironment._caption", "captions"),
     ("producers/publishing/", "captions"),
