@@ -14,8 +14,7 @@ export OMP_NUM_THREADS ?= 1
 # Else each of the many processes that tests start compiles the package's modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# A GPU that happens to be there must not decide over a test. Files of tests run side by side, each process with a
-# broker of its own.
+# A GPU that happens to be there must not decide over a test. Files of tests run side by side and share a broker.
 PYTEST = CUDA_VISIBLE_DEVICES= $(RUN) pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-fast test-integration test-vllm chaos lint bench vllm lock clean

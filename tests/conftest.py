@@ -1,4 +1,4 @@
-"""One real broker for the whole test session; topics of its own for every test."""
+"""One real broker for the whole test run; topics of its own for every test."""
 
 from __future__ import annotations
 
@@ -14,24 +14,17 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from onibus.infra.broker import BrokerOptions, RunningBroker, start_broker, stop_broker
+from onibus.infra.broker import RunningBroker
 from onibus.infra.kafka.clients import admin
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.settings import Settings, load_settings
 from onibus.producers.publishing.caption_publisher import close_process_buses
-from tests.no_orphans import pytest_configure as pytest_configure
-from tests.ports import free_port
+from tests import no_orphans, shared_brokers
+from tests.shared_brokers import broker as broker
+from tests.shared_brokers import secure as secure
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-FAST_BROKER = {
-    "log.cleaner.backoff.ms": "200",
-    "group.min.session.timeout.ms": "1000",
-    "log.segment.delete.delay.ms": "1000",
-}
-"""Kafka server properties that make compaction, failover and clean-up show within a test's patience."""
-
 
 STARTING_FIXTURES = frozenset({"broker", "secure", "registry_url", "server", "browser"})
 """Fixtures that start a broker, a server or a browser; ``settings`` brings ``broker``."""
@@ -40,6 +33,12 @@ STARTING_FIXTURES = frozenset({"broker", "secure", "registry_url", "server", "br
 VLLM_TESTS = Path(__file__).parent / "consumers" / "vllm"
 VLLM_SECONDS = 900
 """The first test waits until a model is trained and a server has loaded it: minutes on a busy machine."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What runs tests leaves no process behind and shares its brokers."""
+    no_orphans.pytest_configure(config)
+    shared_brokers.pytest_configure(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -99,25 +98,9 @@ hypothesis.settings.register_profile("onibus", deadline=None)
 hypothesis.settings.load_profile("onibus")
 
 
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
-    """A real plaintext broker that lives as long as the session. Tests must not stop it."""
-    folder = tmp_path_factory.mktemp("broker")
-    yield start_broker(BrokerOptions(folder, port=free_port(), stays=False, properties=FAST_BROKER))
-    stop_broker(folder)
-
-
-@pytest.fixture(scope="session")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
-    """A real broker with TLS, logins and rights, as long as the session. Tests must not stop it."""
-    folder = tmp_path_factory.mktemp("secure-broker")
-    yield start_broker(BrokerOptions(folder, port=free_port(), secure=True, heap="256m", stays=False))
-    stop_broker(folder)
-
-
 @pytest.fixture
 def settings(broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """Settings for the session's broker with this test's own topics, which exist until the test ends."""
+    """Settings for the run's broker with this test's own topics, which exist until the test ends."""
     monkeypatch.chdir(tmp_path)  # no onibus.toml of the person who runs the tests
     settings = load_settings(
         **broker.client_settings(),
@@ -129,7 +112,7 @@ def settings(broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     create_topics(settings)
     yield settings
     close_process_buses()  # kafka-python spins over the metadata of a topic that is gone
-    with admin(settings) as client:  # else a session's worth of partitions fills the broker's memory
+    with admin(settings) as client:  # else a run's worth of partitions fills the broker's memory
         own = [name for name in client.list_topics() if name.startswith(settings.topic_prefix)]
         if own:
             client.delete_topics(own, raise_errors=False)

@@ -21,7 +21,7 @@ SLEEPS = """
 import subprocess, sys
 from tests.command import run_onibus
 
-def test_that_takes_long(tmp_path):
+def test_that_takes_long(broker, tmp_path):
     run_onibus("--version", folder=tmp_path)
     subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
 """
@@ -30,7 +30,8 @@ def test_that_takes_long(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_ended_test_run_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "test_long.py").write_text(SLEEPS)
-    flags = ["-n", "1", "-p", "tests.no_orphans", "-c", os.devnull]
+    plugins = ["-p", "tests.no_orphans", "-p", "tests.shared_brokers"]
+    flags = ["-n", "1", *plugins, "-c", os.devnull, "--basetemp", str(tmp_path / "its")]
     run = subprocess.Popen(
         [sys.executable, "-m", "pytest", *flags, tmp_path],
         env=os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / '.package'}"},
@@ -44,8 +45,9 @@ def test_an_ended_test_run_leaves_no_process(tmp_path: Path, number: signal.Sign
         )
         family = main.children(recursive=True)
         assert any(has_in_command(one, "tests.forked_commands") for one in family)
-        assert len(family) >= 4, (
-            "pytest-xdist's process, its keeper, the server of commands, what the test started"
+        assert any(has_in_command(one, "kafka.Kafka") for one in family)
+        assert len(family) >= 6, (
+            "a broker, pytest-xdist's process, the keepers, the server of commands, what the test started"
         )
         run.send_signal(number)
         wait_until(all_gone([main, *family]), 40, "the end of all")

@@ -13,7 +13,6 @@ from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.transactions import PATIENCE_SECONDS
 from onibus.infra.settings import Settings, environment_of, load_settings
 from tests.command import start_onibus
-from tests.conftest import FAST_BROKER
 from tests.consumers.annotating import (
     HeldModel,
     annotator,
@@ -23,6 +22,7 @@ from tests.consumers.annotating import (
     wait_for_labels,
 )
 from tests.ports import free_port
+from tests.shared_brokers import FAST_BROKER
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow

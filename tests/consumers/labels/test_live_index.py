@@ -17,10 +17,10 @@ from onibus.infra.kafka import lasting_failure
 from onibus.infra.kafka.topic_admin import create_topics
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, load_settings
-from tests.conftest import FAST_BROKER
 from tests.consumers.reward_models.annotation_logs import TEXTS, annotation, publish_annotations
 from tests.infra.kafka.test_lost_positions import create_anew
 from tests.ports import free_port
+from tests.shared_brokers import FAST_BROKER
 from tests.waiting import wait_until
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterable
 
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 
 from onibus.consumers.labels.corrections import new_caption
 from onibus.infra.errors import OnibusError
@@ -43,8 +44,14 @@ def two(settings: Settings) -> Settings:
 
 
 def add_partitions(settings: Settings, count: int, *topics: str) -> None:
+    wide = topics or wide_topics(settings)
     with clients.admin(settings) as client:
-        client.create_partitions(dict.fromkeys(topics or wide_topics(settings), count))
+        client.create_partitions(dict.fromkeys(wide, count))
+        wait_until(lambda: partitions_of(client, wide) == {count}, 30, "the partitions")
+
+
+def partitions_of(client: KafkaAdminClient, topics: Iterable[str]) -> set[int]:
+    return {len(topic["partitions"]) for topic in client.describe_topics(list(topics))}
 
 
 @pytest.mark.slow

@@ -24,11 +24,11 @@ from onibus.infra.settings import Settings, load_settings
 from onibus.learner.web.site import LINKS, WholeSite
 from onibus.schemas import codec, ids
 from onibus.schemas.records import DeadLetter
-from tests.conftest import FAST_BROKER
 from tests.consumers.replay.running import onibus
 from tests.consumers.reward_models.annotation_logs import MODEL, SPEC_NAME, TEXTS
 from tests.learner.web.system import RUN, Judged, make_system, recorded, send
 from tests.ports import free_port
+from tests.shared_brokers import FAST_BROKER
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow

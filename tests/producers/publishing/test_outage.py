@@ -23,11 +23,11 @@ from onibus.producers.publishing.caption_publisher import CLOSE_SECONDS, Rollout
 from onibus.producers.publishing.kafka_sender import OUTBOX_RECORDS, STOP_GRACE_SECONDS
 from onibus.producers.publishing.outbox import BURST_RECORDS, Outgoing
 from onibus.schemas.records import CaptionObserved
-from tests.conftest import FAST_BROKER
 from tests.machine_pauses import machine_pauses
 from tests.ports import free_port
 from tests.producers.nethack.playing import environment
 from tests.producers.publishing.test_caption_publisher import captions_on
+from tests.shared_brokers import FAST_BROKER
 from tests.waiting import wait_until
 
 OUTAGE_SECONDS = 6.0
