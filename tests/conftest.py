@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses one of these as ``integration``; tests that start processes by themselves say so.
 
-    vLLM's tests and files with other long ones come first, so that no process is left with them at the end.
+    vLLM's tests come first, then files with other long ones, then those with most tests, so that no process
+    is left with much at the end.
     """
     for item in items:
         if STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
@@ -52,7 +54,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(VLLM_TESTS):
             item.add_marker(pytest.mark.timeout(VLLM_SECONDS))
     long = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (not item.path.is_relative_to(VLLM_TESTS), item.path not in long))
+    tests = Counter(item.path for item in items if item.path not in long)
+    items.sort(
+        key=lambda item: (
+            not item.path.is_relative_to(VLLM_TESTS),
+            item.path not in long,
+            -tests[item.path],
+            item.path,
+        )
+    )
 
 
 @pytest.hookimpl(trylast=True)

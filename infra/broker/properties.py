@@ -34,7 +34,7 @@ def _cluster(node: Node, nodes: Sequence[Node]) -> dict[str, str]:
 def _small(brokers: int) -> dict[str, str]:
     """Kafka's defaults are for a data centre; these are for one machine, and safe for data."""
     copies, in_sync = str(brokers), str(max(1, brokers - 1))
-    # Two empty records per second show other nodes that the controller is alive; where there are none, no one.
+    # Two empty records per second tell other nodes that the controller is alive; here there are none.
     alone = {"metadata.max.idle.interval.ms": "0"} if brokers == 1 else {}
     return alone | {
         "auto.create.topics.enable": "false",  # a misspelt topic must fail, not appear
