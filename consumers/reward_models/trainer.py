@@ -268,6 +268,7 @@ def make_deterministic() -> None:
     torch.set_num_threads(THREADS)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms also imports the compiler
     torch.backends.cudnn.allow_tf32 = False
+    torch._C._set_deterministic_fill_uninitialized_memory(False)  # takes time, and no result depends on it
 
 
 def _kept(tensor: Tensor) -> Tensor:
