@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -14,6 +15,7 @@ from onibus.schemas.records import Record
 RECORD_TYPES = list(SCHEMA_FILES)
 
 
+@cache
 def records(record_type: type[Record]) -> st.SearchStrategy[Any]:
     """Any record of a type that its schema allows."""
     return st.builds(record_type, **_fields(record_type, schema_document(record_type)))
