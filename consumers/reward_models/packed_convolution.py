@@ -118,6 +118,7 @@ class _SumsOfRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (of_sums,), (rows,) = gradients, ctx.saved_tensors
+        assert ctx.height <= 1 << 16
         by_row = np.argsort(rows.numpy().astype(np.uint16), kind="stable")  # of 16 bits: without comparing
         sums = torch.from_numpy((by_row // ctx.count).astype(np.int32))
         ends = torch.zeros(ctx.height + 1, dtype=torch.int32)
