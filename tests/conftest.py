@@ -54,15 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(VLLM_TESTS):
             item.add_marker(pytest.mark.timeout(VLLM_SECONDS))
     long = {item.path for item in items if item.get_closest_marker("slow")}
-    tests = Counter(item.path for item in items if item.path not in long)
-    items.sort(
-        key=lambda item: (
-            not item.path.is_relative_to(VLLM_TESTS),
-            item.path not in long,
-            -tests[item.path],
-            item.path,
-        )
-    )
+    tests = Counter(item.path for item in items)
+    place = {
+        path: (not path.is_relative_to(VLLM_TESTS), path not in long, 0 if path in long else -count, path)
+        for path, count in tests.items()
+    }
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.hookimpl(trylast=True)
