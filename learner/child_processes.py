@@ -30,6 +30,7 @@ from signal_slot.signal_slot import EventLoopProcess
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
 from onibus.infra.process.child_start import show_in_process_lists, start_with_blocked
+from onibus.infra.process.fork_server import SERVER_GONE
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.learner.process_profile import profile_if_asked
 
@@ -40,9 +41,6 @@ BATCHER = "batcher"
 """Name of the thread of a learner's process that puts trajectories together."""
 
 SHARED_MEMORY = Path("/dev/shm")
-
-_FORK_SERVER_GONE = 255
-"""What multiprocessing takes for the exit code of a fork whose server has ended."""
 
 _EXPECTED = (OnibusError, OSError, MemoryError, torch.OutOfMemoryError)
 """Failures of the surroundings: their message says it all, a traceback nothing more."""
@@ -158,7 +156,7 @@ def _how_it_ended(exit_code: int) -> str:
         return "SIGKILL: someone sent it, or the machine ran out of memory"
     if exit_code < 0:
         return signal.Signals(-exit_code).name
-    if exit_code == _FORK_SERVER_GONE:
+    if exit_code == SERVER_GONE:
         return "the process that all workers are forked from was killed"
     return f"exit code {exit_code}; its lines above say why"
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clients import explained
 from onibus.infra.kafka.topic_admin import require_topics
-from onibus.infra.process.fork_server import start_worker, worker_context
+from onibus.infra.process.fork_server import how_it_died, start_worker, worker_context
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.infra.settings import Settings
@@ -166,15 +166,14 @@ class _Crew:
                 message = worker.reports.recv()
             except EOFError:
                 worker.finished = True
-                worker.process.join(1.0)
-                if strict and worker.process.exitcode:
-                    raise OnibusError(
-                        f"{worker.process.name} died with exit code {worker.process.exitcode}; "
-                        "its last lines above say why"
-                    ) from None
+                if strict:
+                    raise OnibusError(how_it_died(worker.process)) from None
                 continue
             if isinstance(message, str):
                 raise OnibusError(message)
+            if message is None:
+                worker.finished = True
+                continue
             worker.ready = True
             worker.summary = message
 
@@ -201,6 +200,7 @@ def _work(
         finally:
             worker.close()
         reports.send(worker.summary())
+        reports.send(None)
     except OnibusError as error:
         reports.send(str(error))
     except KafkaError as error:

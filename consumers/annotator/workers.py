@@ -23,7 +23,7 @@ from onibus.consumers.annotator.options import AnnotateOptions
 from onibus.consumers.annotator.run import Approve, group_offsets, run
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka.clients import explained
-from onibus.infra.process.fork_server import start_worker, worker_context
+from onibus.infra.process.fork_server import SERVER_GONE, start_worker, worker_context
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.infra.process.shutdown import stop_event
@@ -118,6 +118,10 @@ class _Worker:
         code = self.process.exitcode
         if code is None:
             return True
+        if code == SERVER_GONE:
+            raise OnibusError(
+                "the process that all annotators are forked from was killed, so they stop; start again"
+            )
         if code == 0:  # its budget is spent
             return False
         if code == _NEEDS_HELP:

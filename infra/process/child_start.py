@@ -10,15 +10,16 @@ from pathlib import Path
 
 
 def start_with_blocked(signals: set[signal.Signals], start: Callable[[], None]) -> None:
-    """Call ``start``, which starts a child, with ``signals`` blocked, a mask that the child keeps.
+    """Call ``start``, which starts a child, with ``signals`` and SIGHUP blocked, a mask that the child keeps.
 
     A terminal sends SIGINT to every process of a command; ``timeout`` and Slurm send SIGTERM so. Only the
     first process is to act on it: it stops its children in order. Some of them need seconds to import their
     libraries and would end with a traceback.
     """
-    resource_tracker.ensure_running()  # started with the first child otherwise, it would unblock them again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which the tracker does not ignore
     try:
+        resource_tracker.ensure_running()  # started with the first child otherwise, it would unblock others
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
-from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -23,6 +25,12 @@ NAME = "fork-server"
 """Under which process lists show it."""
 _FOR_WORKERS = {signal.SIGINT, signal.SIGHUP}
 """Signals that workers leave to their parent, which stops them in order."""
+
+SERVER_GONE = 255
+"""What :mod:`multiprocessing` takes for a worker's exit code, dead or alive, once the server is gone."""
+
+_LONGEST_FOLDER = 80
+"""Addresses of sockets may have 107 bytes."""
 
 _has_one = False
 
@@ -35,7 +43,7 @@ def fork_the_fork_server() -> None:
     Signals to the whole process group do not reach it.
     """
     global _has_one
-    start_with_blocked({signal.SIGINT, signal.SIGTERM, signal.SIGHUP}, _start)
+    start_with_blocked({signal.SIGINT, signal.SIGTERM}, _start)
     _has_one = True
 
 
@@ -64,6 +72,14 @@ def start_worker(
     return process
 
 
+def how_it_died(process: BaseProcess) -> str:
+    """What to tell of a worker that ended before it was done."""
+    process.join(1.0)
+    if process.exitcode == SERVER_GONE:
+        return f"{process.name} and the process that it was forked from died: killed, or out of memory"
+    return f"{process.name} died with exit code {process.exitcode}; its last lines above say why"
+
+
 def _begin(name: str, work: Callable[..., None], *arguments: object) -> None:
     show_in_process_lists(name)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -75,7 +91,11 @@ def _begin(name: str, work: Callable[..., None], *arguments: object) -> None:
 
 def _start() -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
+        usual = tempfile.gettempdir()
+        folder = tempfile.mkdtemp(
+            prefix="onibus-fork-", dir=usual if len(usual) < _LONGEST_FOLDER else "/tmp"
+        )
+        address = os.path.join(folder, "server")
         listener.bind(address)
         os.chmod(address, 0o600)
         listener.listen()
@@ -83,14 +103,14 @@ def _start() -> None:
         others_end, ours = os.pipe()
         if (process := os.fork()) == 0:
             os.close(ours)
-            _serve(listener.detach(), others_end)
+            _serve(listener.detach(), others_end, address)
         os.close(others_end)
     known: Any = forkserver._forkserver
     known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid = address, ours, process
 
 
-def _serve(listener: int, alive: int) -> None:
-    """In the fork: serve until the run's processes have ended; never returns."""
+def _serve(listener: int, alive: int, address: str) -> None:
+    """In the fork: serve until the run's processes have ended, however they ended; never returns."""
     code = 1
     try:
         show_in_process_lists(NAME)
@@ -101,4 +121,5 @@ def _serve(listener: int, alive: int) -> None:
     except SystemExit:
         code = 0
     finally:
+        shutil.rmtree(os.path.dirname(address), ignore_errors=True)
         os._exit(code)

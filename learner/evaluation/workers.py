@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.process.fork_server import start_worker, worker_context
+from onibus.infra.process.fork_server import how_it_died, start_worker, worker_context
 from onibus.infra.process.parent_death import end_with_parent
 from onibus.learner.checkpoint_policy import load_policy
 from onibus.learner.evaluation.episodes import PlayedEpisode, play
@@ -53,17 +53,13 @@ def played(checkpoint: Path, games: EvaluationPlan) -> Iterator[PlayedEpisode]:
                 try:
                     message = connection.recv()
                 except EOFError:
-                    process = running.pop(connection)
-                    process.join()
-                    if process.exitcode:
-                        raise OnibusError(
-                            f"{process.name} died with exit code {process.exitcode}; "
-                            "its last lines above say why"
-                        ) from None
-                    continue
+                    raise OnibusError(how_it_died(running[connection])) from None
                 if isinstance(message, str):
                     raise OnibusError(message)
-                yield message
+                if message is None:
+                    running.pop(connection).join()
+                else:
+                    yield message
 
 
 @contextmanager
@@ -92,6 +88,7 @@ def _work(checkpoint: Path, games: EvaluationPlan, index: int, workers: int, out
     try:
         for episode in _share(checkpoint, games, index, workers):
             out.send(episode)
+        out.send(None)
     except OnibusError as error:
         out.send(str(error))
     finally:

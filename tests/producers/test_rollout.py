@@ -28,6 +28,7 @@ from onibus.producers.rollout_options import RolloutOptions, RolloutSummary
 from onibus.schemas import codec
 from onibus.schemas.records import CaptionObserved, EpisodeFinished
 from tests.command import Running, start_onibus
+from tests.learner.runs import all_gone, is_fork_server
 from tests.ports import free_port
 from tests.producers.publishing.test_caption_publisher import captions_on, on_topic
 from tests.waiting import wait_until
@@ -216,6 +217,33 @@ def test_a_worker_that_dies_is_told_and_the_others_are_stopped(endless: Running)
     assert status == 2
     assert "died with exit code -9" in err
     assert "Traceback" not in err
+    _gone(children)
+
+
+@pytest.mark.slow
+def test_without_what_they_were_forked_from_workers_play_on_and_are_summed_up(
+    endless: Running,
+) -> None:
+    children = psutil.Process(endless.pid).children(recursive=True)
+    server = next(filter(is_fork_server, children))
+    server.kill()
+    wait_until(all_gone([server]), STOP_SECONDS, "its end")
+    endless.send_signal(signal.SIGTERM)
+    status, out, err = finished(endless)
+    assert status == 0, err
+    assert "run endless: " in out
+    assert "died" not in err
+    _gone(children)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_after_the_process_it_was_forked_from_is_told(endless: Running) -> None:
+    children = psutil.Process(endless.pid).children(recursive=True)
+    next(filter(is_fork_server, children)).kill()
+    next(child for child in children if child.name() == "rollout-1").kill()
+    status, _out, err = finished(endless)
+    assert status == 2
+    assert "onibus: rollout-1 and the process that it was forked from died" in err
     _gone(children)
 
 

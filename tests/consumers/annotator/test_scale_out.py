@@ -35,6 +35,7 @@ from tests.consumers.annotating import (
     rules_specs,
     wait_for_labels,
 )
+from tests.learner.runs import is_fork_server
 from tests.waiting import wait_until
 
 TEXTS = [f"You see here {n} arrows." for n in range(120)]
@@ -91,6 +92,29 @@ def test_kill_9_of_the_parent_ends_its_workers(settings: Settings) -> None:
     finally:
         parent.kill()
         parent.wait()
+    wait_until(lambda: not any(child.is_running() for child in children), 20, "no orphans")
+
+
+@pytest.mark.slow
+def test_without_the_process_they_were_forked_from_annotators_stop(settings: Settings) -> None:
+    publish(settings, TEXTS)
+    parent = start_onibus(
+        *(*COMMAND, "--workers", "2", "--name", "w"),
+        environment=environment_of(settings),
+        stderr=subprocess.PIPE,
+    )
+    try:
+        wait_for_labels(settings, len(TEXTS))
+        children = psutil.Process(parent.pid).children(recursive=True)
+        next(filter(is_fork_server, children)).kill()
+        _, log = parent.communicate(timeout=30)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert parent.returncode == 2, log
+    assert "the process that all annotators are forked from was killed" in log
+    assert "starting it again" not in log
+    assert "Traceback" not in log
     wait_until(lambda: not any(child.is_running() for child in children), 20, "no orphans")
 
 

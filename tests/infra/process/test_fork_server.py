@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
@@ -32,13 +36,40 @@ if __name__ == "__main__":
     for worker in workers:
         worker.join()
     ((server, *rest),) = seen
-    print(server != os.getpid(), open(f"/proc/{server}/comm").read().strip(), *rest)
+    print(server != os.getpid(), open(f"/proc/{server}/comm").read().strip(), *rest, flush=True)
+    if sys.argv[1:] == ["kill"]:
+        os.kill(os.getpid(), 9)
 """
 
 
-def test_workers_are_forks_of_a_fork_of_the_main_process_which_ends_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code"), [((), 0), (("kill",), -9)], ids=["an ordinary end", "kill -9"]
+)
+def test_workers_are_forks_of_a_fork_of_the_main_process_that_ends_with_it(
+    arguments: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
+        done = run_program(tmp_path, temporary, *arguments)
+        assert (done.stdout, done.returncode) == ("True fork-server True 1 None\n", code)
+        assert "Traceback" not in done.stderr
+        wait_until(lambda: not os.listdir(temporary), 20, "the server's end")
+
+
+def test_a_long_name_of_the_folder_for_temporary_files_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (temporary := tmp_path / ("t" * 90)).mkdir()
+    done = run_program(tmp_path, str(temporary))
     assert (done.stdout, done.stderr, done.returncode) == ("True fork-server True 1 None\n", "", 0)
+
+
+def run_program(folder: Path, temporary: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "program.py", *arguments],
+        cwd=folder,
+        env=os.environ | {"TMPDIR": temporary},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

@@ -102,6 +102,17 @@ def test_ctrl_c_during_the_start_leaves_no_traceback_and_no_orphan(
         wait_until(all_gone(family), 20, "children to end")
 
 
+def test_a_hang_up_of_every_process_of_a_rollout_ends_it_with_its_summary(settings: Settings) -> None:
+    with begun(settings, *ROLLOUT) as (process, log):
+        wait_until(lambda: "ready: rollout" in log.read_text(), 90, "a rollout that plays")
+        family = process.children(recursive=True)
+        os.killpg(process.pid, signal.SIGHUP)
+        assert process.wait(30) == 0, log.read_text()
+        assert "captions and" in log.read_text().splitlines()[-1]
+        assert "Traceback" not in log.read_text()
+        wait_until(all_gone(family), 20, "children to end")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_every_process_of_a_run_ends_it_with_a_checkpoint(
     settings: Settings, number: signal.Signals
