@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 _DIFFERS = re.compile(r"(?P<topic>\S+) has (?P<name>\S+) (?P<found>\S+), not (?P<wanted>\S+)")
 _MISSING = re.compile(r"(?P<topic>\S+) is missing")
 _SETTINGS = ("partitions", "replication")
+_READY_SECONDS = 60
+"""In which topics that were created can be used; a busy cluster takes more than kafka-python's 10 s."""
 """Those of a topic that are settings of ours."""
 
 
@@ -302,7 +304,7 @@ def _create(client: KafkaAdminClient, missing: list[Topic]) -> list[str]:
             created.append(result["name"])
         elif error is not TopicAlreadyExistsError:  # created concurrently, which is fine
             raise _not_created(client, missing, result["name"], error, result.get("error_message"))
-    client.wait_for_topics([topic.name for topic in missing])
+    client.wait_for_topics([topic.name for topic in missing], timeout_ms=_READY_SECONDS * 1000)
     return [topic.name for topic in missing if topic.name in created]
 
 
