@@ -18,7 +18,7 @@ from onibus.infra.process.components import Component
 from onibus.infra.settings import Settings, environment_of, load_settings
 from onibus.learner.run_files.history import read_history
 from onibus.producers.publishing.caption_publisher import AGAIN_SECONDS
-from tests.command import OnibusProcess
+from tests.command import OnibusProcess, run_onibus
 from tests.consumers.replay.running import onibus, refusal
 from tests.learner.runs import descendants, start_learner, wait_ready
 from tests.ports import free_port
@@ -109,7 +109,11 @@ def test_every_component_works_over_tls_and_scram_with_no_right_but_its_role(
         wait_ready(learner)
         wait_until(lambda: newest(folder).get("labels_known", 0) > 0, 60, "labels over TLS")
         wait_until(lambda: newest(folder).get("model_version", 0) > 0, 120, "a reward model over TLS")
-        onibus(as_user(administrator, "rollout"), "rollout", "--task", "keyroom-s5", "--steps", "200")
+        player = environment_of(as_user(administrator, "rollout"))
+        played = run_onibus(
+            "rollout", "--task", "keyroom-s5", "--steps", "200", folder=tmp_path, environment=player
+        )
+        assert played.returncode == 0, played.stderr
         person = as_user(administrator, "person")
         onibus(person, "labels", "withdraw", "--verdict", "unhelpful", "--yes")
         onibus(person, "dead-letters", "redrive", "--yes")

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
@@ -40,9 +41,11 @@ def fork_the_fork_server() -> None:
 
     It has what this process has now: modules and environment variables. Call it before this process has other
     threads, locks or connections, and before it imports code of the user's, which may have begun any of them.
-    Signals to the whole process group do not reach it.
+    Signals to the whole process group do not reach it. Does nothing where there are other threads already.
     """
     global _has_one
+    if threading.active_count() > 1:
+        return
     start_with_blocked({signal.SIGINT, signal.SIGTERM}, _start)
     _has_one = True
 
