@@ -23,7 +23,7 @@ from onibus.consumers.language_models.base import Answer, Question
 from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.kafka.topic_admin import crowded_groups
 from onibus.infra.settings import Settings, environment_of
-from tests.command import run_onibus, start_onibus
+from tests.command import Running, run_onibus, start_onibus
 from tests.consumers.annotating import (
     HeldModel,
     annotator,
@@ -51,15 +51,7 @@ def test_workers_get_names_and_ports_of_their_own() -> None:
 @pytest.mark.slow
 def test_workers_share_the_work_are_started_again_and_leave_no_orphan(settings: Settings) -> None:
     specs, _ = rules_specs()
-    publish(settings, TEXTS)
-    parent = start_onibus(
-        *(*COMMAND, "--workers", "2", "--name", "w"),
-        environment=environment_of(settings),
-        stderr=subprocess.PIPE,
-    )
-    children: list[int] = []
-    try:
-        wait_for_labels(settings, len(TEXTS))
+    with two_annotators(settings) as parent:
         children = workers_of(parent.pid)
         assert len(children) == 2
         os.kill(children[0], signal.SIGKILL)
@@ -67,9 +59,6 @@ def test_workers_share_the_work_are_started_again_and_leave_no_orphan(settings: 
         children = workers_of(parent.pid)
         parent.send_signal(signal.SIGTERM)
         _, log = parent.communicate(timeout=15)
-    finally:
-        parent.kill()
-        parent.wait()
     assert parent.returncode == 0, log
     assert "died (-9); starting it again" in log
     assert "Traceback" not in log
@@ -79,24 +68,28 @@ def test_workers_share_the_work_are_started_again_and_leave_no_orphan(settings: 
 
 @pytest.mark.slow
 def test_kill_9_of_the_parent_ends_its_workers(settings: Settings) -> None:
-    publish(settings, TEXTS)
-    parent = start_onibus(
-        *(*COMMAND, "--workers", "2", "--name", "w"),
-        environment=environment_of(settings),
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for_labels(settings, len(TEXTS))
+    with two_annotators(settings) as parent:
         children = psutil.Process(parent.pid).children(recursive=True)
         assert len(children) >= 2
-    finally:
-        parent.kill()
-        parent.wait()
     wait_until(lambda: not any(child.is_running() for child in children), 20, "no orphans")
 
 
 @pytest.mark.slow
 def test_without_the_process_they_were_forked_from_annotators_stop(settings: Settings) -> None:
+    with two_annotators(settings) as parent:
+        children = psutil.Process(parent.pid).children(recursive=True)
+        next(filter(is_fork_server, children)).kill()
+        _, log = parent.communicate(timeout=30)
+    assert parent.returncode == 2, log
+    assert "the process that all annotators are forked from was killed" in log
+    assert "starting it again" not in log
+    assert "Traceback" not in log
+    wait_until(lambda: not any(child.is_running() for child in children), 20, "no orphans")
+
+
+@contextmanager
+def two_annotators(settings: Settings) -> Iterator[Running]:
+    """A command with two annotators that have labelled :data:`TEXTS`; killed at the end if it still runs."""
     publish(settings, TEXTS)
     parent = start_onibus(
         *(*COMMAND, "--workers", "2", "--name", "w"),
@@ -105,17 +98,10 @@ def test_without_the_process_they_were_forked_from_annotators_stop(settings: Set
     )
     try:
         wait_for_labels(settings, len(TEXTS))
-        children = psutil.Process(parent.pid).children(recursive=True)
-        next(filter(is_fork_server, children)).kill()
-        _, log = parent.communicate(timeout=30)
+        yield parent
     finally:
         parent.kill()
         parent.wait()
-    assert parent.returncode == 2, log
-    assert "the process that all annotators are forked from was killed" in log
-    assert "starting it again" not in log
-    assert "Traceback" not in log
-    wait_until(lambda: not any(child.is_running() for child in children), 20, "no orphans")
 
 
 def workers_of(pid: int) -> list[int]:
