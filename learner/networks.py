@@ -15,6 +15,7 @@ from sample_factory.model.encoder import Encoder
 from torch import Tensor, nn
 
 from onibus.learner.large_layers import LargeLinear, ManyLookups
+from onibus.learner.linear_of_lookups import linear_of_lookups
 from onibus.learner.map_squares import MapSquares
 from onibus.learner.options import LearnOptions
 from onibus.learner.registered_networks import registered_encoder
@@ -81,8 +82,13 @@ class SmallEncoder(NetHackEncoder):
 
     def near(self, observation: dict[str, Tensor]) -> list[Tensor]:
         """Features of the status line, (B, 64), and of the crop, (B, 128)."""
-        status = self.status(observation["blstats"])
-        return [status, self.crop(self.glyph(observation["crop"]))]
+        return [self.status(observation["blstats"]), self.surroundings(observation["crop"])]
+
+    def surroundings(self, crop: Tensor) -> Tensor:
+        """Features of the crop: integers (B, 9, 9) to (B, 128)."""
+        layer = self.crop[1]
+        assert isinstance(layer, nn.Linear)
+        return linear_of_lookups(crop, self.glyph, layer).relu()
 
 
 class MediumEncoder(SmallEncoder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import cache
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 
 from onibus.learner.benchmarks.result import Figure
 from onibus.learner.large_layers import LargeLinear, ManyLookups
-from onibus.learner.networks import CROP_SIDE, GLYPHS, MediumEncoder, NetHackEncoder, SmallEncoder
+from onibus.learner.networks import GLYPHS, MediumEncoder, NetHackEncoder, SmallEncoder
+from onibus.learner.sampling.games import Games, Observations
+from onibus.producers.nethack.environment import NetHackEnvironment
 from onibus.producers.nethack.hearing_game import hearing
-from onibus.producers.nethack.observations import JointObserver, Observer, observation_space
+from onibus.producers.nethack.observations import JointObserver, Observation, Observer, observation_space
 from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
 from onibus.producers.nethack.tasks import OBSERVATION_KEYS
 
@@ -28,6 +31,10 @@ ROWS = 1_024
 ACTING = 32
 """Of a pass that chooses actions."""
 _STEPS = 2_000
+_ACTIONS = 23
+"""Of NLE's task ``score``."""
+_BEFORE = 200
+"""Steps of each game before its observations count: at the beginning they are all alike."""
 
 
 def measure(rounds: int) -> list[Figure]:
@@ -89,7 +96,7 @@ def _steps() -> Sides:
 
 def _passes(encoder: type[NetHackEncoder]) -> Sides:
     def of(network: nn.Module) -> Callable[[], float]:
-        seen = _observations(ROWS)
+        seen = _played(ROWS)
 
         def train() -> float:
             began = time.process_time()
@@ -103,7 +110,7 @@ def _passes(encoder: type[NetHackEncoder]) -> Sides:
 
 def _acting() -> Sides:
     def of(network: nn.Module) -> Callable[[], float]:
-        seen = _observations(ACTING)
+        seen = _played(ACTING)
 
         def act() -> float:
             began = time.process_time()
@@ -119,7 +126,7 @@ def _acting() -> Sides:
 
 def _observing() -> Sides:
     """All at once, and with an observer for each game."""
-    draw, space = np.random.default_rng(0), observation_space(glyphs=False, message=False, captions=True)
+    draw = np.random.default_rng(0)
     raws = [
         {
             "blstats": draw.integers(20, size=BLSTATS_SHAPE),
@@ -128,7 +135,7 @@ def _observing() -> Sides:
         }
         for _ in range(ACTING)
     ]
-    rows = {name: np.zeros((ACTING, *box.shape), box.dtype) for name, box in space.items()}  # type: ignore[misc]
+    rows, space = _room(glyphs=False, captions=True), observation_space(False, message=False, captions=True)
     joint, single, captions = JointObserver(raws), Observer(space), [(1, 1)] * ACTING
 
     def timed(work: Callable[[], object]) -> Callable[[], float]:
@@ -156,7 +163,10 @@ class _PlainLookups(nn.Embedding):
 
 
 def _plain(network: nn.Module) -> nn.Module:
-    """The same network with PyTorch's own layers."""
+    """The same network with PyTorch's own layers, one after another."""
+    assert isinstance(network, SmallEncoder)
+    crop, glyph = network.crop, network.glyph
+    network.surroundings = lambda seen: crop(glyph(seen))  # type: ignore[assignment, method-assign]
     for layer in network.modules():
         if isinstance(layer, LargeLinear):
             layer.__class__ = nn.Linear  # type: ignore[assignment]
@@ -165,9 +175,22 @@ def _plain(network: nn.Module) -> nn.Module:
     return network
 
 
-def _observations(rows: int) -> dict[str, Tensor]:
-    return {
-        "blstats": torch.randn(rows, 27),
-        "crop": torch.randint(0, GLYPHS, (rows, CROP_SIDE, CROP_SIDE)).short(),
-        "glyphs": torch.randint(0, GLYPHS, (rows, 21, 79)).short(),
-    }
+@cache
+def _played(rows: int) -> dict[str, Tensor]:
+    """Observations of random games that have been going on for a while."""
+    environments = [
+        NetHackEnvironment(task="score", observation="medium", captions=False, environment=number, seed=0)
+        for number in range(ACTING)
+    ]
+    games, draw, steps = Games(environments), np.random.default_rng(0), rows // ACTING
+    seen = [Observations(_room(glyphs=True, captions=False)) for _ in range(steps)]
+    games.reset(range(ACTING), [0] * ACTING, seen[0])
+    for step in range(_BEFORE + steps):
+        games.step(draw.integers(_ACTIONS, size=ACTING).tolist(), seen[max(0, step - _BEFORE)])
+    games.close()
+    return {name: torch.from_numpy(np.concatenate([one.rows[name] for one in seen])) for name in seen[0].rows}
+
+
+def _room(glyphs: bool, captions: bool) -> Observation:
+    space = observation_space(glyphs, message=False, captions=captions)
+    return {name: np.zeros((ACTING, *box.shape), box.dtype) for name, box in space.items()}  # type: ignore[misc]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from onibus.learner.benchmarks.step_parts import ROWS, _made, _observations, _plain, measure
+from onibus.learner.benchmarks.step_parts import ROWS, _made, _plain, _played, measure
 from onibus.learner.large_layers import LargeLinear, ManyLookups
 from onibus.learner.networks import MediumEncoder
 
 
 def test_the_plain_network_has_pytorchs_layers_and_the_same_results() -> None:
-    network, seen = _made(MediumEncoder), _observations(ROWS)
+    network, seen = _made(MediumEncoder), _played(ROWS)
     ours = network(seen).detach()
     assert any(isinstance(layer, LargeLinear | ManyLookups) for layer in network.modules())
     plain = _plain(network)

@@ -1,0 +1,140 @@
+"""A linear layer over looked-up rows: what a batch has many times is computed once."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+_ROWS_WORTH_IT = 256
+"""Below, finding out what recurs takes longer than what it saves."""
+_RECURRENCE = 4
+"""Rows of the batch for each of the integers that one place has, at least."""
+_INTEGERS_OF_16_BITS = 1 << 16
+
+
+def linear_of_lookups(which: Tensor, embedding: nn.Embedding, linear: nn.Linear) -> Tensor:
+    """``linear(embedding(which).flatten(1))`` and its gradients, but for rounding.
+
+    What an integer at a place adds to the result depends on both alone: it is the product of its embedding
+    and the place's weights. A place of NetHack's map shows a few dozen glyphs in a thousand observations, so
+    a batch that is learned from gets a table of these products, and each result is a sum of its rows. On one
+    core of an AMD EPYC, for 81 glyphs of 16 features to 128, forwards and backwards, that takes 4 us per row
+    of 1,024 instead of 14. Other batches, and other devices, are computed as they are written above.
+
+    Args:
+        which: integers (B, …), P for each row.
+        embedding: of D features.
+        linear: from P * D features to O.
+
+    Returns:
+        float (B, O).
+    """
+    lookups = _lookups(which, embedding.num_embeddings) if _may_recur(which, embedding, linear) else None
+    if lookups is None:
+        product: Tensor = linear(embedding(which).flatten(1))
+        return product
+    embedded = embedding.weight.index_select(0, lookups.integers)
+    sums: Tensor = _Sums.apply(embedded, linear.weight, lookups)  # type: ignore[no-untyped-call]
+    return sums if linear.bias is None else sums + linear.bias
+
+
+def _may_recur(which: Tensor, embedding: nn.Embedding, linear: nn.Linear) -> bool:
+    return (
+        torch.is_grad_enabled()
+        and which.device.type == "cpu"
+        and len(which) >= _ROWS_WORTH_IT
+        and embedding.weight.dtype == linear.weight.dtype == torch.float32
+        and embedding.padding_idx is None
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+class _Lookups(NamedTuple):
+    """Which rows of a table of products a batch adds up. The table has R rows for each of P places.
+
+    Attributes:
+        integers: int64 (P * R,), the integer that each row of the table is of; 0 for rows that are not used.
+        rows: int64 (B * P,), in the batch's order.
+        uses: int64 (P * R,), how often the batch has each.
+        places: P.
+    """
+
+    integers: Tensor
+    rows: Tensor
+    uses: Tensor
+    places: int
+
+
+def _lookups(which: Tensor, height: int) -> _Lookups | None:
+    """None where the batch has too little in common, or an integer that is not below ``height``."""
+    seen: NDArray[np.int64] = which.reshape(len(which), -1).long().numpy()
+    if seen.size == 0 or seen.min() < 0 or seen.max() >= height:
+        return None
+    distinct, seen = _numbered(seen, height)
+    places = seen.shape[1]
+    seen += np.arange(places) * len(distinct)
+    uses = np.bincount(seen.reshape(-1), minlength=places * len(distinct)).reshape(places, -1)
+    used = uses > 0
+    most = int(used.sum(1).max())
+    if len(which) < _RECURRENCE * most or places * most > _INTEGERS_OF_16_BITS:
+        return None
+    row_of = used.cumsum(1) - 1 + np.arange(places)[:, None] * most
+    integers, uses_of_rows = np.zeros((2, places * most), np.int64)
+    integers[row_of[used]] = distinct[used.nonzero()[1]]
+    uses_of_rows[row_of[used]] = uses[used]
+    rows = row_of.reshape(-1).take(seen.reshape(-1))
+    return _Lookups(
+        torch.from_numpy(integers), torch.from_numpy(rows), torch.from_numpy(uses_of_rows), places
+    )
+
+
+def _numbered(integers: NDArray[np.int64], height: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct ones, ascending, and each one's number among them."""
+    is_there = np.zeros(height, np.bool_)
+    is_there[integers] = True
+    distinct = is_there.nonzero()[0]
+    numbers = np.zeros(height, np.int64)
+    numbers[distinct] = np.arange(len(distinct))
+    return distinct, numbers.take(integers)
+
+
+class _Sums(torch.autograd.Function):
+    """Sums of products of embeddings (P * R, D) and weights (O, P * D): (B, O)."""
+
+    @staticmethod
+    def forward(ctx: Any, embedded: Tensor, weight: Tensor, lookups: _Lookups) -> Tensor:
+        ctx.save_for_backward(embedded, weight)
+        ctx.lookups = lookups
+        table = torch.bmm(*_by_place(embedded, weight, lookups.places)).flatten(0, 1)
+        starts = torch.arange(0, len(lookups.rows), lookups.places)
+        return _sums_of_rows(table, lookups.rows, starts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (of_sums,), (embedded, weight), lookups = gradients, ctx.saved_tensors, ctx.lookups
+        rows = lookups.rows.numpy().astype(np.uint16)  # which are sorted without comparisons
+        by_row = np.argsort(rows, kind="stable")
+        users = torch.from_numpy(by_row // lookups.places)
+        starts = lookups.uses.cumsum(0) - lookups.uses
+        of_table = _sums_of_rows(of_sums.contiguous(), users, starts).view(lookups.places, -1, len(weight))
+        by_place, weights = _by_place(embedded, weight, lookups.places)
+        of_embedded = torch.bmm(of_table, weights.transpose(1, 2)).flatten(0, 1)
+        of_weight = torch.bmm(of_table.transpose(1, 2), by_place).transpose(0, 1).flatten(1)
+        return of_embedded, of_weight, None
+
+
+def _by_place(embedded: Tensor, weight: Tensor, places: int) -> tuple[Tensor, Tensor]:
+    """Embeddings (P, R, D) and weights (P, D, O)."""
+    return embedded.view(places, -1, embedded.shape[1]), weight.view(len(weight), places, -1).permute(1, 2, 0)
+
+
+def _sums_of_rows(table: Tensor, rows: Tensor, starts: Tensor) -> Tensor:
+    """A sum for each of ``starts``, of the table's rows from there to the next one; 0 where that is none."""
+    sums: Tensor = torch.embedding_bag(table, rows, starts)[0]
+    return sums
