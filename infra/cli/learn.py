@@ -55,6 +55,7 @@ def learn(
     """Train a policy with Sample Factory and intrinsic rewards from the bus."""
     set_up_logging(verbose)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads only get in the workers' way
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's, with which the workers act
     share_between_processes()
 
     if seeds is not None:

@@ -7,19 +7,27 @@ import time
 from collections.abc import Callable
 from functools import cache
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from nle.env.tasks import NetHackScore
 from nle.nethack import BLSTATS_SHAPE, DUNGEON_SHAPE, MESSAGE_SHAPE
+from sample_factory.algo.utils.context import global_model_factory
+from sample_factory.model.actor_critic import create_actor_critic
 from torch import Tensor, nn
 
+import onibus.learner.quiet_libraries  # noqa: F401
 from onibus.learner.benchmarks.result import Figure
+from onibus.learner.configuration import configuration
 from onibus.learner.large_layers import LargeLinear, ManyLookups
-from onibus.learner.networks import GLYPHS, MediumEncoder, NetHackEncoder, SmallEncoder
+from onibus.learner.networks import GLYPHS, MediumEncoder, NetHackEncoder, SmallEncoder, make_encoder
+from onibus.learner.options import make_options
 from onibus.learner.sampling.games import Games, Observations
+from onibus.learner.sampling.numpy_pass import NumpyPass
 from onibus.producers.nethack.environment import NetHackEnvironment
 from onibus.producers.nethack.hearing_game import hearing
 from onibus.producers.nethack.observations import JointObserver, Observation, Observer, observation_space
@@ -44,7 +52,7 @@ def measure(rounds: int) -> list[Figure]:
         *_beside("a step of NetHack's score task, NLE's 23 actions", "NLE", "step", _steps(), rounds),
         *_beside("small encoder, forward and backward", "PyTorch", "row", _passes(SmallEncoder), rounds),
         *_beside("medium encoder, forward and backward", "PyTorch", "row", _passes(MediumEncoder), rounds),
-        *_beside(f"small encoder, forward for {ACTING} rows", "PyTorch", "row", _acting(), rounds),
+        *_beside(f"small network, pass for {ACTING} games", "PyTorch", "game", _acting(), rounds),
         *_beside(f"observations of {ACTING} games", "one by one", "game", _observing(), rounds),
     ]
 
@@ -109,19 +117,38 @@ def _passes(encoder: type[NetHackEncoder]) -> Sides:
 
 
 def _acting() -> Sides:
-    def of(network: nn.Module) -> Callable[[], float]:
-        seen = _played(ACTING)
+    """A pass without what NumPy saves most: after the games, little of PyTorch is in the caches."""
+    options = make_options("score", run="step-parts", reward="none", network="small")
+    global_model_factory().register_encoder_factory(make_encoder)
+    network = create_actor_critic(
+        configuration(options, Path(), session=0),
+        observation_space(glyphs=False, message=False, captions=False),
+        gym.spaces.Discrete(_ACTIONS),
+    ).eval()
+    played, states = _played(ACTING), torch.zeros(ACTING, 1)
+    seen = {name: played[name] for name in ("blstats", "crop")}
+    arrays, by_numpy = {name: rows.numpy() for name, rows in seen.items()}, NumpyPass(network, ACTING)
 
-        def act() -> float:
-            began = time.process_time()
-            with torch.inference_mode():
-                for _ in range(ACTING):
-                    network(seen)
-            return (time.process_time() - began) / ACTING / ACTING * 1e6
+    _plain(network.encoder)
 
-        return act
+    def by_pytorch() -> object:
+        features = network.decoder(network.forward_core(network.forward_head(seen), states)[0])
+        return network.action_parameterization.distribution_linear(features), network.critic_linear(features)
 
-    return of(_made(SmallEncoder)), of(_plain(_made(SmallEncoder)))
+    return _each(lambda: by_numpy(arrays, states.numpy())), _each(by_pytorch)
+
+
+def _each(work: Callable[[], object]) -> Callable[[], float]:
+    """Times ``work``, which is done for :data:`ACTING` games at once."""
+
+    def repeat() -> float:
+        began = time.process_time()
+        with torch.inference_mode():
+            for _ in range(ACTING):
+                work()
+        return (time.process_time() - began) / ACTING / ACTING * 1e6
+
+    return repeat
 
 
 def _observing() -> Sides:
@@ -138,18 +165,9 @@ def _observing() -> Sides:
     rows, space = _room(glyphs=False, captions=True), observation_space(False, message=False, captions=True)
     joint, single, captions = JointObserver(raws), Observer(space), [(1, 1)] * ACTING
 
-    def timed(work: Callable[[], object]) -> Callable[[], float]:
-        def observe() -> float:
-            began = time.process_time()
-            for _ in range(ACTING):
-                work()
-            return (time.process_time() - began) / ACTING / ACTING * 1e6
-
-        return observe
-
     return (
-        timed(lambda: joint.observe(rows, captions)),
-        timed(lambda: [single.observe(raw, (1, 1)) for raw in raws]),
+        _each(lambda: joint.observe(rows, captions)),
+        _each(lambda: [single.observe(raw, (1, 1)) for raw in raws]),
     )
 
 

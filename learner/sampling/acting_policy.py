@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from sample_factory.algo.utils.torch_utils import inference_context
 from torch import Tensor, nn
 
+from onibus.learner.sampling.numpy_pass import NumpyPass, has_numpy_pass
+from onibus.producers.nethack.observations import Observation
+
 
 class ActingPolicy:
     """Acts with the newest parameters of Sample Factory's parameter server.
@@ -29,7 +32,7 @@ class ActingPolicy:
         self._serial = serial
         self._draws = np.random.default_rng(seed)
         self._newest: NDArray[np.int32] = client.policy_versions.numpy()
-        self._forward: Callable[..., Any] | None = None
+        self._forward: Callable[[Observation, NDArray[np.float32]], Outputs] | None = None
 
     @property
     def version(self) -> int:
@@ -41,10 +44,12 @@ class ActingPolicy:
         if self._newest[self._client.policy_id] == self._client.policy_version:
             return False
         self._client.ensure_weights_updated()
+        if isinstance(self._forward, NumpyPass):
+            self._forward.take_weights()
         return True
 
     def act(
-        self, observation: dict[str, Tensor], states: Tensor
+        self, observation: Observation, states: NDArray[np.float32]
     ) -> tuple[
         NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[Any]
     ]:
@@ -63,12 +68,35 @@ class ActingPolicy:
         if network.training:
             network.eval()  # the learner's own network, where all is one process
         if self._forward is None:
-            self._forward = _one_call(network, observation, states)
+            self._forward = _pass_of(network, observation, states)
         with inference_context(self._serial):
-            logits, values, new_states = self._forward(states, *observation.values())
-        likely = logits.numpy()
-        actions, log_probabilities = draw(likely, self._draws)
-        return actions, log_probabilities, likely, values.numpy()[:, 0], new_states.numpy()
+            logits, values, new_states = self._forward(observation, states)
+        actions, log_probabilities = draw(logits, self._draws)
+        return actions, log_probabilities, logits, values[:, 0], new_states
+
+
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+"""Logits (N, A), values (N, 1), next states (N, S)."""
+
+
+def _pass_of(
+    network: Any, observation: Observation, states: NDArray[np.float32]
+) -> Callable[[Observation, NDArray[np.float32]], Outputs]:
+    """The pass as one call, without PyTorch's Python between its operations.
+
+    It has the network's own parameters, so that those that are taken later are used.
+    """
+    if has_numpy_pass(network):
+        return NumpyPass(network, len(states))
+    acting = _Acting(network, tuple(observation))
+    inputs = _tensors(observation, states)
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        return _Recorded(acting, inputs, device) if device.type == "cuda" else _Traced(acting, inputs)
+
+
+def _tensors(observation: Observation, states: NDArray[np.float32]) -> list[Tensor]:
+    return [torch.from_numpy(array) for array in (states, *observation.values())]
 
 
 class _Acting(nn.Module):
@@ -86,25 +114,18 @@ class _Acting(nn.Module):
         return logits, self.network.critic_linear(features), new_states
 
 
-def _one_call(network: Any, observation: dict[str, Tensor], states: Tensor) -> Callable[..., Any]:
-    """The pass as one call, without Python between its operations.
-
-    It has the network's own parameters, so that those that are taken later are used.
-    """
-    acting = _Acting(network, tuple(observation))
-    inputs = (states, *observation.values())
-    device = next(network.parameters()).device
-    with torch.no_grad():
-        return _Recorded(acting, inputs, device) if device.type == "cuda" else _traced(acting, inputs)
-
-
-def _traced(acting: _Acting, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+class _Traced:
     """On a CPU: a quarter less time for 16 games."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about shapes that become constants, which they are here
-        traced = torch.jit.trace(acting, tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
-    forward: Callable[..., Any] = traced.forward  # without what calling a module looks for each time
-    return forward
+
+    def __init__(self, acting: _Acting, inputs: Sequence[Tensor]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about shapes that become constants, which they are here
+            traced = torch.jit.trace(acting, tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
+        self._forward = traced.forward  # without what calling a module looks for each time
+
+    def __call__(self, observation: Observation, states: NDArray[np.float32]) -> Outputs:
+        logits, values, new_states = self._forward(*_tensors(observation, states))
+        return logits.numpy(), values.numpy(), new_states.numpy()
 
 
 class _Recorded:
@@ -125,12 +146,12 @@ class _Recorded:
         with torch.cuda.graph(self._graph):
             self._outputs = acting(*self._inputs)
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Outputs on the CPU for inputs of the recorded shapes on the CPU."""
-        for place, given in zip(self._inputs, inputs, strict=True):
+    def __call__(self, observation: Observation, states: NDArray[np.float32]) -> Outputs:
+        for place, given in zip(self._inputs, _tensors(observation, states), strict=True):
             place.copy_(given, non_blocking=True)
         self._graph.replay()
-        return tuple(output.cpu() for output in self._outputs)
+        logits, values, new_states = (output.cpu().numpy() for output in self._outputs)
+        return logits, values, new_states
 
 
 def draw(

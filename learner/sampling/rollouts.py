@@ -7,7 +7,6 @@ from queue import Empty
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sample_factory.algo.sampling.sampling_utils import VectorEnvRunner
 from sample_factory.algo.utils.misc import EPISODIC, POLICY_ID_KEY
@@ -51,10 +50,6 @@ class LocalRollouts(VectorEnvRunner):  # type: ignore[misc]
             Observations({name: self._rollout[f"obs.{name}"][step] for name in self.traj_tensors["obs"]})
             for step in range(cfg.rollout + 1)
         ]
-        self._inputs = [
-            {name: torch.from_numpy(rows) for name, rows in step.rows.items()} for step in self._observations
-        ]
-        self._states = [torch.from_numpy(rows) for rows in self._rollout["rnn_states"]]
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, np.int64)
         self._free: list[int] = []
@@ -129,7 +124,7 @@ class LocalRollouts(VectorEnvRunner):  # type: ignore[misc]
             self._games.set_policy_version(self._policy.version)
         rollout, step, games = self._rollout, self.rollout_step, self._games
         actions, log_probabilities, logits, values, states = self._policy.act(
-            self._inputs[step], self._states[step]
+            self._observations[step].rows, rollout["rnn_states"][step]
         )
         rollout["actions"][step, :, 0] = actions
         rollout["log_prob_actions"][step] = log_probabilities
