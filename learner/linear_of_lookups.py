@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from onibus.consumers.reward_models.sums_of_rows import MOST_ROWS, sums_of_rows
 
 _ROWS_WORTH_IT = 256
 """Below, finding out what recurs takes longer than what it saves."""
 _RECURRENCE = 4
 """Rows of the batch for each of the integers that one place has, at least."""
-_INTEGERS_OF_16_BITS = 1 << 16
 
 
 def linear_of_lookups(which: Tensor, embedding: nn.Embedding, linear: nn.Linear) -> Tensor:
@@ -38,8 +38,10 @@ def linear_of_lookups(which: Tensor, embedding: nn.Embedding, linear: nn.Linear)
     if lookups is None:
         product: Tensor = linear(embedding(which).flatten(1))
         return product
-    embedded = embedding.weight.index_select(0, lookups.integers)
-    sums: Tensor = _Sums.apply(embedded, linear.weight, lookups)  # type: ignore[no-untyped-call]
+    integers, rows = lookups
+    embedded = embedding.weight.index_select(0, integers.flatten()).view(*integers.shape, -1)
+    weights = linear.weight.view(linear.out_features, len(integers), -1).permute(1, 2, 0)
+    sums = sums_of_rows(torch.bmm(embedded, weights).flatten(0, 1), rows, len(integers))
     return sums if linear.bias is None else sums + linear.bias
 
 
@@ -58,16 +60,12 @@ class _Lookups(NamedTuple):
     """Which rows of a table of products a batch adds up. The table has R rows for each of P places.
 
     Attributes:
-        integers: int64 (P * R,), the integer that each row of the table is of; 0 for rows that are not used.
+        integers: int64 (P, R), the integer that each row of the table is of; 0 for rows that are not used.
         rows: int64 (B * P,), in the batch's order.
-        uses: int64 (P * R,), how often the batch has each.
-        places: P.
     """
 
     integers: Tensor
     rows: Tensor
-    uses: Tensor
-    places: int
 
 
 def _lookups(which: Tensor, height: int) -> _Lookups | None:
@@ -78,19 +76,15 @@ def _lookups(which: Tensor, height: int) -> _Lookups | None:
     distinct, seen = _numbered(seen, height)
     places = seen.shape[1]
     seen += np.arange(places) * len(distinct)
-    uses = np.bincount(seen.reshape(-1), minlength=places * len(distinct)).reshape(places, -1)
-    used = uses > 0
+    used = np.bincount(seen.reshape(-1), minlength=places * len(distinct)).reshape(places, -1) > 0
     most = int(used.sum(1).max())
-    if len(which) < _RECURRENCE * most or places * most > _INTEGERS_OF_16_BITS:
+    if len(which) < _RECURRENCE * most or places * most > MOST_ROWS:
         return None
     row_of = used.cumsum(1) - 1 + np.arange(places)[:, None] * most
-    integers, uses_of_rows = np.zeros((2, places * most), np.int64)
-    integers[row_of[used]] = distinct[used.nonzero()[1]]
-    uses_of_rows[row_of[used]] = uses[used]
+    integers = np.zeros((places, most), np.int64)
+    integers.reshape(-1)[row_of[used]] = distinct[used.nonzero()[1]]
     rows = row_of.reshape(-1).take(seen.reshape(-1))
-    return _Lookups(
-        torch.from_numpy(integers), torch.from_numpy(rows), torch.from_numpy(uses_of_rows), places
-    )
+    return _Lookups(torch.from_numpy(integers), torch.from_numpy(rows))
 
 
 def _numbered(integers: NDArray[np.int64], height: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -101,40 +95,3 @@ def _numbered(integers: NDArray[np.int64], height: int) -> tuple[NDArray[np.int6
     numbers = np.zeros(height, np.int64)
     numbers[distinct] = np.arange(len(distinct))
     return distinct, numbers.take(integers)
-
-
-class _Sums(torch.autograd.Function):
-    """Sums of products of embeddings (P * R, D) and weights (O, P * D): (B, O)."""
-
-    @staticmethod
-    def forward(ctx: Any, embedded: Tensor, weight: Tensor, lookups: _Lookups) -> Tensor:
-        ctx.save_for_backward(embedded, weight)
-        ctx.lookups = lookups
-        table = torch.bmm(*_by_place(embedded, weight, lookups.places)).flatten(0, 1)
-        starts = torch.arange(0, len(lookups.rows), lookups.places)
-        return _sums_of_rows(table, lookups.rows, starts)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (of_sums,), (embedded, weight), lookups = gradients, ctx.saved_tensors, ctx.lookups
-        rows = lookups.rows.numpy().astype(np.uint16)  # which are sorted without comparisons
-        by_row = np.argsort(rows, kind="stable")
-        users = torch.from_numpy(by_row // lookups.places)
-        starts = lookups.uses.cumsum(0) - lookups.uses
-        of_table = _sums_of_rows(of_sums.contiguous(), users, starts).view(lookups.places, -1, len(weight))
-        by_place, weights = _by_place(embedded, weight, lookups.places)
-        of_embedded = torch.bmm(of_table, weights.transpose(1, 2)).flatten(0, 1)
-        of_weight = torch.bmm(of_table.transpose(1, 2), by_place).transpose(0, 1).flatten(1)
-        return of_embedded, of_weight, None
-
-
-def _by_place(embedded: Tensor, weight: Tensor, places: int) -> tuple[Tensor, Tensor]:
-    """Embeddings (P, R, D) and weights (P, D, O)."""
-    return embedded.view(places, -1, embedded.shape[1]), weight.view(len(weight), places, -1).permute(1, 2, 0)
-
-
-def _sums_of_rows(table: Tensor, rows: Tensor, starts: Tensor) -> Tensor:
-    """A sum for each of ``starts``, of the table's rows from there to the next one; 0 where that is none."""
-    sums: Tensor = torch.embedding_bag(table, rows, starts)[0]
-    return sums

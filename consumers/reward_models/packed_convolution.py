@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+from onibus.consumers.reward_models.sums_of_rows import sums_of_rows
 
 _BYTES = 256
 
@@ -97,38 +94,4 @@ def _looked_up(captions: Tensor, places: _Places, table: Tensor, kernel: int, po
     starts = places.caption * captions.shape[1] + places.start
     taken = captions.flatten().int()[starts[:, None, None] + seen]
     rows = (taken + torch.arange(kernel, dtype=torch.int32) * _BYTES).flatten()
-    sums: Tensor = _SumsOfRows.apply(table, rows, kernel)  # type: ignore[no-untyped-call]
-    return sums.reshape(-1, pool, table.shape[1])
-
-
-class _SumsOfRows(torch.autograd.Function):
-    """Sums of ``count`` rows of a table each, which are different ones: (m, channels) for (m * count,) rows.
-
-    As products of sparse matrices: torch adds up gradients of rows looked up one by one, which takes longer
-    than the convolution. Left to torch, transposing the matrix takes twice as long; the bits are the same.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, count: int) -> Tensor:
-        ctx.save_for_backward(rows)
-        ctx.count, ctx.height = count, len(table)
-        ends = torch.arange(0, len(rows) + 1, count, dtype=torch.int32)
-        return _of_ones(ends, rows, len(table)) @ table
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (of_sums,), (rows,) = gradients, ctx.saved_tensors
-        assert ctx.height <= 1 << 16
-        by_row = np.argsort(rows.numpy().astype(np.uint16), kind="stable")  # of 16 bits: without comparing
-        sums = torch.from_numpy((by_row // ctx.count).astype(np.int32))
-        ends = torch.zeros(ctx.height + 1, dtype=torch.int32)
-        torch.cumsum(torch.bincount(rows, minlength=ctx.height), 0, out=ends[1:])
-        return _of_ones(ends, sums, len(of_sums)) @ of_sums, None, None
-
-
-def _of_ones(ends_of_rows: Tensor, columns: Tensor, width: int) -> Tensor:
-    """A sparse matrix (CSR) of ones."""
-    shape = (len(ends_of_rows) - 1, width)
-    return torch.sparse_csr_tensor(
-        ends_of_rows, columns, torch.ones(len(columns)), shape, check_invariants=False
-    )
+    return sums_of_rows(table, rows, kernel).reshape(-1, pool, table.shape[1])

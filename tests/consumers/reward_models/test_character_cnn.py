@@ -105,7 +105,7 @@ def test_a_network_whose_captions_cannot_be_laid_end_to_end_is_refused() -> None
 
 
 @pytest.mark.integration
-def test_a_process_that_judges_says_nothing_of_what_torch_thinks_of_its_sparse_matrices() -> None:
+def test_a_process_that_judges_prints_nothing_of_its_own() -> None:
     program = (
         "import torch; from onibus.consumers.reward_models.character_cnn import CharacterCNN;"
         "print(CharacterCNN()(torch.zeros((1, 256), dtype=torch.uint8)).shape)"
