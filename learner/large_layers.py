@@ -23,10 +23,15 @@ class ManyLookups(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         """Integers (…) to float (…, D)."""
-        if input.device.type != "cpu" or self.padding_idx is not None:
-            return super().forward(input.int())
-        which = input.reshape(-1).long()  # of other integers PyTorch adds up one by one here, too
-        return self.weight.index_select(0, which).view(*input.shape, self.embedding_dim)
+        return super().forward(input.int()) if self.padding_idx is not None else looked_up(self.weight, input)
+
+
+def looked_up(table: Tensor, which: Tensor) -> Tensor:
+    """Rows of a table (n, D) for integers (…): (…, D); see :class:`ManyLookups`."""
+    if which.device.type != "cpu":
+        return nn.functional.embedding(which.int(), table)
+    flat = which.reshape(-1).long()  # of other integers PyTorch adds up one by one here, too
+    return table.index_select(0, flat).view(*which.shape, table.shape[1])
 
 
 class LargeLinear(nn.Linear):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onibus.consumers.reward_models.sums_of_rows import MOST_ROWS, sums_of_rows
+from onibus.learner.large_layers import looked_up
 
 _ROWS_WORTH_IT = 256
 """Below, finding out what recurs takes longer than what it saves."""
@@ -17,41 +18,40 @@ _RECURRENCE = 4
 """Rows of the batch for each of the integers that one place has, at least."""
 
 
-def linear_of_lookups(which: Tensor, embedding: nn.Embedding, linear: nn.Linear) -> Tensor:
-    """``linear(embedding(which).flatten(1))`` and its gradients, but for rounding.
+def linear_of_lookups(which: Tensor, table: Tensor, linear: nn.Linear) -> Tensor:
+    """``linear(table[which].flatten(1))`` and its gradients, but for rounding.
 
-    What an integer at a place adds to the result depends on both alone: it is the product of its embedding
-    and the place's weights. A place of NetHack's map shows a few dozen glyphs in a thousand observations, so
+    What an integer at a place adds to the result depends on both alone: it is the product of its row and the
+    place's weights. A place of NetHack's map shows a few dozen glyphs in a thousand observations, so
     a batch that is learned from gets a table of these products, and each result is a sum of its rows. On one
     core of an AMD EPYC, for 81 glyphs of 16 features to 128, forwards and backwards, that takes 4 us per row
     of 1,024 instead of 14. Other batches, and other devices, are computed as they are written above.
 
     Args:
         which: integers (B, …), P for each row.
-        embedding: of D features.
+        table: (n, D), what each integer stands for.
         linear: from P * D features to O.
 
     Returns:
         float (B, O).
     """
-    lookups = _lookups(which, embedding.num_embeddings) if _may_recur(which, embedding, linear) else None
+    lookups = _lookups(which, len(table)) if _may_recur(which, table, linear) else None
     if lookups is None:
-        product: Tensor = linear(embedding(which).flatten(1))
+        product: Tensor = linear(looked_up(table, which).flatten(1))
         return product
     integers, rows = lookups
-    embedded = embedding.weight.index_select(0, integers.flatten()).view(*integers.shape, -1)
+    stand_for = table.index_select(0, integers.flatten()).view(*integers.shape, -1)
     weights = linear.weight.view(linear.out_features, len(integers), -1).permute(1, 2, 0)
-    sums = sums_of_rows(torch.bmm(embedded, weights).flatten(0, 1), rows, len(integers))
+    sums = sums_of_rows(torch.bmm(stand_for, weights).flatten(0, 1), rows, len(integers))
     return sums if linear.bias is None else sums + linear.bias
 
 
-def _may_recur(which: Tensor, embedding: nn.Embedding, linear: nn.Linear) -> bool:
+def _may_recur(which: Tensor, table: Tensor, linear: nn.Linear) -> bool:
     return (
         torch.is_grad_enabled()
         and which.device.type == "cpu"
         and len(which) >= _ROWS_WORTH_IT
-        and embedding.weight.dtype == linear.weight.dtype == torch.float32
-        and embedding.padding_idx is None
+        and table.dtype == linear.weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
     )
 

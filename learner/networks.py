@@ -86,9 +86,7 @@ class SmallEncoder(NetHackEncoder):
 
     def surroundings(self, crop: Tensor) -> Tensor:
         """Features of the crop: integers (B, 9, 9) to (B, 128)."""
-        layer = self.crop[1]
-        assert isinstance(layer, nn.Linear)
-        return linear_of_lookups(crop, self.glyph, layer).relu()
+        return linear_of_lookups(crop, self.glyph.weight, _linear(self.crop)).relu()
 
 
 class MediumEncoder(SmallEncoder):
@@ -101,9 +99,13 @@ class MediumEncoder(SmallEncoder):
         self.mix = nn.Sequential(nn.Linear(64 + 128 + 64, self.out_size), nn.ReLU())
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        whole = self.map(self.squares(observation["glyphs"]))
+        whole = self.whole(observation["glyphs"])
         mixed: Tensor = self.mix(torch.cat([*self.near(observation), whole], dim=1))
         return mixed
+
+    def whole(self, glyphs: Tensor) -> Tensor:
+        """Features of the whole map: integers (B, 21, 79) to (B, 64)."""
+        return linear_of_lookups(self.squares(glyphs), self.squares.numbers, _linear(self.map)).relu()
 
 
 class FullEncoder(NetHackEncoder):
@@ -151,3 +153,8 @@ def _convolutions(channels: int, strides: tuple[int, int, int]) -> nn.Sequential
         *(nn.Conv2d(16, 16, 3, padding=1, stride=second), nn.ELU()),
         *(nn.Conv2d(16, 8, 3, padding=1, stride=third), nn.ELU()),
     )
+
+
+def _linear(layers: nn.Sequential) -> nn.Linear:
+    (layer,) = (layer for layer in layers if isinstance(layer, nn.Linear))
+    return layer

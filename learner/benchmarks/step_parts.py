@@ -185,6 +185,9 @@ def _plain(network: nn.Module) -> nn.Module:
     assert isinstance(network, SmallEncoder)
     crop, glyph = network.crop, network.glyph
     network.surroundings = lambda seen: crop(glyph(seen))  # type: ignore[assignment, method-assign]
+    if isinstance(network, MediumEncoder):
+        whole, squares = network.map, network.squares
+        network.whole = lambda seen: whole(squares.numbers[squares(seen).long()].flatten(1))  # type: ignore[assignment, method-assign]
     for layer in network.modules():
         if isinstance(layer, LargeLinear):
             layer.__class__ = nn.Linear  # type: ignore[assignment]

@@ -104,7 +104,7 @@ class _Small:
     def _note_parts(self, observation: Observation) -> None:
         first, second = self._status
         second(_relu(first(observation["blstats"])), self._of_status)
-        # In any other mode NumPy takes a copy first.
+        # Clipped, though all are there: else NumPy takes a copy first.
         np.take(self._glyph.weights, observation["crop"].reshape(-1), 0, self._by_glyph, mode="clip")
         self._crop(self._embedded, self._of_crop)
 
@@ -124,22 +124,22 @@ class _Medium(_Small):
 
 
 class _Squares:
-    """:class:`MapSquares`."""
+    """What :class:`MapSquares` stand for."""
 
     def __init__(self, squares: MapSquares, count: int) -> None:
-        self._bits, self._kinds = squares.bits.numpy(), squares.places.numpy()
+        self._bits, self._numbers = squares.bits.numpy(), squares.numbers.numpy()
         rows, columns = DUNGEON_SHAPE
         self._fields = np.zeros((count, ROWS, rows // ROWS, -(-columns // COLUMNS) * COLUMNS), np.int16)
         self._map = self._fields.reshape(count, rows, -1)[:, :, :columns]
-        self._numbers = np.zeros((count, ROWS, COLUMNS, len(KINDS)), np.float32)
+        self._of_squares = np.zeros((count * ROWS * COLUMNS, len(KINDS)), np.float32)
 
     def __call__(self, glyphs: NDArray[np.int16]) -> Floats:
         """(N, 21, 79) to (N, :attr:`MapSquares.size`)."""
         self._map[:] = self._bits.take(glyphs)
         rows = _any(self._fields, 2)
         squares = _any(rows.reshape(*rows.shape[:2], COLUMNS, -1), 3)
-        self._numbers[:] = (squares[..., None] >> self._kinds) & 1
-        return self._numbers.reshape(len(glyphs), -1)
+        np.take(self._numbers, squares.reshape(-1), 0, self._of_squares, mode="clip")
+        return self._of_squares.reshape(len(glyphs), -1)
 
 
 def _any(bits: NDArray[np.int16], axis: int) -> NDArray[np.int16]:

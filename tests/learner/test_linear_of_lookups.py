@@ -33,7 +33,7 @@ def gradients(made: Tensor, *layers: nn.Module) -> list[Tensor]:
 
 def assert_as_pytorchs(which: Tensor, embedding: nn.Embedding, linear: nn.Linear) -> None:
     """Against PyTorch's layers in double precision, for gradients add up tens of thousands of numbers."""
-    made = linear_of_lookups(which, embedding, linear)
+    made = linear_of_lookups(which, embedding.weight, linear)
     ours = [made.detach(), *gradients(made, embedding, linear)]
     exact = linear.double()(embedding.double()(which.long()).flatten(1))
     for one, other in zip(ours, [exact.detach(), *gradients(exact, embedding, linear)], strict=True):
@@ -94,13 +94,13 @@ def test_an_integer_outside_the_embedding_is_an_error(outside: int) -> None:
     which = crops()
     which[5, 5] = outside
     with pytest.raises((IndexError, RuntimeError), match=r"out of (range|bounds)"):
-        linear_of_lookups(which, *layers(81))
+        linear_of_lookups(which, layers(81)[0].weight, layers(81)[1])
 
 
 def test_weights_that_are_not_learned_get_no_gradient() -> None:
     embedding, linear = layers(81)
     embedding.requires_grad_(False)
-    linear_of_lookups(crops(), embedding, linear).sum().backward()  # type: ignore[no-untyped-call]
+    linear_of_lookups(crops(), embedding.weight, linear).sum().backward()  # type: ignore[no-untyped-call]
     assert embedding.weight.grad is None
     assert linear.weight.grad is not None
 
@@ -109,7 +109,7 @@ def test_other_precisions_are_pytorchs_own() -> None:
     which, (embedding, linear) = crops(), layers(81)
     plain = linear(embedding(which).flatten(1))
     with torch.autocast("cpu", torch.bfloat16):
-        assert linear_of_lookups(which, embedding, linear).dtype == torch.bfloat16
-    doubles = linear_of_lookups(which, embedding.double(), linear.double())
+        assert linear_of_lookups(which, embedding.weight, linear).dtype == torch.bfloat16
+    doubles = linear_of_lookups(which, embedding.double().weight, linear.double())
     assert doubles.dtype == torch.float64
     torch.testing.assert_close(doubles.float(), plain, rtol=1e-4, atol=1e-4)

@@ -30,8 +30,9 @@ def test_it_is_what_a_loop_over_the_fields_finds() -> None:
     env.close()
     maps.append(np.random.default_rng(0).integers(0, nethack.MAX_GLYPH + 1, (21, 79), dtype=np.int16))
     maps[-1][0, 0] = next(glyph for glyph in OBJECTS if kind_of(glyph) == "gold")
-    squares = MapSquares()(torch.from_numpy(np.stack(maps)))
-    assert squares.dtype == torch.float32
+    layer = MapSquares()
+    squares = layer.numbers[layer(torch.from_numpy(np.stack(maps))).int()].flatten(1)
+    assert squares.shape == (len(maps), layer.size)
     np.testing.assert_array_equal(squares.numpy(), [square_by_square(glyphs) for glyphs in maps])
     seen = squares.view(len(maps), -1, len(KINDS)).amax(dim=(0, 1))
     assert seen.all(), "every kind is among what is compared"
