@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from onibus.infra.cli.main import application
 from onibus.infra.errors import OnibusError
@@ -19,11 +19,17 @@ from onibus.infra.settings import Settings, environment_of
 from tests.command import start_onibus
 
 
+def invoke(settings: Settings, *arguments: object) -> Result:
+    """Run the command in this process, made as it makes itself: its own sub-command alone."""
+    typed = list(map(str, arguments))
+    return CliRunner().invoke(
+        application(typed[:1]), typed, env=environment_of(settings) | {"COLUMNS": "200"}
+    )
+
+
 def exit_code(settings: Settings, *arguments: object) -> int:
     """Run the command; its exit code."""
-    return (
-        CliRunner().invoke(application(), list(map(str, arguments)), env=environment_of(settings)).exit_code
-    )
+    return invoke(settings, *arguments).exit_code
 
 
 def moment() -> str:
@@ -36,9 +42,7 @@ def moment() -> str:
 
 def onibus(settings: Settings, *arguments: object) -> str:
     """Run the command; what it printed. A refusal is raised."""
-    result = CliRunner().invoke(
-        application(), list(map(str, arguments)), env=environment_of(settings) | {"COLUMNS": "200"}
-    )
+    result = invoke(settings, *arguments)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output

@@ -7,19 +7,17 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from onibus.consumers.replay.episode_rewards import CaptionReward
-from onibus.infra.cli.main import application
 from onibus.infra.kafka import clients
-from onibus.infra.settings import Settings, environment_of
+from onibus.infra.settings import Settings
 from onibus.learner.options import make_options, save_options
 from onibus.learner.run_files.specs import keep_specs
 from onibus.producers.nethack.playback import frames
 from onibus.schemas import codec
 from onibus.schemas.ids import caption_id, episode_key, label_key
 from onibus.schemas.records import EpisodeFinished, Label, Verdict
-from tests.consumers.replay.running import onibus, onibus_json, refusal
+from tests.consumers.replay.running import invoke, onibus, onibus_json, refusal
 from tests.consumers.reward_models.annotation_logs import SPEC_ID, SPEC_NAME, annotation, publish_annotations
 from tests.learner.recorded_run import recorded_run
 from tests.learner.reporting.test_player import held
@@ -149,8 +147,7 @@ def test_an_episode_of_another_nle_says_so(
     from dataclasses import replace
 
     publish(settings, replace(recorded[0], nle_version="1.2.9"))
-    arguments = ["replay", "episode", "--speed", "0"]
-    done = CliRunner().invoke(application(), arguments, env=environment_of(settings) | {"COLUMNS": "200"})
+    done = invoke(settings, "replay", "episode", "--speed", 0)
     (line,) = [line for line in done.stderr.splitlines() if "NLE" in line]
     assert "recorded under NLE 1.2.9, played again under NLE 1." in line
     assert "the same as recorded" in done.stdout
