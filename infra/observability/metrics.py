@@ -8,6 +8,7 @@ memory-mapped files): see :mod:`onibus.infra.observability.multiprocess`.
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from prometheus_client import (
     REGISTRY,
@@ -23,6 +24,9 @@ from onibus.infra.errors import OnibusError
 from onibus.infra.observability.multiprocess import SHARED_FOLDER
 
 _LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_latency = partial(Histogram, buckets=_LATENCY_SECONDS)
+_newest = partial(Gauge, multiprocess_mode="mostrecent")
+"""Of several processes' values the one that was set last."""
 
 # Rollout workers
 CAPTIONS_PUBLISHED = Counter("onibus_captions_published", "Captions handed to Kafka, repeats included.")
@@ -44,9 +48,7 @@ LABELS_WRITTEN = Counter("onibus_labels_written", "Labels committed, by verdict.
 MODEL_CALLS = Counter(
     "onibus_model_calls", "Requests to the language model, by outcome.", ["spec", "outcome"]
 )
-MODEL_SECONDS = Histogram(
-    "onibus_model_seconds", "Seconds from request to answer.", ["spec"], buckets=_LATENCY_SECONDS
-)
+MODEL_SECONDS = _latency("onibus_model_seconds", "Seconds from request to answer.", ["spec"])
 MODEL_FAILURES = Counter(
     "onibus_model_failures", "Requests without an answer that will be sent again, by reason.", ["reason"]
 )
@@ -61,17 +63,15 @@ COST = Counter("onibus_cost_usd", "Cost of answers in US dollars, if prices were
 TOKENS = Counter(
     "onibus_tokens", "Tokens as counted by the server, or estimated if it does not.", ["spec", "direction"]
 )
-LABEL_LATENCY = Histogram(
+LABEL_LATENCY = _latency(
     "onibus_label_latency_seconds",
     "Seconds from observing a caption to committing its label, of captions observed while annotators ran.",
     ["spec"],
-    buckets=_LATENCY_SECONDS,
 )
-WAITING_LABEL_LATENCY = Histogram(
+WAITING_LABEL_LATENCY = _latency(
     "onibus_waiting_label_latency_seconds",
     "The same of captions that were observed before their annotator was ready.",
     ["spec"],
-    buckets=_LATENCY_SECONDS,
 )
 POSITION_BIAS = Gauge(
     "onibus_position_bias",
@@ -110,28 +110,20 @@ REWARD_LABEL_AGE_SECONDS = Gauge(
 )
 
 # Learner
-MODEL_VERSION = Gauge(
-    "onibus_model_version",
-    "Version of the reward model that the learner uses; 0 for none yet.",
-    multiprocess_mode="mostrecent",
+MODEL_VERSION = _newest(
+    "onibus_model_version", "Version of the reward model that the learner uses; 0 for none yet."
 )
-MODEL_AGE_SECONDS = Gauge(
-    "onibus_model_age_seconds", "Age of the learner's reward model.", multiprocess_mode="mostrecent"
+MODEL_AGE_SECONDS = _newest("onibus_model_age_seconds", "Age of the learner's reward model.")
+MODEL_AGE_LABELS = _newest(
+    "onibus_model_age_labels", "Labels known to the learner that its reward model has not seen."
 )
-MODEL_AGE_LABELS = Gauge(
-    "onibus_model_age_labels",
-    "Labels known to the learner that its reward model has not seen.",
-    multiprocess_mode="mostrecent",
-)
-UNSCORED = Gauge(
+UNSCORED = _newest(
     "onibus_unscored",
     "Share of captions, new in their episode, that the reward model should have scored and did not.",
-    multiprocess_mode="mostrecent",
 )
-LABEL_TO_REWARD = Histogram(
+LABEL_TO_REWARD = _latency(
     "onibus_label_to_reward_seconds",
     "Seconds from observing a new caption to the learner's first batch that is rewarded for it.",
-    buckets=_LATENCY_SECONDS,
 )
 MODELS_REFUSED = Counter("onibus_models_refused", "Versions of reward models that were rejected.", ["reason"])
 ENVIRONMENT_STEPS = Gauge(
@@ -140,65 +132,29 @@ ENVIRONMENT_STEPS = Gauge(
 STEPS_PER_SECOND = Gauge(
     "onibus_environment_steps_per_second", "Environment steps per second.", multiprocess_mode="max"
 )
-EXTRINSIC_RETURN = Gauge(
-    "onibus_extrinsic_return", "Mean extrinsic return of recent episodes.", multiprocess_mode="mostrecent"
+EXTRINSIC_RETURN = _newest("onibus_extrinsic_return", "Mean extrinsic return of recent episodes.")
+INTRINSIC_RETURN = _newest("onibus_intrinsic_return", "Mean intrinsic return of recent episodes.")
+INTRINSIC_REWARD = _newest("onibus_intrinsic_reward", "Mean intrinsic reward per step in the last batch.")
+LABEL_COVERAGE = _newest("onibus_label_coverage", "Share of the last batch's captions that have a label.")
+LABEL_AGE_SECONDS = _newest("onibus_label_age_seconds", "Age of the newest label the learner has.")
+LABELS_KNOWN = _newest("onibus_labels_known", "Labels in the learner's table.")
+EPISODE_SCORE = _newest("onibus_episode_score", "Mean in-game score of recent episodes.")
+EPISODE_DEPTH = _newest("onibus_episode_depth", "Mean depth reached in recent episodes.")
+EPISODE_EXPERIENCE_LEVEL = _newest(
+    "onibus_episode_experience_level", "Mean experience level of recent episodes."
 )
-INTRINSIC_RETURN = Gauge(
-    "onibus_intrinsic_return", "Mean intrinsic return of recent episodes.", multiprocess_mode="mostrecent"
+EPISODE_GOLD = _newest("onibus_episode_gold", "Mean gold at the end of recent episodes.")
+EPISODE_TURNS = _newest("onibus_episode_turns", "Mean game turns of recent episodes.")
+EPISODE_SUCCESS = _newest(
+    "onibus_episode_success_ratio", "Share of recent episodes in which the task's success came."
 )
-INTRINSIC_REWARD = Gauge(
-    "onibus_intrinsic_reward",
-    "Mean intrinsic reward per step in the last batch.",
-    multiprocess_mode="mostrecent",
+EPISODE_DEATHS = _newest("onibus_episode_death_ratio", "Share of recent episodes that ended in death.")
+EPISODE_SCOUT = _newest(
+    "onibus_episode_scout", "Mean number of squares seen in recent episodes, over all levels."
 )
-LABEL_COVERAGE = Gauge(
-    "onibus_label_coverage",
-    "Share of the last batch's captions that have a label.",
-    multiprocess_mode="mostrecent",
-)
-LABEL_AGE_SECONDS = Gauge(
-    "onibus_label_age_seconds", "Age of the newest label the learner has.", multiprocess_mode="mostrecent"
-)
-LABELS_KNOWN = Gauge("onibus_labels_known", "Labels in the learner's table.", multiprocess_mode="mostrecent")
-EPISODE_SCORE = Gauge(
-    "onibus_episode_score", "Mean in-game score of recent episodes.", multiprocess_mode="mostrecent"
-)
-EPISODE_DEPTH = Gauge(
-    "onibus_episode_depth", "Mean depth reached in recent episodes.", multiprocess_mode="mostrecent"
-)
-EPISODE_EXPERIENCE_LEVEL = Gauge(
-    "onibus_episode_experience_level",
-    "Mean experience level of recent episodes.",
-    multiprocess_mode="mostrecent",
-)
-EPISODE_GOLD = Gauge(
-    "onibus_episode_gold", "Mean gold at the end of recent episodes.", multiprocess_mode="mostrecent"
-)
-EPISODE_TURNS = Gauge(
-    "onibus_episode_turns", "Mean game turns of recent episodes.", multiprocess_mode="mostrecent"
-)
-EPISODE_SUCCESS = Gauge(
-    "onibus_episode_success_ratio",
-    "Share of recent episodes in which the task's success came.",
-    multiprocess_mode="mostrecent",
-)
-EPISODE_DEATHS = Gauge(
-    "onibus_episode_death_ratio",
-    "Share of recent episodes that ended in death.",
-    multiprocess_mode="mostrecent",
-)
-EPISODE_SCOUT = Gauge(
-    "onibus_episode_scout",
-    "Mean number of squares seen in recent episodes, over all levels.",
-    multiprocess_mode="mostrecent",
-)
-EPISODE_KILLS = Gauge(
-    "onibus_episode_kills", "Mean number of kills in recent episodes.", multiprocess_mode="mostrecent"
-)
-EPISODE_PROGRESSION = Gauge(
-    "onibus_episode_progression",
-    "Mean of BALROG's NetHack progression of recent episodes.",
-    multiprocess_mode="mostrecent",
+EPISODE_KILLS = _newest("onibus_episode_kills", "Mean number of kills in recent episodes.")
+EPISODE_PROGRESSION = _newest(
+    "onibus_episode_progression", "Mean of BALROG's NetHack progression of recent episodes."
 )
 
 # Everyone
