@@ -123,9 +123,11 @@ def system_status(settings: Settings, minutes: float = 5.0, prices: Prices | Non
     newest: dict[str, RewardUpdate] = {}
     for _, update in read_decoded(settings, names.reward_updates, RewardUpdate):
         newest[update.model] = update
+    with clients.consumer(settings) as reader, clients.admin(settings) as client:
+        groups = group_statuses(settings, reader, client, names.captions)
     now = time.time()
     return SystemStatus(
-        groups=_groups(settings, names.captions),
+        groups=groups,
         specs=log.specs(specs, read_labels(settings)),
         costs=[_cost(specs, asked, cost, prices) for asked, cost in sorted(log.spending.by_asked.items())],
         models=[
@@ -174,16 +176,6 @@ class _AnswerLog:
             count = labels.count(spec_id)
             found.append(SpecStatus(name, spec_id.hex(), count, rate, p50, p99, share, waiting))
         return found
-
-
-def _groups(settings: Settings, captions: str) -> list[GroupStatus]:
-    """Groups under our prefix that read captions."""
-    reader = clients.consumer(settings)
-    try:
-        with clients.admin(settings) as client:
-            return group_statuses(settings, reader, client, captions)
-    finally:
-        reader.close()
 
 
 def group_statuses(

@@ -154,15 +154,12 @@ class BacklogReader:
         Raises:
             KafkaError: the cluster does not answer.
         """
-        reader = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
-        try:
+        with clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL) as reader:
             for since in _reaches(backlog):
                 found, is_all = self._newest(reader, since, begins)
                 wanted = [one for one in found if one.is_wanted]
                 if is_all or (backlog.captions is not None and len(wanted) >= backlog.captions):
                     break
-        finally:
-            reader.close()
         chosen = {one.caption_id for one in _newest_first(wanted)[: backlog.captions]}
         lacking = self._lacking(found)
         back: dict[TopicPartition, int] = {}

@@ -185,15 +185,12 @@ class GroupBudget:
         self, partitions: Sequence[TopicPartition], ends: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, SpentMark]:
         """Those of the same specs that fit the log, if they can be had soon."""
-        reader, found = clients.consumer(self._settings, group_id=self._group), {}
-        deadline = time.monotonic() + _MARKS_SECONDS
-        try:
+        found, deadline = {}, time.monotonic() + _MARKS_SECONDS
+        with clients.consumer(self._settings, group_id=self._group) as reader:
             for tp in partitions:
                 mark = self._mark_of(reader, tp.partition, deadline)
                 if mark is not None and mark.specs == name_of(self._specs) and mark.offset <= ends[tp]:
                     found[tp] = mark
-        finally:
-            reader.close()
         return found
 
     def _mark_of(self, reader: KafkaConsumer, partition: int, deadline: float) -> SpentMark | None:

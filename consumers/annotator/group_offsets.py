@@ -67,16 +67,16 @@ class GroupOffsets:
         """
         starts = {**self.ends, **self.backlog}
         for attempt in range(_TRIES if starts else 0):
-            reader = clients.consumer(settings, group_id=self.group)
             try:
-                reader.assign(list(starts))
-                offsets = {}
-                for tp, offset in starts.items():
-                    found = _committed(reader, tp)
-                    if found is None or (tp in self.backlog and found.offset > offset):
-                        offsets[tp] = OffsetAndMetadata(offset, spent_of(found), -1)
-                if offsets:
-                    reader.commit(offsets)
+                with clients.consumer(settings, group_id=self.group) as reader:
+                    reader.assign(list(starts))
+                    offsets = {}
+                    for tp, offset in starts.items():
+                        found = _committed(reader, tp)
+                        if found is None or (tp in self.backlog and found.offset > offset):
+                            offsets[tp] = OffsetAndMetadata(offset, spent_of(found), -1)
+                    if offsets:
+                        reader.commit(offsets)
                 return
             except _AT_WORK as error:
                 if attempt == _TRIES - 1:
@@ -85,8 +85,6 @@ class GroupOffsets:
                         "annotators first, or leave --backlog out"
                     ) from error
                 time.sleep(0.5)
-            finally:
-                reader.close()
 
 
 def find_offsets(
@@ -106,16 +104,13 @@ def find_offsets(
         OnibusError: ``approve`` did.
         KafkaError: the cluster does not answer.
     """
-    reader = clients.consumer(settings, group_id=group)
-    try:
+    with clients.consumer(settings, group_id=group) as reader:
         topic = TopicNames(settings.topic_prefix).captions
         partitions = clients.partitions_of(reader, topic)[: settings.partitions]
         reader.assign(partitions)
         found = {tp: _committed(reader, tp) for tp in partitions}
         at = {tp: int(one.offset) for tp, one in found.items() if one is not None}
         firsts, log_ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
-    finally:
-        reader.close()
     ends = {tp: int(log_ends[tp]) for tp in partitions if tp not in at}
     if backlog is None:
         before = sum(log_ends[tp] - firsts[tp] for tp in ends)

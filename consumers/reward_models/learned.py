@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -179,9 +180,7 @@ def _are_of_the_log(settings: Settings, learned: LearnedLog) -> bool:
         )
         for partition, offset in learned.offsets.items()
     }
-    check = MarkCheck(settings)
-    reader = clients.consumer(settings)
-    try:
+    with closing(MarkCheck(settings)) as check, clients.consumer(settings) as reader:
         there = set(clients.partitions_of(reader, topic))
         if not there.issuperset(positions):
             return False
@@ -190,9 +189,6 @@ def _are_of_the_log(settings: Settings, learned: LearnedLog) -> bool:
         while len(found) < len(positions) and time.monotonic() < deadline:
             found |= check.on_log({tp: at for tp, at in positions.items() if tp not in found}, ends)
         return len(found) == len(positions) and all(found.values())
-    finally:
-        reader.close()
-        check.close()
 
 
 def _key(model: str, number: object) -> bytes:

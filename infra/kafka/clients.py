@@ -119,12 +119,9 @@ def read_all(settings: Settings, topic: str) -> Iterator[list[ConsumerRecord]]:
     Raises:
         OnibusError: the cluster cannot be reached, has no such topic, or makes no progress.
     """
-    reader = consumer(settings, max_poll_records=5_000)
-    try:
+    with consumer(settings, max_poll_records=5_000) as reader:
         for _ in until_end(reader, partitions_of(reader, topic)):
             yield from reader.poll(timeout_ms=500).values()
-    finally:
-        reader.close()
 
 
 def seek_back(consumer: KafkaConsumer, polled: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:

@@ -57,13 +57,10 @@ def partition_evidence(settings: Settings, counts: Mapping[str, int]) -> Evidenc
     """
     names = TopicNames(settings.topic_prefix)
     partitions = [TopicPartition(topic, n) for topic, count in counts.items() for n in range(count)]
-    reader = clients.consumer(settings, max_poll_records=_SAMPLE_PER_POLL)
-    try:
+    with clients.consumer(settings, max_poll_records=_SAMPLE_PER_POLL) as reader:
         ends = _ends(reader, partitions)
         used = max((tp.partition + 1 for tp, end in ends.items() if end), default=0)
         keys = _oldest_keys(reader, [tp for tp, end in ends.items() if tp.topic == names.captions and end])
-    finally:
-        reader.close()
     written_for = None
     if len(keys) >= _FEWEST_KEYS:
         fitting = (n for n in range(used, _MOST + 1) if all(caption_partition(k, n) == p for p, k in keys))
