@@ -14,6 +14,7 @@ answer that a provider may bill all the same.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -121,6 +122,9 @@ class GroupBudget:
         specs: whose answers count, by spec id.
         name: this annotator's; what it commits itself it reports by :meth:`committed`.
         group: consumer group, full name, beside whose offsets sums are kept.
+
+    Attributes:
+        is_limited: whether there are limits; without them nothing is read.
     """
 
     def __init__(
@@ -134,6 +138,7 @@ class GroupBudget:
     ) -> None:
         self._settings, self._codec, self._limits, self._name = settings, codec, limits, name
         self._specs, self._group = frozenset(specs), group
+        self.is_limited = limits.are_given
         self._dearest = limits.of_all_judges(dearest_question(specs.values()))
         self._topics = TopicNames(settings.topic_prefix)
         self._topic = self._topics.annotations
@@ -142,15 +147,18 @@ class GroupBudget:
         self._consumer: KafkaConsumer | None = None
 
     def load(self, stopping: threading.Event, *, from_marks: bool = True) -> None:
-        """Add up everything that is on the log, then follow it. ``stopping`` ends it early.
+        """Add up everything that is on the log, then follow it; nothing without limits.
 
         Args:
+            stopping: ends it early.
             from_marks: go on from the sums that are kept, where there are any.
 
         Raises:
             OnibusError: the cluster cannot be reached, has no such topic, or does not go on.
             KafkaError: it does not answer.
         """
+        if not self.is_limited:
+            return
         consumer = clients.consumer(self._settings, max_poll_records=_RECORDS_PER_POLL)
         self._consumer, self._spent = consumer, replace(self._probes)
         self._read.clear()
@@ -166,7 +174,8 @@ class GroupBudget:
 
     def follow(self, stopping: threading.Event) -> None:
         """Add what others have committed since. If the log is another one than before, count it anew."""
-        assert self._consumer is not None
+        if self._consumer is None:
+            return
         self._poll(timeout_ms=0, own=False)
         if self._consumer.take_lost():
             self.close()
@@ -241,7 +250,8 @@ class GroupBudget:
     def close(self) -> None:
         """Close the connection."""
         if self._consumer is not None:
-            self._consumer.close(timeout_ms=1_000)
+            with contextlib.suppress(KafkaError):  # the broker may be away
+                self._consumer.close(timeout_ms=1_000)
 
     def _poll(self, timeout_ms: int, own: bool) -> None:
         assert self._consumer is not None

@@ -25,7 +25,7 @@ from onibus.consumers.annotator.allowance import Allowance
 from onibus.consumers.annotator.asking_again import AskingAgain
 from onibus.consumers.annotator.batch import BatchRecords
 from onibus.consumers.annotator.batch_sending import BatchSender
-from onibus.consumers.annotator.budget import Limits
+from onibus.consumers.annotator.budget import GroupBudget, Limits
 from onibus.consumers.annotator.caption_filter import CaptionFilter
 from onibus.consumers.annotator.comparison_partners import ComparisonPartners
 from onibus.consumers.annotator.counters import AnnotatorCounts, AnnotatorSummary
@@ -101,7 +101,8 @@ class AnnotatorProcess:
         ask_again: int = 0,
         judges: int = 1,
     ) -> None:
-        prices = limits.prices if limits is not None and limits.prices.are_given else None
+        limits = limits or Limits()
+        prices = limits.prices if limits.prices.are_given else None
         self._counts = AnnotatorCounts(specs, prices)
         self._settings, self._specs, self._membership = settings, dict(specs), membership
         self._topics = TopicNames(settings.topic_prefix)
@@ -116,9 +117,10 @@ class AnnotatorProcess:
         self._annotator = Annotator(records, pending, self._partners, comparisons, caption_filter, again)
         self._caption_filter, self._begin, self._near_pairs = caption_filter, begin, near_pairs
         self._writer = TransactionWriter(settings, f"{membership.group}.{membership.name}", on_step)
-        self._allowance = Allowance.of(settings, self._codec, limits, specs, membership, self._annotator)
+        self._budget = GroupBudget(settings, self._codec, limits, specs, membership.name, membership.group)
+        self._allowance = Allowance(self._budget, self._annotator, settings.partitions, len(specs))
         self._writing = BatchSender(
-            self._annotator, self._writer, self._topics.captions, self._asking.wake, self._allowance.mark
+            self._annotator, self._writer, self._topics.captions, self._asking.wake, self._budget.mark
         )
         self._stop = StopTime(membership.stop_seconds)
         self._started = time.monotonic()
@@ -158,7 +160,7 @@ class AnnotatorProcess:
     def _count_probe(self, probe: Attempt | None) -> None:
         if probe is not None:
             self._counts.probed(next(iter(self._specs)), probe)
-            self._allowance.probed(probe)
+            self._budget.probed(probe)
 
     # --- connecting and closing ---------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class AnnotatorProcess:
         except TransactionFailedError as error:
             raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
         self._annotator.records.limit(largest_values(self._settings, self._written_topics()))
-        self._allowance.load(stopping)
+        self._budget.load(stopping)
         self._caption_log = CaptionLog(self._settings)
         followed = (self._annotator, self._partners, self._caption_filter, self._near_pairs)
         self._followers = Followers(self._settings, self._codec, self._specs, *followed)
@@ -211,12 +213,11 @@ class AnnotatorProcess:
         self._asking.stop()
         if self._member is not None:
             self._member.close()
-        self._allowance.close()
+        self._budget.close()
         if self._followers is not None:
             self._followers.close()
         if self._caption_log is not None:
-            with contextlib.suppress(KafkaError):  # the broker may be away
-                self._caption_log.close()
+            self._caption_log.close()
         self._writer.close()
 
     # --- one turn of the loop -------------------------------------------------------------------------
@@ -257,7 +258,7 @@ class AnnotatorProcess:
             self._see(records)
             assert self._followers is not None
             self._followers.follow()
-            self._allowance.follow(stopping)
+            self._budget.follow(stopping)
             for record in self._member.take_unreadable_labels():
                 place = (record.topic, record.partition, record.offset)
                 self._annotator.give_up(*place, record.key, record.value, "unreadable label")
@@ -306,7 +307,6 @@ class AnnotatorProcess:
         it: the answers are kept, and so is the failed transaction or the refusal.
         """
         patience = self._membership.session_timeout_ms / 1000 / 4
-
         asked = self._annotator.asked
         asked.taken_back(self._asking.take_back(asked.only_about(partitions)))
         with contextlib.suppress(ModelRefusedError, RegistryError):
@@ -345,7 +345,7 @@ class AnnotatorProcess:
             return False
         self._fencings = self._failures = 0
         self._counts.committed(batch)
-        self._allowance.committed(batch)
+        self._budget.committed(batch)
         return True
 
     def _start_over(self, cause: Exception, stopping: threading.Event) -> None:

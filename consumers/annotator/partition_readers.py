@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Collection, Container, Iterator, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from onibus.consumers.annotator.comparison_labels import ComparisonLabels
 from onibus.consumers.annotator.pending import OwedRange
@@ -136,7 +137,8 @@ class CaptionLog:
 
     def close(self) -> None:
         """Close the connection."""
-        self._consumer.close(timeout_ms=1_000)
+        with contextlib.suppress(KafkaError):  # the broker may be away
+            self._consumer.close(timeout_ms=1_000)
 
 
 def columns(batch: Sequence[ConsumerRecord]) -> tuple[list[int], list[bytes | None], list[bytes | None]]:
