@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from onibus.consumers.language_models.ask_until_readable import (
     AskedSpec,
@@ -116,28 +116,7 @@ class VllmModel:
             written = await self._engine.generate(sent, asked.sampling)
         except _RefusedPromptError as error:
             return f"the model does not take the prompt: {error}"
-        latency_us = (time.perf_counter_ns() - started) // 1000
-        return Reply(
-            written.text,
-            written.tokens_in,
-            written.tokens_out,
-            latency_us,
-            is_cut=written.is_cut,
-            likeliest=written.likeliest,
-        )
-
-
-class _Written(NamedTuple):
-    """What the model wrote, how many tokens it read and wrote, and whether it was cut at max_tokens.
-
-    ``likeliest``: log-probabilities of the likeliest first tokens by their text, if they were asked for.
-    """
-
-    text: str
-    tokens_in: int
-    tokens_out: int
-    is_cut: bool
-    likeliest: dict[str, float] | None = None
+        return written._replace(latency_us=(time.perf_counter_ns() - started) // 1000)
 
 
 class _RefusedPromptError(Exception):
@@ -175,16 +154,16 @@ class _Request:
     prompt: str | list[dict[str, str]]
     sampling: Any
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    answer: asyncio.Future[_Written] = field(init=False)
+    answer: asyncio.Future[Reply] = field(init=False)
 
     def __post_init__(self) -> None:
         self.answer = self.loop.create_future()
 
-    def finish(self, outcome: _Written | Exception) -> None:
+    def finish(self, outcome: Reply | Exception) -> None:
         """Hand the outcome to whoever waits, from the engine's thread."""
         self.loop.call_soon_threadsafe(self._settle, outcome)
 
-    def _settle(self, outcome: _Written | Exception) -> None:
+    def _settle(self, outcome: Reply | Exception) -> None:
         if self.answer.done():  # given up meanwhile
             return
         if isinstance(outcome, Exception):
@@ -220,8 +199,8 @@ class _EngineThread:
         if self._failed is not None:
             raise self._failed
 
-    async def generate(self, prompt: str | list[dict[str, str]], sampling: Any) -> _Written:
-        """One answer.
+    async def generate(self, prompt: str | list[dict[str, str]], sampling: Any) -> Reply:
+        """One answer, except how long it took.
 
         Raises:
             ModelRefusedError: the engine has failed, for everyone.
@@ -299,10 +278,11 @@ class _EngineThread:
             if not output.finished:
                 continue
             (written,) = output.outputs
-            tokens_in, is_cut = len(output.prompt_token_ids or ()), written.finish_reason == "length"
+            tokens_in, tokens_out = len(output.prompt_token_ids or ()), len(written.token_ids)
+            is_cut = written.finish_reason == "length"
             likeliest = _likeliest(written.logprobs[0]) if written.logprobs else None
             self._running.pop(output.request_id).finish(
-                _Written(written.text, tokens_in, len(written.token_ids), is_cut, likeliest)
+                Reply(written.text, tokens_in, tokens_out, 0, is_cut=is_cut, likeliest=likeliest)
             )
 
     def _refuse_all(self) -> None:
