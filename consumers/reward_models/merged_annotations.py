@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -12,15 +11,13 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
+from onibus.infra.kafka.codecs import decoded
 from onibus.infra.kafka.lost_positions import report_lost
 from onibus.infra.kafka.topics import TopicNames
-from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
-from onibus.schemas.codec import Codec, DecodeError
+from onibus.schemas.codec import Codec
 from onibus.schemas.ids import SPEC_ID_BYTES
 from onibus.schemas.records import Annotation
-
-_log = logging.getLogger(__name__)
 
 _RECORDS_PER_POLL = 500
 _MOST_WAITING = 1_000
@@ -140,15 +137,7 @@ class AnnotationLog:
     def _decode(self, record: ConsumerRecord) -> Annotation | None:
         if record.key is None or record.key[:SPEC_ID_BYTES] != self._spec_id:
             return None
-        try:
-            return self._codec.decode(Annotation, record.value)
-        except DecodeError as error:
-            metrics.UNREADABLE.labels(topic=self._topic).inc()
-            _log.warning(
-                "unreadable record on %s, partition %d, offset %d: %s",
-                self._topic, record.partition, record.offset, error,
-            )  # fmt: skip
-            return None
+        return decoded(self._codec, Annotation, record)
 
     def _clamp_restored(self) -> None:
         for number, offset in self._restored.items():
