@@ -13,6 +13,7 @@ from onibus.consumers.labels.fold import FoldedLabel, LabelFold
 from onibus.consumers.labels.reader import LabelReader
 from onibus.consumers.labels.table import NO_LABEL, LabelTable
 from onibus.consumers.labels.writer import Change, single_change
+from onibus.consumers.specs.answer_format import WORDS
 from onibus.infra.errors import OnibusError
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.clock import explained
@@ -30,12 +31,6 @@ from onibus.schemas.records import (
     Origin,
     Verdict,
 )
-
-VERDICTS_OF: dict[Kind, tuple[Verdict, ...]] = {
-    Kind.JUDGE_ONE: (Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE),
-    Kind.COMPARE_TWO: (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE),
-}
-"""The verdicts that each kind of specification allows."""
 
 RUN_OF_REPEATS = "asked-again"
 """The run in caption records that are published to be judged again."""
@@ -128,8 +123,8 @@ def set_by_hand(
     Raises:
         OnibusError: the specification has no such verdict.
     """
-    if verdict not in VERDICTS_OF[spec.kind] or (len(subject.texts) == 1) != (spec.kind is Kind.JUDGE_ONE):
-        allowed = ", ".join(v.value for v in VERDICTS_OF[spec.kind])
+    if verdict not in WORDS[spec.kind] or (len(subject.texts) == 1) != (spec.kind is Kind.JUDGE_ONE):
+        allowed = ", ".join(v.value for v in WORDS[spec.kind])
         what = "one caption" if spec.kind is Kind.JUDGE_ONE else "two captions"
         raise OnibusError(f"spec {spec.name} judges {what}, its verdicts are {allowed}; choose one of them")
     return single_change(

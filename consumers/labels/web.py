@@ -18,13 +18,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from onibus.consumers.labels.annotation_lookup import AnnotationLookup
-from onibus.consumers.labels.corrections import VERDICTS_OF, CorrectedSubject, set_by_hand, withdraw
+from onibus.consumers.labels.corrections import CorrectedSubject, set_by_hand, withdraw
 from onibus.consumers.labels.filter import LabelFilter
 from onibus.consumers.labels.fold import FoldedLabel, iso, label_json
 from onibus.consumers.labels.history import history_json
 from onibus.consumers.labels.live_index import LabelBoard, Rank, by_certainty, by_disagreement
 from onibus.consumers.labels.undo import undo
 from onibus.consumers.labels.writer import Change, LabelWriter
+from onibus.consumers.specs.answer_format import WORDS
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.infra.settings import Settings
 from onibus.infra.web.access import guarded, new_nonce, page
@@ -259,7 +260,7 @@ class LabelPages:
         return label_json(label, self.specs.name(label.spec_id)) | {
             "verdict": verdict_name(label.verdict),
             "annotated_at": iso(label.annotated_at)[:19],
-            "choices": [verdict.value for verdict in VERDICTS_OF[kind]],
+            "choices": [verdict.value for verdict in WORDS[kind]],
             "differing": label.differing,
             **self._earned_json(label),
         }

@@ -8,17 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, cast
 
 from onibus.consumers.language_models.base import Answer, Attempt, ModelRefusedError, Progress, Question
+from onibus.consumers.specs.answer_format import WORDS
 from onibus.consumers.specs.prompts import EXAMPLES
 from onibus.infra.errors import OnibusError
 from onibus.infra.plugins import failure_of, load_plugin, version_of
-from onibus.schemas.records import AnnotationSpec, Kind, Origin, Verdict
+from onibus.schemas.records import AnnotationSpec, Kind, Origin
 
 _log = logging.getLogger(__name__)
-
-_VERDICTS: Mapping[Kind, frozenset[Verdict]] = {
-    Kind.JUDGE_ONE: frozenset({Verdict.HELPFUL, Verdict.UNHELPFUL, Verdict.UNSURE}),
-    Kind.COMPARE_TWO: frozenset({Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE}),
-}
 
 
 class Judge(Protocol):
@@ -102,10 +98,10 @@ class PluginModel:
         if not isinstance(answer, Answer):
             raise ModelRefusedError(f"{self._name} gave a {type(answer).__name__}, not an Answer")
         kind = self._specs[question.spec_id].kind
-        if answer.verdict not in _VERDICTS[kind]:
+        if answer.verdict not in WORDS[kind]:
             raise ModelRefusedError(
                 f"{self._name} answered {answer.verdict}; under a spec of kind {kind} it may say "
-                + ", ".join(sorted(_VERDICTS[kind]))
+                + ", ".join(sorted(WORDS[kind]))
             )
         return answer
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from onibus.consumers.labels.agreement import BinaryFigures, binary_figures, cohens_kappa
 from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
-from onibus.consumers.replay.judges import NO, YES, JudgedSubject, RewardModel
+from onibus.consumers.replay.judges import JudgedSubject, RewardModel
 from onibus.consumers.reward_models.unseen import was_held_out
+from onibus.consumers.specs.answer_format import DECIDED
 from onibus.infra.errors import OnibusError
 from onibus.schemas import ids
 from onibus.schemas.records import Annotation
@@ -75,7 +76,7 @@ def evaluate(
         OnibusError: there is no verdict to compare with.
     """
     model.refuse_other_kind(judged.texts for judged in truth.values())
-    yes, no = YES[model.kind], NO[model.kind]
+    yes, no = DECIDED[model.kind]
     chosen = {s: judged for s, judged in sorted(truth.items()) if judged.verdict in (yes, no)}
     if not chosen:
         raise OnibusError(

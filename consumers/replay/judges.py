@@ -25,13 +25,10 @@ from onibus.consumers.reward_models.character_cnn import (
 from onibus.consumers.reward_models.model_file import ModelFileError, Provenance, read_model_file
 from onibus.consumers.reward_models.own_network import why_unknown
 from onibus.consumers.reward_models.publisher import newest_version
+from onibus.consumers.specs.answer_format import DECIDED
 from onibus.infra.errors import OnibusError
 from onibus.infra.settings import Settings
 from onibus.schemas.records import Kind, Verdict
-
-YES = {Kind.JUDGE_ONE: Verdict.HELPFUL, Kind.COMPARE_TWO: Verdict.FIRST}
-"""The verdict whose probability a model gives; :data:`NO` the other one. What is neither counts not."""
-NO = {Kind.JUDGE_ONE: Verdict.UNHELPFUL, Kind.COMPARE_TWO: Verdict.SECOND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +107,10 @@ class RewardModel:
 
     def judge(self, subjects: Mapping[bytes, JudgedSubject], threshold: float) -> dict[bytes, JudgedSubject]:
         """Its verdicts on the subjects of others."""
+        yes, no = DECIDED[self.kind]
         probability = self.probability(judged.texts for judged in subjects.values())
         return {
-            subject_id: JudgedSubject(judged.texts, YES[self.kind] if p > threshold else NO[self.kind])
+            subject_id: JudgedSubject(judged.texts, yes if p > threshold else no)
             for (subject_id, judged), p in zip(subjects.items(), probability, strict=True)
         }
 

@@ -14,7 +14,8 @@ WORDS = {
     Kind.COMPARE_TWO: (Verdict.FIRST, Verdict.SECOND, Verdict.TIE, Verdict.UNSURE),
 }
 """The answers that a kind of specification may get."""
-
+DECIDED = {kind: words[:2] for kind, words in WORDS.items()}
+"""Those from which something can be learnt: the one whose probability a model gives, and its opposite."""
 
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 """Names of the sampling setting that limits an answer; newer servers take the second."""

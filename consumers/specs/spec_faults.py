@@ -13,18 +13,13 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from onibus.consumers.specs.answer_format import TOKEN_LIMITS, WORDS, AnswerFormat
+from onibus.consumers.specs.answer_format import DECIDED, TOKEN_LIMITS, WORDS, AnswerFormat
 from onibus.consumers.specs.answer_parsing import read_answer
 from onibus.consumers.specs.prompts import Prompt
 from onibus.infra.errors import OnibusError, did_you_mean
 from onibus.schemas.records import AnnotationSpec, Kind, Message, Verdict
 
 _WORD = re.compile(r"[^\W_](?:[\w-]*[^\W_])?")
-_DECIDED = {
-    Kind.JUDGE_ONE: (Verdict.HELPFUL, Verdict.UNHELPFUL),
-    Kind.COMPARE_TWO: (Verdict.FIRST, Verdict.SECOND),
-}
-"""Verdicts without whose words nothing can be learnt."""
 _TYPES = {
     "Input should be a valid tuple": 'should be a list, such as ["…", "…"]',
     "Input should be a valid dictionary": "should be a table",
@@ -187,7 +182,7 @@ def _word_faults(kind: Kind, answer: Mapping[str, Any]) -> Iterator[str]:
     allowed = [v.value for v in WORDS[kind]]
     if not set(known) <= set(allowed):
         yield f"answer.words: may name {', '.join(allowed)} and nothing else for {kind.value}"
-    elif missing := [v.value for v in _DECIDED[kind] if v.value not in words]:
+    elif missing := [v.value for v in DECIDED[kind] if v.value not in words]:
         yield f"answer.words: lacks a word for {' and '.join(missing)}; give one for each"
     verdicts: dict[str, str] = {}
     for name, word in known.items():
