@@ -14,12 +14,9 @@ from typing import Any
 import torch
 
 from onibus.consumers.labels.annotation_log_reader import AnnotationSource, LoggedAnnotation, offsets_text
-from onibus.consumers.reward_models.character_cnn import USUAL, AnyNetwork, network_named
-from onibus.consumers.reward_models.classification import Classification
-from onibus.consumers.reward_models.objective import Objective
-from onibus.consumers.reward_models.ranking import Ranking
+from onibus.consumers.reward_models.character_cnn import USUAL, network_named
 from onibus.consumers.reward_models.schedule import STEPS_PER_VERSION
-from onibus.consumers.reward_models.trainer import THREADS, RewardTrainer, TrainedVersion
+from onibus.consumers.reward_models.trainer import THREADS, RewardTrainer, TrainedVersion, objective_of
 from onibus.consumers.reward_models.transfer import model_name
 from onibus.consumers.reward_models.unseen import HELD_OUT_PART, is_held_out
 from onibus.consumers.reward_models.version_reader import OFFLINE
@@ -156,7 +153,7 @@ def train(
 
 
 def _trainer(plan: TrainingPlan) -> RewardTrainer:
-    objective = planned_objective(plan.spec, plan.class_weights, network_named(plan.network))
+    objective = objective_of(plan.spec.kind, network_named(plan.network), plan.class_weights)
     device = torch_device(plan.device)
     return RewardTrainer(plan.model, plan.spec_id, plan.seed, objective=objective, device=device)
 
@@ -197,15 +194,6 @@ class _HeldOut:
             self._kept[annotation.subject_id] = annotation
         else:
             self._trainer.see(one.partition, one.offset, annotation)
-
-
-def planned_objective(
-    spec: AnnotationSpec, class_weights: tuple[float, float] | None, network: AnyNetwork
-) -> Objective:
-    """What is learned, with no data yet; class weights count where one caption is judged."""
-    if spec.kind is Kind.JUDGE_ONE:
-        return Classification(class_weights, network)
-    return Ranking(network)
 
 
 def feed(

@@ -11,13 +11,13 @@ import torch
 
 from onibus.consumers.labels.annotation_log_reader import AnnotationReader, of_specs
 from onibus.consumers.labels.as_of import offsets_of
-from onibus.consumers.replay.offline_training import feed, offline_weights, planned_objective, take_steps
+from onibus.consumers.replay.offline_training import feed, offline_weights, take_steps
 from onibus.consumers.reward_models.character_cnn import CLASSES, MAX_OVER_TIME, SCORE, network_of
 from onibus.consumers.reward_models.model_file import ModelFile, ModelFileError, read_model_file
 from onibus.consumers.reward_models.own_network import told_reference, why_unknown
 from onibus.consumers.reward_models.processor import processor
 from onibus.consumers.reward_models.publisher import newest_version
-from onibus.consumers.reward_models.trainer import RewardTrainer, TrainedVersion
+from onibus.consumers.reward_models.trainer import RewardTrainer, TrainedVersion, objective_of
 from onibus.consumers.reward_models.version_reader import OFFLINE, Training
 from onibus.consumers.specs.known_specs import KnownSpecs
 from onibus.infra.devices import gpu_name
@@ -160,7 +160,7 @@ def verify_training(
         check.other_network = why_unknown(first.architecture)
         return check
     # Another architecture of ours is told of when it differs.
-    objective = planned_objective(spec, weights, network or MAX_OVER_TIME)
+    objective = objective_of(spec.kind, network or MAX_OVER_TIME, weights)
     began, newest = time.monotonic(), None
     with AnnotationReader(settings, of_specs({spec_id})) as reader:
         for update in training.versions:

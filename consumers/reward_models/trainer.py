@@ -254,9 +254,11 @@ def _flags_of(made: Provenance) -> str:
     return f"--network {name} --seed {made.seed}"
 
 
-def objective_of(kind: Kind, network: AnyNetwork = MAX_OVER_TIME) -> Objective:
-    """What is learned from annotations of this kind, with no data yet."""
-    return Classification(network=network) if kind is Kind.JUDGE_ONE else Ranking(network)
+def objective_of(
+    kind: Kind, network: AnyNetwork = MAX_OVER_TIME, class_weights: tuple[float, float] | None = None
+) -> Objective:
+    """What is learned from annotations of this kind, with no data yet; comparisons have no class weights."""
+    return Classification(class_weights, network) if kind is Kind.JUDGE_ONE else Ranking(network)
 
 
 def make_deterministic() -> None:
