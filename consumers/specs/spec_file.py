@@ -22,7 +22,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -333,22 +332,10 @@ def _announce(
 ) -> None:
     if not specs:
         return
-    producer = clients.producer(settings)
-    try:
-        _send_all(settings, producer, specs, headers)
-    finally:
-        producer.close(timeout=_SEND_SECONDS)
-
-
-def _send_all(
-    settings: Settings,
-    producer: KafkaProducer,
-    specs: Mapping[bytes, AnnotationSpec],
-    headers: Sequence[tuple[str, bytes]],
-) -> None:
     topic, codec = TopicNames(settings.topic_prefix).annotation_specs, codec_for(settings)
     now = time.time_ns() // 1000
     signed = [*headers, (_ANNOUNCED_BY, socket.gethostname().encode())]
+    producer = clients.producer(settings)
     try:
         sent = [
             producer.send(
@@ -366,6 +353,8 @@ def _send_all(
         raise OnibusError(
             f"cannot publish annotation specs on {topic}: {explained(error)}; check that its brokers are up"
         ) from error
+    finally:
+        producer.close(timeout=_SEND_SECONDS)
 
 
 def _folder() -> Path:
