@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from onibus.consumers.annotator.batch import Subject
 from onibus.consumers.annotator.pending import PendingCaption
-from onibus.consumers.language_models.base import NO_PROMPT, Answer, Attempt
+from onibus.consumers.language_models.base import Answer
 from onibus.consumers.specs.majority import can_change, counted, majority, share_of_yes
 from onibus.schemas import ids
 from onibus.schemas.records import Annotation, Origin, Verdict
@@ -196,9 +196,6 @@ def decided(answer: Answer, earlier: Sequence[Verdict] = ()) -> Answer:
     if not earlier and not any(attempt.judge for attempt in answer.attempts):
         return answer
     verdict, share = majority(said), share_of_yes(said)
-    attempts = answer.attempts or (
-        Attempt(None, "", answer.given_up, NO_PROMPT, 0, 0, 0, time.time_ns() // 1000),
-    )
     told = tuple(
         replace(
             attempt,
@@ -207,7 +204,7 @@ def decided(answer: Answer, earlier: Sequence[Verdict] = ()) -> Answer:
             probability=share,
             reason=f"{len(said)} answers: {counted(said)}; {attempt.reason}".rstrip("; "),
         )
-        for attempt in attempts
+        for attempt in answer.attempts_or_reason()
     )
     return replace(answer, verdict=verdict, attempts=told)
 

@@ -125,6 +125,11 @@ class Answer:
         )
         return cls(question, verdict, (attempt,))
 
+    def attempts_or_reason(self) -> tuple[Attempt, ...]:
+        """Its attempts; one also where nothing came back, so that it stands on the log why."""
+        nothing = Attempt(None, "", self.given_up, NO_PROMPT, 0, 0, 0, time.time_ns() // 1000)
+        return self.attempts or (nothing,)
+
     @property
     def votes(self) -> list[Verdict]:
         """What each judge said, in their order; ``unsure`` where no answer of theirs could be read."""

@@ -13,13 +13,11 @@ them, nothing is labelled until it is back.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from onibus.consumers.language_models.base import (
-    NO_PROMPT,
     Answer,
     Attempt,
     JudgeName,
@@ -136,7 +134,7 @@ class PanelModel:
             replace(priced, reason=f"{without}{priced.reason}".removesuffix("; "))
             for seat, answer in heard
             if answer is not None
-            for priced in (seat.priced(one, question.spec_id) for one in _attempts(answer))
+            for priced in (seat.priced(one, question.spec_id) for one in answer.attempts_or_reason())
         ]
         given_up = [answer.given_up for answer in answers if answer.given_up]
         why = "; ".join(dict.fromkeys(given_up)) if len(given_up) == len(answers) else ""
@@ -199,9 +197,3 @@ async def _ended(asked: Sequence[asyncio.Future[Answer]]) -> dict[int, Answer]:
         task.cancel()
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     return {place: one for place, one in enumerate(outcomes) if isinstance(one, Answer)}
-
-
-def _attempts(answer: Answer) -> tuple[Attempt, ...]:
-    """Those of a judge; one also where nothing came back, so that it stands on the log why."""
-    nothing = Attempt(None, "", answer.given_up, NO_PROMPT, 0, 0, 0, time.time_ns() // 1000)
-    return answer.attempts or (nothing,)
