@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -115,9 +114,7 @@ class Demo:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def watch(self, games: GameFeed | None = None) -> None:
@@ -133,7 +130,9 @@ class Demo:
         self._say(f"to look inside meanwhile, type in another terminal: {self._inside}")
         began = time.monotonic()
         rows, kept = RowFile(self.folder / SYSTEM_FILE), SideFile(f"{self.folder / SYSTEM_FILE}")
-        with contextlib.closing(rows), _following(games), self._live() as live:
+        view = Live(console=self._console, screen=True, auto_refresh=False)
+        shown = view if self._console.is_terminal else contextlib.nullcontext()
+        with contextlib.closing(rows), _following(games), shown as live:
             for number in range(10**9):
                 seconds = time.monotonic() - began
                 snapshot = self._snapshot(seconds)
@@ -235,9 +234,7 @@ class Demo:
                 )
                 for name, port in zip(names, self._annotator_ports, strict=True)
             ]
-            self._supervisor.start(annotators)
-            with self._console.status("starting annotators …"):
-                self._supervisor.wait_ready(ANNOTATORS_READY_SECONDS, self._stopping)
+            self._start(annotators, "annotators", ANNOTATORS_READY_SECONDS)
             self._say(f"annotators: {len(annotators)}, judged by {self.options.judge_name}")
             prefix = self.settings.topic_prefix
             self._lag = ConsumerLag(self.settings, f"{prefix}{group}", TopicNames(prefix).captions)
@@ -252,16 +249,18 @@ class Demo:
             ],
             logs / "learner.log",
         )
-        self._supervisor.start([self._learner])
-        with self._console.status("starting the learner and its rollout workers …"):
-            self._supervisor.wait_ready(LEARNER_READY_SECONDS, self._stopping)
+        self._start([self._learner], "the learner and its rollout workers", LEARNER_READY_SECONDS)
+
+    def _start(self, components: list[Component], what: str, seconds: float) -> None:
+        self._supervisor.start(components)
+        with self._console.status(Text(f"starting {what} …")):
+            self._supervisor.wait_ready(seconds, self._stopping)
 
     def _start_server(self, server: VllmServer, log_path: Path) -> None:
         """First of all: annotators end when they find no model."""
         began = time.monotonic()
-        self._supervisor.start([server.component(log_path)])
-        with self._console.status(Text(f"starting a vLLM server with {server.name} …")):
-            self._supervisor.wait_ready(SERVER_READY_SECONDS, self._stopping)
+        what = f"a vLLM server with {server.name}"
+        self._start([server.component(log_path)], what, SERVER_READY_SECONDS)
         self._say(f"vLLM server: {server.name} at {server.base_url}, up in {time.monotonic() - began:.0f} s")
 
     def _start_trainer(self, log_path: Path) -> None:
@@ -269,9 +268,7 @@ class Demo:
         self._trainer_ports = [free_port()]
         command = ["train-reward", "--spec", self.options.spec_name]
         trainer = Component("trainer", [*command, "--metrics-port", str(self._trainer_ports[0])], log_path)
-        self._supervisor.start([trainer])
-        with self._console.status("starting the reward trainer …"):
-            self._supervisor.wait_ready(TRAINER_READY_SECONDS, self._stopping)
+        self._start([trainer], "the reward trainer", TRAINER_READY_SECONDS)
         self._say("reward trainer: ready")
 
     def _heading(self) -> Heading:
@@ -295,9 +292,6 @@ class Demo:
     def _learner_finished(self) -> bool:
         return self._learner is not None and self._learner.finished()
 
-    def _live(self) -> _View:
-        return _View(self._console)
-
     def _say(self, line: str) -> None:
         self._console.print(Text.assemble(("✓", "green"), f" {line}"), soft_wrap=True)
 
@@ -312,20 +306,6 @@ def _following(games: GameFeed | None) -> Iterator[None]:
         yield
     finally:
         games.stop()
-
-
-class _View:
-    """A live display on a terminal, nothing elsewhere."""
-
-    def __init__(self, shown_on: Console) -> None:
-        self._live = Live(console=shown_on, screen=True, auto_refresh=False) if shown_on.is_terminal else None
-
-    def __enter__(self) -> Live | None:
-        return self._live.__enter__() if self._live is not None else None
-
-    def __exit__(self, *error: object) -> None:
-        if self._live is not None:
-            self._live.__exit__(None, None, None)
 
 
 def free_port() -> int:
