@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -178,9 +178,10 @@ def verify(
             json.dumps(
                 {
                     "trainings": [asdict(check) for check in checks],
-                    "labels": None if label_check is None else _label_check_json(label_check),
+                    "labels": None if label_check is None else asdict(label_check),
                 },
                 indent=2,
+                default=bytes.hex,
             )
         )
     elif label_check is not None:
@@ -308,25 +309,6 @@ def _read(settings: Settings, source: AnnotationSource, as_of: str | None) -> It
     from onibus.consumers.labels.as_of import resolve_as_of
 
     return source.read(resolve_as_of(settings, source, as_of))
-
-
-def _label_check_json(check: LabelCheck) -> dict[str, Any]:
-    return {
-        "labels": check.labels,
-        "annotations": check.annotations,
-        "changing": check.changing,
-        "table_differs": check.table_differs,
-        "unreadable": check.unreadable,
-        "differences": [
-            {
-                "spec_id": one.spec_id.hex(),
-                "subject_id": one.subject_id.hex(),
-                "on_topic": one.on_topic and one.on_topic.value,
-                "by_log": one.by_log and one.by_log.value,
-            }
-            for one in check.differences
-        ],
-    }
 
 
 def _print_label_check(check: LabelCheck) -> None:
