@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, is_dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from onibus.consumers.labels.annotation_log_reader import AnnotationReader, LoggedAnnotation, of_specs
@@ -198,9 +197,7 @@ class LabelLookup(AbstractContextManager["LabelLookup"]):
         """Number of labels in force."""
         return self._table.count(self.spec_id)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def verdict(self, caption: str) -> Verdict | None:
