@@ -6,7 +6,6 @@ import math
 import secrets
 from collections.abc import Callable
 from functools import cache
-from itertools import islice
 from typing import Any
 
 import gymnasium as gym
@@ -20,7 +19,7 @@ from onibus.producers.environments.recording import TERMINATED, TRUNCATED, TaskR
 from onibus.producers.environments.seeding import episode_seed
 from onibus.producers.environments.spaces import CAPTION, action_arrays, observation_arrays
 from onibus.producers.environments.tasks import RegisteredTask
-from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
+from onibus.producers.publishing.caption import Caption, make_room
 from onibus.producers.publishing.caption_publisher import RolloutBus
 from onibus.producers.publishing.caption_texts import (
     Captioner,
@@ -218,9 +217,8 @@ class CaptionWrapper(gym.Wrapper[Any, Any, Any, Any]):
     def _counted(self, caption: Caption) -> int:
         """How often this episode had it; of an episode with too many captions the oldest are forgotten."""
         counts = self._counts
-        if len(counts) >= TABLE_CAPTIONS and caption.lookup not in counts:
-            for old in list(islice(counts, TABLE_CAPTIONS // 8)):
-                del counts[old]
+        if caption.lookup not in counts:
+            make_room(counts)
         count = counts[caption.lookup] = counts.get(caption.lookup, 0) + 1
         return count
 

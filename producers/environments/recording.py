@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from onibus.producers.environments.spaces import CAPTION, ActionArrays
+from onibus.producers.publishing.caption import with_caption
 from onibus.schemas.records import EpisodeFinished
 
 LONGEST_RECORD = 900_000
@@ -24,11 +25,6 @@ def observed(checksum: int, observation: Mapping[str, NDArray[Any]]) -> int:
         if name != CAPTION:
             checksum = zlib.crc32(array.tobytes(), checksum)
     return checksum
-
-
-def heard(checksum: int, step: int, caption_id: bytes) -> int:
-    """A checksum of captions, and the caption (16-byte id) of one more step, counted from 1."""
-    return zlib.crc32(caption_id, zlib.crc32(step.to_bytes(4, "little"), checksum))
 
 
 class TaskRecorder:
@@ -54,7 +50,7 @@ class TaskRecorder:
 
     def hear(self, step: int, caption_id: bytes) -> None:
         """Add the caption (16-byte id) of a step, counted from 1."""
-        self._heard = heard(self._heard, step, caption_id)
+        self._heard = with_caption(self._heard, step, caption_id)
 
     def difference(self, record: EpisodeFinished) -> str | None:
         """Which of its checksums a record of the same episode has otherwise: observations or captions."""

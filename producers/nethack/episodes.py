@@ -17,7 +17,7 @@ from onibus.producers.nethack.messages import CaptionTable, MessageListener
 from onibus.producers.nethack.seeding import Seeds, reset_with_seeds
 from onibus.producers.nethack.task_names import TASK_VERSION, Actions, name_of_version
 from onibus.producers.nethack.tasks import OBSERVATION_KEYS, is_minihack, make_task
-from onibus.producers.publishing.caption import Caption
+from onibus.producers.publishing.caption import Caption, with_caption
 from onibus.schemas.ids import episode_key
 from onibus.schemas.records import EpisodeFinished
 
@@ -190,11 +190,6 @@ def play_again(
 def _seeds(record: EpisodeFinished) -> Seeds:
     seeds = Seeds(record.seed_core, record.seed_disp, record.seed_level)
     return seeds if is_minihack(record.task) else seeds._replace(level=0, dungeon=record.seed_level)
-
-
-def with_caption(checksum: int, step: int, caption_id: bytes) -> int:
-    """An episode's checksum of captions, and one more caption."""
-    return zlib.crc32(caption_id, zlib.crc32(step.to_bytes(4, "little"), checksum))
 
 
 def other_version(record: EpisodeFinished) -> str | None:

@@ -11,12 +11,11 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import gymnasium as gym
 
-from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
+from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption, make_room
 from onibus.schemas.ids import caption_id, lookup_id
 
 SEPARATOR = " / "
@@ -78,9 +77,7 @@ class CaptionTable:
         return caption if caption.text else None
 
     def _add(self, raw: bytes, said: list[bytes]) -> NetHackCaption:
-        if len(self._captions) >= self._limit:
-            for old in list(islice(self._captions, max(1, self._limit // 8))):
-                del self._captions[old]
+        make_room(self._captions, self._limit)
         messages = [message_text(message) for message in said]
         if any(DISORDER in message for message in messages):
             messages = without_complaints(messages)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 from onibus.infra.captioner_names import MESSAGE
 
@@ -21,3 +24,15 @@ class Caption:
     id: bytes
     lookup: int
     captioner: str = MESSAGE
+
+
+def make_room(table: dict[Any, Any], most: int = TABLE_CAPTIONS) -> None:
+    """Take the oldest out of a table, an eighth at a time, if it has as many entries as it may have."""
+    if len(table) >= most:
+        for old in list(islice(table, max(1, most // 8))):
+            del table[old]
+
+
+def with_caption(checksum: int, step: int, caption_id: bytes) -> int:
+    """A checksum of captions, and the caption (16-byte id) of one more step, counted from 1."""
+    return zlib.crc32(caption_id, zlib.crc32(step.to_bytes(4, "little"), checksum))

@@ -6,13 +6,12 @@ import atexit
 import os
 import time
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from onibus.infra.files import SideFile
 from onibus.infra.observability import metrics
 from onibus.infra.settings import Settings
-from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
+from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption, make_room
 from onibus.producers.publishing.caption_notes import Note, NotesWriter
 from onibus.producers.publishing.kafka_sender import Publisher
 from onibus.producers.publishing.outbox import Outgoing
@@ -64,9 +63,7 @@ class RepeatFilter:
         return cell, is_new
 
     def _first_sight(self, lookup: int) -> list[float]:
-        if len(self._due) >= self._limit:
-            for old in list(islice(self._due, max(1, self._limit // 8))):
-                del self._due[old]
+        make_room(self._due, self._limit)
         cell = self._due[lookup] = [0.0]
         return cell
 

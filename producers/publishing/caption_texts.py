@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from itertools import islice
 from typing import Any, NamedTuple
 
 from onibus.infra.captioner_names import MESSAGE
 from onibus.infra.plugins import version_of
-from onibus.producers.publishing.caption import TABLE_CAPTIONS, Caption
+from onibus.producers.publishing.caption import Caption, make_room
 from onibus.schemas.ids import caption_id, lookup_id
 
 LONGEST_CAPTION = 2_000
@@ -99,9 +98,7 @@ class CaptionTexts:
             return self._add(text)
 
     def _add(self, text: str) -> Caption | None:
-        if len(self._captions) >= TABLE_CAPTIONS:
-            for old in list(islice(self._captions, TABLE_CAPTIONS // 8)):
-                del self._captions[old]
+        make_room(self._captions)
         line = self._line(text.encode(errors="replace").decode())
         full_id = caption_id(line)
         made = Caption(line, full_id, lookup_id(full_id), self._captioner) if line else None
