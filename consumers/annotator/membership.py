@@ -7,29 +7,23 @@ import time
 from dataclasses import dataclass
 
 from kafka.errors import (
-    ClusterAuthorizationFailedError,
+    AuthorizationError,
     FencedInstanceIdError,
-    GroupAuthorizationFailedError,
     GroupMaxSizeReachedError,
     InconsistentGroupProtocolError,
     InvalidGroupIdError,
     InvalidSessionTimeoutError,
-    TopicAuthorizationFailedError,
-    TransactionalIdAuthorizationFailedError,
 )
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
 
 _REFUSED = (
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
+    AuthorizationError,
     GroupMaxSizeReachedError,
     InconsistentGroupProtocolError,
     InvalidGroupIdError,
     InvalidSessionTimeoutError,
-    TopicAuthorizationFailedError,
-    TransactionalIdAuthorizationFailedError,
 )
 
 STOP_SECONDS = 5.0
