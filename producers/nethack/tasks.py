@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
@@ -192,17 +192,13 @@ def _creation(name: str, actions: Actions | None, character: str | None) -> _Cre
     if is_minihack(name):
         spec = gym.spec(_minihack_ids()[_short(name)])
         assert isinstance(spec.entry_point, str)
-        return _creator(spec.entry_point), dict(spec.kwargs)
+        creator: Any = load_env_creator(spec.entry_point)
+        return creator, dict(spec.kwargs)
     create, arguments = _NETHACK[name]
     is_oni = (actions or default_actions(name)) == "oni"
     create = with_oni_actions(create) if is_oni else hearing(create)
     one = character_of(parse_characters(character or DEFAULT_CHARACTER), 0, 0)
     return create, {**arguments, "character": one}
-
-
-def _creator(entry_point: str) -> Callable[..., gym.Env[Any, Any]]:
-    creator: Any = load_env_creator(entry_point)
-    return cast(Callable[..., gym.Env[Any, Any]], creator)
 
 
 def _short(name: str) -> str:
