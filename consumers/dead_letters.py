@@ -11,7 +11,6 @@ An annotator that reads such a record has to see the withdrawal first, although 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +46,6 @@ REDRIVE = "redrive"
 """Component of the marks: a letter of this component marks another letter as sent again."""
 
 _LETTERS_PER_TRANSACTION = 500
-_NEVER = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ def redrive(settings: Settings, selection: Selection, dry_run: bool = False) -> 
     redriver = _Redriver(settings)
     if dry_run:
         return Counter(fate for _, fate in redriver.plan(selection))
-    producer = open_producer(settings, f"{settings.topic_prefix}dead-letters.redrive", _NEVER)
+    producer = open_producer(settings, f"{settings.topic_prefix}dead-letters.redrive")
     try:
         plan = redriver.plan(selection)
         chosen = [entry for entry, fate in plan if fate is Fate.SEND]
@@ -182,7 +180,7 @@ class _Redriver:
         """Send these again, all or nothing."""
         records = [record for entry in chosen for record in self._records(entry)]
         try:
-            within_patience(partial(send_transaction, producer, records), _NEVER)
+            within_patience(partial(send_transaction, producer, records))
         except TransactionFailedError as error:
             why = f"the cluster did not accept more: {error}"
             if error.was_fenced:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ _CHANGES_PER_TRANSACTION = 500
 _MOST_TRIES = 20
 _LONGEST_PAUSE_SECONDS = 0.5
 _KEPT_SECONDS = 60.0
-_NEVER = threading.Event()
 LEADER = "onibus-leader"
 """Header of the withdrawal of a comparison: the caption that led to it, which has no value to stand in."""
 NO_SOURCE = -1
@@ -116,7 +114,7 @@ class LabelWriter:
         for _ in range(_MOST_TRIES):
             producer = self._producer or self._open()
             try:
-                within_patience(partial(send_transaction, producer, records), _NEVER)
+                within_patience(partial(send_transaction, producer, records))
                 return
             except TransactionFailedError as error:
                 self.close()
@@ -148,7 +146,7 @@ class LabelWriter:
 
     def _open(self) -> KafkaProducer:
         transactional_id = f"{self._settings.topic_prefix}label-corrections"
-        self._producer = open_producer(self._settings, transactional_id, _NEVER)
+        self._producer = open_producer(self._settings, transactional_id)
         self._used_at = time.monotonic()
         return self._producer
 

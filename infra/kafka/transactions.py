@@ -150,7 +150,7 @@ class TransactionWriter:
         producer.commit_transaction()
 
 
-def open_producer(settings: Settings, transactional_id: str, stopping: threading.Event) -> KafkaProducer:
+def open_producer(settings: Settings, transactional_id: str) -> KafkaProducer:
     """A producer for :func:`send_transaction`, which fences earlier ones with its transactional id.
 
     Raises:
@@ -163,7 +163,7 @@ def open_producer(settings: Settings, transactional_id: str, stopping: threading
         return producer
 
     try:
-        return within_patience(opened, stopping)
+        return within_patience(opened)
     except TransactionFailedError as error:
         raise OnibusError(f"the cluster refuses transactions: {error}; check its log and ACLs") from error
 
@@ -274,6 +274,6 @@ class InThread(Generic[T]):
         self._on_end()
 
 
-def within_patience(work: Callable[[], T], stopping: threading.Event) -> T:
+def within_patience(work: Callable[[], T], stopping: threading.Event | None = None) -> T:
     """Do ``work`` in a thread and wait for it; raises as :meth:`InThread.result`."""
-    return InThread(work).result(stopping)
+    return InThread(work).result(stopping or threading.Event())
