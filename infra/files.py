@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,6 +114,22 @@ def reason_of(error: BaseException) -> str:
     begins_with_it = re.match(rf"(?:\[Error \d+\] )?{name}(?::|$)", text)
     named = text if begins_with_it else f"{name}: {text}" if text else name
     return _REPEATED_NAME.sub("", named)
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The contents of a file that a person has written; ``what`` is its name for messages.
+
+    Raises:
+        OnibusError: it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors begin a file with a byte order mark
+    except (OSError, UnicodeDecodeError) as error:
+        raise OnibusError(
+            f"cannot read the {what}: {reason_of(error)}; correct the file or its path"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise OnibusError(f"{what} is not valid TOML: {error}; correct it") from error
 
 
 class SideFile:

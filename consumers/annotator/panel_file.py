@@ -18,7 +18,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -28,7 +27,7 @@ from onibus.consumers.language_models.panel import PATIENCE_SECONDS
 from onibus.consumers.specs.answer_format import SpecPart
 from onibus.consumers.specs.spec_faults import type_fault
 from onibus.infra.errors import OnibusError
-from onibus.infra.files import reason_of
+from onibus.infra.files import read_toml
 from onibus.infra.money import HIGHEST_PRICE
 
 MOST_JUDGES = 100
@@ -131,14 +130,9 @@ def load_panel_file(path: Path) -> PanelFile:
     Raises:
         OnibusError: there is no such file, or it is not as it must be; all that is wrong at once.
     """
+    contents = read_toml(path, f"panel file {path}")
     try:
-        return PanelFile.model_validate(tomllib.loads(path.read_text("utf-8-sig")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise OnibusError(
-            f"cannot read the panel file {path}: {reason_of(error)}; correct the file or its path"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise OnibusError(f"panel file {path} is not valid TOML: {error}; correct it") from error
+        return PanelFile.model_validate(contents)
     except ValidationError as error:
         found = dict.fromkeys(type_fault(one["loc"], one["msg"], PanelFile) for one in error.errors())
         advice = "" if all("; " in fault for fault in found) else "; correct it"

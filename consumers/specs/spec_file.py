@@ -13,7 +13,6 @@ import json
 import re
 import socket
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -29,7 +28,7 @@ from onibus.consumers.specs.answer_format import TOKEN_LIMITS, WORDS, AnswerForm
 from onibus.consumers.specs.spec_faults import faults, type_fault
 from onibus.infra.captioner_names import check_captioner
 from onibus.infra.errors import OnibusError, did_you_mean
-from onibus.infra.files import reason_of
+from onibus.infra.files import read_toml
 from onibus.infra.kafka import clients
 from onibus.infra.kafka.clock import explained
 from onibus.infra.kafka.codecs import codec_for, decoded
@@ -170,14 +169,8 @@ def _contents(given: str, depth: int) -> dict[str, Any]:
     if not is_path and given not in spec_names():
         hint = did_you_mean(given, spec_names(), f"there are: {', '.join(spec_names())}")
         raise OnibusError(f"no spec is called {given}; {hint} (your own file: --spec path/to/file.toml)")
-    try:
-        contents = tomllib.loads(_text_of(given, is_path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise OnibusError(
-            f"cannot read the spec file {given}: {reason_of(error)}; correct the file or its path"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise OnibusError(f"spec file {given} is not valid TOML: {error}; correct it") from error
+    path = Path(given) if is_path else _folder() / f"{given}.toml"
+    contents = read_toml(path, f"spec file {given}")
     if depth > _DEEPEST:
         raise OnibusError(f"spec file {given}: its base or rules lead back to itself; name another file")
     if isinstance(contents.get("rules"), str):
@@ -198,11 +191,6 @@ def _on_top(contents: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
             replaced = TOKEN_LIMITS if set(TOKEN_LIMITS) & set(own) else ()
             merged[name] = {n: value for n, value in theirs.items() if n not in replaced} | own
     return merged
-
-
-def _text_of(given: str, is_path: bool) -> str:
-    path = Path(given) if is_path else _folder() / f"{given}.toml"
-    return path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
 
 
 def _validated(given: str, contents: Mapping[str, Any]) -> SpecFile:
