@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from onibus.consumers.labels.annotation_lookup import AnnotationLookup
+from onibus.consumers.labels.annotation_log_reader import LoggedAnnotation
 from onibus.consumers.labels.corrections import CorrectedSubject, set_by_hand, withdraw
 from onibus.consumers.labels.filter import LabelFilter
 from onibus.consumers.labels.fold import FoldedLabel, iso, label_json
@@ -27,6 +27,9 @@ from onibus.consumers.labels.undo import undo
 from onibus.consumers.labels.writer import Change, LabelWriter
 from onibus.consumers.specs.answer_format import WORDS
 from onibus.consumers.specs.known_specs import KnownSpecs
+from onibus.infra.kafka.codecs import codec_for, decoded_quietly
+from onibus.infra.kafka.record_lookup import RecordLookup
+from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.infra.web.access import guarded, new_nonce, page
 from onibus.schemas.records import Annotation, Kind, Origin, Verdict
@@ -94,7 +97,8 @@ class LabelPages:
         self, settings: Settings, board: LabelBoard, specs: KnownSpecs, options: PageOptions
     ) -> None:
         self._board, self.specs, self._options = board, specs, options
-        self._lookup, self._writer = AnnotationLookup(settings), LabelWriter(settings)
+        self._codec, self._writer = codec_for(settings), LabelWriter(settings)
+        self._records = RecordLookup(settings, TopicNames(settings.topic_prefix).annotations)
         self._writing = threading.Lock()
         self._template = Environment(
             loader=PackageLoader("onibus.consumers.labels"), autoescape=True
@@ -126,7 +130,7 @@ class LabelPages:
 
     def close(self) -> None:
         """Close the connections."""
-        self._lookup.close()
+        self._records.close()
         self._writer.close()
 
     def _page(self, request: Request) -> Response:
@@ -179,7 +183,7 @@ class LabelPages:
     def _episode(self, request: Request) -> Response:
         """To an episode in which the subject came up."""
         assert self._options.episode_of is not None
-        logged = self._lookup.read(self._board.places(_hex(request.path_params["subject_id"])))
+        logged = self._logged(_hex(request.path_params["subject_id"]))
         address = self._options.episode_of([one.annotation for one in logged if one.annotation is not None])
         return JSONResponse({"address": address})
 
@@ -188,10 +192,16 @@ class LabelPages:
 
     def _history(self, request: Request) -> Response:
         subject_id = _hex(request.path_params["subject_id"])
-        logged = self._lookup.read(self._board.places(subject_id))
+        logged = self._logged(subject_id)
         if not any(one.annotation is not None for one in logged):
             raise HTTPException(404, "it was never judged")
         return JSONResponse(history_json(subject_id, logged, self.specs))
+
+    def _logged(self, subject_id: bytes) -> list[LoggedAnnotation]:
+        """What was answered about a subject; what no longer exists is left out."""
+        records = self._records.read(self._board.places(subject_id))
+        found = [(record, decoded_quietly(self._codec, Annotation, record.value)) for record in records]
+        return [LoggedAnnotation(r.partition, r.offset, r.timestamp, annotation) for r, annotation in found]
 
     async def _correct(self, request: Request) -> Response:
         # Another site's form cannot send this content type without this site's consent (CORS).
@@ -217,7 +227,7 @@ class LabelPages:
         subject = CorrectedSubject(subject_id, before.texts, before.partition, before.observed_at)
         change: Change | None
         if word == UNDO:
-            logged = self._lookup.read(self._board.places(subject_id))
+            logged = self._logged(subject_id)
             said = [one.annotation for one in logged if one.annotation is not None]
             change = undo(subject, [one for one in said if one.spec_id == spec_id], person, now)
             if change is None:
