@@ -190,17 +190,15 @@ class GroupMember:
         )
         ownership = _Ownership(consumer, self._finish_before_they_go)
         consumer.subscribe([self._names.captions], listener=ownership)
-        # Fetches the cluster's metadata now. A leader that learns of the topic only after its first join
-        # joins at once again, which can get stuck: see _leave_if_stuck.
+        # Fetches the cluster's metadata now: a leader that learns of the topic only after its first join
+        # joins at once again.
         consumer.topics()
         return consumer, ownership
 
     def _leave_if_stuck(self) -> None:
-        """Become another member if a rebalance does not end.
+        """Become another member if a rebalance does not end, whatever holds it up.
 
-        In kafka-python 3.0 a leader's rejoin because of new metadata (say, more partitions) is forgotten if
-        the call of poll that began it runs out of time: the member stays "rebalancing", without heartbeats,
-        forever.
+        The one way that is known, a rebalance that kafka-python forgets, is closed: see MendedConsumer.
         """
         heartbeats = self._session_timeout_ms / 1000 / 2  # two: others learn of it by theirs
         if time.monotonic() < self._stable_at + _LONGEST_REBALANCE_SECONDS + heartbeats:

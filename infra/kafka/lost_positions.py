@@ -1,8 +1,8 @@
 """A consumer that reports positions which are no longer on the log, and does not stop reading.
 
 It has what version 3.0.12 of kafka-python's consumer lacks: lost positions and partitions that were added to
-a topic are reported, reading continues on a resumed partition, and offsets are those of all partitions asked
-about.
+a topic are reported, reading continues on a resumed partition, offsets are those of all partitions asked
+about, and a rebalance that has begun comes to its end.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
 
     Whenever its metadata is refreshed, topics that are not assigned are forgotten. kafka-python then requests
     them again, but raises KeyError for their offsets instead of waiting for the response.
+
+    A rebalance that a leader begins because of new metadata (more partitions, or a topic that it knew
+    nothing of when it joined) is forgotten in kafka-python if the call of ``poll`` that began it runs out of
+    time: the member has no partitions and sends no heartbeats any more. Here what has begun is waited for.
     """
 
     def __init__(self, *topics: str, **configuration: Any) -> None:
@@ -53,6 +57,8 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
         self._seek_offset = self._subscription.seek
         self._subscription.request_offset_reset = self._request_offset_reset
         self._subscription.seek = self._seek
+        self._has_reason_to_rejoin = self._coordinator.need_rejoin
+        self._coordinator.need_rejoin = self._needs_rejoin
 
     def take_lost(self) -> set[TopicPartition]:
         """Partitions whose position was lost since the last call; reading continues from an earlier one."""
@@ -84,6 +90,9 @@ class MendedConsumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is no
                         f"no leader known of {missing.topic}, partition {missing.partition}"
                     ) from error
                 time.sleep(_LEADERS_PAUSE_SECONDS)
+
+    def _needs_rejoin(self) -> bool:
+        return bool(self._coordinator.rejoining or self._has_reason_to_rejoin())
 
     def _request_offset_reset(self, partition: TopicPartition, strategy: Any = None) -> None:
         if strategy is None:  # not requested by a caller

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
@@ -160,6 +161,34 @@ def test_a_partition_paused_while_half_read_is_read_to_its_end_if_nothing_else_a
         reader.pause(rest)
         reader.resume(paused)
         assert [record.value for record in read_until(reader, 2)] == [b"1", b"2"]
+    finally:
+        reader.close()
+
+
+def test_a_rebalance_that_outlasts_the_poll_that_began_it_comes_to_its_end(settings: Settings) -> None:
+    """kafka-python 3.0.12 alone forgets one that began because of new metadata: see MendedConsumer."""
+    topic = TopicNames(settings.topic_prefix).captions
+    reader = consumer(settings, group_id=f"{settings.topic_prefix}group")
+    reader.subscribe([topic])
+    coordinator = reader._coordinator
+    assign = coordinator._perform_assignment
+
+    def slowly(*arguments: Any) -> Any:
+        assigned = assign(*arguments)
+        time.sleep(0.5)  # in the thread that talks to the broker
+        return assigned
+
+    try:
+        wait_until(lambda: reader.poll(timeout_ms=1_000) or reader.assignment(), 60, "the first assignment")
+        coordinator._perform_assignment = slowly
+        coordinator._assignment_snapshot = {}  # as if the topic had got partitions since
+        reader.poll(timeout_ms=200)
+        assert not coordinator.stable(), "it is under way"
+        coordinator._perform_assignment = assign
+        wait_until(
+            lambda: reader.poll(timeout_ms=1_000) or coordinator.stable(), 20, "the end of the rebalance"
+        )
+        assert len(reader.assignment()) == settings.partitions
     finally:
         reader.close()
 
