@@ -197,6 +197,6 @@ def _finish(shown_on: Console, running: Demo) -> None:
 
 
 def _spec_name(spec: str) -> str:
-    from onibus.consumers.specs.spec_file import load_spec
+    from onibus.consumers.specs.spec_file import load_spec_file
 
-    return load_spec(spec).name
+    return load_spec_file(spec).name

@@ -15,7 +15,7 @@ from onibus.consumers.annotator.options import AnnotateOptions
 from onibus.consumers.replay.spec_evaluation import decided, evaluate_trial
 from onibus.consumers.replay.trying_specs import try_spec
 from onibus.consumers.specs.reference_set import built_in_path, read_references
-from onibus.consumers.specs.spec_file import load_spec
+from onibus.consumers.specs.spec_file import load_spec_file
 from onibus.infra.demo.session import Demo, DemoOptions
 from onibus.infra.demo.watch import Watch
 from onibus.infra.files import write_whole
@@ -169,7 +169,7 @@ def _run(
     name = plan.run_name(reward, seed)
     spec = f"{plan.spec}{PAIRS}" if reward_kind(reward).compares else plan.spec
     coefficient = default_specs(plan.task, reward)[0].coefficient
-    share = () if reward == "none" else ("--spec", f"{load_spec(spec).name}={coefficient}")
+    share = () if reward == "none" else ("--spec", f"{load_spec_file(spec).name}={coefficient}")
     apart = settings.model_copy(update={"topic_prefix": plan.topic_prefix(reward, seed)})
     judge = plan.server.judge_flags() if plan.server else ("--llm", "rules")
     options = DemoOptions(
@@ -177,7 +177,7 @@ def _run(
         task=plan.task,
         reward=reward,
         spec=spec,
-        spec_name=load_spec(spec).name,
+        spec_name=load_spec_file(spec).name,
         judge_name=plan.server.name if plan.server else "rules",
         judge=(*judge, *plan.noise.flags(apart.runs_dir)),
         learner=(
@@ -199,7 +199,7 @@ def judge_figures(server: VllmServer, spec: str) -> list[Figure]:
     Raises:
         OnibusError: the server does not answer, or the reference set knows nothing of the spec's goal.
     """
-    references = read_references(built_in_path(), load_spec(spec).name)
+    references = read_references(built_in_path(), load_spec_file(spec).name)
     unseen = [one for one in references if one.half == "second"]
     options = AnnotateOptions(
         specs=(spec,), llm="openai", base_url=server.base_url, model=server.name, concurrency=_REQUESTS

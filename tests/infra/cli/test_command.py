@@ -127,3 +127,13 @@ def test_a_demo_starts_nothing_with_options_that_cannot_be(
 ) -> None:
     assert said in the_one_line(run_onibus("demo", *flags, folder=tmp_path))
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_demo_needs_no_keyword_rules_where_a_model_judges(tmp_path: Path) -> None:
+    rules = (Path(__file__).parents[3] / "consumers/specs/builtin/keys-and-doors.toml").read_text("utf-8")
+    (tmp_path / "own.toml").write_text(rules[: rules.index("[rules")], "utf-8")
+    flags = ["--spec", "own.toml", "--llm", "openai"]
+    assert "--llm openai needs --model" in the_one_line(run_onibus("demo", *flags, folder=tmp_path))
+    assert "has no [rules] for --llm rules" in the_one_line(
+        run_onibus("demo", "--spec", "own.toml", folder=tmp_path)
+    )
