@@ -53,7 +53,6 @@ ROWS: dict[str, Sequence[Panel]] = {
         Panel("First sights without a score", [metrics.UNSCORED], "percentunit"),
         Panel("Labels the reward model has not seen", [metrics.MODEL_AGE_LABELS]),
         Panel("Seconds from a caption to its first reward", [metrics.LABEL_TO_REWARD], "s"),
-        Panel("First sights without a score", [metrics.UNSCORED], "percentunit"),
         Panel("Versions rejected", [metrics.MODELS_REFUSED], "ops", by=("reason",)),
         Panel("Score", [metrics.EPISODE_SCORE]),
         Panel("Depth and experience level", [metrics.EPISODE_DEPTH, metrics.EPISODE_EXPERIENCE_LEVEL]),

@@ -34,9 +34,9 @@ _log = logging.getLogger(__name__)
 _DIFFERS = re.compile(r"(?P<topic>\S+) has (?P<name>\S+) (?P<found>\S+), not (?P<wanted>\S+)")
 _MISSING = re.compile(r"(?P<topic>\S+) is missing")
 _SETTINGS = ("partitions", "replication")
+"""Those of a topic that are settings of ours."""
 _READY_SECONDS = 60
 """In which topics that were created can be used; a busy cluster takes more than kafka-python's 10 s."""
-"""Those of a topic that are settings of ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,8 @@ def test_the_dashboard_shows_every_metric_by_a_name_that_is_exposed() -> None:
     expressions = [target["expr"] for panel in panels for target in panel.get("targets", ())]
     shown = {name for expression in expressions for name in re.findall(r"onibus_\w+", expression)}
     assert shown == set(exposed)
+    titles = [panel["title"] for panel in panels]
+    assert len(set(titles)) == len(titles), "no panel is there twice"
 
 
 def test_panels_do_not_overlap_and_have_ids_of_their_own() -> None:
