@@ -56,8 +56,12 @@ _INSTEAD: Mapping[str, str] = {
 }
 """Flags of ours that say the same in another way."""
 
-_NOT_HERE = ("help", "algo", "num_policies", "with_pbt", "batched_sampling")
-"""What onibus does not work with: it trains one policy, and samples environments one by one."""
+_NOT_HERE = (
+    *("help", "algo", "num_policies", "with_pbt", "batched_sampling"),
+    *("obs_scale", "obs_subtract_mean", "normalize_input_keys"),
+)
+"""What onibus does not work with: it trains one policy, samples environments one by one, and scales
+observations where it makes them."""
 
 GROUP = {"cpu": 32, "gpu": 128}
 """Games that step together where rollout processes act for themselves, by device.

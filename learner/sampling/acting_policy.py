@@ -109,9 +109,8 @@ class _Acting(nn.Module):
     def forward(self, states: Tensor, *observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         seen = dict(zip(self.names, observations, strict=True))
         core, new_states = self.network.forward_core(self.network.forward_head(seen), states)
-        features = self.network.decoder(core)
-        logits = self.network.action_parameterization.distribution_linear(features)
-        return logits, self.network.critic_linear(features), new_states
+        said = self.network.forward_tail(core, values_only=False, sample_actions=False)
+        return said["action_logits"], said["values"].reshape(-1, 1), new_states
 
 
 class _Traced:

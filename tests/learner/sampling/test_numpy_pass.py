@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch
 from nle.nethack import MAX_GLYPH
 from sample_factory.algo.utils.context import global_model_factory
 from sample_factory.model.actor_critic import create_actor_critic
+from sample_factory.model.model_utils import get_rnn_size
 from torch import nn
 
 from onibus.learner.configuration import configuration
 from onibus.learner.networks import make_encoder
 from onibus.learner.options import make_options
+from onibus.learner.sampling.acting_policy import _pass_of
 from onibus.learner.sampling.numpy_pass import NumpyPass, has_numpy_pass
 from onibus.producers.nethack.observations import Observation, observation_space
 
@@ -41,17 +44,19 @@ def seen(seed: int = 0) -> Observation:
         name: draw.integers(MAX_GLYPH + 1, size=shape).astype(np.int16) for name, shape in glyphs.items()
     }
     seen["crop"][0, 0, :2] = 0, MAX_GLYPH
-    return seen | {"blstats": draw.normal(size=(GAMES, 27)).astype(np.float32)}
+    message = draw.integers(256, size=(GAMES, 256)).astype(np.uint8)
+    return seen | {"blstats": draw.normal(size=(GAMES, 27)).astype(np.float32), "message": message}
 
 
-def assert_same(by_numpy: NumpyPass, network: Any, observation: Observation) -> None:
-    states = np.zeros((GAMES, 1), np.float32)
-    logits, values, new_states = by_numpy(observation, states)
+def assert_same(its_pass: Callable[..., Any], network: Any, observation: Observation) -> None:
+    states = np.full((GAMES, get_rnn_size(network.cfg)), 0.5, np.float32)
     with torch.no_grad():
-        said = network({n: torch.from_numpy(rows) for n, rows in observation.items()}, torch.zeros(GAMES, 1))
+        logits, values, new_states = its_pass(observation, states)
+        tensors = {name: torch.from_numpy(rows) for name, rows in observation.items()}
+        said = network(tensors, torch.from_numpy(states))
     np.testing.assert_allclose(logits, said["action_logits"], atol=1e-5)
     np.testing.assert_allclose(values[:, 0], said["values"], atol=1e-5)
-    assert (new_states == states).all()
+    np.testing.assert_allclose(new_states, said["new_rnn_states"], atol=1e-5)
 
 
 @pytest.mark.parametrize("network", ["small", "medium"])
@@ -88,5 +93,11 @@ def test_weights_that_are_changed_or_replaced_are_used(tmp_path: Path) -> None:
     ],
 )
 def test_other_networks_are_left_to_pytorch(tmp_path: Path, network: str, changes: dict[str, Any]) -> None:
-    assert not has_numpy_pass(policy(tmp_path, network, **changes))
+    its = policy(tmp_path, network, **changes)
+    assert not has_numpy_pass(its)
+    observation, states = seen(), np.zeros((GAMES, get_rnn_size(its.cfg)), np.float32)
+    assert_same(_pass_of(its, observation, states), its, observation)
+
+
+def test_other_precisions_are_left_to_pytorch(tmp_path: Path) -> None:
     assert not has_numpy_pass(policy(tmp_path, "small").double())
