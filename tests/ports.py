@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
 _BELOW_EPHEMERAL = range(20_000, 32_000)
+_CHANCE = random.SystemRandom()
+"""A test may have seeded Python's own generator."""
 
 
 def free_port(neighbours: int = 8) -> int:
     """A port that is free now, with ``neighbours`` free ones after it.
 
     From below the range that the system gives to outgoing connections: a client that keeps trying a
-    stopped broker's port in that range can end up connected to itself, and then the port is taken.
+    stopped broker's port in that range can end up connected to itself, and then the port is taken. Each of
+    pytest-xdist's processes has a part of its own: what one has found free is not taken by another before it
+    is used.
     """
-    for port in random.sample(_BELOW_EPHEMERAL, k=200):
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = len(_BELOW_EPHEMERAL) // count
+    first = size * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for port in _CHANCE.sample(_BELOW_EPHEMERAL[first : first + size - neighbours], k=200):
         if all(_is_free(port + k) for k in range(neighbours + 1)):
             return port
     raise AssertionError("no free ports on this machine")

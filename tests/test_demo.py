@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -157,7 +158,7 @@ def test_kill_9_of_a_demo_leaves_nothing(tmp_path: Path) -> None:
 
 
 class Drained:
-    """Reads the other end of a terminal, so that the program on it does not wait for a reader."""
+    """Reads the other end of a terminal, so that the program on it does not wait for a reader; prints it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._end = descriptor, threading.Event()
@@ -171,9 +172,10 @@ class Drained:
         self._thread.join()
 
     def _read(self) -> None:
-        while not self._end.is_set():
-            if select.select([self._descriptor], [], [], 0.1)[0]:
-                os.read(self._descriptor, 65_536)
+        with contextlib.suppress(OSError):  # the program has ended
+            while not self._end.is_set():
+                if select.select([self._descriptor], [], [], 0.1)[0]:
+                    print(os.read(self._descriptor, 65_536).decode(errors="replace"), end="")
 
 
 def is_annotator(process: psutil.Process, folder: Path) -> bool:
