@@ -86,7 +86,7 @@ class SmallEncoder(NetHackEncoder):
 
     def surroundings(self, crop: Tensor) -> Tensor:
         """Features of the crop: integers (B, 9, 9) to (B, 128)."""
-        return linear_of_lookups(crop, self.glyph.weight, _linear(self.crop)).relu()
+        return linear_of_lookups(crop, self.glyph.weight, the_linear(self.crop)).relu()
 
 
 class MediumEncoder(SmallEncoder):
@@ -105,7 +105,7 @@ class MediumEncoder(SmallEncoder):
 
     def whole(self, glyphs: Tensor) -> Tensor:
         """Features of the whole map: integers (B, 21, 79) to (B, 64)."""
-        return linear_of_lookups(self.squares(glyphs), self.squares.numbers, _linear(self.map)).relu()
+        return linear_of_lookups(self.squares(glyphs), self.squares.numbers, the_linear(self.map)).relu()
 
 
 class FullEncoder(NetHackEncoder):
@@ -155,6 +155,7 @@ def _convolutions(channels: int, strides: tuple[int, int, int]) -> nn.Sequential
     )
 
 
-def _linear(layers: nn.Sequential) -> nn.Linear:
+def the_linear(layers: nn.Sequential) -> nn.Linear:
+    """The one linear layer among them."""
     (layer,) = (layer for layer in layers if isinstance(layer, nn.Linear))
     return layer

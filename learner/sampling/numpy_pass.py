@@ -17,7 +17,7 @@ from sample_factory.model.core import ModelCoreIdentity
 from torch import nn
 
 from onibus.learner.map_squares import COLUMNS, KINDS, ROWS, MapSquares
-from onibus.learner.networks import MediumEncoder, SmallEncoder
+from onibus.learner.networks import MediumEncoder, SmallEncoder, the_linear
 from onibus.producers.nethack.observations import Observation
 
 Floats = NDArray[np.float32]
@@ -90,7 +90,7 @@ class _Small:
     def __init__(self, encoder: SmallEncoder, count: int) -> None:
         self._glyph = _Layer(encoder.glyph)
         self._status = [_Layer(layer) for layer in encoder.status if isinstance(layer, nn.Linear)]
-        self._crop, self._mix = _Layer(_linear(encoder.crop)), _Layer(_linear(encoder.mix))
+        self._crop, self._mix = _Layer(the_linear(encoder.crop)), _Layer(the_linear(encoder.mix))
         self.layers = [self._glyph, *self._status, self._crop, self._mix]
         self._parts = np.zeros((count, self._mix.weights.shape[1]), np.float32)
         self._of_status, self._of_crop = self._parts[:, :64], self._parts[:, 64 : 64 + 128]
@@ -114,7 +114,7 @@ class _Medium(_Small):
 
     def __init__(self, encoder: MediumEncoder, count: int) -> None:
         super().__init__(encoder, count)
-        self._map = _Layer(_linear(encoder.map))
+        self._map = _Layer(the_linear(encoder.map))
         self.layers.append(self._map)
         self._squares, self._of_map = _Squares(encoder.squares, count), self._parts[:, 64 + 128 :]
 
@@ -149,8 +149,3 @@ def _any(bits: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
     for other in others:
         found |= other
     return found
-
-
-def _linear(layers: nn.Sequential) -> nn.Linear:
-    (layer,) = (layer for layer in layers if isinstance(layer, nn.Linear))
-    return layer
