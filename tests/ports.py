@@ -22,7 +22,8 @@ def free_port(neighbours: int = 8) -> int:
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     size = len(_BELOW_EPHEMERAL) // count
     first = size * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    for port in _CHANCE.sample(_BELOW_EPHEMERAL[first : first + size - neighbours], k=200):
+    part = _BELOW_EPHEMERAL[first : first + size - neighbours]
+    for port in _CHANCE.sample(part, k=min(200, len(part))):
         if all(_is_free(port + k) for k in range(neighbours + 1)):
             return port
     raise AssertionError("no free ports on this machine")
