@@ -1,4 +1,4 @@
-"""Sums of a table's rows, with gradients: what networks over integers consist of."""
+"""Sums of a table's rows, with gradients, for networks whose inputs are integers."""
 
 from __future__ import annotations
 

@@ -93,7 +93,8 @@ class _Small:
         self._crop, self._mix = _Layer(the_linear(encoder.crop)), _Layer(the_linear(encoder.mix))
         self.layers = [self._glyph, *self._status, self._crop, self._mix]
         self._parts = np.zeros((count, self._mix.weights.shape[1]), np.float32)
-        self._of_status, self._of_crop = self._parts[:, :64], self._parts[:, 64 : 64 + 128]
+        status, crop = (len(layer.weights) for layer in (self._status[-1], self._crop))
+        self._of_status, self._of_crop = self._parts[:, :status], self._parts[:, status : status + crop]
         self._embedded = np.zeros((count, self._crop.weights.shape[1]), np.float32)
         self._by_glyph = self._embedded.reshape(-1, self._glyph.weights.shape[1])
 
@@ -104,7 +105,7 @@ class _Small:
     def _note_parts(self, observation: Observation) -> None:
         first, second = self._status
         second(_relu(first(observation["blstats"])), self._of_status)
-        # Clipped, though all are there: else NumPy takes a copy first.
+        # With "raise", its default, NumPy takes a copy first.
         np.take(self._glyph.weights, observation["crop"].reshape(-1), 0, self._by_glyph, mode="clip")
         self._crop(self._embedded, self._of_crop)
 
@@ -116,7 +117,8 @@ class _Medium(_Small):
         super().__init__(encoder, count)
         self._map = _Layer(the_linear(encoder.map))
         self.layers.append(self._map)
-        self._squares, self._of_map = _Squares(encoder.squares, count), self._parts[:, 64 + 128 :]
+        self._squares = _Squares(encoder.squares, count)
+        self._of_map = self._parts[:, -len(self._map.weights) :]
 
     def _note_parts(self, observation: Observation) -> None:
         super()._note_parts(observation)

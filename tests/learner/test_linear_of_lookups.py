@@ -113,3 +113,12 @@ def test_other_precisions_are_pytorchs_own() -> None:
     doubles = linear_of_lookups(which, embedding.double().weight, linear.double())
     assert doubles.dtype == torch.float64
     torch.testing.assert_close(doubles.float(), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_row_that_the_batch_does_not_have_takes_no_part() -> None:
+    which, (embedding, linear) = crops(common=3, rare=0), layers(81)
+    which[0, 0] = 2_400  # so that other places have unused rows
+    with torch.no_grad():
+        embedding.weight[torch.isin(torch.arange(KINDS), which, invert=True)] = torch.nan
+    assert _lookups(which, KINDS) is not None
+    assert_as_pytorchs(which, embedding, linear)
