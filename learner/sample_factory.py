@@ -49,6 +49,7 @@ import onibus.learner.quiet_libraries  # noqa: F401  the learner's process begin
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import SideFile
 from onibus.infra.optimizers import keep_compiler_out
+from onibus.infra.process.child_start import no_program_inherits_streams
 from onibus.infra.process.fork_server import fork_the_fork_server
 from onibus.infra.process.logs import set_up_logging
 from onibus.infra.settings import load_settings
@@ -98,7 +99,8 @@ class RewardingLearner(Learner):  # type: ignore[misc]
         self.checkpoints = SideFile("checkpoints")
         self._options = LearnOptions.model_validate(self.cfg.onibus)
         keep_compiler_out()
-        model = super().init()
+        with no_program_inherits_streams():
+            model = super().init()
         if self._options.captions:
             self.source = RewardSource(
                 load_settings(), self._options, Path(self.cfg.train_dir) / self.cfg.experiment

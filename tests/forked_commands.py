@@ -3,13 +3,11 @@
 A real start costs 0.3 to 2 s of processor time: an interpreter, Kafka's client, NumPy, PyTorch. From its
 first command on, each process of pytest has a *server*: a fresh interpreter of one thread that has imported
 modules and done nothing else. A command is a fork of it, with the call's folder, environment and streams. It
-cannot show what is settled when Python starts or imports a module, nor what happens when Python takes its
-modules apart at the end; commands that demos and sweeps start do.
+cannot show what is settled when Python starts or imports a module; commands that demos and sweeps start do.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import gc
@@ -32,6 +30,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from onibus.infra.cli.main import _COMMANDS
+from onibus.infra.process.ending import end_process
 
 _COMMAND = (
     *(f"onibus.infra.cli.{name}" for name in _COMMANDS),
@@ -277,6 +276,7 @@ def _become(module: str, arguments: Sequence[str], folder: str, environment: Map
 
 
 def _run(module: str) -> None:
+    """``onibus`` ends by itself, without taking modules apart: a fork copies each page that it writes to."""
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
@@ -284,22 +284,7 @@ def _run(module: str) -> None:
         if not isinstance(ended.code, int | None):
             raise
         code = ended.code or 0
-    _end(code)
-
-
-def _end(code: int) -> None:
-    """End as Python does, except that modules are not taken apart.
-
-    A fork copies each page that it writes to, so that would take 0.3 s of processor time where PyTorch is
-    imported, and 0.06 s elsewhere.
-    """
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    with contextlib.suppress(OSError):  # which Python then meets in its own way
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    end_process(code)
 
 
 if __name__ == "__main__":

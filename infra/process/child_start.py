@@ -1,12 +1,15 @@
-"""Starting processes of :mod:`multiprocessing` that signals to the whole process group do not reach."""
+"""Starting processes: what they have of this one's, and which signals reach them."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
+
+_STDERR = 2
 
 
 def start_with_blocked(signals: set[signal.Signals], start: Callable[[], None]) -> None:
@@ -23,6 +26,24 @@ def start_with_blocked(signals: set[signal.Signals], start: Callable[[], None]) 
         start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def no_program_inherits_streams() -> Iterator[None]:
+    """Programs that are started meanwhile have neither stderr nor the pipe that Python's tracker waits for.
+
+    The one that PyTorch starts to manage shared memory ends two seconds after a run has: so long, whoever
+    reads what the run writes would wait for more.
+    """
+    ours = (_STDERR, resource_tracker.getfd())
+    before = [os.get_inheritable(descriptor) for descriptor in ours]
+    for descriptor in ours:
+        os.set_inheritable(descriptor, False)
+    try:
+        yield
+    finally:
+        for descriptor, inherited in zip(ours, before, strict=True):
+            os.set_inheritable(descriptor, inherited)
 
 
 def show_in_process_lists(name: str) -> None:

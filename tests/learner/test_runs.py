@@ -49,6 +49,18 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_no_orphan(
 
 
 @pytest.mark.slow
+def test_what_outlives_a_run_for_a_moment_does_not_keep_its_output_open(settings: Settings) -> None:
+    """PyTorch's manager of shared memory does: who reads a run's output would wait for two seconds more."""
+    learner = start_learner(settings, "read")
+    wait_ready(learner)
+    managers = [p for p in descendants(learner) if p.name() == "torch_shm_manager"]
+    streams = [file.path for manager in managers for file in manager.open_files()]
+    stop(learner)
+    assert managers
+    assert str(learner.log_path) not in streams
+
+
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_its_steps_and_weights(settings: Settings) -> None:
     folder = settings.runs_dir / "resumed"
     assert finish(start_learner(settings, "resumed", "--steps", "3000")) == 0
