@@ -38,6 +38,7 @@ VLLM_SECONDS = 900
 
 def pytest_configure(config: pytest.Config) -> None:
     """What runs tests leaves no process behind and shares its brokers."""
+    gc.disable()  # until tests have been collected
     no_orphans.pytest_configure(config)
     shared_brokers.pytest_configure(config)
 
@@ -45,8 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses one of these as ``integration``; tests that start processes by themselves say so.
 
-    vLLM's tests come first, then files with other long ones, then those with most tests, so that no process
-    is left with much at the end.
+    vLLM's tests come first, then files with other long ones, then those that wait for brokers: at the end
+    no process is left with much, nor with nothing to do. Of each kind those with most tests come first.
     """
     for item in items:
         if STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
@@ -54,10 +55,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(VLLM_TESTS):
             item.add_marker(pytest.mark.timeout(VLLM_SECONDS))
     long = {item.path for item in items if item.get_closest_marker("slow")}
-    tests = Counter(item.path for item in items)
+    waiting = {item.path for item in items if item.get_closest_marker("integration")}
     place = {
-        path: (not path.is_relative_to(VLLM_TESTS), path not in long, 0 if path in long else -count, path)
-        for path, count in tests.items()
+        path: (
+            [path.is_relative_to(VLLM_TESTS), path in long, path in waiting, True].index(True),
+            0 if path.is_relative_to(VLLM_TESTS) or path in long else -tests,
+            path,
+        )
+        for path, tests in Counter(item.path for item in items).items()
     }
     items.sort(key=lambda item: place[item.path])
 
@@ -67,6 +72,7 @@ def pytest_collection_finish() -> None:
     """Else Python looks through all modules and tests again and again for what can be freed."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 class FilesInOneProcess(LoadFileScheduling):
