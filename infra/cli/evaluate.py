@@ -136,7 +136,7 @@ def _print(evaluation: PolicyEvaluation) -> None:
         table.add_row(name.replace("_", " "), *row)
     out = console()
     out.print(table)
-    for title, captions in (("pay most", evaluation.most), ("pay least", evaluation.least)):
+    for title, captions in (("pay most", evaluation.pay_most), ("pay least", evaluation.pay_least)):
         if captions:
             listing = Table(title=f"captions that {title}, per episode", title_justify="left")
             listing.add_column("caption")

@@ -31,13 +31,7 @@ class EpisodeFigure:
 
     def to_json(self) -> dict[str, Any]:
         """As it is printed."""
-        return {
-            "episodes": self.episodes,
-            "mean": self.mean.to_json(),
-            "median": self.median.to_json(),
-            "smallest": self.smallest,
-            "largest": self.largest,
-        }
+        return asdict(self) | {"mean": self.mean.to_json(), "median": self.median.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +43,7 @@ class PolicyEvaluation:
         env_steps: steps of training behind it.
         figures: by name.
         ends: how many episodes ended in each way. deaths: and of what, the most frequent first.
-        most, least: captions that the run's reward pays most and least for, per episode.
+        pay_most, pay_least: captions that the run's reward pays most and least for, per episode.
         steps: actions taken. seconds: time taken.
     """
 
@@ -61,27 +55,15 @@ class PolicyEvaluation:
     figures: dict[str, EpisodeFigure]
     ends: dict[str, int]
     deaths: dict[str, int]
-    most: Sequence[PaidCaption]
-    least: Sequence[PaidCaption]
+    pay_most: Sequence[PaidCaption]
+    pay_least: Sequence[PaidCaption]
     steps: int
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as ``--json`` prints it."""
-        return {
-            "checkpoint": str(self.checkpoint),
-            "run": self.run,
-            "task": self.task,
-            "env_steps": self.env_steps,
-            "games": asdict(self.games),
-            "figures": {name: figure.to_json() for name, figure in self.figures.items()},
-            "ends": self.ends,
-            "deaths": self.deaths,
-            "pay_most": [asdict(caption) for caption in self.most],
-            "pay_least": [asdict(caption) for caption in self.least],
-            "steps": self.steps,
-            "seconds": self.seconds,
-        }
+        figures = {name: figure.to_json() for name, figure in self.figures.items()}
+        return asdict(self) | {"checkpoint": str(self.checkpoint), "figures": figures}
 
 
 def evaluate(
@@ -122,8 +104,8 @@ def evaluate(
         figures=_figures(episodes),
         ends=_counted(episode.end for episode in episodes if episode.end),
         deaths=_counted(episode.cause_of_death for episode in episodes if episode.cause_of_death),
-        most=most,
-        least=least,
+        pay_most=most,
+        pay_least=least,
         steps=int(sum(episode.figures["episode_steps"] for episode in episodes)),
         seconds=seconds,
     )
