@@ -136,11 +136,8 @@ class RecordedGames:
     def _follow(self) -> None:
         while not self._stopping.is_set():
             try:
-                reader = clients.consumer(self._settings)
-                try:
+                with clients.consumer(self._settings) as reader:
                     self._read(reader)
-                finally:
-                    reader.close()
             except (KafkaError, OnibusError) as error:
                 log.debug("games cannot be followed now: %s", error)
             self._stopping.wait(_RETRY_SECONDS)

@@ -216,16 +216,14 @@ class EpisodeOfCaption:
 
     def _search(self, key: str, since_ms: int) -> Place | None:
         """An episode that is not listed, on the topic from a time on; given up after some seconds."""
-        reader = clients.consumer(self._settings, max_poll_records=2_000)
-        try:
-            partitions = clients.partitions_of(reader, self._episodes)
-            return _find(reader, partitions, key.encode(), since_ms - _CLOCKS_DIFFER_MS)
-        except KafkaError as error:
-            raise OnibusError(
-                f"the episodes cannot be read: {error}; check that the brokers are up"
-            ) from error
-        finally:
-            reader.close()
+        with clients.consumer(self._settings, max_poll_records=2_000) as reader:
+            try:
+                partitions = clients.partitions_of(reader, self._episodes)
+                return _find(reader, partitions, key.encode(), since_ms - _CLOCKS_DIFFER_MS)
+            except KafkaError as error:
+                raise OnibusError(
+                    f"the episodes cannot be read: {error}; check that the brokers are up"
+                ) from error
 
 
 def _find(reader: KafkaConsumer, partitions: list[TopicPartition], key: bytes, since_ms: int) -> Place | None:

@@ -115,12 +115,11 @@ class SystemWatch:
     def _watch(self) -> None:
         while not self._stopping.is_set():
             try:
-                reader = clients.consumer(self._settings, max_poll_records=500)
-                try:
-                    with clients.admin(self._settings) as admin:
-                        self._look_on(reader, admin)
-                finally:
-                    reader.close()
+                with (
+                    clients.consumer(self._settings, max_poll_records=500) as reader,
+                    clients.admin(self._settings) as admin,
+                ):
+                    self._look_on(reader, admin)
             except (KafkaError, OnibusError) as error:
                 self._failure.failed(error)
                 self._view = replace(self._view, problem=self._failure.reason)
