@@ -19,7 +19,7 @@ from onibus.learner.comparing.comparison import Comparison, band, cost, final_va
 from onibus.learner.comparing.groups import differing
 from onibus.learner.intervals import Estimate, estimate
 from onibus.learner.reporting.charts import pdf_of, svg_of
-from onibus.learner.reporting.pages import page_templates
+from onibus.learner.reporting.pages import rendered
 
 COMPARISON_FILE = "comparison.html"
 MANY_SEEDS = 5
@@ -34,21 +34,18 @@ def write_page(comparison: Comparison, path: Path) -> None:
     """
     groups = comparison.groups
     steps = [run.env_steps for group in groups for run in group.runs]
-    page = (
-        page_templates()
-        .get_template("comparison.html.j2")
-        .render(
-            groups=groups,
-            curves=[(chart.title, svg_of(chart.figure)) for chart in curve_charts(comparison)],
-            profiles=[(chart.title, svg_of(chart.figure)) for chart in profile_charts(comparison)],
-            finals=_finals(comparison),
-            improvements=_improvements(comparison),
-            differing=differing(groups),
-            costs=[(group, cost(group)) for group in groups],
-            few=min(len(group.runs) for group in groups) < MANY_SEEDS,
-            uneven=max(steps) > 1.05 * min(steps),
-            made_at=time.strftime("%Y-%m-%d %H:%M:%S"),
-        )
+    page = rendered(
+        "comparison.html.j2",
+        groups=groups,
+        curves=[(chart.title, svg_of(chart.figure)) for chart in curve_charts(comparison)],
+        profiles=[(chart.title, svg_of(chart.figure)) for chart in profile_charts(comparison)],
+        finals=_finals(comparison),
+        improvements=_improvements(comparison),
+        differing=differing(groups),
+        costs=[(group, cost(group)) for group in groups],
+        few=min(len(group.runs) for group in groups) < MANY_SEEDS,
+        uneven=max(steps) > 1.05 * min(steps),
+        made_at=time.strftime("%Y-%m-%d %H:%M:%S"),
     )
     write_or_refuse(path, page)
 

@@ -24,7 +24,7 @@ from onibus.infra.settings import Settings
 from onibus.learner.checkpoints import EXPORTED_FILE, options_in, read_checkpoint, weights_metadata
 from onibus.learner.options import LearnOptions, load_options, save_options
 from onibus.learner.reporting.headline import headline
-from onibus.learner.reporting.pages import page_templates
+from onibus.learner.reporting.pages import rendered
 from onibus.learner.run_files.history import read_history
 from onibus.learner.run_files.judging import SpecJudging, kept_judging, read_judging
 from onibus.learner.run_files.parts import parts_now, parts_of
@@ -78,20 +78,17 @@ def export_run(
     history = read_history(folder)
     results = {"training": history[-1] if history else None, "evaluation": evaluation}
     write_or_refuse(out / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
-    card = (
-        page_templates()
-        .get_template("model_card.md.j2")
-        .render(
-            options=options,
-            config=config,
-            head=_head(options, history, evaluation),
-            results=_results(options, history, folder, judging, evaluation),
-            judging=judging,
-            labels=labels,
-            labels_file=LABELS_FILE,
-            settings=options.model_dump(mode="json") | {"specs": ", ".join(map(str, options.specs))},
-            run_folder=out.name,
-        )
+    card = rendered(
+        "model_card.md.j2",
+        options=options,
+        config=config,
+        head=_head(options, history, evaluation),
+        results=_results(options, history, folder, judging, evaluation),
+        judging=judging,
+        labels=labels,
+        labels_file=LABELS_FILE,
+        settings=options.model_dump(mode="json") | {"specs": ", ".join(map(str, options.specs))},
+        run_folder=out.name,
     )
     write_or_refuse(out / CARD_FILE, card)
     return sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
 
 from onibus.infra.money import dollars
 
 
-def page_templates() -> Environment:
-    """Templates by name; what they are given is escaped."""
-    templates = Environment(
-        loader=PackageLoader("onibus.learner.reporting"), autoescape=select_autoescape(["html", "j2"])
-    )
+def rendered(template: str, **content: Any) -> str:
+    """What a template makes of its content, which is escaped."""
+    templates = Environment(loader=PackageLoader("onibus.learner.reporting"), autoescape=True)
     templates.globals["dollars"] = dollars
-    return templates
+    return templates.get_template(template).render(**content)

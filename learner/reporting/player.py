@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from onibus.learner.reporting.pages import page_templates
+from onibus.learner.reporting.pages import rendered
 from onibus.learner.reporting.run_judge import CaptionJudge
 from onibus.producers.nethack.playback import Frame
 
@@ -36,7 +36,7 @@ def player_page(
     episode = json.dumps(_recorded(frames, judge), separators=(",", ":"), ensure_ascii=False)
     # Text of the game must not end the element that holds it.
     held = Markup(episode.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
-    return page_templates().get_template("player.html.j2").render(title=title, facts=facts, episode=held)
+    return rendered("player.html.j2", title=title, facts=facts, episode=held)
 
 
 def _recorded(frames: Iterable[Frame], judge: CaptionJudge) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from onibus.infra.files import read_rows, write_or_refuse
 from onibus.learner.options import LearnOptions, load_options
 from onibus.learner.reporting.episode_players import Player
 from onibus.learner.reporting.headline import headline
-from onibus.learner.reporting.pages import page_templates
+from onibus.learner.reporting.pages import rendered
 from onibus.learner.reporting.run_charts import run_charts
 from onibus.learner.run_files.history import read_history
 from onibus.learner.run_files.judged_captions import JudgedCaption
@@ -54,28 +54,25 @@ def write_report(
     figures = headline(history, versions, judging)
     system, parts = read_rows(folder / SYSTEM_FILE, "seconds"), parts_of(folder)
     settings = options.model_dump(mode="json") | {"specs": ", ".join(map(str, options.specs))}
-    page = (
-        page_templates()
-        .get_template("report.html.j2")
-        .render(
-            options=options,
-            figures=figures,
-            grids={name: _columns(len(figures), most) for name, most in _WIDTHS.items()},
-            charts=run_charts(options, history, system, versions, judging),
-            judging=[(one, _coefficient(options, one)) for one in judging],
-            reward_model=told(versions[-1]) if versions else "",
-            captions_known=captions is not None,
-            players=players,
-            deaths=deaths[:LISTED],
-            deaths_in_all=sum(number for _, number in deaths),
-            most=most,
-            least=least,
-            largest=max((abs(c.reward) for c in (*most, *least)), default=0) or 1,
-            settings=[(name, _shown(value)) for name, value in sorted(settings.items())],
-            versions=_versions(parts),
-            versions_are_of_the_run=bool(parts),
-            made_at=time.strftime("%Y-%m-%d %H:%M:%S"),
-        )
+    page = rendered(
+        "report.html.j2",
+        options=options,
+        figures=figures,
+        grids={name: _columns(len(figures), most) for name, most in _WIDTHS.items()},
+        charts=run_charts(options, history, system, versions, judging),
+        judging=[(one, _coefficient(options, one)) for one in judging],
+        reward_model=told(versions[-1]) if versions else "",
+        captions_known=captions is not None,
+        players=players,
+        deaths=deaths[:LISTED],
+        deaths_in_all=sum(number for _, number in deaths),
+        most=most,
+        least=least,
+        largest=max((abs(c.reward) for c in (*most, *least)), default=0) or 1,
+        settings=[(name, _shown(value)) for name, value in sorted(settings.items())],
+        versions=_versions(parts),
+        versions_are_of_the_run=bool(parts),
+        made_at=time.strftime("%Y-%m-%d %H:%M:%S"),
     )
     path = folder / REPORT_FILE
     write_or_refuse(path, page)
