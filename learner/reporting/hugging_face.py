@@ -127,10 +127,7 @@ def _head(
     """Lines of the card's YAML; values are JSON, which YAML takes."""
     value = None
     if evaluation is not None:
-        mean = evaluation["figures"]["return"]["mean"]
-        value = f"{mean['value']:.3f}"
-        if mean["low"] is not None:
-            value += f" [{mean['low']:.3f}, {mean['high']:.3f}]"
+        value = _shown(evaluation["figures"]["return"]["mean"])
     elif history and "return" in history[-1]:
         value = f"{history[-1]['return']:.3f}"
     lines: dict[str, Any] = {"library_name": "onibus", "pipeline_tag": "reinforcement-learning"}
@@ -156,15 +153,16 @@ def _results(
     found = []
     if evaluation is not None:
         count = evaluation["games"]["episodes"]
-        figures = []
-        for name, figure in evaluation["figures"].items():
-            mean = figure["mean"]
-            shown = f"{mean['value']:.3f}"
-            if mean["low"] is not None:
-                shown += f" [{mean['low']:.3f}, {mean['high']:.3f}]"
-            figures.append((name.replace("_", " "), shown))
+        means = evaluation["figures"].items()
+        figures = [(name.replace("_", " "), _shown(figure["mean"])) for name, figure in means]
         found.append((f"{count:,} games that training never played, mean [95 %]", figures))
     if history:
         title = f"Training, means of the last {options.episodes_averaged} episodes"
         found.append((title, headline(history, kept_versions(folder), judging)))
     return found
+
+
+def _shown(mean: Mapping[str, float | None]) -> str:
+    """A mean with its interval, where it has one."""
+    interval = "" if mean["low"] is None else f" [{mean['low']:.3f}, {mean['high']:.3f}]"
+    return f"{mean['value']:.3f}{interval}"
