@@ -19,10 +19,11 @@ from onibus.infra.kafka.codecs import codec_for
 from onibus.infra.plugins import is_plugin
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
-from onibus.learner.rewards.formulas import ModelReward, NoReward, RetrievalReward, SpecReward
+from onibus.learner.rewards.formulas import NoReward, SpecReward
 from onibus.learner.rewards.frozen import fix_judges
 from onibus.learner.rewards.score_to_reward import shape_of
 from onibus.learner.rewards.scores import ModelScores
+from onibus.learner.rewards.source import chosen_reward
 from onibus.learner.run_files.specs import found_specs
 from onibus.schemas.ids import caption_id, lookup_id
 from onibus.schemas.records import Verdict
@@ -67,7 +68,8 @@ class RunJudge:
         self._beta = options.count_beta
         self._labels = LabelTable(codec_for(settings))
         self._models = ModelScores(shape_of(options), ranks=options.kind.compares)
-        self._reward = self._chosen_reward(options)
+        paid = chosen_reward(options, self._labels, self._models)
+        self._reward = paid if options.captions else NoReward()
         if not isinstance(self._reward, NoReward):
             self._reward.specs = tuple(self._read(settings, options, folder))
 
@@ -79,14 +81,6 @@ class RunJudge:
         self._models.add({int(ids[0]): caption})
         worth = float(self._reward(ids, np.ones(1, np.int64)).intrinsic[0])
         return Judgement(self._said(ids), worth / count**self._beta)
-
-    def _chosen_reward(self, options: LearnOptions) -> RetrievalReward | ModelReward | NoReward:
-        if options.reward == "none" or not options.captions:
-            return NoReward()
-        if not options.kind.scores:
-            return RetrievalReward(self._labels, options.count_beta)
-        overrides = options.reward == "classification" and options.known_labels
-        return ModelReward(self._models, options.count_beta, self._labels if overrides else None)
 
     def _read(self, settings: Settings, options: LearnOptions, folder: Path) -> list[SpecReward]:
         """Load labels and models; the parts of the reward."""

@@ -66,6 +66,24 @@ RETURN_WINDOW = 100
 """Batches over which the mean intrinsic return is taken."""
 
 
+def chosen_reward(
+    options: LearnOptions, labels: LabelTable, scores: ModelScores
+) -> RetrievalReward | ModelReward | PluginReward | NoReward:
+    """The reward that the options name, made from labels or scores."""
+    beta = options.count_beta
+    match options.reward:
+        case "none":
+            return NoReward()
+        case "retrieval":
+            return RetrievalReward(labels, beta)
+        case reward if is_plugin(reward):
+            return PluginReward(reward, labels, beta)
+        case "classification" if options.known_labels:
+            return ModelReward(scores, beta, labels)
+        case _:
+            return ModelReward(scores, beta)
+
+
 class RewardSource:
     """Intrinsic rewards of batches, their statistics, and the threads behind them."""
 
@@ -82,7 +100,7 @@ class RewardSource:
             shape_of(options), ranks=options.kind.compares, device=device, notes=self._noted
         )
         self._follower: ModelFollower | None = None
-        self._reward = self._chosen_reward()
+        self._reward = chosen_reward(options, self._table, self._models)
         self._stopping = threading.Event()
         self._resolver: threading.Thread | None = None
         self._before = found_specs(folder)
@@ -191,20 +209,6 @@ class RewardSource:
     def provenance(self) -> dict[str, str]:
         """What the reward stands on, for checkpoints: by spec id the coefficient, and labels or model."""
         return {s.spec_id.hex(): f"{s.coefficient} x {self._judge_of(s.spec_id)}" for s in self._reward.specs}
-
-    def _chosen_reward(self) -> RetrievalReward | ModelReward | PluginReward | NoReward:
-        beta = self._options.count_beta
-        match self._options.reward:
-            case "none":
-                return NoReward()
-            case "retrieval":
-                return RetrievalReward(self._table, beta)
-            case reward if is_plugin(reward):
-                return PluginReward(reward, self._table, beta)
-            case "classification" if self._options.known_labels:
-                return ModelReward(self._models, beta, self._table)
-            case _:
-                return ModelReward(self._models, beta)
 
     def _noted(self) -> dict[int, str]:
         """Captions that the run's workers saw since the last call."""
