@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,30 +30,8 @@ class CaptionTotal:
     reward: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Totals of captions by look-up id: int64 (n,) ascending, int64 (n,), float64 (n,)."""
-
-    ids: NDArray[np.int64]
-    steps: NDArray[np.int64]
-    rewards: NDArray[np.float64]
-
-    def save(self, folder: Path) -> None:
-        """Write the totals beside the run's checkpoints, whole or not at all.
-
-        Raises:
-            OSError: they cannot be written.
-        """
-        parts = []
-        for start in range(0, len(self.ids), _ROWS_AT_A_TIME):
-            part = slice(start, start + _ROWS_AT_A_TIME)
-            columns = self.ids[part], self.steps[part], self.rewards[part].round(4)
-            parts.append(json.dumps([*zip(*(c.tolist() for c in columns), strict=True)])[1:-1])
-        write_whole(folder / TALLY_FILE, f"[{', '.join(parts)}]")
-
-
 class CaptionTally:
-    """Totals by look-up id, bounded by ``limit`` captions."""
+    """Totals by look-up id, ascending, bounded by ``limit`` captions."""
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
@@ -71,9 +50,9 @@ class CaptionTally:
         columns = (column.tolist() for column in (self._ids, self._steps, self._rewards))
         return {c: CaptionTotal(steps, reward) for c, steps, reward in zip(*columns, strict=True)}
 
-    def snapshot(self) -> Totals:
-        """The totals as they are now, for another thread to save."""
-        return Totals(self._ids.copy(), self._steps.copy(), self._rewards.copy())
+    def snapshot(self) -> CaptionTally:
+        """The tally as it is now, for another thread to save."""
+        return copy.deepcopy(self)
 
     def add(self, ids: NDArray[np.int64], rewards: NDArray[np.float32]) -> None:
         """Count a batch: ``ids`` int64 and ``rewards`` float32 of the same shape."""
@@ -86,8 +65,17 @@ class CaptionTally:
             self._forget_rarest()
 
     def save(self, folder: Path) -> None:
-        """See :meth:`Totals.save`."""
-        self.snapshot().save(folder)
+        """Write the totals beside the run's checkpoints, whole or not at all.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        parts = []
+        for start in range(0, len(self._ids), _ROWS_AT_A_TIME):
+            part = slice(start, start + _ROWS_AT_A_TIME)
+            columns = self._ids[part], self._steps[part], self._rewards[part].round(4)
+            parts.append(json.dumps([*zip(*(c.tolist() for c in columns), strict=True)])[1:-1])
+        write_whole(folder / TALLY_FILE, f"[{', '.join(parts)}]")
 
     @classmethod
     def load(cls, folder: Path) -> CaptionTally:
