@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from onibus.infra.money import dollars
-from onibus.learner.run_files.judging import Agreement, SpecJudging, total_usd
+from onibus.learner.run_files.judging import SpecJudging, total_usd
 
 Figure = tuple[str, str]
 """Name and value."""
@@ -42,7 +42,8 @@ def headline(
         found.append(("cost of the answers", dollars(usd)))
     people = [one.people for one in judging if one.people is not None]
     if people:
-        found.append(("judged as people did", in_words(people)))
+        agreed, count = sum(one.agreed for one in people), sum(one.count for one in people)
+        found.append(("judged as people did", f"{agreed:,} of {count:,}"))
     if last.get("model_version"):
         found.append(("version of the reward model", format(last["model_version"], ".0f")))
     if "model_age_seconds" in last:
@@ -60,9 +61,3 @@ def _held_out(version: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     if {"held_out", "held_out_positive"} <= version.keys():
         helpful = f"{version['held_out_positive']:.0f} of {version['held_out']:.0f}"
         yield "helpful of the held-out captions", helpful
-
-
-def in_words(agreements: Sequence[Agreement]) -> str:
-    """How often two agree in all."""
-    count, agreed = (sum(numbers) for numbers in zip(*[(a.count, a.agreed) for a in agreements], strict=True))
-    return f"{agreed:,} of {count:,}"

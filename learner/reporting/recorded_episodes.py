@@ -44,20 +44,17 @@ def facts_of(record: EpisodeFinished) -> list[tuple[str, str]]:
     """Name and value of what an episode came to; what was not recorded is left out."""
     if record.plugin:
         return [(name, f"{number:g}") for name, number in record.statistics.items()]
-    said = [
-        ("score", f"{record.score:,.0f}"),
-        ("depth", str(record.depth)),
-        ("experience level", str(record.experience_level)),
-        ("gold", f"{record.gold:,}"),
-        ("turns", f"{record.turns:,}"),
-    ]
-    if record.scout is not None:
-        said.append(("scout", f"{record.scout:,}"))
-    if record.kills is not None:
-        said.append(("kills", f"{record.kills:,}"))
-    if record.progression is not None:
-        said.append(("progression", f"{record.progression:.1%}"))
-    return said
+    figures = (
+        ("score", record.score, ",.0f"),
+        ("depth", record.depth, "d"),
+        ("experience level", record.experience_level, "d"),
+        ("gold", record.gold, ","),
+        ("turns", record.turns, ","),
+        ("scout", record.scout, ","),
+        ("kills", record.kills, ","),
+        ("progression", record.progression, ".1%"),
+    )
+    return [(name, format(number, form)) for name, number, form in figures if number is not None]
 
 
 def reached(record: EpisodeFinished) -> str:
