@@ -51,6 +51,17 @@ _HELD_OUT = {
     "recall": "held_out_recall",
 }
 
+_COUNTED = {
+    "captions published": "captions_published",
+    "new captions": "captions_new",
+    "labels in the table": "labels_known",
+}
+
+_X_LABELS = {"env_steps": "environment steps", "seconds": "seconds", "version": "version"}
+
+_SHARES = (0.0, 1.05)
+"""The range of an axis of shares."""
+
 Rows = Sequence[Mapping[str, float]]
 
 
@@ -97,7 +108,20 @@ def run_charts(
 
 
 def _chart(
-    title: str, curves: Mapping[str, Curve], x: str, y: str, y_range: tuple[float, float] | None = None
+    title: str,
+    rows: Rows,
+    x: str,
+    lines: Mapping[str, str],
+    y_label: str,
+    y_range: tuple[float, float] | None = None,
+) -> Chart | None:
+    """Figures of ``rows`` over the figure ``x``: by what the legend calls a line, the name of its figure."""
+    curves = {line: curve_of(rows, x, name) for line, name in lines.items()}
+    return _chart_of(title, curves, _X_LABELS[x], y_label, y_range)
+
+
+def _chart_of(
+    title: str, curves: Mapping[str, Curve], x: str, y: str, y_range: tuple[float, float] | None
 ) -> Chart | None:
     """None where there is nothing to be seen."""
     if not any(len(set(xs)) > 1 and len(set(ys)) > 1 for xs, ys in curves.values()):
@@ -115,53 +139,31 @@ def _thinned(curve: Curve) -> Curve:
 
 
 def _returns(options: LearnOptions, history: Rows) -> Iterator[Chart | None]:
-    steps, mean = "environment steps", f"mean of {options.episodes_averaged} episodes"
-
-    def by_steps(name: str) -> Curve:
-        return curve_of(history, "env_steps", name)
-
-    yield _chart("Extrinsic return", {"extrinsic": by_steps("return")}, steps, mean)
-    yield _chart("Intrinsic return", {"intrinsic": by_steps("intrinsic_return")}, steps, "mean per episode")
+    mean = f"mean of {options.episodes_averaged} episodes"
+    yield _chart("Extrinsic return", history, "env_steps", {"extrinsic": "return"}, mean)
+    each = "mean per episode"
+    yield _chart("Intrinsic return", history, "env_steps", {"intrinsic": "intrinsic_return"}, each)
     specs = sorted({name for row in history for name in row if name.startswith(BY_SPEC)})
-    by_spec = {name.removeprefix(BY_SPEC): by_steps(name) for name in specs}
-    yield _chart("Intrinsic return by spec", by_spec, steps, "mean per episode")
+    by_spec = {name.removeprefix(BY_SPEC): name for name in specs}
+    yield _chart("Intrinsic return by spec", history, "env_steps", by_spec, each)
     own = sorted({name for row in history for name in row if name.startswith(STATISTIC_PREFIX)})
     of_tasks = {name: name.removeprefix(STATISTIC_PREFIX).replace("_", " ") for name in own}
     for name, title in (_EPISODES | of_tasks).items():
-        yield _chart(title[:1].upper() + title[1:], {title: by_steps(name)}, steps, mean)
+        yield _chart(title[:1].upper() + title[1:], history, "env_steps", {title: name}, mean)
 
 
 def _learning(history: Rows) -> Iterator[Chart | None]:
     for name, (title, what) in _LEARNING.items():
-        yield _chart(title, {title: curve_of(history, "env_steps", name)}, "environment steps", what)
+        yield _chart(title, history, "env_steps", {title: name}, what)
 
 
 def _judged(history: Rows, judging: Sequence[SpecJudging]) -> Iterator[Chart | None]:
-    yield _chart(
-        "Captions with a label",
-        {"share": curve_of(history, "env_steps", "label_coverage")},
-        "environment steps",
-        "share",
-        (0, 1.05),
-    )
+    covered = {"share": "label_coverage"}
+    yield _chart("Captions with a label", history, "env_steps", covered, "share", _SHARES)
     for one in judging:
-        yield _chart(
-            f"Verdicts under {one.name}",
-            _shares(history, one),
-            "environment steps",
-            "share of all so far",
-            (0, 1.05),
-        )
-    yield _chart(
-        "Captions and labels",
-        {
-            "captions published": curve_of(history, "seconds", "captions_published"),
-            "new captions": curve_of(history, "seconds", "captions_new"),
-            "labels in the table": curve_of(history, "seconds", "labels_known"),
-        },
-        "seconds",
-        "in all",
-    )
+        title, shares = f"Verdicts under {one.name}", _shares(history, one)
+        yield _chart_of(title, shares, _X_LABELS["env_steps"], "share of all so far", _SHARES)
+    yield _chart("Captions and labels", history, "seconds", _COUNTED, "in all")
 
 
 def _shares(history: Rows, judging: SpecJudging) -> dict[str, Curve]:
@@ -178,33 +180,17 @@ def _shares(history: Rows, judging: SpecJudging) -> dict[str, Curve]:
 
 
 def _models(history: Rows, versions: Rows) -> Iterator[Chart | None]:
-    yield _chart(
-        "Held-out accuracy of the reward model",
-        {name: curve_of(versions, "version", figure) for name, figure in _HELD_OUT.items()},
-        "version",
-        "share",
-        (0, 1.05),
-    )
-    yield _chart(
-        "Age of the reward model in use",
-        {"age": curve_of(history, "seconds", "model_age_seconds")},
-        "seconds",
-        "seconds since it was written",
-    )
+    yield _chart("Held-out accuracy of the reward model", versions, "version", _HELD_OUT, "share", _SHARES)
+    title, age = "Age of the reward model in use", {"age": "model_age_seconds"}
+    yield _chart(title, history, "seconds", age, "seconds since it was written")
 
 
 def _speed(history: Rows, system: Rows) -> Iterator[Chart | None]:
-    speed = {"speed": curve_of(history, "env_steps", "steps_per_second")}
-    yield _chart("Speed", speed, "environment steps", "steps per second")
+    yield _chart("Speed", history, "env_steps", {"speed": "steps_per_second"}, "steps per second")
     for title, rows, name, what in (
         ("Label latency", system, "latency", "seconds (bucket bounds)"),
         ("Latency of the language model", system, "model_latency", "seconds (bucket bounds)"),
         ("From the first sight of a caption to its first reward", history, "label_to_reward", "seconds"),
     ):
-        curves = {
-            "median": curve_of(rows, "seconds", f"{name}_p50"),
-            "95 %": curve_of(rows, "seconds", f"{name}_p95"),
-        }
-        yield _chart(title, curves, "seconds", what)
-    lag = {"lag": curve_of(system, "seconds", "consumer_lag")}
-    yield _chart("Consumer lag", lag, "seconds", "records")
+        yield _chart(title, rows, "seconds", {"median": f"{name}_p50", "95 %": f"{name}_p95"}, what)
+    yield _chart("Consumer lag", system, "seconds", {"lag": "consumer_lag"}, "records")
