@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,8 @@ def record_parts(folder: Path, plugins: Mapping[str, str]) -> None:
         OSError: the file cannot be written.
     """
     row: dict[str, str | int] = {"started_at": time.time_ns() // 1000}
-    file = RowFile(folder / PARTS_FILE)
-    try:
+    with closing(RowFile(folder / PARTS_FILE)) as file:
         file.append(row | parts_now() | dict(plugins))
-    finally:
-        file.close()
 
 
 def parts_of(folder: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,8 @@ def begin_session(
     Raises:
         OSError: a file cannot be written.
     """
-    rows = RowFile(folder / SESSION_LOG)
     is_recorded = (folder / SESSION_LOG).exists()
-    try:
+    with closing(RowFile(folder / SESSION_LOG)) as rows:
         if before is not None and not is_recorded:
             rows.append({"session": max(0, session - 1), "options": before.model_dump(mode="json")})
         rows.append(
@@ -58,6 +58,4 @@ def begin_session(
                 "options": options.model_dump(mode="json"),
             }
         )
-    finally:
-        rows.close()
     write_whole(folder / SESSIONS_FILE, f"{session + 1}\n")
