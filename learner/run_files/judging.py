@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -144,7 +144,7 @@ class _Fold:
     """The annotations of one spec, in the order of their partitions: the rule is the label table's."""
 
     def __init__(self) -> None:
-        self._subjects: dict[bytes, _Subject] = {}
+        self._subjects: defaultdict[bytes, _Subject] = defaultdict(_Subject)
         self._answers: Counter[tuple[str, str, str]] = Counter()
         self._tokens, self._usd, self._priced = 0, 0.0, False
         self._times, self._codes = array("q"), array("b")
@@ -159,9 +159,7 @@ class _Fold:
         if one.verdict is not None and one.origin in (Origin.LLM, Origin.RULES):
             self._times.append(one.annotated_at)
             self._codes.append(self._verdicts.index(one.verdict))
-        subject = self._subjects.get(one.subject_id)
-        if subject is None:
-            subject = self._subjects[one.subject_id] = _Subject()
+        subject = self._subjects[one.subject_id]
         if overrides(one, subject.by_person):
             subject.in_force, subject.by_person = verdict_of(one), is_by_person(one)
         if one.origin is not Origin.HUMAN:
@@ -236,14 +234,6 @@ def _announced(spec: AnnotationSpec | None) -> dict[str, Any]:
 
 
 def _from_json(row: dict[str, Any]) -> SpecJudging:
-    def agreement(kept: dict[str, Any] | None) -> Agreement | None:
-        return None if kept is None else Agreement(**kept)
-
-    return SpecJudging(
-        **row
-        | {
-            "answers": [Answers(**one) for one in row["answers"]],
-            "people": agreement(row["people"]),
-            "reference": agreement(row["reference"]),
-        }
-    )
+    kept = {name: row[name] for name in ("people", "reference")}
+    agreements = {name: None if one is None else Agreement(**one) for name, one in kept.items()}
+    return SpecJudging(**row | agreements | {"answers": [Answers(**one) for one in row["answers"]]})
