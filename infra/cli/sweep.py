@@ -89,13 +89,13 @@ def run_sweep(settings: Settings, chosen: Sweep, parallel: int) -> None:
     from onibus.learner.comparing.groups import grouped, read_run
     from onibus.learner.comparing.page import final_table, write_page
     from onibus.learner.sweeping.running import SweepRunner
-    from onibus.learner.sweeping.view import SweepView
+    from onibus.learner.sweeping.view import sweep_view
 
     stopping, shown_on = stop_event(), console()
     runner = SweepRunner(settings, chosen, parallel, stopping)
-    with SweepView(shown_on, runner, chosen.runs) as view:
-        runner.run(view.look)
-        view.look()
+    with sweep_view(shown_on, runner, chosen.runs) as look:
+        runner.run(look)
+        look()
     done = [options for options in chosen.runs if runner.states[options.run] == "done"]
     echo(f"{len(done)} of {len(chosen.runs)} runs of {chosen.name} are done")
     if stopping.is_set() and len(done) < len(chosen.runs):

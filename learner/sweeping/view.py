@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -20,31 +21,24 @@ _FIRST = (FAILED, RUNNING, ELSEWHERE, WAITING, DONE)
 _COLOURS = {DONE: "green", RUNNING: "cyan", FAILED: "red", WAITING: "dim", ELSEWHERE: "yellow"}
 
 
-class SweepView:
-    """A context; :meth:`look` shows how things stand."""
+@contextmanager
+def sweep_view(
+    shown_on: Console, runner: SweepRunner, runs: Sequence[LearnOptions]
+) -> Iterator[Callable[[], None]]:
+    """Gives what shows how things stand, as often as it is called: the table, or a line now and then."""
+    next_line = 0.0
+    view = Live(console=shown_on, auto_refresh=False)
+    with view if shown_on.is_terminal else nullcontext() as live:
 
-    def __init__(self, shown_on: Console, runner: SweepRunner, runs: Sequence[LearnOptions]) -> None:
-        self._console, self._runner, self._runs = shown_on, runner, runs
-        self._live = Live(console=shown_on, auto_refresh=False) if shown_on.is_terminal else None
-        self._next_line = 0.0
+        def look() -> None:
+            nonlocal next_line
+            if live is not None:
+                live.update(table(runner, runs, max(3, shown_on.size.height - 6)), refresh=True)
+            elif time.monotonic() >= next_line:
+                next_line = time.monotonic() + LINE_SECONDS
+                shown_on.print(line(runner, runs), soft_wrap=True)
 
-    def __enter__(self) -> SweepView:
-        if self._live is not None:
-            self._live.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.__exit__(None, None, None)
-
-    def look(self) -> None:
-        """Show the table now, or a line now and then."""
-        if self._live is not None:
-            rows = max(3, self._console.size.height - 6)
-            self._live.update(table(self._runner, self._runs, rows), refresh=True)
-        elif time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + LINE_SECONDS
-            self._console.print(line(self._runner, self._runs), soft_wrap=True)
+        yield look
 
 
 def table(runner: SweepRunner, runs: Sequence[LearnOptions], most: int) -> Table:
