@@ -30,8 +30,7 @@ def fix_judges(settings: Settings, scores: ModelScores, options: LearnOptions) -
         assert options.motif_model is not None
         spec_id = use_frozen_model(settings, scores, options.motif_model)
         return {options.motif_model: SpecReward(spec_id, options.specs[0].coefficient)}
-    names = use_similarity(scores, options)
-    return {s.name: SpecReward(names[s.name], s.coefficient, s.name) for s in options.specs}
+    return use_similarity(scores, options)
 
 
 def check_judges(settings: Settings, options: LearnOptions) -> None:
@@ -66,8 +65,8 @@ def use_frozen_model(settings: Settings, scores: ModelScores, model: str) -> byt
     return spec_id
 
 
-def use_similarity(scores: ModelScores, options: LearnOptions) -> dict[str, bytes]:
-    """Have the similarity to each spec's goal score; returns by spec name the id that it stands under.
+def use_similarity(scores: ModelScores, options: LearnOptions) -> dict[str, SpecReward]:
+    """Have the similarity to each spec's goal score; the parts of the reward, by name.
 
     Raises:
         OnibusError: a spec is not known, or the embedding is not there.
@@ -81,7 +80,7 @@ def use_similarity(scores: ModelScores, options: LearnOptions) -> dict[str, byte
             f"similarity-{share.name}", 0, sha256(embed.name.encode()).hexdigest(), 0, time.time()
         )
         scores.use(spec_id, SimilarityToGoal(spec.goal, embed), model)
-        found[share.name] = spec_id
+        found[share.name] = SpecReward(spec_id, share.coefficient, share.name)
     return found
 
 
