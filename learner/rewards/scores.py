@@ -134,7 +134,7 @@ class ModelScores:
         if judged is None:
             return _unscored(ids)
         found = _looked_up(judged.ids, judged.scores, ids)
-        scale = self._scale_of(judged)
+        scale = self._scale_for(judged.scale, judged.scores)
         return found if scale is None else scale.normalised(found)
 
     def known(self) -> dict[int, str]:
@@ -231,10 +231,8 @@ class ModelScores:
         scores: NDArray[np.float32],
     ) -> _Judged:
         """A judge with scores of ids, ascending."""
-        on_scale = scale
-        if scale is None and self._ranks and scores.size:
-            on_scale = ScoreScale.of(scores)
-        return _Judged(model, judge, scale, ids, scores, self._shape(scores, on_scale))
+        rewards = self._shape(scores, self._scale_for(scale, scores))
+        return _Judged(model, judge, scale, ids, scores, rewards)
 
     def _with(self, judged: _Judged, ids: NDArray[np.int64], scores: NDArray[np.float32]) -> _Judged:
         """The same with scores of more captions."""
@@ -251,10 +249,9 @@ class ModelScores:
         kept = ~np.isin(judged.ids, gone)
         return replace(judged, ids=judged.ids[kept], scores=judged.scores[kept], rewards=judged.rewards[kept])
 
-    def _scale_of(self, judged: _Judged) -> ScoreScale | None:
-        if judged.scale is not None or not self._ranks or not judged.scores.size:
-            return judged.scale
-        return ScoreScale.of(judged.scores)
+    def _scale_for(self, own: ScoreScale | None, scores: NDArray[np.float32]) -> ScoreScale | None:
+        """The version's own; a ranking without one is measured here."""
+        return ScoreScale.of(scores) if own is None and self._ranks and scores.size else own
 
     def _refuse(self, reason: str, file: WholeFile, why: str) -> bool:
         metrics.MODELS_REFUSED.labels(reason=reason).inc()
