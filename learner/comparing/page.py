@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ def write_page(comparison: Comparison, path: Path) -> None:
         groups=groups,
         curves=[(chart.title, svg_of(chart.figure)) for chart in curve_charts(comparison)],
         profiles=[(chart.title, svg_of(chart.figure)) for chart in profile_charts(comparison)],
-        finals=_finals(comparison),
-        improvements=_improvements(comparison),
+        finals=_by_metric(comparison, _finals),
+        improvements=_by_metric(comparison, _improvements),
         differing=differing(groups),
         costs=[(group, cost(group)) for group in groups],
         few=min(len(group.runs) for group in groups) < MANY_SEEDS,
@@ -57,7 +57,7 @@ def final_table(comparison: Comparison) -> Table:
     table.add_column("runs", overflow="fold")
     table.add_column("seeds", justify="right")
     table.add_column("mean [95 %]", justify="right", no_wrap=True)
-    for metric, rows in _finals(comparison):
+    for metric, rows in _by_metric(comparison, _finals):
         for number, (name, count, value) in enumerate(rows):
             last = number == len(rows) - 1
             table.add_row("" if number else metric, name, str(count), value, end_section=last)
@@ -114,35 +114,29 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
     for row in rows:
-        missing = {k for k, v in row.items() if isinstance(v, float) and math.isnan(v)}
-        writer.writerow({name: "" if name in missing else value for name, value in row.items()})
+        writer.writerow({k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))})
     return out.getvalue()
 
 
-def _finals(comparison: Comparison) -> list[tuple[str, list[tuple[str, int, str]]]]:
-    """By metric a row for each group: its name, its runs, the mean of their final values."""
+def _by_metric(
+    comparison: Comparison, rows_of: Callable[[Comparison, str], list[Any]]
+) -> list[tuple[str, list[Any]]]:
+    """The rows of each metric that has any, with its name in words."""
+    found = [(metric.replace("_", " "), rows_of(comparison, metric)) for metric in comparison.metrics]
+    return [(name, rows) for name, rows in found if rows]
+
+
+def _finals(comparison: Comparison, metric: str) -> list[tuple[str, int, str]]:
+    """For each group its name, its runs, the mean of their final values."""
     return [
-        (metric.replace("_", " "), rows)
-        for metric in comparison.metrics
-        if (
-            rows := [
-                (group.name, len(values), shown(estimate(values)))
-                for group in comparison.groups
-                if (values := comparison.finals(group, metric))
-            ]
-        )
+        (group.name, len(values), shown(estimate(values)))
+        for group in comparison.groups
+        if (values := comparison.finals(group, metric))
     ]
 
 
-def _improvements(comparison: Comparison) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    found = [
-        (
-            metric.replace("_", " "),
-            [(one.ours, one.theirs, shown(one.probability)) for one in comparison.improvements(metric)],
-        )
-        for metric in comparison.metrics
-    ]
-    return [(metric, rows) for metric, rows in found if rows]
+def _improvements(comparison: Comparison, metric: str) -> list[tuple[str, str, str]]:
+    return [(one.ours, one.theirs, shown(one.probability)) for one in comparison.improvements(metric)]
 
 
 def shown(found: Estimate) -> str:
