@@ -66,7 +66,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class UnwritableFileError(OnibusError):
-    """A file that a user asked for cannot be written."""
+    """A file or folder that a user asked for cannot be written."""
 
 
 def write_or_refuse(path: Path, content: str | bytes) -> None:
@@ -81,6 +81,18 @@ def write_or_refuse(path: Path, content: str | bytes) -> None:
         raise UnwritableFileError(
             f"cannot write {path}: {reason_of(error)}; free some space, or make {path.parent} writable"
         ) from error
+
+
+def make_folder(folder: Path, advice: str) -> None:
+    """Make a folder for files that a user asked for, unless it is there.
+
+    Raises:
+        UnwritableFileError: it cannot be made; ends with ``advice``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableFileError(f"cannot make {folder}: {reason_of(error)}; {advice}") from error
 
 
 def read_state(path: Path, parse: Callable[[Any], T], otherwise: T) -> T:

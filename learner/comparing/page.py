@@ -12,8 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
-from onibus.infra.errors import OnibusError
-from onibus.infra.files import reason_of, write_or_refuse
+from onibus.infra.files import make_folder, write_or_refuse
 from onibus.learner.comparing.charts import curve_charts, overview_chart, profile_charts
 from onibus.learner.comparing.comparison import Comparison, band, cost, final_value
 from onibus.learner.comparing.groups import differing
@@ -70,10 +69,7 @@ def export(comparison: Comparison, folder: Path) -> None:
     Raises:
         OnibusError: one cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OnibusError(f"cannot make {folder}: {reason_of(error)}; choose another --export") from error
+    make_folder(folder, "choose another --export")
     for charts in (overview_chart, curve_charts, profile_charts):
         for chart in charts(comparison):
             write_or_refuse(folder / f"{chart.name}.svg", svg_of(chart.figure))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.files import UnwritableFileError, reason_of, write_or_refuse
+from onibus.infra.files import make_folder, write_or_refuse
 from onibus.infra.settings import Settings
 from onibus.learner.options import LearnOptions
 from onibus.learner.reporting.player import player_page
@@ -87,7 +87,7 @@ def write_players(
             log.warning("the %s episode cannot be played again: %s", which, error)
             path.unlink(missing_ok=True)  # of an earlier report
             continue
-        _make_folder(path.parent)
+        make_folder(path.parent, f"free some space, or make {folder} writable")
         write_or_refuse(path, page)
         fact = f"return {record.extrinsic_return:g}, {record.steps:,} steps"
         players.append(Player(which, fact, f"{PLAYERS_FOLDER}/{path.name}"))
@@ -112,12 +112,3 @@ def _chosen(records: Sequence[EpisodeFinished]) -> list[tuple[str, EpisodeFinish
     for which, place in places.items():
         found.setdefault(place, which)
     return [(which, ordered[place]) for place, which in found.items()]
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UnwritableFileError(
-            f"cannot make {folder}: {reason_of(error)}; free some space, or make {folder.parent} writable"
-        ) from error

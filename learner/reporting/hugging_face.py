@@ -18,7 +18,7 @@ from onibus.consumers.labels.annotation_log_reader import AnnotationReader, of_s
 from onibus.consumers.labels.export import DataCard, export_annotations
 from onibus.consumers.specs.spec_file import read_specs
 from onibus.infra.errors import OnibusError
-from onibus.infra.files import UnwritableFileError, reason_of, write_or_refuse
+from onibus.infra.files import UnwritableFileError, make_folder, reason_of, write_or_refuse
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.checkpoints import EXPORTED_FILE, options_in, read_checkpoint, weights_metadata
@@ -56,7 +56,7 @@ def export_run(
     """
     content = read_checkpoint(checkpoint, advice="give another with --checkpoints")
     options = options_in(content) or load_options(folder)
-    _make_folder(out)
+    make_folder(out, "give another --to")
     weights = {name: tensor.clone().contiguous() for name, tensor in content["model"].items()}
     write_or_refuse(out / EXPORTED_FILE, save(weights, weights_metadata(content, options)))
     try:
@@ -92,13 +92,6 @@ def export_run(
     )
     write_or_refuse(out / CARD_FILE, card)
     return sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith("."))
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UnwritableFileError(f"cannot make {out}: {reason_of(error)}; give another --to") from error
 
 
 def _from_the_bus(
