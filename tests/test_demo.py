@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from onibus.learner.run_files.contents import CONTENTS
 from tests.ports import free_port
+from tests.run_contents import run_contents
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -103,7 +103,7 @@ def test_a_demo_ends_cleanly_by_ctrl_c_and_names_who_died(tmp_path: Path) -> Non
         f"{command} --episodes 1", shell=True, env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     assert "game 0: " in played.stdout, played.stderr
-    assert {path.name for path in (tmp_path / "first").iterdir()} <= set(CONTENTS)
+    assert {path.name for path in (tmp_path / "first").iterdir()} <= run_contents()
     page = (tmp_path / "first" / "report.html").read_text()
     figures = re.findall(r'<div class="card"><b>(.*?)</b><span>(.*?)</span>', page)
     assert len(figures) >= 6

@@ -17,8 +17,8 @@ from onibus.infra.observability import metrics
 from onibus.infra.reward_kinds import REWARD_KINDS
 from onibus.infra.settings import Settings
 from onibus.learner.options import make_options
-from onibus.learner.run_files.contents import CONTENTS
 from tests.command_lines import complaint, onibus_command
+from tests.run_contents import run_contents
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -122,7 +122,7 @@ def test_every_path_that_is_named_exists(page: Path) -> None:
     """Modules and folders: ``infra/kafka/topics.py``, ``infra/kafka/`` or ``onibus.infra.kafka.topics``."""
     if page.name == "changelog.md":  # it names old places, too
         return
-    named = set(paths(page.read_text())) - set(CONTENTS)
+    named = set(paths(page.read_text())) - run_contents()
     assert not [name for name in named if not is_there(name)]
 
 
@@ -227,12 +227,6 @@ def test_the_layers_of_the_architecture_page_are_those_that_are_checked() -> Non
         r"^\| `?([\w ]+)`? \| (`\w+`.*→.*) \|$", (DOCS / "architecture.md").read_text(), re.MULTILINE
     )
     assert {name: _CODE.findall(order) for name, order in rows} == layers
-
-
-def test_the_operations_page_lists_the_files_of_a_run() -> None:
-    page = (ROOT / "infra/docs/operations.md").read_text()
-    for name, holds in CONTENTS.items():
-        assert f"| `{name}` | {holds} |" in page
 
 
 def test_the_citation_is_of_this_version() -> None:
