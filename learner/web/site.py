@@ -121,7 +121,7 @@ class WholeSite:
     def _flow_figures(self, request: Request) -> Response:
         specs, lately, counts = self._labels.specs, self._board.lately(), self._board.labels_by_spec()
         ids = dict.fromkeys([*specs.all, *counts])
-        shown, answers = flow_json(self._watch.view()), sum(one.answers_a_minute for one in lately.values())
+        shown, answers = flow_json(self._watch.view), sum(one.answers_a_minute for one in lately.values())
         shown["topics"] |= {
             "annotations": {"records": self._board.annotations, "per_second": answers / 60},
             "labels": {"records": sum(counts.values()), "per_second": None},

@@ -73,10 +73,13 @@ class SystemView:
 
 
 class SystemWatch:
-    """Looks at the cluster every two seconds; see :meth:`view`.
+    """Looks at the cluster every two seconds.
 
     Args:
         on_specs: called with the announced specs, whenever one is announced.
+
+    Attributes:
+        view: what was seen last.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class SystemWatch:
     ) -> None:
         self._settings, self._episodes, self._earned, self._on_specs = settings, episodes, earned, on_specs
         self._names, self._codec = TopicNames(settings.topic_prefix), codec_for(settings)
-        self._view = SystemView()
+        self.view = SystemView()
         self._ends: deque[tuple[float, dict[str, int]]] = deque()
         self._models: dict[str, RewardUpdate] = {}
         self._letters: set[Place] = set()
@@ -108,10 +111,6 @@ class SystemWatch:
         if self._thread.is_alive():
             self._thread.join(_STOP_SECONDS)
 
-    def view(self) -> SystemView:
-        """What was seen last."""
-        return self._view
-
     def _watch(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -122,7 +121,7 @@ class SystemWatch:
                     self._look_on(reader, admin)
             except (KafkaError, OnibusError) as error:
                 self._failure.failed(error)
-                self._view = replace(self._view, problem=self._failure.reason)
+                self.view = replace(self.view, problem=self._failure.reason)
             self._stopping.wait(LOOK_SECONDS)
 
     def _look_on(self, reader: KafkaConsumer, admin: KafkaAdminClient) -> None:
@@ -140,7 +139,7 @@ class SystemWatch:
             while self._ends[0][0] < now - RATE_SECONDS:
                 self._ends.popleft()
             self._look_beside(counts, now)
-            self._view = SystemView(
+            self.view = SystemView(
                 {
                     t.removeprefix(self._settings.topic_prefix): TopicFigures(
                         sum(ends[p] - starts[p] for p in of[t]), self._rate(t)
@@ -232,14 +231,8 @@ def flow_json(view: SystemView) -> dict[str, Any]:
             if (topic := view.topics.get(name)) is not None
         },
         "groups": [
-            {
-                "group": g.group,
-                "state": g.state,
-                "members": g.members,
-                "behind": g.behind,
-                "is_stopped": g.is_stopped,
-            }
-            for g in view.groups
+            {name: getattr(group, name) for name in ("group", "state", "members", "behind", "is_stopped")}
+            for group in view.groups
         ],
         "models": [
             {"model": u.model, "version": u.version, "age_seconds": now - u.trained_at / 1e6}
