@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from onibus.consumers.labels.as_of import annotations_as_of
 from onibus.consumers.labels.fold import FoldedLabel, LabelFold
@@ -87,11 +86,7 @@ def judge_captions(settings: Settings, folder: Path) -> list[JudgedCaption]:
 
 def kept_captions(folder: Path) -> list[JudgedCaption] | None:
     """What :func:`judge_captions` kept of the run in ``folder``; None if it never ran."""
-    return read_state(folder / JUDGED_FILE, _captions, None)
-
-
-def _captions(rows: Any) -> list[JudgedCaption] | None:
-    return [JudgedCaption(**row) for row in rows]
+    return read_state(folder / JUDGED_FILE, lambda rows: [JudgedCaption(**row) for row in rows], None)
 
 
 def _said(labels: Sequence[FoldedLabel], names: Mapping[bytes, str]) -> tuple[str, str]:
