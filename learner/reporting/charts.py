@@ -50,9 +50,7 @@ def line_chart(
     return svg_of(figure)
 
 
-def new_axes(
-    x_label: str, y_label: str, size: tuple[float, float] = (WIDTH_INCHES, HEIGHT_INCHES)
-) -> tuple[Any, Any]:
+def new_axes(x_label: str, y_label: str, size: tuple[float, float]) -> tuple[Any, Any]:
     """Figure and axes in the look of all charts."""
     figure, (axes,) = new_panels(x_label, [y_label], size)
     return figure, axes
