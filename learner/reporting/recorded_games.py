@@ -22,7 +22,6 @@ from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
 from onibus.learner.options import load_options
 from onibus.producers.nethack.playback import Frame, frames
-from onibus.schemas.codec import Codec
 from onibus.schemas.records import EpisodeFinished
 
 if TYPE_CHECKING:
@@ -154,7 +153,8 @@ class RecordedGames:
             while self._wanted.is_set() and not self._stopping.is_set():
                 batches = reader.poll(timeout_ms=_POLL_MS).values()
                 found = [r for batch in batches for r in batch if (r.key or b"").startswith(ours)]
-                if found and (record := _decoded(codec, found[-1].value)) is not None:
+                record = decoded_quietly(codec, EpisodeFinished, found[-1].value) if found else None
+                if record is not None and not record.plugin:  # it has a screen
                     self._wanted.clear()
                     self._newest = _Game(record, self._judge_now())
 
@@ -175,9 +175,3 @@ class RecordedGames:
             ended = time.monotonic()
             self._judge_again_at = ended + (ended - began) / _SHARE_OF_TIME
         return self._judge
-
-
-def _decoded(codec: Codec, value: bytes) -> EpisodeFinished | None:
-    """An episode that has a screen; None for another, and for what cannot be read."""
-    record = decoded_quietly(codec, EpisodeFinished, value)
-    return None if record is None or record.plugin else record
