@@ -14,7 +14,7 @@ from onibus.learner.reporting.pages import rendered
 from onibus.learner.reporting.run_judge import CaptionJudge
 from onibus.producers.nethack.playback import Frame
 
-_BLANK = 32
+_CELLS, _BLANK = 1920, 32
 _BLACK, _BLUE = 0, 4  # NetHack shows black as blue: most terminals are black
 _SHOWN = np.array([code if chr(code).isprintable() else _BLANK for code in range(256)], np.uint16)
 """What is shown of each code of NetHack's screen."""
@@ -48,7 +48,7 @@ def _recorded(frames: Iterable[Frame], judge: CaptionJudge) -> dict[str, Any]:
         said: step, number of the text, how often it had come up by then, and what it paid.
         paid: step and amount of the task's own rewards.
     """
-    cells = np.full(0, 0, np.uint16)
+    cells = np.full(_CELLS, _BLANK, np.uint16)
     changes, said, paid = [], [], []
     texts: dict[str, tuple[int, str]] = {}
     for frame in frames:
@@ -66,7 +66,7 @@ def _recorded(frames: Iterable[Frame], judge: CaptionJudge) -> dict[str, Any]:
 
 
 def _cells(frame: Frame) -> NDArray[np.uint16]:
-    """Code and colour of each cell in one number, (1920,); blanks have no colour."""
+    """Code and colour of each cell in one number, (_CELLS,); blanks have no colour."""
     codes = _SHOWN[frame.characters.reshape(-1)]
     colours = np.abs(frame.colours.reshape(-1)).astype(np.uint16) % 16
     colours[colours == _BLACK] = _BLUE
@@ -75,8 +75,6 @@ def _cells(frame: Frame) -> NDArray[np.uint16]:
 
 def _changed(before: NDArray[np.uint16], now: NDArray[np.uint16]) -> list[int | str]:
     """Runs of cells that differ: position, colour, text and so on. A blank takes the colour of its run."""
-    if not before.size:
-        before = np.full(now.size, _BLANK, np.uint16)
     places = np.flatnonzero(before != now)
     runs: list[tuple[int, int, list[str]]] = []
     end = -1
