@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def embedding(wanted: str) -> Embedding:
     if wanted == HASHED:
         return HashedWords()
     if wanted.startswith(SENTENCES):
-        return _sentences(wanted.removeprefix(SENTENCES))
+        return _Sentences(wanted.removeprefix(SENTENCES))
     return WordVectors(Path(wanted))
 
 
@@ -114,8 +114,20 @@ class WordVectors:
 
 
 class _Sentences:
-    def __init__(self, model: Any, name: str) -> None:
-        self._model, self.name = model, f"{SENTENCES}{name}"
+    def __init__(self, model: str) -> None:
+        self.name = f"{SENTENCES}{model}"
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise OnibusError(
+                f"--embedding {self.name} needs the package sentence-transformers; install it, or use "
+                f"--embedding {HASHED}"
+            ) from error
+        try:
+            self._model = SentenceTransformer(model)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise OnibusError(f"--embedding {self.name}: {reason}; give another model") from error
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return _unit(np.asarray(self._model.encode(list(texts), show_progress_bar=False), np.float32))
@@ -132,21 +144,6 @@ class SimilarityToGoal:
         texts = [caption.decode("utf-8", "ignore") for caption in captions]
         cosines: NDArray[np.float32] = self._embed(texts) @ self._goal
         return cosines
-
-
-def _sentences(model: str) -> _Sentences:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise OnibusError(
-            f"--embedding {SENTENCES}{model} needs the package sentence-transformers; install it, or use "
-            f"--embedding {HASHED}"
-        ) from error
-    try:
-        return _Sentences(SentenceTransformer(model), model)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise OnibusError(f"--embedding {SENTENCES}{model}: {reason}; give another model") from error
 
 
 def _words(text: str) -> list[str]:
