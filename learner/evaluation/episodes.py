@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from onibus.infra.errors import OnibusError
@@ -145,8 +144,6 @@ def play(
 
 
 def _bind(policy: CheckpointPolicy, game: _Game, device: str) -> None:
-    if device != "cpu" and not torch.cuda.is_available():
-        raise OnibusError("this machine has no GPU that torch can use; use --device cpu")
     game.environment.policy_version = policy.version
     try:
         policy.bind(game.environment, device)
