@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,7 @@ _ROWS_AT_A_TIME = 1_000
 """As JSON they take a millisecond, for which other threads wait: the encoder does not let go of the GIL."""
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionTotal:
+class CaptionTotal(NamedTuple):
     """Totals of one caption: steps that brought it about, and the intrinsic reward they earned."""
 
     steps: int = 0

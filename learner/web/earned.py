@@ -9,7 +9,7 @@ from typing import Any
 from onibus.consumers.labels.fold import FoldedLabel
 from onibus.infra.files import read_state
 from onibus.learner.options import OPTIONS_FILE
-from onibus.learner.run_files.caption_tally import TALLY_FILE, CaptionTally
+from onibus.learner.run_files.caption_tally import TALLY_FILE, CaptionTally, CaptionTotal
 from onibus.learner.run_files.specs import found_specs
 from onibus.schemas.ids import caption_id, lookup_id
 
@@ -18,10 +18,7 @@ MOST_RUNS = 200
 _MOST_CAPTIONS = 500_000
 """Counted once for each spec."""
 
-Total = tuple[int, float]
-"""Steps and reward."""
-
-_NOTHING: Total = (0, 0.0)
+_NOTHING = CaptionTotal()
 
 
 class EarnedInRuns:
@@ -34,7 +31,7 @@ class EarnedInRuns:
     def __init__(self, runs_dir: Path) -> None:
         self._runs_dir = runs_dir
         self._seen: dict[Path, int] = {}
-        self._totals: Mapping[bytes | str, Mapping[int, Total]] = {}
+        self._totals: Mapping[bytes | str, Mapping[int, CaptionTotal]] = {}
 
     def look(self) -> None:
         """Add up again, if a run wrote its totals since the last time."""
@@ -42,7 +39,7 @@ class EarnedInRuns:
         newest = dict(sorted(found.items(), key=lambda item: -item[1])[:MOST_RUNS])
         if newest == self._seen:
             return
-        totals: dict[bytes | str, dict[int, Total]] = {}
+        totals: dict[bytes | str, dict[int, CaptionTotal]] = {}
         for path in newest:
             specs = _specs(path.parent)
             tally = CaptionTally.load(path.parent).totals if specs else {}
@@ -50,12 +47,12 @@ class EarnedInRuns:
                 under = totals.setdefault(spec, {})
                 for caption, total in tally.items():
                     steps, reward = under.get(caption, _NOTHING)
-                    under[caption] = steps + total.steps, reward + total.reward
+                    under[caption] = CaptionTotal(steps + total.steps, reward + total.reward)
             if sum(map(len, totals.values())) > _MOST_CAPTIONS:
                 break
         self._seen, self._totals = newest, totals
 
-    def __call__(self, label: FoldedLabel, spec_name: str) -> Total:
+    def __call__(self, label: FoldedLabel, spec_name: str) -> CaptionTotal:
         """Of the captions of a label, under its spec: of a comparison, of both."""
         under = [found for spec in (label.spec_id, spec_name) if (found := self._totals.get(spec))]
         if not under:
@@ -63,7 +60,7 @@ class EarnedInRuns:
         compared = len(label.texts) > 1
         captions = [caption_id(text) for text in label.texts] if compared else [label.subject_id]
         earned = [totals.get(lookup_id(one), _NOTHING) for totals in under for one in captions]
-        return sum(steps for steps, _ in earned), sum(reward for _, reward in earned)
+        return CaptionTotal(sum(steps for steps, _ in earned), sum(reward for _, reward in earned))
 
 
 def _specs(folder: Path) -> Iterable[bytes | str]:
