@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
     from onibus.learner.evaluation.workers import EvaluationPlan
 
 
-class Checkpoints(StrEnum):
-    """Which of a run's checkpoints."""
-
-    NEWEST = "newest"
-    BEST = "best"
-    ALL = "all"
-
-
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
     app.command("evaluate")(evaluate)
@@ -48,8 +39,9 @@ def evaluate(
         int, typer.Option(min=1, max=1_000_000, help="Number of episodes of each checkpoint.")
     ] = 100,
     checkpoints: Annotated[
-        Checkpoints, typer.Option(help="Of a run: the newest checkpoint, the best, or all that are kept.")
-    ] = Checkpoints.NEWEST,
+        Literal["newest", "best", "all"],
+        typer.Option(help="Of a run: the newest checkpoint, the best, or all that are kept."),
+    ] = "newest",
     greedy: Annotated[
         bool,
         typer.Option("--greedy/--sample", help="Take the likeliest action, or sample as training does."),
@@ -83,7 +75,7 @@ def evaluate(
 
     from onibus.learner.evaluation.checkpoints import chosen_checkpoints
 
-    found = chosen_checkpoints(settings.runs_dir, run, checkpoints.value)
+    found = chosen_checkpoints(settings.runs_dir, run, checkpoints)
 
     # PyTorch is imported for a run that exists only.
     from onibus.learner.evaluation.workers import EvaluationPlan
