@@ -22,6 +22,14 @@ _PLAIN = (
 )
 """Names in a history, titles and formats."""
 
+HELD_OUT = {
+    "accuracy": "held_out_accuracy",
+    "balanced accuracy": "held_out_balanced_accuracy",
+    "precision": "held_out_precision",
+    "recall": "held_out_recall",
+}
+"""Figures of a version on captions that it had not learned from, by their names in words."""
+
 
 def headline(
     history: Sequence[Mapping[str, float]],
@@ -53,10 +61,8 @@ def headline(
 
 def _held_out(version: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     """How a version did on captions that it had not learned from; accuracy never without what it is of."""
-    if "held_out_accuracy" in version:
-        yield "held-out accuracy", f"{version['held_out_accuracy']:.1%}"
-    for name in ("balanced accuracy", "precision", "recall"):
-        if (figure := f"held_out_{name.replace(' ', '_')}") in version:
+    for name, figure in HELD_OUT.items():
+        if figure in version:
             yield f"held-out {name}", f"{version[figure]:.1%}"
     if {"held_out", "held_out_positive"} <= version.keys():
         helpful = f"{version['held_out_positive']:.0f} of {version['held_out']:.0f}"

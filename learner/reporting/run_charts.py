@@ -12,6 +12,7 @@ import numpy as np
 
 from onibus.learner.options import LearnOptions
 from onibus.learner.reporting.charts import Curve, curve_of, line_chart
+from onibus.learner.reporting.headline import HELD_OUT
 from onibus.learner.rewards.source import BY_SPEC
 from onibus.learner.run_files.judging import SpecJudging
 from onibus.producers.environments.caption_wrapper import STATISTIC_PREFIX
@@ -42,13 +43,6 @@ _LEARNING = {
     "value_loss": ("Value loss", "loss, with its coefficient"),
     "kl_divergence": ("Change of the policy in an update", "Kullback-Leibler divergence"),
     "gradient_norm": ("Norm of the gradient", "before clipping"),
-}
-
-_HELD_OUT = {
-    "accuracy": "held_out_accuracy",
-    "balanced accuracy": "held_out_balanced_accuracy",
-    "precision": "held_out_precision",
-    "recall": "held_out_recall",
 }
 
 _COUNTED = {
@@ -180,7 +174,7 @@ def _shares(history: Rows, judging: SpecJudging) -> dict[str, Curve]:
 
 
 def _models(history: Rows, versions: Rows) -> Iterator[Chart | None]:
-    yield _chart("Held-out accuracy of the reward model", versions, "version", _HELD_OUT, "share", _SHARES)
+    yield _chart("Held-out accuracy of the reward model", versions, "version", HELD_OUT, "share", _SHARES)
     title, age = "Age of the reward model in use", {"age": "model_age_seconds"}
     yield _chart(title, history, "seconds", age, "seconds since it was written")
 
