@@ -20,7 +20,7 @@ from onibus.infra.kafka.record_lookup import RecordLookup
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.run_names import check_run_name
 from onibus.infra.settings import Settings
-from onibus.learner.options import OPTIONS_FILE, load_options
+from onibus.learner.options import load_options
 from onibus.learner.reporting.recorded_episodes import ending, reached
 from onibus.learner.reporting.run_judge import CaptionJudge, RunJudge, not_judged
 from onibus.schemas.codec import DecodeError
@@ -173,8 +173,7 @@ class Players:
             return judge
         try:
             folder = self._settings.runs_dir / check_run_name(run)
-            is_here = (folder / OPTIONS_FILE).exists()
-            judge = RunJudge(self._settings, load_options(folder), folder) if is_here else not_judged
+            judge = RunJudge(self._settings, load_options(folder), folder)
         except OnibusError:
             judge = not_judged
         self._judges = {run: (time.monotonic(), judge)}
