@@ -105,12 +105,7 @@ def learn_arguments(options: LearnOptions) -> list[str]:
         value = getattr(options, name)
         if name in ("run", "task", "reward") or value == getattr(usual, name):
             continue
-        flag = flag_name(name, field.metadata)
-        if name == "specs":
-            for share in options.specs:
-                arguments += [flag, f"{share.name}={share.coefficient!r}"]
-        else:
-            arguments += _flag(flag, value)
+        arguments += _flag(flag_name(name, field.metadata), value)
     return [*arguments, "--resume-or-start"]
 
 
@@ -199,6 +194,8 @@ def _annotators(file: SweepFile, runs: Sequence[LearnOptions]) -> list[str] | No
 def _flag(flag: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag.removeprefix('--')}"]
+    if isinstance(value, dict):
+        value = tuple(f"{name}={text}" for name, text in value.items())
     if isinstance(value, tuple):
         return [part for one in value for part in (flag, str(one))]
     return [flag, str(value)]

@@ -57,9 +57,10 @@ def test_learn_takes_the_arguments_of_a_run_as_they_are_meant(tmp_path: Path) ->
     text = """
         tasks = ["keyroom-s5", "score"]
         rewards = ["retrieval", "ranking", "none"]
-        specs = ["gold", "goals=0.4 + combat=0.1"]
+        specs = ["gold@453e12", "goals=0.4 + combat=0.1"]
         [options]
         steps = 5000
+        sample-factory = ["num_batches_per_epoch=2", "kl_loss_coeff=0.1"]
         vtrace = true
         max-episode-steps = 70
         captions = false
