@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +47,17 @@ def machine() -> str:
     model = platform.processor() or platform.machine()
     cpu_info = Path("/proc/cpuinfo")
     if cpu_info.exists():
-        names = [
-            line.split(":", 1)[1].strip()
-            for line in cpu_info.read_text().splitlines()
-            if "model name" in line
-        ]
-        model = names[0] if names else model
+        lines = cpu_info.read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), model)
     return f"{os.cpu_count()} cores, {model}, {platform.system()}, Python {platform.python_version()}"
 
 
 def show(console: Console, title: str, figures: Sequence[Figure]) -> None:
     """Print the figures as a table."""
-    table = Table(title=title, caption=machine())
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    table.add_column("goal")
+    table = Table("figure", Column("value", justify="right"), "unit", "goal", title=title, caption=machine())
+    marks = {None: "", True: "[green]reached[/green]", False: "[red]missed[/red]"}
     for figure in figures:
-        mark = (
-            ""
-            if figure.reached is None
-            else ("[green]reached[/green]" if figure.reached else "[red]missed[/red]")
-        )
+        mark = marks[figure.reached]
         table.add_row(figure.name, f"{figure.value:,.4g}", figure.unit, f"{figure.goal} {mark}".strip())
     console.print(table)
 
