@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import numpy as np
@@ -29,7 +29,12 @@ from onibus.learner.benchmarks.annotator_run import (
     wait,
     wait_until_idle,
 )
-from onibus.learner.benchmarks.bare_client import ask_with_aiohttp, ask_with_httpx, in_a_process
+from onibus.learner.benchmarks.bare_client import (
+    ask_with_aiohttp,
+    ask_with_httpx,
+    in_a_process,
+    request_bodies,
+)
 from onibus.learner.benchmarks.model_server import ModelServer
 from onibus.learner.benchmarks.result import Figure
 from onibus.schemas import ids
@@ -62,7 +67,8 @@ def measure_client(settings: Settings, captions: int) -> list[Figure]:
     """
     texts = [f"You see here {n} arrows." for n in range(captions)]
     with _server() as server:
-        address, bodies = f"{server.url}/chat/completions", _bodies(texts)
+        prompt, address = Prompt(load_spec("goals", "m")), f"{server.url}/chat/completions"
+        bodies = request_bodies(prompt, "m", texts, temperature=0.1, max_tokens=1024)
         fewer = bodies[: captions // 4]  # httpx takes its time
         bare = in_a_process(ask_with_aiohttp, address, bodies, CONCURRENCY)
         httpx = in_a_process(ask_with_httpx, address, fewer, CONCURRENCY)
@@ -176,15 +182,6 @@ def _scaled(settings: Settings, count: int) -> float:
         wait(lambda: time.monotonic() > started + SCALE_SECONDS, "the time to pass")
         answered = sum(len(s.answered) for s in servers) - before
         return answered / (time.monotonic() - started)
-
-
-def _bodies(texts: Sequence[str]) -> list[dict[str, object]]:
-    """The requests that an annotator makes of these captions."""
-    prompt, sampling = Prompt(load_spec("goals", "m")), {"temperature": 0.1, "max_tokens": 1024}
-    return [
-        {"model": "m", "messages": [{"role": "user", "content": prompt.text(text)}], **sampling}
-        for text in texts
-    ]
 
 
 @contextmanager

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import aiohttp
 import httpx
 
+from onibus.consumers.specs.prompts import Prompt
 from onibus.learner.benchmarks.fresh_process import in_a_fresh_process
 
 _REQUEST_SECONDS = 30.0
 
-Post = Callable[[Any], Awaitable[object]]
+Body = Mapping[str, Any]
 
 
 class TimedRequests(NamedTuple):
@@ -29,60 +30,62 @@ class TimedRequests(NamedTuple):
     cpu_seconds: float
 
 
-def in_a_process(
-    ask: Callable[[str, Sequence[Mapping[str, Any]], int], TimedRequests],
-    url: str,
-    bodies: Sequence[Mapping[str, Any]],
-    concurrency: int,
-) -> TimedRequests:
+Client = Callable[[str, Sequence[Body], int], Coroutine[Any, Any, TimedRequests]]
+
+
+def request_bodies(prompt: Prompt, model: str, captions: Sequence[str], **further: Any) -> list[Body]:
+    """The requests that an annotator makes of these captions."""
+    return [
+        {"model": model, "messages": [{"role": "user", "content": prompt.text(caption)}], **further}
+        for caption in captions
+    ]
+
+
+def in_a_process(ask: Client, url: str, bodies: Sequence[Body], concurrency: int) -> TimedRequests:
     """Ask in a process of its own, as an annotator does: the server may be a thread of this one."""
-    return in_a_fresh_process(ask, url, bodies, concurrency)
+    return in_a_fresh_process(_run, ask, url, bodies, concurrency)
 
 
-def ask_with_aiohttp(url: str, bodies: Sequence[Mapping[str, Any]], concurrency: int) -> TimedRequests:
+def _run(ask: Client, url: str, bodies: Sequence[Body], concurrency: int) -> TimedRequests:
+    return asyncio.run(ask(url, bodies, concurrency))
+
+
+async def ask_with_aiohttp(url: str, bodies: Sequence[Body], concurrency: int) -> TimedRequests:
     """Post all bodies, so many at a time.
 
     Raises:
         aiohttp.ClientError: the server does not answer, or refuses.
     """
+    connector, patience = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
+    async with aiohttp.ClientSession(connector=connector, timeout=patience, raise_for_status=True) as client:
 
-    async def ask_all() -> TimedRequests:
-        connector, patience = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
-        async with aiohttp.ClientSession(
-            connector=connector, timeout=patience, raise_for_status=True
-        ) as client:
+        async def post(body: Body) -> object:
+            async with client.post(url, json=body) as response:
+                return json.loads(await response.read())
 
-            async def post(body: Any) -> object:
-                async with client.post(url, json=body) as response:
-                    return json.loads(await response.read())
-
-            return await _ask_all(post, bodies, concurrency)
-
-    return asyncio.run(ask_all())
+        return await _ask_all(post, bodies, concurrency)
 
 
-def ask_with_httpx(url: str, bodies: Sequence[Mapping[str, Any]], concurrency: int) -> TimedRequests:
+async def ask_with_httpx(url: str, bodies: Sequence[Body], concurrency: int) -> TimedRequests:
     """The same with httpx.
 
     Raises:
         httpx.HTTPError: the server does not answer, or refuses.
     """
+    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    async with httpx.AsyncClient(limits=limits, timeout=_REQUEST_SECONDS, trust_env=False) as client:
 
-    async def ask_all() -> TimedRequests:
-        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        async with httpx.AsyncClient(limits=limits, timeout=_REQUEST_SECONDS, trust_env=False) as client:
+        async def post(body: Body) -> object:
+            response = await client.post(url, json=body)
+            response.raise_for_status()
+            return response.json()
 
-            async def post(body: Any) -> object:
-                response = await client.post(url, json=body)
-                response.raise_for_status()
-                return response.json()
-
-            return await _ask_all(post, bodies, concurrency)
-
-    return asyncio.run(ask_all())
+        return await _ask_all(post, bodies, concurrency)
 
 
-async def _ask_all(post: Post, bodies: Sequence[Any], concurrency: int) -> TimedRequests:
+async def _ask_all(
+    post: Callable[[Body], Awaitable[object]], bodies: Sequence[Body], concurrency: int
+) -> TimedRequests:
     left = iter(bodies)
 
     async def ask_on() -> None:

@@ -7,7 +7,6 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import aiohttp
 
@@ -25,7 +24,7 @@ from onibus.infra.observability.scraping import Scrape, scrape
 from onibus.infra.settings import Settings
 from onibus.infra.vllm.server import VllmServer
 from onibus.learner.benchmarks.annotator_run import annotator, cpu_seconds_of, publish, wait
-from onibus.learner.benchmarks.bare_client import ask_with_aiohttp, in_a_process
+from onibus.learner.benchmarks.bare_client import ask_with_aiohttp, in_a_process, request_bodies
 from onibus.learner.benchmarks.result import Figure
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation
@@ -111,27 +110,14 @@ def _ours(server: VllmServer, captions: Sequence[str], concurrency: int) -> floa
         asking.stop()
 
 
-def _bodies(server: VllmServer, captions: Sequence[str]) -> list[dict[str, Any]]:
-    """The requests that an annotator makes of these captions."""
-    file = load_spec_file(SPEC)
-    prompt = Prompt(file.for_model(server.name))
-    choice = list(AnswerFormat.model_validate(file.answer).words.values())
-    return [
-        {
-            "model": server.name,
-            "messages": [{"role": "user", "content": prompt.text(caption)}],
-            "structured_outputs": {"choice": choice},
-            **file.sampling,
-        }
-        for caption in captions
-    ]
-
-
 def _bare(server: VllmServer, captions: Sequence[str], concurrency: int) -> float:
     """Seconds for all captions by plain HTTP requests."""
-    address = f"{server.base_url}/chat/completions"
+    file, address = load_spec_file(SPEC), f"{server.base_url}/chat/completions"
+    choice = list(AnswerFormat.model_validate(file.answer).words.values())
+    further = {"structured_outputs": {"choice": choice}, **file.sampling}
+    bodies = request_bodies(Prompt(file.for_model(server.name)), server.name, captions, **further)
     try:
-        return in_a_process(ask_with_aiohttp, address, _bodies(server, captions), concurrency).seconds
+        return in_a_process(ask_with_aiohttp, address, bodies, concurrency).seconds
     except aiohttp.ClientError as error:
         raise OnibusError(f"{server.base_url} does not answer: {error}; see its log") from error
 
