@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import fastavro
 import psutil
-from kafka import TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 
 from onibus.consumers.labels.annotation_log_reader import AnnotationReader
 from onibus.consumers.labels.fold import LabelFold
@@ -109,21 +109,20 @@ def publish(settings: Settings, annotations: Iterable[Annotation]) -> None:
 
 def _read_bare(settings: Settings) -> None:
     schema = parse(schema_document(Annotation))
-    for value in _values(settings):
-        fastavro.schemaless_reader(io.BytesIO(value[HEADER_BYTES:]), schema, None)
+    for records in bare_polls(settings, TopicNames(settings.topic_prefix).annotations):
+        for record in records:
+            fastavro.schemaless_reader(io.BytesIO(record.value[HEADER_BYTES:]), schema, None)
 
 
-def _values(settings: Settings) -> Iterator[bytes]:
-    reader = consumer(settings, max_poll_records=5_000)
-    partitions: list[TopicPartition] = partitions_of(reader, TopicNames(settings.topic_prefix).annotations)
-    reader.assign(partitions)
-    reader.seek_to_beginning(*partitions)
-    ends = reader.end_offsets(partitions)
-    while any(reader.position(p) < ends[p] for p in partitions):
-        for records in reader.poll(timeout_ms=200).values():
-            for record in records:
-                yield record.value
-    reader.close()
+def bare_polls(settings: Settings, topic: str) -> Iterator[list[ConsumerRecord]]:
+    """All that is on a topic, by kafka-python's consumer with as little around it as can be."""
+    with consumer(settings, max_poll_records=5_000) as reader:
+        partitions = partitions_of(reader, topic)
+        reader.assign(partitions)
+        reader.seek_to_beginning(*partitions)
+        ends = reader.end_offsets(partitions)
+        while any(reader.position(p) < ends[p] for p in partitions):
+            yield from reader.poll(timeout_ms=200).values()
 
 
 def _fold(settings: Settings, annotations: int) -> LabelFold:

@@ -73,11 +73,10 @@ def fresh(settings: Settings) -> Settings:
 
 def publish(settings: Settings, texts: Iterable[str]) -> None:
     """Put captions on the bus, all at once."""
-    sender = clients.producer(settings)
-    for text in texts:
-        send(settings, sender, text)
-    sender.flush()
-    sender.close()
+    with clients.producer(settings) as sender:
+        for text in texts:
+            send(settings, sender, text)
+        sender.flush()
 
 
 def send(settings: Settings, sender: KafkaProducer, text: str) -> None:

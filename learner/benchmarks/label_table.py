@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 
 import psutil
-from kafka import TopicPartition
 
 from onibus.consumers.labels.reader import LabelReader
 from onibus.consumers.labels.table import LabelTable
-from onibus.infra.kafka.clients import consumer, producer
+from onibus.infra.kafka.clients import producer
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
+from onibus.learner.benchmarks.annotation_log import bare_polls
 from onibus.learner.benchmarks.labels import SPEC, filled_table, label_records
 from onibus.learner.benchmarks.result import Figure
 
@@ -66,15 +66,8 @@ def _publish(settings: Settings, labels: int) -> None:
 
 
 def _read_bare(settings: Settings) -> None:
-    topic = TopicNames(settings.topic_prefix).labels
-    reader = consumer(settings, max_poll_records=5_000)
-    partitions = [TopicPartition(topic, n) for n in range(settings.partitions)]
-    reader.assign(partitions)
-    reader.seek_to_beginning(*partitions)
-    ends = reader.end_offsets(partitions)
-    while any(reader.position(p) < ends[p] for p in partitions):
-        reader.poll(timeout_ms=200)
-    reader.close()
+    for _ in bare_polls(settings, TopicNames(settings.topic_prefix).labels):
+        pass
 
 
 def _load(settings: Settings, labels: int) -> None:

@@ -252,12 +252,11 @@ def _steps_on_kafka(settings: Settings, name: str, log: _Log, seed: int, enough:
 def _publish(settings: Settings, log: _Log) -> None:
     publish_specs(settings, [log.spec])
     topic = TopicNames(settings.topic_prefix).annotations
-    producer = clients.producer(settings)
-    for annotation in log.annotations:
-        key = ids.label_key(annotation.spec_id, annotation.subject_id)
-        producer.send(topic, key=key, value=codec.encode(annotation))
-    producer.flush()
-    producer.close()
+    with clients.producer(settings) as producer:
+        for annotation in log.annotations:
+            key = ids.label_key(annotation.spec_id, annotation.subject_id)
+            producer.send(topic, key=key, value=codec.encode(annotation))
+        producer.flush()
 
 
 def _two_versions(ranks: bool) -> list[WholeFile]:

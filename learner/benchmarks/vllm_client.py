@@ -127,8 +127,7 @@ def _whole(settings: Settings, captions: Sequence[str]) -> float:
     publish(settings, captions)
     topic = TopicNames(settings.topic_prefix).annotations
     wanted, found = set(captions), dict[str, Annotation]()
-    reader = clients.consumer(settings, topic)
-    try:
+    with clients.consumer(settings, topic) as reader:
 
         def have_all() -> bool:
             for records in reader.poll(timeout_ms=200).values():
@@ -139,7 +138,5 @@ def _whole(settings: Settings, captions: Sequence[str]) -> float:
             return len(found) == len(wanted)
 
         wait(have_all, "every caption to be answered")
-    finally:
-        reader.close()
     first = min(a.annotated_at - a.latency_us for a in found.values())
     return (max(a.annotated_at for a in found.values()) - first) / 1e6
