@@ -44,8 +44,8 @@ def measure_fold(settings: Settings, annotations: int) -> list[Figure]:
     publish(settings, (annotation(n, annotations // ANSWERS_A_CAPTION) for n in range(annotations)))
     bare, ours = [], []
     for _ in range(max(1, min(MOST_ROUNDS, READ_IN_ALL // annotations))):
-        bare.append(_times(lambda: _read_bare(settings)))
-        ours.append(_times(lambda: _fold(settings, annotations)))
+        bare.append(times_of(lambda: _read_bare(settings)))
+        ours.append(times_of(lambda: _fold(settings, annotations)))
     walls, processors = zip(
         *((b[0] / o[0], b[1] / o[1]) for b, o in zip(bare, ours, strict=True)), strict=True
     )
@@ -152,7 +152,7 @@ def _memory_of_folding(settings: Settings, annotations: int) -> float:
     return (process.memory_info().rss - before) / len(fold)
 
 
-def _times(work: Callable[[], object]) -> tuple[float, float]:
+def times_of(work: Callable[[], object]) -> tuple[float, float]:
     """Seconds of wall and of processor time."""
     wall, processor = time.perf_counter(), time.process_time()
     work()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import statistics
-import time
-from collections.abc import Callable
 
 import psutil
 
@@ -14,7 +12,7 @@ from onibus.consumers.labels.table import LabelTable
 from onibus.infra.kafka.clients import producer
 from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings
-from onibus.learner.benchmarks.annotation_log import bare_polls
+from onibus.learner.benchmarks.annotation_log import bare_polls, times_of
 from onibus.learner.benchmarks.labels import SPEC, filled_table, label_records
 from onibus.learner.benchmarks.result import Figure
 
@@ -42,8 +40,8 @@ def measure_load(settings: Settings, labels: int) -> list[Figure]:
     _publish(settings, labels)
     bare, ours = [], []
     for _ in range(ROUNDS):
-        bare.append(labels / _seconds(lambda: _read_bare(settings)))
-        ours.append(labels / _seconds(lambda: _load(settings, labels)))
+        bare.append(labels / times_of(lambda: _read_bare(settings))[0])
+        ours.append(labels / times_of(lambda: _load(settings, labels))[0])
     ratio = statistics.median(o / b for o, b in zip(ours, bare, strict=True))
     return [
         Figure("bare kafka-python consumer", statistics.median(bare), "records/s"),
@@ -76,9 +74,3 @@ def _load(settings: Settings, labels: int) -> None:
     reader.load()
     reader.stop()
     assert table.count(SPEC) == labels, "every label must have arrived"
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
