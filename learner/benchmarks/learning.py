@@ -134,11 +134,7 @@ def measure(settings: Settings, plan: LearningPlan, console: Console) -> list[Fi
 
 
 def finished_run(
-    settings: Settings,
-    plan: LearningPlan,
-    reward: str,
-    seed: int,
-    console: Console,
+    settings: Settings, plan: LearningPlan, reward: str, seed: int, console: Console
 ) -> list[dict[str, float]]:
     """The history of a run, which is made now unless an earlier call has finished it.
 
@@ -151,7 +147,10 @@ def finished_run(
     if _is_finished(plan, rows):
         console.print("made already; delete its folder to make it again")
         return rows
-    return _run(settings, plan, reward, seed, console)
+    apart = settings.model_copy(update={"topic_prefix": plan.topic_prefix(reward, seed)})
+    with Demo(apart, _options(plan, reward, seed, apart.runs_dir), console, threading.Event()) as demo:
+        demo.watch()
+    return read_history(settings.runs_dir / name)
 
 
 def steps_until_learnt(rows: Sequence[Mapping[str, float]]) -> float:
@@ -159,27 +158,20 @@ def steps_until_learnt(rows: Sequence[Mapping[str, float]]) -> float:
     return next((r["env_steps"] for r in rows if r.get("return", -math.inf) >= LEARNT), math.nan)
 
 
-def _run(
-    settings: Settings,
-    plan: LearningPlan,
-    reward: str,
-    seed: int,
-    console: Console,
-) -> list[dict[str, float]]:
-    name = plan.run_name(reward, seed)
+def _options(plan: LearningPlan, reward: str, seed: int, runs_dir: Path) -> DemoOptions:
     spec = f"{plan.spec}{PAIRS}" if reward_kind(reward).compares else plan.spec
     coefficient = default_specs(plan.task, reward)[0].coefficient
-    share = () if reward == "none" else ("--spec", f"{load_spec_file(spec).name}={coefficient}")
-    apart = settings.model_copy(update={"topic_prefix": plan.topic_prefix(reward, seed)})
+    spec_name = load_spec_file(spec).name
+    share = () if reward == "none" else ("--spec", f"{spec_name}={coefficient}")
     judge = plan.server.judge_flags() if plan.server else ("--llm", "rules")
-    options = DemoOptions(
-        run=name,
+    return DemoOptions(
+        run=plan.run_name(reward, seed),
         task=plan.task,
         reward=reward,
         spec=spec,
-        spec_name=load_spec_file(spec).name,
+        spec_name=spec_name,
         judge_name=plan.server.name if plan.server else "rules",
-        judge=(*judge, *plan.noise.flags(apart.runs_dir)),
+        judge=(*judge, *plan.noise.flags(runs_dir)),
         learner=(
             *("--seed", str(seed), "--steps", str(plan.steps), "--until-return", str(ENOUGH), *share),
             *(("--inference", plan.inference) if plan.inference else ()),
@@ -188,9 +180,6 @@ def _run(
         annotators=2,
         broker_port=DEFAULT_PORT,
     )
-    with Demo(apart, options, console, threading.Event()) as demo:
-        demo.watch()
-    return read_history(settings.runs_dir / name)
 
 
 def judge_figures(server: VllmServer, spec: str) -> list[Figure]:
