@@ -78,9 +78,8 @@ def measure(play_steps: int, labels: int, late_steps: int, device: Device) -> li
         Figure("held-out captions", len(tested), "captions"),
         Figure("of them helpful", float(np.count_nonzero(clean)), "captions"),
     ]
-    published = Published()
     for name, network, schedule in (
-        ("published network and schedule", PUBLISHED, published),
+        ("published network and schedule", PUBLISHED, Published()),
         ("our default", MAX_OVER_TIME, OWN),
     ):
         began = time.monotonic()

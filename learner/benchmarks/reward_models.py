@@ -160,9 +160,18 @@ def _batches_during(
     work: Callable[[], object], reward: ModelReward, captions: Sequence[int]
 ) -> NDArray[np.float64]:
     """Milliseconds of each batch, one after the other until ``work`` is done in another thread."""
+    milliseconds: list[float] = []
     with ThreadPoolExecutor(1) as elsewhere:
         done = elsewhere.submit(work)
-        return _batches(reward, captions, done.done)
+        rng = np.random.default_rng(SEED)
+        batches = [rng.choice(captions, (TRANSITIONS // 32, 32)) for _ in range(16)]
+        counts = rng.integers(1, 9, (TRANSITIONS // 32, 32))
+        while not done.done():
+            began = time.perf_counter_ns()
+            reward(batches[len(milliseconds) % 16], counts)
+            milliseconds.append((time.perf_counter_ns() - began) / 1e6)
+            time.sleep(_PAUSE_SECONDS)
+    return np.array(milliseconds)
 
 
 def _total_seconds(batches: NDArray[np.float64]) -> float:
@@ -272,18 +281,3 @@ def _two_versions(ranks: bool) -> list[WholeFile]:
         data = version.file.to_bytes()
         files.append(WholeFile("bench", number, data, sha256(data).digest()))
     return files
-
-
-def _batches(
-    reward: ModelReward, captions: Sequence[int], is_done: Callable[[], bool]
-) -> NDArray[np.float64]:
-    rng = np.random.default_rng(SEED)
-    batches = [rng.choice(captions, (TRANSITIONS // 32, 32)) for _ in range(16)]
-    counts = rng.integers(1, 9, (TRANSITIONS // 32, 32))
-    milliseconds: list[float] = []
-    while not is_done():
-        began = time.perf_counter_ns()
-        reward(batches[len(milliseconds) % 16], counts)
-        milliseconds.append((time.perf_counter_ns() - began) / 1e6)
-        time.sleep(_PAUSE_SECONDS)
-    return np.array(milliseconds)

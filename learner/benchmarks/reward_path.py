@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from onibus.consumers.labels.table import LabelTable
 from onibus.learner.benchmarks.labels import SPEC, filled_table
 from onibus.learner.benchmarks.result import Figure
 from onibus.learner.rewards.formulas import RetrievalReward, SpecReward
@@ -31,17 +30,13 @@ def measure(labels: int) -> list[Figure]:
     reward = RetrievalReward(table, count_beta=3.0)
     reward.specs = (SpecReward(SPEC, 0.5),)
     scattered = rng.choice(known, (64, TRANSITIONS))
+    rewarded = _median(lambda _: reward(ids, counts))
+    among = _median(lambda n: table.verdicts(SPEC, scattered[n % len(scattered)]))
     return [
-        Figure.at_most("reward of 1,024 transitions", _median(lambda _: reward(ids, counts)), "µs", 100),
-        Figure.at_most(
-            f"look-up of 1,024 different ids among {labels:,} labels", _lookup(table, scattered), "µs", 50
-        ),
+        Figure.at_most("reward of 1,024 transitions", rewarded, "µs", 100),
+        Figure.at_most(f"look-up of 1,024 different ids among {labels:,} labels", among, "µs", 50),
         Figure("look-up of 1,024 ids of a batch", _median(lambda _: table.verdicts(SPEC, ids)), "µs"),
     ]
-
-
-def _lookup(table: LabelTable, batches: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> float:
-    return _median(lambda n: table.verdicts(SPEC, batches[n % len(batches)]))
 
 
 def _median(work: Callable[[int], object]) -> float:

@@ -62,18 +62,15 @@ Sides = tuple[Callable[[], float], Callable[[], float]]
 
 
 def _beside(name: str, library: str, item: str, sides: Sides, rounds: int) -> list[Figure]:
-    ours, theirs = (statistics.median(times) for times in zip(*_in_turn(sides, rounds), strict=True))
+    for side in sides:
+        side()
+    turns = [(sides[0](), sides[1]()) for _ in range(rounds)]
+    ours, theirs = (statistics.median(times) for times in zip(*turns, strict=True))
     return [
         Figure(f"{name}: {library}", theirs, f"µs of CPU a {item}"),
         Figure(f"{name}: ours", ours, f"µs of CPU a {item}"),
         Figure.at_most(f"{name}: ours ÷ {library}", ours / theirs, "ratio", 1.0),
     ]
-
-
-def _in_turn(sides: Sides, rounds: int) -> list[tuple[float, float]]:
-    for side in sides:
-        side()
-    return [(sides[0](), sides[1]()) for _ in range(rounds)]
 
 
 def _steps() -> Sides:
