@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class _Player:
         self._count: int = self._environment.action_space.n  # type: ignore[attr-defined]
         self._environment.reset()
         self.ids: set[int] = set()
-        self.captions = self.steps = 0
+        self.captions = 0
         self.seconds = 0.0
 
     def play(self, steps: int) -> None:
@@ -39,7 +40,6 @@ class _Player:
             if terminated or truncated:
                 self._environment.reset()
         self.seconds += time.process_time() - began
-        self.steps += steps
 
     def close(self) -> None:
         self._environment.close()
@@ -56,20 +56,16 @@ def measure(task: str, steps: int, captioners: Sequence[str]) -> list[Figure]:
     Raises:
         OnibusError: there is no such task or captioner.
     """
-    players: list[_Player] = []
-    try:
-        players.extend(_Player(task, captioner) for captioner in captioners)
+    with ExitStack() as games:
+        players = [games.enter_context(closing(_Player(task, captioner))) for captioner in captioners]
         for begun in range(0, steps, TURN):
             for player in players:
                 player.play(min(TURN, steps - begun))
-    finally:
-        for player in players:
-            player.close()
-    return [figure for player in players for figure in _figures(player)]
+    return [figure for player in players for figure in _figures(player, steps)]
 
 
-def _figures(player: _Player) -> list[Figure]:
-    name, steps = player.captioner, player.steps
+def _figures(player: _Player, steps: int) -> list[Figure]:
+    name = player.captioner
     return [
         Figure(f"{name}: distinct captions in {steps:,} steps", len(player.ids), ""),
         Figure(f"{name}: steps that have a caption", player.captions / steps, "share"),
