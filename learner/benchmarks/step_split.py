@@ -39,6 +39,14 @@ _OF_ROLLOUTS = (
 """The innermost frame with one of these in its name decides."""
 _OF_LEARNER = (("learner/rewards/", "reward"), ("consumers/", "reward"), ("_add_intrinsic_reward", "reward"))
 
+_BY_PROCESS: dict[str, tuple[tuple[tuple[str, str], ...], str, str]] = {
+    "rollout": (_OF_ROLLOUTS, "sampling", "bus"),
+    "inference": ((), "inference", "inference"),
+    "learner": (_OF_LEARNER, "learner", "bus"),
+    "main": ((), "main process", "main process"),
+}
+"""Rules for a process's stacks, where the others belong, and where its other threads do."""
+
 
 def split(profiles: Iterable[Profile], steps: float) -> dict[str, float]:
     """Microseconds of processor time a step by part, of :data:`PARTS`.
@@ -49,24 +57,13 @@ def split(profiles: Iterable[Profile], steps: float) -> dict[str, float]:
     """
     seconds = dict.fromkeys(PARTS, 0.0)
     for profile in profiles:
-        rules, rest, threads_are = _kind_of(profile.process)
+        rules, rest, threads_are = _BY_PROCESS[profile.process.partition("_")[0]]
         ticks = sum(profile.stacks.values()) or 1
         for stack, count in profile.stacks.items():
             seconds[_part(stack, rules) or rest] += profile.main_seconds * count / ticks
         for name, value in profile.thread_seconds.items():
             seconds["learner" if name == BATCHER else threads_are] += value
     return {part: value * 1e6 / steps for part, value in seconds.items()}
-
-
-def _kind_of(process: str) -> tuple[tuple[tuple[str, str], ...], str, str]:
-    """Rules for a process's stacks, where the others belong, and where its other threads do."""
-    if process.startswith("rollout"):
-        return _OF_ROLLOUTS, "sampling", "bus"
-    if process.startswith("inference"):
-        return (), "inference", "inference"
-    if process.startswith("learner"):
-        return _OF_LEARNER, "learner", "bus"
-    return (), "main process", "main process"
 
 
 def _part(stack: str, rules: tuple[tuple[str, str], ...]) -> str | None:
