@@ -25,6 +25,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ from onibus.learner.rewards.formulas import weigh_extrinsic
 from onibus.learner.rewards.source import RewardSource
 from onibus.learner.run_environment import make_environment
 from onibus.learner.run_supervisor import STATISTICS_KEY, STATISTICS_SECONDS, RunState, RunSupervisor
+from onibus.learner.sampling.rollouts import POLICY
 from onibus.learner.sampling.worker import LocalParallelSampler, LocalSerialSampler
 from onibus.learner.scalar_log import ScalarLog
 from onibus.learner.vtrace import bootstrap_from
@@ -273,19 +275,11 @@ class _OurClasses:
         return super()._make_sampler(sampler_cls, event_loop)  # type: ignore[misc]
 
     def _propagate_training_info(self: Any) -> None:
+        """Upstream tells environments of steps and reward shaping, which ours have no use for."""
         if self.buffer_mgr is None:
             return
-        versions = self.buffer_mgr.policy_versions
         self.update_training_info.emit(
-            {
-                policy: {
-                    "policy_id": policy,
-                    "approx_total_training_steps": self.env_steps.get(policy, 0),
-                    "reward_shaping": None,
-                    "policy_version": int(versions[policy]),
-                }
-                for policy in range(self.cfg.num_policies)
-            }
+            {POLICY: {"policy_version": int(self.buffer_mgr.policy_versions[POLICY])}}
         )
 
 
@@ -385,8 +379,5 @@ def _what_is_left(folder: Path) -> str:
 
 def _environment_info(cfg: Any) -> EnvInfo:
     """Shapes of observations and actions, asked of an environment in this process."""
-    environment = make_env_func_batched(cfg, env_config=None)
-    try:
+    with closing(make_env_func_batched(cfg, env_config=None)) as environment:
         return extract_env_info(environment, cfg)
-    finally:
-        environment.close()
