@@ -78,9 +78,8 @@ class LocalRolloutWorker(RolloutWorker):  # type: ignore[misc]
         if not self._waiting:
             super()._maybe_send_policy_request(runner)
 
-    def _enqueue_policy_request(self, split_idx: int, policy_inputs: dict[int, None]) -> None:
-        for policy in policy_inputs:
-            self.emit(advance_rollouts_signal(self.worker_idx), split_idx, policy)
+    def _enqueue_policy_request(self, split_idx: int, _inputs: Any) -> None:
+        self.emit(advance_rollouts_signal(self.worker_idx), split_idx, POLICY)
 
     def _enqueue_complete_rollouts(self, complete_rollouts: list[dict[str, Any]]) -> None:
         self._samples += sum(trajectory["length"] for trajectory in complete_rollouts)
@@ -97,10 +96,6 @@ class _WithoutInferenceWorkers:
     def _make_rollout_worker(self: Any, event_loop: Any, worker_idx: int) -> LocalRolloutWorker:
         server = self.policy_param_server[POLICY]
         return LocalRolloutWorker(event_loop, worker_idx, self.buffer_mgr, server, self.cfg, self.env_info)
-
-    def _connect_internal_components(self: Any) -> None:
-        for index, worker in enumerate(self.rollout_workers):
-            worker.connect(advance_rollouts_signal(index), worker.advance_rollouts)
 
     def connect_model_initialized(self: Any, _policy: int, model_initialized: Any) -> None:
         """Each rollout worker begins with the learner's first weights."""
