@@ -77,10 +77,10 @@ class SmallEncoder(NetHackEncoder):
         self.mix = nn.Sequential(nn.Linear(64 + 128, self.out_size), nn.ReLU())
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        mixed: Tensor = self.mix(torch.cat(self.near(observation), dim=1))
+        mixed: Tensor = self.mix(torch.cat(self.parts(observation), dim=1))
         return mixed
 
-    def near(self, observation: dict[str, Tensor]) -> list[Tensor]:
+    def parts(self, observation: dict[str, Tensor]) -> list[Tensor]:
         """Features of the status line, (B, 64), and of the crop, (B, 128)."""
         return [self.status(observation["blstats"]), self.surroundings(observation["crop"])]
 
@@ -98,10 +98,9 @@ class MediumEncoder(SmallEncoder):
         self.map = nn.Sequential(LargeLinear(self.squares.size, 64), nn.ReLU())
         self.mix = nn.Sequential(nn.Linear(64 + 128 + 64, self.out_size), nn.ReLU())
 
-    def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        whole = self.whole(observation["glyphs"])
-        mixed: Tensor = self.mix(torch.cat([*self.near(observation), whole], dim=1))
-        return mixed
+    def parts(self, observation: dict[str, Tensor]) -> list[Tensor]:
+        """The same, and of the whole map, (B, 64)."""
+        return [*super().parts(observation), self.whole(observation["glyphs"])]
 
     def whole(self, glyphs: Tensor) -> Tensor:
         """Features of the whole map: integers (B, 21, 79) to (B, 64)."""
