@@ -38,19 +38,17 @@ def read_checkpoint(
         OnibusError: it cannot be read, or is something else; ends with ``advice``.
     """
     try:
-        content = _exported(path, device) if path.suffix == ".safetensors" else _saved(path, device)
+        if path.suffix == ".safetensors":
+            content = _exported(path, device)
+        else:
+            import torch
+
+            content = torch.load(path, map_location=device, weights_only=True)
         if not {"model", "train_step", "env_steps"} <= content.keys():
             raise ValueError("it is not a checkpoint of onibus learn")
     except Exception as error:  # torch raises many kinds for a broken file
         reason = reason_of(error) if isinstance(error, OSError) else type(error).__name__
         raise OnibusError(f"checkpoint {path} cannot be read ({reason}); {advice}") from error
-    return content
-
-
-def _saved(path: Path, device: Any) -> dict[str, Any]:
-    import torch
-
-    content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     return content
 
 
