@@ -3,7 +3,7 @@
 What is worked around here, and why:
 
 * Rewards are edited in ``Learner._prepare_batch``, the one place that sees a whole batch before it is used;
-  ``LearnerWorker`` and the runners hard-code their classes, so each is subclassed.
+  ``LearnerWorker`` and the runners hard-code their classes, so ours are put in their places.
 * A checkpoint that cannot be read made a run start again from nothing, without a word (``best_performance``
   is a NumPy scalar that ``torch.load`` refuses; an interrupted save leaves ``checkpoint_temp``, which sorts
   last). Here the scalar is a float, temporary files are passed over, and failing to load is an error.
@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sample_factory.algo.learning import learner_worker
 from sample_factory.algo.learning.learner import Learner
 from sample_factory.algo.learning.learner_worker import LearnerWorker
 from sample_factory.algo.runners import runner as runner_module
@@ -216,14 +217,6 @@ class RewardingLearner(Learner):  # type: ignore[misc]
 class RewardingLearnerWorker(LearnerWorker):  # type: ignore[misc]
     """Sample Factory's learner process around :class:`RewardingLearner`."""
 
-    def __init__(
-        self, evt_loop: Any, cfg: Any, env_info: EnvInfo, buffer_mgr: Any, batcher: Any, policy_id: int
-    ) -> None:
-        super().__init__(evt_loop, cfg, env_info, buffer_mgr, batcher, policy_id)
-        self.learner = RewardingLearner(
-            cfg, env_info, buffer_mgr.policy_versions, policy_id, self.param_server
-        )
-
     def start_batcher_thread(self) -> None:
         """Upstream's, but what the thread raises ends this process."""
         process = self.event_loop.process
@@ -248,7 +241,7 @@ class RewardingLearnerWorker(LearnerWorker):  # type: ignore[misc]
 
 
 class _OurClasses:
-    """Mixed into both runners: our learner worker, a supervisor, and the policy version for environments."""
+    """Mixed into both runners: our samplers, a supervisor, and the policy version for environments."""
 
     def supervise_every(self: Any, seconds: float, check: Callable[[], None]) -> None:
         """Call ``check`` from the event loop; slots must be methods of an object that lives on it."""
@@ -263,11 +256,6 @@ class _OurClasses:
         """Upstream's, but an exception is the caller's."""
         self.event_loop.exec()
         return self.status
-
-    def _make_learner(self: Any, event_loop: Any, policy_id: int, batcher: Any) -> RewardingLearnerWorker:
-        return RewardingLearnerWorker(
-            event_loop, self.cfg, self.env_info, self.buffer_mgr, batcher, policy_id=policy_id
-        )
 
     def _make_sampler(self: Any, sampler_cls: type, event_loop: Any) -> Any:
         if LearnOptions.model_validate(self.cfg.onibus).acts_locally:
@@ -336,6 +324,7 @@ def run_experiment(
     global_model_factory().register_encoder_factory(make_encoder)
     runner_module.obtain_env_info_in_a_separate_process = _environment_info
     runner_module.SummaryWriter = ScalarLog
+    runner_module.LearnerWorker, learner_worker.Learner = RewardingLearnerWorker, RewardingLearner
     runner_parallel.EventLoopProcess = sampler.EventLoopProcess = WatchedProcess
     try:
         return _run(cfg, options, stopping, watch)
