@@ -244,13 +244,10 @@ class _OurClasses:
     """Mixed into both runners: our samplers, a supervisor, and the policy version for environments."""
 
     def supervise_every(self: Any, seconds: float, check: Callable[[], None]) -> None:
-        """Call ``check`` from the event loop; slots must be methods of an object that lives on it."""
+        """Call ``check`` from the event loop; slots are attributes of an object that lives on it."""
         self._check = check
         timer = Timer(self.event_loop, seconds)  # not among self.timers, which end when a stop begins
-        timer.timeout.connect(self._supervise)
-
-    def _supervise(self: Any) -> None:
-        self._check()
+        timer.timeout.connect(self, "_check")
 
     def run(self: Any) -> Any:
         """Upstream's, but an exception is the caller's."""
