@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -56,20 +54,14 @@ def _may_recur(which: Tensor, table: Tensor, linear: nn.Linear) -> bool:
     )
 
 
-class _Lookups(NamedTuple):
+def _lookups(which: Tensor, height: int) -> tuple[Tensor, Tensor] | None:
     """Which rows of a table of products a batch adds up. The table has R rows for each of P places.
 
-    Attributes:
-        integers: int64 (P, R), of which each row of the table is; of unused rows any that the batch has.
-        rows: int64 (B * P,), in the batch's order.
+    Returns:
+        int64 (P, R), of which integer each row of the table is, of unused rows any that the batch has; and
+        int64 (B * P,), the rows in the batch's order. None where the batch has too little in common, or an
+        integer that is not below ``height``.
     """
-
-    integers: Tensor
-    rows: Tensor
-
-
-def _lookups(which: Tensor, height: int) -> _Lookups | None:
-    """None where the batch has too little in common, or an integer that is not below ``height``."""
     seen: NDArray[np.int64] = which.reshape(len(which), -1).long().numpy()
     if seen.size == 0 or seen.min() < 0 or seen.max() >= height:
         return None
@@ -84,7 +76,7 @@ def _lookups(which: Tensor, height: int) -> _Lookups | None:
     integers = np.full((places, most), distinct[0])
     integers.reshape(-1)[row_of[used]] = distinct[used.nonzero()[1]]
     rows = row_of.reshape(-1).take(seen.reshape(-1))
-    return _Lookups(torch.from_numpy(integers), torch.from_numpy(rows))
+    return torch.from_numpy(integers), torch.from_numpy(rows)
 
 
 def _numbered(integers: NDArray[np.int64], height: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
