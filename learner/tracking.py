@@ -103,11 +103,8 @@ class Tracker:
 
     def _id(self) -> str:
         path = self._folder / ID_FILE
-        try:
-            if kept := path.read_text().strip():
-                return kept
-        except FileNotFoundError:
-            pass
-        made = uuid4().hex[:16]
-        write_whole(path, made)
-        return made
+        known = path.read_text().strip() if path.exists() else ""
+        if not known:
+            known = uuid4().hex[:16]
+            write_whole(path, known)
+        return known
