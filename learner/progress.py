@@ -94,7 +94,8 @@ class RunProgress:
         self.last = self._row(state, now)
         known = {k: v for k, v in self.last.items() if not math.isnan(v)}
         self._history.attempt(lambda: self._rows.append(known))
-        self._expose(self.last)
+        for name in _GAUGES.keys() & known.keys():
+            _GAUGES[name].set(known[name])
         return known
 
     def _to_board(self, known: dict[str, float]) -> None:
@@ -126,12 +127,6 @@ class RunProgress:
             if values and name.startswith(STATISTIC_PREFIX)
         }
         return row | state.learner | _counted()
-
-    def _expose(self, row: dict[str, float]) -> None:
-        for name, gauge in _GAUGES.items():
-            value = row.get(name, math.nan)
-            if not math.isnan(value):
-                gauge.set(value)
 
 
 _GAUGES = {
