@@ -48,8 +48,7 @@ class CheckpointPolicy:
     def bind(self, environment: Any, device: str = "cpu") -> None:
         """Build the network for the spaces of ``environment`` on a torch device; call once before acting."""
         cfg = configuration(self.options, self._path.parent, session=0)
-        factory = global_model_factory()
-        factory.register_encoder_factory(make_encoder)
+        global_model_factory().register_encoder_factory(make_encoder)
         self.is_discrete = not is_continuous_action_space(environment.action_space)
         self._network = create_actor_critic(cfg, environment.observation_space, environment.action_space)
         self._network.load_state_dict(self._checkpoint["model"])
@@ -66,20 +65,17 @@ class CheckpointPolicy:
         Returns:
             int64 (N,); or, of a task with continuous actions, float32 (N, n).
         """
-        actions = self._forward(observations, started)["actions"].cpu().numpy()
+        actions: NDArray[Any] = self._forward(observations, started)["actions"].cpu().numpy()
         if not self.is_discrete:
-            continuous: NDArray[np.float32] = actions.reshape(len(started), -1).astype(np.float32)
-            return continuous
-        sampled: NDArray[np.int64] = actions.reshape(len(started)).astype(np.int64)
-        return sampled
+            return actions.reshape(len(started), -1).astype(np.float32)
+        return actions.reshape(len(started)).astype(np.int64)
 
     def logits(
         self, observations: dict[str, NDArray[Any]], started: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
         """Unnormalised log probabilities, float64 (N, actions), of what a call would sample from."""
-        logits = self._forward(observations, started)["action_logits"]
-        unnormalised: NDArray[np.float64] = logits.cpu().numpy().astype(np.float64)
-        return unnormalised
+        logits: NDArray[Any] = self._forward(observations, started)["action_logits"].cpu().numpy()
+        return logits.astype(np.float64)
 
     def _forward(self, observations: dict[str, NDArray[Any]], started: NDArray[np.bool_]) -> Any:
         count = len(started)

@@ -119,8 +119,7 @@ def run(
 def _try_task(options: LearnOptions) -> None:
     """Make the task once: what cannot be played is refused before anything is written."""
     if (own := options.registered) is not None:
-        environment = CaptionWrapper(own.make(), own.captioner)
-        environment.close()
+        CaptionWrapper(own.make(), own.captioner).close()
         if options.inference == "local" and not own.is_discrete:
             raise OnibusError(
                 f"--inference local: {own.name} has continuous actions; use --inference central"
