@@ -102,8 +102,10 @@ def judgements(seed: int) -> tuple[ModelTrial, ModelTrial]:
     texts, true = captions(LEARNED + NEW, rng)
     said = np.where(rng.random(len(true)) < WAVERING, rng.random(len(true)) < 0.5, true)
     trainer = RewardTrainer("bench", _SPEC_ID, seed)
-    for offset in range(LEARNED):
-        trainer.see(0, offset, _annotation(texts[offset], bool(said[offset])))
+    for offset, text in enumerate(texts[:LEARNED]):
+        verdict = Verdict.HELPFUL if said[offset] else Verdict.UNHELPFUL
+        what = (_SPEC_ID, caption_id(text), (text,), verdict)
+        trainer.see(0, offset, Annotation.unasked(*what, Origin.RULES, "bench", 1, 1))
         if trainer.is_due():
             trainer.train()
     while trainer.is_due(quiet=True):
@@ -136,8 +138,3 @@ def _precision(one: ModelTrial) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
-
-
-def _annotation(text: str, helpful: bool) -> Annotation:
-    verdict = Verdict.HELPFUL if helpful else Verdict.UNHELPFUL
-    return Annotation.unasked(_SPEC_ID, caption_id(text), (text,), verdict, Origin.RULES, "bench", 1, 1)
