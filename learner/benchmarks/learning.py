@@ -63,17 +63,13 @@ class Noise:
         if self.judges > 1:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"judges{self.suffix}.toml"
-            write_whole(path, self._panel())
+            seeds = (self.seed * SEEDS_PER_PANEL + number for number in range(self.judges))
+            judge = '[[judge]]\nllm = "rules"\nflip = {}\nflip_seed = {}\n\n'
+            write_whole(path, "".join(judge.format(self.flip, seed) for seed in seeds))
             flip = ("--panel", str(path.resolve()))
         elif self.flip:
             flip = ("--flip", str(self.flip), "--flip-seed", str(self.seed))
         return (*flip, "--ask-again", str(self.ask_again)) if self.ask_again else flip
-
-    def _panel(self) -> str:
-        seeds = (self.seed * SEEDS_PER_PANEL + number for number in range(self.judges))
-        return "".join(
-            f'[[judge]]\nllm = "rules"\nflip = {self.flip}\nflip_seed = {seed}\n\n' for seed in seeds
-        )
 
     @property
     def suffix(self) -> str:
