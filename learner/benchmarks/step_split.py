@@ -81,11 +81,9 @@ ROW, WIDTH, LEAST = 16, 1200, 0.5
 def write_flame_graph(profile: Profile, path: Path) -> None:
     """An SVG: a frame is as wide as its share of the samples, what it calls stands above it."""
     total = sum(profile.stacks.values())
-    boxes: list[str] = []
-    deepest = 0
+    boxes: list[tuple[int, str]] = []
 
     def draw(stacks: list[tuple[list[str], int]], left: float, depth: int) -> None:
-        nonlocal deepest
         by_frame: dict[str, list[tuple[list[str], int]]] = defaultdict(list)
         for frames, count in stacks:
             if frames:
@@ -94,19 +92,18 @@ def write_flame_graph(profile: Profile, path: Path) -> None:
             count = sum(n for _, n in inner)
             width = WIDTH * count / total
             if width >= LEAST:
-                deepest = max(deepest, depth)
-                boxes.append(_box(frame, count / total, left, depth, width))
+                boxes.append((depth, _box(frame, count / total, left, depth, width)))
                 draw(inner, left, depth + 1)
             left += width
 
     draw([(stack.split(";"), count) for stack, count in profile.stacks.items()], 0.0, 1)
-    height = (deepest + 2) * ROW
+    height = (max((depth for depth, _ in boxes), default=0) + 2) * ROW
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {-height} {WIDTH} {height}" '
         f'font-family="sans-serif" font-size="11"><text x="4" y="{4 - height + ROW // 2}">{profile.process}, '
         f"{profile.main_seconds:.1f} s of processor time</text>"
     )
-    path.write_text(head + "".join(boxes) + "</svg>\n")
+    path.write_text(head + "".join(box for _, box in boxes) + "</svg>\n")
 
 
 def _box(frame: str, share: float, left: float, depth: int, width: float) -> str:
