@@ -14,8 +14,9 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 from onibus.infra.files import write_whole
 
@@ -55,7 +56,6 @@ class _Profiler:
         self._begins = time.monotonic() + WARM_UP_SECONDS
         self._next_save = self._begins + SAVE_SECONDS
         self._main, self._threads, self._latest = 0.0, Counter[str](), Counter[str]()
-        self._names: dict[object, str] = {}
         signal.signal(signal.SIGPROF, self._tick)
         signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)
         atexit.register(
@@ -68,25 +68,23 @@ class _Profiler:
             return
         names: list[str] = []
         while frame is not None and len(names) < MOST_FRAMES:
-            names.append(self._name(frame))
+            names.append(_name(frame.f_code))
             frame = frame.f_back
         self._stacks[";".join(reversed(names))] += 1
         if time.monotonic() >= self._next_save:
             self._next_save = time.monotonic() + SAVE_SECONDS
             self._save()
 
-    def _name(self, frame: FrameType) -> str:
-        code = frame.f_code
-        name = self._names.get(code)
-        if name is None:
-            name = self._names[code] = f"{code.co_filename}:{code.co_qualname}".replace(";", ",")
-        return name
-
     def _save(self) -> None:
         main = time.thread_time() - self._main
         self._latest |= _thread_seconds()  # the larger of each: a thread may have ended
         profile = Profile(self._process, main, dict(self._latest - self._threads), dict(self._stacks))
         write_whole(self._path, json.dumps(asdict(profile)))
+
+
+@cache
+def _name(code: CodeType) -> str:
+    return f"{code.co_filename}:{code.co_qualname}".replace(";", ",")
 
 
 def _thread_seconds() -> Counter[str]:
