@@ -104,12 +104,9 @@ class WatchedProcess(EventLoopProcess):  # type: ignore[misc]
         self.guarded(self.name, super()._target)
 
 
-class QuietAboutExceptions(logging.Filter):
-    """Drops the lines with which event loops announce what :class:`WatchedProcess` reports."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """False for such a line."""
-        return "nhandled exception" not in str(record.msg)
+def is_not_reported(record: logging.LogRecord) -> bool:
+    """False for the lines with which event loops announce what :class:`WatchedProcess` reports."""
+    return "nhandled exception" not in str(record.msg)
 
 
 def explain(error: BaseException) -> str:
