@@ -32,13 +32,11 @@ class ScalarLog:
         self._stream: BufferedWriter | None = None
         self._next_try = 0.0
 
-    def add_scalar(self, tag: str, value: float, global_step: int | None = None) -> None:
+    def add_scalar(self, tag: str, value: float, global_step: int) -> None:
         """Write one value; it is in the file after the next :meth:`flush` at the latest."""
         if self._stream is None and time.monotonic() < self._next_try:
             return
-        event = Event(summary=scalar(tag, value), wall_time=time.time())
-        if global_step is not None:
-            event.step = int(global_step)
+        event = Event(summary=scalar(tag, value), wall_time=time.time(), step=int(global_step))
         self._attempt(lambda: _append(self._opened(), event), buffered=True)
 
     def flush(self) -> None:
