@@ -77,8 +77,7 @@ class RunSupervisor:
         end_children()
 
     def _on_statistics(self, _runner: Any, message: dict[str, Any], _policy: int) -> None:
-        if self._started is None:
-            self._started = time.monotonic()
+        self._started = self._started or time.monotonic()
         self._learner = message[STATISTICS_KEY]
 
     def _tick(self) -> None:

@@ -30,7 +30,6 @@ from onibus.learner.run_files.history import read_history
 START_SECONDS = 240.0
 STOP_SECONDS = 30.0
 SAMPLE_MILLISECONDS = 500
-PLAIN = "plain Sample Factory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def measure(settings: Settings, plan: Plan) -> Iterator[list[Figure]]:
     with judges(settings, plan.task, plan.rewards):
         for games in plan.games:
             plain = _run(settings, plan, games, ("--inference", "central", "--no-captions"))
-            yield _figures(f"{games} games, {PLAIN}", plain, plain)
+            yield _figures(f"{games} games, plain Sample Factory", plain, plain)
             for inference in plan.inference:
                 for reward in plan.rewards:
                     flags = ("--inference", inference, "--reward", reward)
