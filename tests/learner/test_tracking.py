@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 from onibus.infra.errors import OnibusError
@@ -71,6 +72,7 @@ def test_rows_options_and_versions_are_kept_and_a_resumed_run_is_the_same(tmp_pa
         for n in range(start, start + 20):
             tracker.add({"env_steps": 10.0 * n, "return": n / 20})
         tracker.close()
+    wandb.teardown()  # else its service may still write
     rows, config = kept(tmp_path)
     assert rows == [{"env_steps": 10.0 * n, "return": n / 20} for n in range(40)]
     assert (config["seed"], config["task"]) == (7, "keyroom-s5")
