@@ -35,7 +35,9 @@ def no_program_inherits_streams() -> Iterator[None]:
     The one that PyTorch starts to manage shared memory ends two seconds after a run has: so long, whoever
     reads what the run writes would wait for more.
     """
-    ours = (_STDERR, resource_tracker.getfd())
+    pipe = resource_tracker.getfd()
+    assert pipe is not None, "getfd has it made"
+    ours = (_STDERR, pipe)
     before = [os.get_inheritable(descriptor) for descriptor in ours]
     for descriptor in ours:
         os.set_inheritable(descriptor, False)
