@@ -46,25 +46,31 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses one of these as ``integration``; tests that start processes by themselves say so.
 
-    vLLM's tests come first, then files with other long ones, then those that wait for brokers: at the end
-    no process is left with much, nor with nothing to do. Of each kind those with most tests come first.
+    vLLM's tests come first, then files with other long ones. Of the rest those with most tests come first,
+    those that wait for brokers between those that compute: at the end no process is left with much, nor with
+    nothing to do.
     """
     for item in items:
         if STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
         if item.path.is_relative_to(VLLM_TESTS):
             item.add_marker(pytest.mark.timeout(VLLM_SECONDS))
-    long = {item.path for item in items if item.get_closest_marker("slow")}
-    waiting = {item.path for item in items if item.get_closest_marker("integration")}
-    place = {
-        path: (
-            [path.is_relative_to(VLLM_TESTS), path in long, path in waiting, True].index(True),
-            0 if path.is_relative_to(VLLM_TESTS) or path in long else -tests,
-            path,
-        )
-        for path, tests in Counter(item.path for item in items).items()
-    }
+    place = {path: number for number, path in enumerate(_ordered(items))}
     items.sort(key=lambda item: place[item.path])
+
+
+def _ordered(items: list[pytest.Item]) -> list[Path]:
+    """Files of tests in the order in which they begin."""
+    tests = Counter(item.path for item in items)
+    slow, waiting = (
+        {item.path for item in items if item.get_closest_marker(mark)} for mark in ("slow", "integration")
+    )
+    vllm = {path for path in tests if path.is_relative_to(VLLM_TESTS)}
+    others = sorted(tests.keys() - slow - vllm, key=lambda path: (-tests[path], path))
+    place: dict[Path, float] = {}
+    for kind in ([p for p in others if p in waiting], [p for p in others if p not in waiting]):
+        place |= {path: number / len(kind) for number, path in enumerate(kind)}
+    return [*sorted(vllm), *sorted(slow - vllm), *sorted(others, key=place.__getitem__)]
 
 
 @pytest.hookimpl(trylast=True)
@@ -89,8 +95,8 @@ class FilesInOneProcess(LoadFileScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """For ``-n auto``: two processes for each core. Tests wait for half of their time for others."""
-    return 2 * (os.cpu_count() or 1)
+    """For ``-n auto``: three processes for each core. Tests wait for more than half of their time."""
+    return 3 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)

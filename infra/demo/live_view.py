@@ -244,7 +244,7 @@ def _bus(now: Snapshot) -> list[tuple[str, str]]:
         ("labels written", _n(now.labels_written) + _cost(now)),
         ("label latency p50 / p95", within(now.latency_p50, now.latency_p95)),
         ("consumer lag", _n(now.consumer_lag)),
-        ("already labelled", _n(now.captions_known)),
+        ("captions not asked again", _n(now.captions_known)),
         ("captions dropped", _n(now.captions_dropped)),
         ("new captions", _n(now.captions_new)),
         ("unreadable answers", _percent(now.unreadable_share)),
