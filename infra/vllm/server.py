@@ -23,9 +23,6 @@ _VARIABLES: dict[str, str | None] = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "OMP_NUM_THREADS": None,  # ours is 1, for rollout workers
 }
-_CPU_VARIABLES: dict[str, str | None] = {
-    "VLLM_WORKER_MULTIPROC_METHOD": "fork",  # else the engine imports vLLM again: ten seconds of a core
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +71,7 @@ class VllmServer:
             *("--disable-uvicorn-access-log", "--enable-prefix-caching"),
             *(_CPU_FLAGS if _is_cpu_build(python) else ()),
         ]
-        variables = _VARIABLES | (_CPU_VARIABLES if _is_cpu_build(python) else {})
-        variables |= {"HF_HUB_OFFLINE": "1"} if is_folder(self.model) else {}
+        variables = _VARIABLES | ({"HF_HUB_OFFLINE": "1"} if is_folder(self.model) else {})
         variables = {
             name: os.environ.get(name, value) if value else None for name, value in variables.items()
         }
