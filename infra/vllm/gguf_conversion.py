@@ -6,12 +6,18 @@ Runs in vLLM's environment with ``gguf`` and ``accelerate`` on the path, so it i
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
 
 def convert(weights: Path, folder: Path) -> None:
     """Write the model in the GGUF file ``weights`` to ``folder``, which is made."""
+    import gguf
     import torch
+
+    # transformers reads the file for configuration, weights and tokenizer, and names for each of its layers.
+    gguf.GGUFReader = cache(gguf.GGUFReader)
+    gguf.get_tensor_name_map = cache(gguf.get_tensor_name_map)
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     place = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
