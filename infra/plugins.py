@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.files import reason_of
+from onibus.infra.process.ending import leave_the_end_to_python
 
 _ROOT = Path(__file__).resolve().parents[1]
 _OURS = {_ROOT / name for name in ("consumers", "infra", "learner", "producers", "schemas")}
@@ -48,6 +49,7 @@ def import_plugin(flag: str, name: str) -> ModuleType:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)  # as python -m does; child processes are spawned with the same path
+    leave_the_end_to_python()
     try:
         with without_packaging_warnings():
             module = import_module(name)

@@ -158,7 +158,7 @@ def _how_it_ended(exit_code: int) -> str:
     return f"exit code {exit_code}; its lines above say why"
 
 
-_END_BY_THEMSELVES = ("resource_tracker", "wandb-core")
+_END_BY_THEMSELVES = ("resource_tracker", "torch_shm_manager", "wandb-core")
 """Children that end when this process does, after they have freed shared memory, and sent what is left."""
 
 

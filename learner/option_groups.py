@@ -51,7 +51,7 @@ def parse_spec_share(text: str, default_coefficient: float) -> SpecShare:
     """``NAME`` or ``NAME@WHICH``, each also with ``=COEFFICIENT``, from the command line.
 
     Raises:
-        OnibusError: the coefficient is not a number.
+        OnibusError: the coefficient is not a number, or there are two.
     """
     choice, equals, coefficient = text.rpartition("=") if "=" in text else (text, "", "")
     try:
@@ -61,6 +61,8 @@ def parse_spec_share(text: str, default_coefficient: float) -> SpecShare:
             f"--spec {text}: {coefficient!r} is not a number; write --spec NAME or --spec NAME=0.4"
         ) from error
     name, at, which = choice.partition("@")
+    if "=" in name:
+        raise OnibusError(f"--spec {text}: names have no '='; write --spec NAME or --spec NAME=0.4")
     return SpecShare(name=name, coefficient=value, which=which if at else None)
 
 

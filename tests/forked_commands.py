@@ -30,7 +30,6 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from onibus.infra.cli.main import _COMMANDS
-from onibus.infra.process.ending import end_process
 
 _COMMAND = (
     *(f"onibus.infra.cli.{name}" for name in _COMMANDS),
@@ -275,18 +274,6 @@ def _become(module: str, arguments: Sequence[str], folder: str, environment: Map
     return module
 
 
-def _run(module: str) -> None:
-    """``onibus`` ends by itself, without taking modules apart: a fork copies each page that it writes to."""
-    try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-        code = 0
-    except SystemExit as ended:
-        if not isinstance(ended.code, int | None):
-            raise
-        code = ended.code or 0
-    end_process(code)
-
-
 if __name__ == "__main__":
     _import(_IMPORTED["torch" in sys.argv])
-    _run(_serve(socket.socket(fileno=int(sys.argv[1]))))
+    runpy.run_module(_serve(socket.socket(fileno=int(sys.argv[1]))), run_name="__main__", alter_sys=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import fcntl
 import json
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from onibus.infra.broker import node_process
 from onibus.infra.broker.credentials import Credentials, credentials_in, write_private
@@ -191,14 +194,31 @@ def _check_startable(previous: RunningBroker, options: BrokerOptions) -> None:
         )
 
 
+def _folder_of_broker_on(host: str, port: int) -> Path | None:
+    """The data of the local broker whose clients' port this is; None if no broker is known to have it."""
+    client = f"CLIENT://{host}:{port},"
+    for process in psutil.process_iter(["cmdline"]):
+        properties = Path((process.info["cmdline"] or [""])[-1])
+        with contextlib.suppress(OSError):
+            if properties.name == "server.properties" and client in properties.read_text():
+                return properties.parents[1]
+    return None
+
+
 def _plan_nodes(options: BrokerOptions) -> list[Node]:
     """Consecutive client ports from ``options.port``; controllers take the next free ones after them."""
     ports = [options.port + k for k in range(options.brokers)]
     for port in ports:
         if not _is_free(options.host, port, options.port_flag):
+            ours = _folder_of_broker_on(options.host, port)
             raise OnibusError(
-                f"port {port} on {options.host} is in use by another program; choose another with "
-                f"{options.port_flag}"
+                f"port {port} on {options.host} is in use by "
+                + (
+                    f"the broker in {ours}; use it, stop it with: onibus broker stop --data-dir {ours}, or "
+                    if ours
+                    else "another program; "
+                )
+                + f"choose another with {options.port_flag}"
             )
     candidates = (
         port for port in range(ports[-1] + 1, 65536) if _is_free(options.host, port, options.port_flag)

@@ -121,6 +121,8 @@ class Terminal:
 
     def __exit__(self, *arguments: object) -> None:
         self._live.__exit__(None, None, None)
+        if not self._console.is_terminal:
+            self._console.line()  # the last frame alone was written, without an end
 
     def show(self, view: PlaybackView) -> None:
         """Put the next frame in the last one's place."""

@@ -58,8 +58,13 @@ def episode(
     beta: _Beta = 3.0,
     as_of: _AsOf = None,
     speed: Annotated[
-        float, typer.Option(min=0.0, help="Steps per second; 0 for as fast as possible.")
-    ] = 10.0,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Steps per second; 0 for as fast as possible. By default 10, off a terminal 0.",
+            show_default=False,
+        ),
+    ] = None,
     to: Annotated[
         Path | None, typer.Option(help="Write an asciicast file (for asciinema) instead of showing it.")
     ] = None,
@@ -70,8 +75,9 @@ def episode(
 ) -> None:
     """Replay a recorded episode with captions and rewards beside the map; check that it is the same.
 
-    Without --spec and --model, captions are rewarded as the run does, if its folder is in RUNS_DIR. Of a
-    registered task the captions and rewards alone are shown.
+    Without --spec and --model, captions are rewarded as the run does, if its folder is in RUNS_DIR.
+
+    Of a registered task the captions and rewards alone are shown.
     """
     from onibus.infra.cli.playback_view import Asciicast, PlaybackView, Terminal
     from onibus.learner.reporting.recorded_episodes import end_in_words, reached, recorded_episodes
@@ -105,6 +111,8 @@ def episode(
     if html is not None:
         _write_player(html, record, judge)
         return
+    if speed is None:
+        speed = 10.0 if to or console().is_terminal else 0.0
     view, pause = PlaybackView(f"{key} {record.task}"), 1 / speed if speed else 0.0
     with Asciicast(to, key, pause or 0.02) if to else Terminal(console()) as screen:
         for frame in frames(record):

@@ -39,7 +39,10 @@ def create(settings: Settings, as_json: AsJson = False) -> None:
     else:
         for name in created:
             echo(f"created {name}")
-        echo(f"{len(created)} of {len(topic_table(settings))} topics created")
+        number = len(topic_table(settings))
+        echo(
+            f"{len(created)} of {number} topics created" if created else f"{number} topics, all there already"
+        )
     _refuse(found, printed=as_json)
 
 

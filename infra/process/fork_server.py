@@ -6,6 +6,7 @@ with torch, NLE and Sample Factory two seconds of processor time and 300 MB.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import shutil
@@ -108,6 +109,7 @@ def _start() -> None:
             os.close(ours)
             _serve(listener.detach(), others_end, address)
         os.close(others_end)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # the server may be killed first
     known: Any = forkserver._forkserver
     known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid = address, ours, process
 

@@ -132,6 +132,8 @@ def test_spec_shares_take_coefficients() -> None:
     assert [(s.name, s.coefficient) for s in shares] == [("goals", 0.4), ("combat", 0.05)]
     with pytest.raises(OnibusError, match="not a number"):
         parse_spec_share("goals=much", 0.4)
+    with pytest.raises(OnibusError, match="names have no"):
+        parse_spec_share("goals=0.4=2", 0.4)
 
 
 def test_options_are_kept_with_the_run(tmp_path: Path) -> None:

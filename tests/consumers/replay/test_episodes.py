@@ -147,10 +147,11 @@ def test_an_episode_of_another_nle_says_so(
     from dataclasses import replace
 
     publish(settings, replace(recorded[0], nle_version="1.2.9"))
-    done = invoke(settings, "replay", "episode", "--speed", 0)
+    done = invoke(settings, "replay", "episode")  # as fast as it can where there is no terminal
     (line,) = [line for line in done.stderr.splitlines() if "NLE" in line]
     assert "recorded under NLE 1.2.9, played again under NLE 1." in line
     assert "the same as recorded" in done.stdout
+    assert done.stdout.splitlines()[-2].startswith("some-run/"), "on a line of its own"
 
 
 def test_a_caption_fades_with_its_count() -> None:

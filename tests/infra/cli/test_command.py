@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from onibus.infra.broker import RunningBroker
 from tests.command import REPOSITORY, the_one_line
 from tests.command import run_onibus as run_onibus_or_a_fork
 from tests.ports import free_port
@@ -105,6 +106,15 @@ def test_a_demo_whose_port_is_taken_advises_its_own_flag(tmp_path: Path) -> None
         port = taken.getsockname()[1]
         line = the_one_line(run_onibus("demo", "--broker-port", port, folder=tmp_path))
     assert f"port {port} on 127.0.0.1 is in use by another program; choose another with --broker-port" in line
+
+
+def test_a_port_that_a_broker_of_ours_has_is_said_with_its_folder(
+    broker: RunningBroker, tmp_path: Path
+) -> None:
+    port = broker.nodes[0].port
+    line = the_one_line(run_onibus("broker", "start", "--port", port, folder=tmp_path))
+    stop = f"onibus broker stop --data-dir {broker.data_dir}"
+    assert f"is in use by the broker in {broker.data_dir}; use it, stop it with: {stop}, or choose" in line
 
 
 @pytest.mark.parametrize("arguments", [(), ("make", "--width", "100"), ("captions",)])

@@ -37,13 +37,15 @@ if __name__ == "__main__":
         worker.join()
     ((server, *rest),) = seen
     print(server != os.getpid(), open(f"/proc/{server}/comm").read().strip(), *rest, flush=True)
-    if sys.argv[1:] == ["kill"]:
-        os.kill(os.getpid(), 9)
+    for argument in sys.argv[1:]:
+        os.kill({"kill": os.getpid(), "kill the server": server}[argument], 9)
 """
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"), [((), 0), (("kill",), -9)], ids=["an ordinary end", "kill -9"]
+    ("arguments", "code"),
+    [((), 0), (("kill",), -9), (("kill the server",), 0)],
+    ids=["an ordinary end", "kill -9", "kill -9 of the server"],
 )
 def test_workers_are_forks_of_a_fork_of_the_main_process_that_ends_with_it(
     arguments: tuple[str, ...], code: int, tmp_path: Path
