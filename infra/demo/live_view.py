@@ -27,6 +27,8 @@ WIDE = 112
 HIGH = 30
 """Lines from which on every figure is shown; below, those that matter less are left out."""
 
+_BAR_COLUMNS, _AROUND_COLUMNS = 10, 8
+"""The least that shows how far a run is, for which words beside it are cut; frame and spaces of its line."""
 HEADLINE_LINES = 3
 _FIGURES_HIGH, _FIGURES_LOW = 8, 6
 _MAP_LINES, _MAP_COLUMNS, _SMALL_MAP_COLUMNS = 21, 80, 26
@@ -117,10 +119,11 @@ def _headline(
     elapsed = now.seconds
     expected = heading.watch.expected
     bar = ProgressBar(total=expected, completed=min(elapsed, expected))
-    grid = Table.grid(expand=True, padding=(0, 2))
-    grid.add_column(no_wrap=True, overflow="ellipsis")
-    grid.add_column(ratio=1)
     clock = f"{_clock(elapsed)} / {heading.watch.until}"
+    room = width - len(clock) - _BAR_COLUMNS - _AROUND_COLUMNS
+    grid = Table.grid(expand=True, padding=(0, 2))
+    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=room)
+    grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True, min_width=len(clock))
     grid.add_row(
         Text.assemble(

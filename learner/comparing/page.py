@@ -44,7 +44,7 @@ def write_page(comparison: Comparison, path: Path) -> None:
         costs=[(group, cost(group)) for group in groups],
         few=min(len(group.runs) for group in groups) < MANY_SEEDS,
         uneven=max(steps) > 1.05 * min(steps),
-        made_at=time.strftime("%Y-%m-%d %H:%M:%S"),
+        made_at=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     )
     write_or_refuse(path, page)
 

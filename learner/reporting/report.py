@@ -72,7 +72,7 @@ def write_report(
         settings=[(name, _shown(value)) for name, value in sorted(settings.items())],
         versions=_versions(parts),
         versions_are_of_the_run=bool(parts),
-        made_at=time.strftime("%Y-%m-%d %H:%M:%S"),
+        made_at=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     )
     path = folder / REPORT_FILE
     write_or_refuse(path, page)

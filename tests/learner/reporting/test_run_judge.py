@@ -78,4 +78,4 @@ def test_a_run_of_an_older_version_has_its_judges_in_the_report(recorded: Settin
     page = Path(onibus(recorded, "report", str(folder)).strip()).read_text()
     assert "<h2>Who judged" in page
     assert SPEC_ID.hex() in page
-    assert "Episodes to look at" not in page, "those on the topic are of another run"
+    assert "Of the last episodes recorded" not in page, "those on the topic are of another run"
