@@ -114,6 +114,7 @@ class Terminal:
     def __init__(self, shown_on: Console) -> None:
         self._console = shown_on
         self._live = Live(console=shown_on, auto_refresh=False, screen=shown_on.is_terminal)
+        self._is_shown = False
 
     def __enter__(self) -> Terminal:
         self._live.__enter__()
@@ -121,12 +122,12 @@ class Terminal:
 
     def __exit__(self, *arguments: object) -> None:
         self._live.__exit__(None, None, None)
-        if not self._console.is_terminal:
+        if self._is_shown and not self._console.is_terminal:
             self._console.line()  # the last frame alone was written, without an end
 
     def show(self, view: PlaybackView) -> None:
         """Put the next frame in the last one's place."""
-        size = self._console.size
+        size, self._is_shown = self._console.size, True
         self._live.update(
             view.render(size.width, size.height, self._console.options.ascii_only), refresh=True
         )
