@@ -108,6 +108,12 @@ def test_a_demo_whose_port_is_taken_advises_its_own_flag(tmp_path: Path) -> None
     assert f"port {port} on 127.0.0.1 is in use by another program; choose another with --broker-port" in line
 
 
+def test_what_code_of_the_user_s_left_open_is_written_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("held = open('held', 'w')\nheld.write('all')\n")
+    assert run_onibus("annotate", "--llm", "mine:Judge", "--spec", "goals", folder=tmp_path).returncode == 2
+    assert (tmp_path / "held").read_text() == "all"
+
+
 def test_a_port_that_a_broker_of_ours_has_is_said_with_its_folder(
     broker: RunningBroker, tmp_path: Path
 ) -> None:
