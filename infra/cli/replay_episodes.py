@@ -61,7 +61,7 @@ def episode(
         float | None,
         typer.Option(
             min=0.0,
-            help="Steps per second; 0 for as fast as possible. By default 10, off a terminal 0.",
+            help="Steps per second; 0 for as fast as possible. Default: 10, or 0 without a terminal.",
             show_default=False,
         ),
     ] = None,

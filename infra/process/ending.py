@@ -37,7 +37,7 @@ def end_process(code: int) -> NoReturn:
 
 
 def _is_watched() -> bool:
-    """Whether a profiler or a debugger, or who started ``python -i``, goes on after the command."""
+    """Whether a profiler, a debugger or an interactive Python goes on after the command."""
     monitoring = getattr(sys, "monitoring", None)
     tools = map(monitoring.get_tool, range(6)) if monitoring else ()
     return bool(sys.flags.inspect or sys.getprofile() or sys.gettrace() or any(tools))
