@@ -109,7 +109,8 @@ def test_another_schedule_goes_on_with_a_model() -> None:
 def test_versions_of_every_network_reward_and_schedule_are_made_again_bit_for_bit(
     settings: Settings, network: str, kind: Kind, soon_many: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One trainer after the other continues the model, each by another schedule."""
+    """One trainer after the other continues the model, each by another schedule; few steps tell as much."""
+    monkeypatch.setattr(schedule, "STEPS_PER_VERSION", 4)
     monkeypatch.setattr(loop, "QUIET_SECONDS", 0.5)  # each waits until no more labels come
     compares = kind is Kind.COMPARE_TWO
     spec_id = ids.spec_id(PAIRS_SPEC) if compares else SPEC_ID
@@ -125,6 +126,6 @@ def test_versions_of_every_network_reward_and_schedule_are_made_again_bit_for_bi
         assert not errors
     made = updates(settings)
     assert {one.schedule for one in made} == set(get_args(Name))
-    assert {later.gradient_steps - one.gradient_steps for one, later in pairwise(made)} >= {8, 32}
+    assert {later.gradient_steps - one.gradient_steps for one, later in pairwise(made)} >= {4, 8}
     (check,) = onibus_json(settings, "replay", "verify", "--no-labels")["trainings"]
     assert (check["identical"], check["versions"]) == (len(made), len(made))
