@@ -7,6 +7,7 @@ with torch, NLE and Sample Factory two seconds of processor time and 300 MB.
 from __future__ import annotations
 
 import atexit
+import gc
 import multiprocessing
 import os
 import shutil
@@ -122,6 +123,7 @@ def _serve(listener: int, alive: int, address: str) -> None:
         tracker: Any = resource_tracker._resource_tracker
         os.close(tracker._fd)  # the main process waits at its end until no one else has it
         tracker._fd = tracker._pid = None
+        gc.freeze()  # else each worker looks through all of it for what can be freed, and then has a copy
         forkserver.main(listener, alive, preload=[])
     except SystemExit:
         code = 0
