@@ -76,7 +76,6 @@ def _ordered(items: list[pytest.Item]) -> list[Path]:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Else Python looks through all modules and tests again and again for what can be freed."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 

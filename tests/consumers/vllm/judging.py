@@ -14,7 +14,7 @@ SPEC = "goals-one-word"
 WORDS = {"helpful", "unhelpful", "unsure"}
 TOO_LONG = "You see here " + ", ".join(f"a scroll labeled ZELGO MER {n}" for n in range(1_000))
 """Beyond the 8,192 tokens that the model reads."""
-_MOST = 60
+_MOST = 40
 
 
 @cache

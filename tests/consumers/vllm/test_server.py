@@ -105,7 +105,7 @@ def test_a_model_that_the_server_has_not_is_said_in_one_line(
 def test_a_server_killed_in_the_middle_and_back_again_costs_nothing(
     server: RunningServer, settings: Settings
 ) -> None:
-    texts = [f"You see here {n} keys." for n in range(120)]
+    texts = [f"You see here {n} keys." for n in range(80)]
     publish(settings, texts)
     with judged_by(server, settings, concurrency=32) as (_, specs):
         wait_until(lambda: len(label_keys(settings)) > 20, 60, "the first labels")

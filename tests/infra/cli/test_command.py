@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from onibus.infra.broker import RunningBroker
-from tests.command import REPOSITORY, the_one_line
-from tests.command import run_onibus as run_onibus_or_a_fork
+from tests.command import REPOSITORY, run_onibus, the_one_line
 from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 
-run_onibus = partial(run_onibus_or_a_fork, started=True)
+run_started = partial(run_onibus, started=True)
+"""As users start it; what says nothing of the start may be a fork."""
 
 MISTAKES = {
     "nothing listens": (
@@ -38,7 +38,7 @@ def test_a_mistake_ends_with_one_line(
     flags: list[str], environment: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
     free = free_port()
-    result = run_onibus(
+    result = run_started(
         "topics",
         "check",
         *(flag.format(free=free) for flag in flags),
@@ -54,14 +54,14 @@ def test_an_unknown_command_or_flag_ends_with_exit_code_2(tmp_path: Path) -> Non
         ["topics", "check", "--no-such-flag"],
         ["broker", "start", "--port", "x"],
     ):
-        result = run_onibus(*arguments, folder=tmp_path)
+        result = run_started(*arguments, folder=tmp_path)
         assert result.returncode == 2, arguments
         assert "Traceback" not in result.stderr + result.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["broker", "--help"], ["topics", "--help"]])
 def test_help_is_shown(arguments: list[str], tmp_path: Path) -> None:
-    result = run_onibus(*arguments, folder=tmp_path)
+    result = run_started(*arguments, folder=tmp_path)
     assert result.returncode == 0
     assert "Usage" in result.stdout
 
@@ -79,23 +79,23 @@ LOCALES = {
 @pytest.mark.parametrize("environment", LOCALES.values(), ids=LOCALES.keys())
 def test_every_locale_works(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "onibus.toml").write_text('runs_dir = "größe-日本"', encoding="utf-8")
-    shown = run_onibus("access", "roles", folder=tmp_path, environment=environment)
+    shown = run_started("access", "roles", folder=tmp_path, environment=environment)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert run_onibus("--help", folder=tmp_path, environment=environment).returncode == 0
-    done = run_onibus("broker", "status", "--json", folder=tmp_path, environment=environment)
+    assert run_started("--help", folder=tmp_path, environment=environment).returncode == 0
+    done = run_started("broker", "status", "--json", folder=tmp_path, environment=environment)
     line = the_one_line(done)
     assert "größe-日本" in line or r"gr\xf6\xdfe" in line or r"-\u65e5\u672c" in line
     spec = tmp_path / "größe.toml"
     with_mark = b"\xef\xbb\xbf" + (REPOSITORY / "consumers" / "specs" / "builtin" / "goals.toml").read_bytes()
     spec.write_bytes(with_mark)
     nowhere = ["--bootstrap-servers", "no-such-host.invalid:1"]  # an unknown host is reported at once
-    answer = run_onibus("annotate", "--spec", spec, *nowhere, folder=tmp_path, environment=environment)
+    answer = run_started("annotate", "--spec", spec, *nowhere, folder=tmp_path, environment=environment)
     assert "host no-such-host.invalid" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
 def test_the_version_names_the_commit_of_a_checkout(tmp_path: Path) -> None:
-    shown = run_onibus("--version", folder=tmp_path)
+    shown = run_started("--version", folder=tmp_path)
     assert shown.returncode == 0
     assert re.fullmatch(r"onibus \d+\.\d+\.\d+\S*( \(commit [0-9a-f]{12}(, changed)?\))?\n", shown.stdout)
     assert ("commit" in shown.stdout) == (REPOSITORY / ".git").exists()
@@ -110,7 +110,7 @@ def test_a_demo_whose_port_is_taken_advises_its_own_flag(tmp_path: Path) -> None
 
 def test_what_code_of_the_user_s_left_open_is_written_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("held = open('held', 'w')\nheld.write('all')\n")
-    assert run_onibus("annotate", "--llm", "mine:Judge", "--spec", "goals", folder=tmp_path).returncode == 2
+    assert run_started("annotate", "--llm", "mine:Judge", "--spec", "goals", folder=tmp_path).returncode == 2
     assert (tmp_path / "held").read_text() == "all"
 
 

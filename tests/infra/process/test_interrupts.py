@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from onibus.infra.process.components import READY_MARK
 from onibus.infra.settings import Settings, environment_of
 from onibus.learner.checkpoints import newest_checkpoint
+from tests.command import Running, start_onibus
 from tests.learner.runs import all_gone, is_fork_server, workers_among
 from tests.waiting import wait_until
 
@@ -51,34 +50,35 @@ def has_workers(count: int) -> Callable[[psutil.Process], bool]:
 
 
 @contextmanager
-def begun(settings: Settings, *command: str) -> Iterator[tuple[psutil.Process, Path]]:
+def begun(settings: Settings, *command: str, started: bool = False) -> Iterator[tuple[Running, Path]]:
     """``onibus COMMAND`` in a process group of its own, and its log."""
-    log = settings.runs_dir / "log"
+    log, environment = settings.runs_dir / "log", environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""}
     with log.open("w") as out:
-        started = subprocess.Popen(
-            [sys.executable, "-m", "onibus", *command],
-            env=os.environ | environment_of(settings) | {"CUDA_VISIBLE_DEVICES": ""},
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
+        running = start_onibus(
+            *command, environment=environment, started=started, stdout=out, stderr=out, new_session=True
         )
     try:
-        yield psutil.Process(started.pid), log
+        yield running, log
     finally:
-        started.kill()
-        started.wait()
+        running.kill()
+        running.wait()
+
+
+def children_of(command: Running) -> list[psutil.Process]:
+    """Those of its children, too."""
+    return psutil.Process(command.pid).children(recursive=True)
 
 
 @pytest.mark.parametrize(
-    ("command", "moment"),
+    ("command", "moment", "started"),
     [
-        (LEARN, has_loaded("_pydantic_core")),
-        (LEARN, has_fork_server),
-        (LEARN, has_workers(1)),
-        (LEARN, has_workers(2)),
-        (ROLLOUT, has_fork_server),
-        (ROLLOUT, has_workers(1)),
-        (ROLLOUT, has_workers(2)),
+        (LEARN, has_loaded("_pydantic_core"), True),
+        (LEARN, has_fork_server, True),
+        (LEARN, has_workers(1), False),
+        (LEARN, has_workers(2), False),
+        (ROLLOUT, has_fork_server, False),
+        (ROLLOUT, has_workers(1), False),
+        (ROLLOUT, has_workers(2), False),
     ],
     ids=[
         "import",
@@ -91,11 +91,12 @@ def begun(settings: Settings, *command: str) -> Iterator[tuple[psutil.Process, P
     ],
 )
 def test_ctrl_c_during_the_start_leaves_no_traceback_and_no_orphan(
-    settings: Settings, command: tuple[str, ...], moment: Callable[[psutil.Process], bool]
+    settings: Settings, command: tuple[str, ...], moment: Callable[[psutil.Process], bool], started: bool
 ) -> None:
-    with begun(settings, *command) as (process, log):
-        wait_until(lambda: moment(process), 60, f"the moment; {log.read_text()}", interval=0.005)
-        family = process.children(recursive=True)
+    with begun(settings, *command, started=started) as (process, log):
+        seen = psutil.Process(process.pid)
+        wait_until(lambda: moment(seen), 60, f"the moment; {log.read_text()}", interval=0.005)
+        family = children_of(process)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(30) in (0, 130, -signal.SIGINT), log.read_text()
         assert "Traceback" not in log.read_text()
@@ -105,7 +106,7 @@ def test_ctrl_c_during_the_start_leaves_no_traceback_and_no_orphan(
 def test_a_hang_up_of_every_process_of_a_rollout_ends_it_with_its_summary(settings: Settings) -> None:
     with begun(settings, *ROLLOUT) as (process, log):
         wait_until(lambda: "ready: rollout" in log.read_text(), 90, "a rollout that plays")
-        family = process.children(recursive=True)
+        family = children_of(process)
         os.killpg(process.pid, signal.SIGHUP)
         assert process.wait(30) == 0, log.read_text()
         assert "captions and" in log.read_text().splitlines()[-1]
@@ -119,7 +120,7 @@ def test_a_signal_to_every_process_of_a_run_ends_it_with_a_checkpoint(
 ) -> None:
     with begun(settings, *LEARN) as (process, log):
         wait_until(lambda: READY_MARK in log.read_text(), 90, "a run that learns")
-        family = process.children(recursive=True)
+        family = children_of(process)
         os.killpg(process.pid, number)
         assert process.wait(30) == 0, log.read_text()
         assert newest_checkpoint(settings.runs_dir / "short") is not None

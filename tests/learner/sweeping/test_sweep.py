@@ -45,7 +45,7 @@ def start_sweep(settings: Settings, *arguments: str, command: str = "sweep") -> 
 @pytest.mark.timeout(900)
 def test_a_sweep_that_is_killed_goes_on_where_it_was(settings: Settings) -> None:
     file = settings.runs_dir / "small.toml"
-    file.write_text(SMALL)
+    file.write_text(SMALL.replace('["retrieval", "none"]', '"retrieval"').replace("[1, 2]", "[1, 2, 3]"))
     runs = read_sweep(str(file)).runs
     folders = {options.run: settings.runs_dir / options.run for options in runs}
     log = settings.runs_dir / "sweep.log"
@@ -70,9 +70,9 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(settings: Settings) -> None
     assert made_at.stat().st_mtime_ns == before
     assert (second / "sessions").read_text().strip() == "2"
     assert (settings.runs_dir / "small.html").exists()
-    assert "4 of 4 runs of small are done" in log.read_text()
-    paid = {o.run: sum(t.reward for t in CaptionTally.load(folders[o.run]).totals.values()) for o in runs}
-    assert [amount > 0 for amount in paid.values()] == [True, True, False, False]
+    assert "3 of 3 runs of small are done" in log.read_text()
+    for folder in folders.values():
+        assert sum(total.reward for total in CaptionTally.load(folder).totals.values()) > 0
 
     environment, folder = environment_of(settings), settings.runs_dir
     third = run_onibus("sweep", file, folder=folder, environment=environment)
@@ -81,7 +81,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(settings: Settings) -> None
     shown = run_onibus(
         "compare", *folders, "--json", folder=settings.runs_dir, environment=environment_of(settings)
     )
-    assert [group["seeds"] for group in json.loads(shown.stdout)["groups"]] == [[1, 2], [1, 2]]
+    assert [group["seeds"] for group in json.loads(shown.stdout)["groups"]] == [[1, 2, 3]]
 
 
 @pytest.mark.timeout(900)
