@@ -32,6 +32,8 @@ STARTING_FIXTURES = frozenset({"broker", "secure", "registry_url", "server", "br
 
 
 VLLM_TESTS = Path(__file__).parent / "consumers" / "vllm"
+SLOW_END = 0.8
+"""By which part of all files the last one with a long test begins."""
 VLLM_SECONDS = 900
 """The first test waits until a model is trained and a server has loaded it: minutes on a busy machine."""
 
@@ -46,9 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses one of these as ``integration``; tests that start processes by themselves say so.
 
-    vLLM's tests come first, then files with other long ones. Of the rest those with most tests come first,
-    those that wait for brokers between those that compute: at the end no process is left with much, nor with
-    nothing to do.
+    vLLM's tests come first. Of the rest long ones, those that wait for brokers and those that compute come
+    by turns, so that there is always something to compute, the files with most tests first, and the last
+    long one earlier than the others: at the end no process is left with much, nor with nothing to do.
     """
     for item in items:
         if STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
@@ -66,11 +68,12 @@ def _ordered(items: list[pytest.Item]) -> list[Path]:
         {item.path for item in items if item.get_closest_marker(mark)} for mark in ("slow", "integration")
     )
     vllm = {path for path in tests if path.is_relative_to(VLLM_TESTS)}
-    others = sorted(tests.keys() - slow - vllm, key=lambda path: (-tests[path], path))
+    others = sorted(tests.keys() - vllm, key=lambda path: (-tests[path], path))
     place: dict[Path, float] = {}
-    for kind in ([p for p in others if p in waiting], [p for p in others if p not in waiting]):
-        place |= {path: number / len(kind) for number, path in enumerate(kind)}
-    return [*sorted(vllm), *sorted(slow - vllm), *sorted(others, key=place.__getitem__)]
+    for kind, end in ((slow, SLOW_END), (waiting - slow, 1.0), (tests.keys() - slow - waiting, 1.0)):
+        paths = [path for path in others if path in kind]
+        place |= {path: end * number / len(paths) for number, path in enumerate(paths)}
+    return [*sorted(vllm), *sorted(others, key=place.__getitem__)]
 
 
 @pytest.hookimpl(trylast=True)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 
@@ -19,6 +18,7 @@ from onibus.infra.kafka.topics import TopicNames
 from onibus.infra.settings import Settings, environment_of
 from onibus.schemas import codec, ids
 from onibus.schemas.records import Annotation, DeadLetter, Label, Origin, Verdict
+from tests.command import run_onibus, start_onibus, the_one_line
 from tests.consumers.annotating import (
     HeldModel,
     annotator,
@@ -234,20 +234,15 @@ def test_a_second_annotator_of_the_same_name_is_told_so(settings: Settings) -> N
         other.stop()
 
 
-COMMAND = [sys.executable, "-m", "onibus", "annotate", "--backlog", "all", "--yes"]
-
-
-def child_environment(settings: Settings) -> dict[str, str]:
-    return os.environ | environment_of(settings) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+COMMAND = ("annotate", "--backlog", "all", "--yes")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_stops_cleanly_in_the_middle_of_its_work(settings: Settings, number: int) -> None:
     texts = [f"You kill the newt {n}!" for n in range(20_000)]
     publish(settings, texts)
-    child = subprocess.Popen(
-        [*COMMAND, "--name", "a1"], env=child_environment(settings), stderr=subprocess.PIPE, text=True
-    )
+    environment = environment_of(settings)
+    child = start_onibus(*COMMAND, "--name", "a1", environment=environment, stderr=subprocess.PIPE)
     wait_for_labels(settings, 1)
     child.send_signal(number)
     _, log = child.communicate(timeout=10)
@@ -274,12 +269,9 @@ def test_the_command_stops_cleanly_in_the_middle_of_its_work(settings: Settings,
     ],
 )
 def test_bad_input_ends_with_one_clear_line(settings: Settings, flags: list[str], complaint: str) -> None:
-    done = subprocess.run(
-        [*COMMAND, *flags], env=child_environment(settings), capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 2
-    assert complaint in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    environment = environment_of(settings)
+    done = run_onibus(*COMMAND, *flags, folder=settings.runs_dir, environment=environment)
+    assert complaint in the_one_line(done)
 
 
 def test_a_model_that_takes_for_ever_to_start_keeps_no_annotator_from_stopping(settings: Settings) -> None:
