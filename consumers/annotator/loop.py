@@ -125,7 +125,8 @@ class AnnotatorProcess:
         self._stop = StopTime(membership.stop_seconds)
         self._started = time.monotonic()
         self._fencings = self._failures = 0
-        self._polled_at, self._has_read, self._is_ready = 0.0, False, False
+        self._polled_at, self._has_read = 0.0, False
+        self._told: int | None = None  # the last number of partitions, once it is ready
 
     @property
     def summary(self) -> AnnotatorSummary:
@@ -211,14 +212,9 @@ class AnnotatorProcess:
 
     def _close(self) -> None:
         self._asking.stop()
-        if self._member is not None:
-            self._member.close()
-        self._budget.close()
-        if self._followers is not None:
-            self._followers.close()
-        if self._caption_log is not None:
-            self._caption_log.close()
-        self._writer.close()
+        for part in (self._member, self._budget, self._followers, self._caption_log, self._writer):
+            if part is not None:
+                part.close()
 
     # --- one turn of the loop -------------------------------------------------------------------------
 
@@ -385,15 +381,18 @@ class AnnotatorProcess:
             raise self._membership.not_alone()
 
     def _note_ready(self) -> None:
+        """Say once that it is ready, and from then on each other number of partitions."""
         assert self._member is not None
-        if self._is_ready or self._member.is_restoring or self._member.stable_metadata() is None:
+        count, is_first = len(self._member.partitions), self._told is None
+        if count == self._told or self._member.is_restoring or self._member.stable_metadata() is None:
             return
-        if not self._member.partitions and time.monotonic() < self._started + _EMPTY_HANDED_SECONDS:
+        if is_first and not count and time.monotonic() < self._started + _EMPTY_HANDED_SECONDS:
             return
-        self._is_ready = True
-        self._annotator.records.ready_at(time.time_ns() // 1000)
-        who = self._membership.name, self._membership.group, len(self._member.partitions)
-        _log.info("ready: annotator %s of group %s, %d partitions", *who)
+        if is_first:
+            self._annotator.records.ready_at(time.time_ns() // 1000)
+        self._told = count
+        who = "ready" if is_first else "now", self._membership.name, self._membership.group, count
+        _log.info("%s: annotator %s of group %s, %d partitions", *who)
 
     def _report(self) -> None:
         metrics.PENDING.set(len(self._annotator.pending))

@@ -25,6 +25,7 @@ from onibus.infra.kafka.topic_admin import crowded_groups
 from onibus.infra.settings import Settings, environment_of
 from tests.command import Running, run_onibus, start_onibus
 from tests.consumers.annotating import (
+    GROUP,
     HeldModel,
     annotator,
     assert_each_exactly_once,
@@ -201,6 +202,24 @@ def test_two_specs_side_by_side_in_separate_groups_label_the_same_captions(setti
     assert label_keys(settings) == Counter(both)
     assert set(counting.asked.values()) == {1}
     assert len({r.key for r in records(settings, "annotation-specs")}) == 2
+
+
+def test_how_many_partitions_an_annotator_has_is_said_whenever_that_changes(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def said(line: str) -> None:
+        wait_until(lambda: line in caplog.messages, 60, line)
+
+    group = f"of group {settings.topic_prefix}{GROUP}"
+    with annotator(settings, "a1"):
+        said(f"ready: annotator a1 {group}, 4 partitions")
+        with annotator(settings, "a2"):
+            said(f"now: annotator a1 {group}, 2 partitions")
+            said(f"ready: annotator a2 {group}, 2 partitions")
+        said(f"now: annotator a1 {group}, 4 partitions")
+    assert len([line for line in caplog.messages if "ready: " in line]) == 2
 
 
 @pytest.mark.slow
