@@ -145,6 +145,8 @@ def train(
         OnibusError: there is nothing to learn, or annotations are missing.
     """
     trainer, held_out = _trainer(plan), _HeldOut(plan)
+    if not any(plan.until.values()):
+        raise OnibusError("there is nothing to learn: the log has no annotation, or none before --until")
     feed(trainer, held_out.noting(source.read(plan.until)), plan.until, plan.spec_id)
     measured = held_out.figures(advance)
     version = take_steps(trainer, plan.steps // STEPS_PER_VERSION, advance)

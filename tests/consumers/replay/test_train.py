@@ -118,7 +118,7 @@ def test_weights_pull_the_judgement_to_their_class(settings: Settings) -> None:
         (["--spec", SPEC_NAME, "--until"], ""),
         (["--spec", SPEC_NAME, "--until", f"{MODEL}@7"], "there is no reward model"),
         (["--spec", SPEC_NAME, "--from", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
-        (["--spec", SPEC_NAME, "--until", "2020-01-01"], "nothing to learn"),
+        (["--spec", SPEC_NAME, "--until", "2020-01-01"], "no annotation, or none before --until"),
         (["--spec", SPEC_NAME, "--until", "yesterday"], "--until yesterday: not understood"),
     ],
 )
