@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onibus.infra.errors import OnibusError
-from onibus.infra.files import read_state, reason_of, write_whole
+from onibus.infra.files import make_folder, read_state, write_whole
 from onibus.infra.process.parent_death import release, stop_with_this_process
 from onibus.infra.vllm.environment import vllm_python
 
@@ -60,10 +60,7 @@ def make_judge_model(folder: Path, stopping: threading.Event) -> None:
     if is_made(folder):
         return
     python = str(vllm_python())
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OnibusError(f"cannot make {folder}: {reason_of(error)}; choose another place") from error
+    make_folder(folder.parent, "choose another place")
     with tempfile.TemporaryDirectory(prefix="onibus-judge-model-", dir=folder.parent) as name:
         packages, made = Path(name) / "packages", Path(name) / "model"
         fetch = [
