@@ -16,7 +16,7 @@ import typer
 
 from onibus.infra.errors import OnibusError
 from onibus.infra.process.shutdown import request_stop
-from onibus.infra.process.terminal import ReaderGoneError, echo, survive_lost_output
+from onibus.infra.process.terminal import ReaderGoneError, echo, survive_lost_output, unwritten_output
 from onibus.schemas.errors import RegistryError
 
 _COMMANDS: tuple[str, ...] = (
@@ -67,7 +67,10 @@ def main() -> NoReturn:
         command = application(sys.argv[1:2])
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see entry.py
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.exit(command(standalone_mode=False))
+        code = command(standalone_mode=False)
+        if reason := unwritten_output():
+            _refuse(f"the output is not whole: {reason}; free some space, or write it elsewhere")
+        sys.exit(code)
     except (OnibusError, RegistryError) as error:
         _refuse(str(error))
     except typer.TyperException as error:

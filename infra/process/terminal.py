@@ -25,6 +25,8 @@ _HARMLESS = "\t\u200c\u200d"
 """Tabs, and format characters that scripts and emoji need."""
 _LOST = (errno.EIO, errno.EPIPE)
 """Errors of writing to a terminal that was closed, and to a pipe that no one reads."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of writing to a file for which there is no room."""
 
 
 def printable(text: str) -> str:
@@ -88,7 +90,8 @@ def _console_class() -> type[Console]:
 def survive_lost_output(on_broken_pipe: Callable[[], bool]) -> None:
     """Discard writes to stdout and stderr, instead of failing, once the terminal or the reader is gone.
 
-    Characters that the encoding lacks are escaped.
+    So are those to a file for which there is no room; see :func:`unwritten_output`. Characters that the
+    encoding lacks are escaped.
 
     Args:
         on_broken_pipe: called once when no one reads stdout any more; returns whether to continue,
@@ -110,6 +113,12 @@ def survive_lost_output(on_broken_pipe: Callable[[], bool]) -> None:
             setattr(sys, name, wrapped)
 
 
+def unwritten_output() -> str | None:
+    """Why the rest of what was written to stdout is lost: the error of a disk that was full."""
+    output = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return output.no_room if isinstance(output, _Output) else None
+
+
 class ReaderGoneError(Exception):
     """No one reads the standard output any more; a command that only prints ends quietly."""
 
@@ -120,13 +129,16 @@ class _Output(io.FileIO):
     def __init__(self, descriptor: int, on_broken_pipe: Callable[[], bool]) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self._on_broken_pipe = on_broken_pipe
+        self.no_room: str | None = None
 
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in _LOST:
+            if error.errno not in (*_LOST, *_FULL):
                 raise
+            if error.errno in _FULL:
+                self.no_room = error.strerror
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())  # also for code that does not write through Python
             os.close(nowhere)

@@ -25,7 +25,7 @@ from onibus.infra.settings import Settings, environment_of
 from onibus.producers.nethack.episodes import episode_key
 from onibus.schemas import codec, ids
 from onibus.schemas.records import CaptionObserved, DeadLetter, Origin, Verdict
-from tests.command import REPOSITORY, run_onibus
+from tests.command import REPOSITORY, run_onibus, start_onibus
 from tests.consumers.reward_models.annotation_logs import (
     SPEC_ID,
     SPEC_NAME,
@@ -195,3 +195,15 @@ def test_a_command_whose_reader_stops_reading_ends_quietly(tmp_path: Path) -> No
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_for_which_there_is_no_room_is_said_in_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        command = start_onibus(
+            "access", "roles", environment={}, folder=tmp_path, stdout=full, stderr=subprocess.PIPE
+        )
+    _, said = command.communicate(timeout=60)
+    assert said == (
+        "onibus: the output is not whole: No space left on device; free some space, or write it elsewhere\n"
+    )
+    assert command.wait() == 2
