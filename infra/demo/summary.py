@@ -112,7 +112,9 @@ def _places(demo: Demo, report: Path | None) -> list[tuple[str, str]]:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    """Without what is in the middle: captions that begin alike often end otherwise."""
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[: half - 1]}…{text[half - LONGEST :]}"
 
 
 def _number(value: float) -> str:
