@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # A GPU that happens to be there must not decide over a test. Files of tests run side by side and share a broker.
 PYTEST = CUDA_VISIBLE_DEVICES= $(RUN) pytest -n auto --maxprocesses 5 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-fast test-integration test-vllm chaos lint bench vllm lock clean
+.PHONY: help demo test ready-to-test test-fast test-integration test-vllm chaos lint bench vllm lock clean
 
 help:
 	@echo "make demo       play, judge and learn on this machine; TASK= REWARD= LLM= BASE_URL= MODEL= MINUTES= EXTRA="
@@ -35,8 +35,12 @@ help:
 demo: .venv/set-up $(if $(filter vllm,$(LLM)),.venv-vllm/set-up)
 	@$(ONIBUS) demo $(DEMO_FLAGS)
 
-test: lint .venv-vllm/set-up
+test: .venv/set-up
+	@$(MAKE) --no-print-directory -j 2 ready-to-test
 	@$(PYTEST) $(ARGS)
+
+# Side by side: to unpack vLLM's packages takes as long as lint does in a fresh checkout.
+ready-to-test: lint .venv-vllm/set-up
 
 test-vllm: .venv/set-up .venv-vllm/set-up
 	@$(PYTEST) tests/consumers/vllm $(ARGS)
