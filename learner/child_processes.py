@@ -18,7 +18,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,17 @@ def end_children() -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
     psutil.wait_procs(children, timeout=1.0)
+
+
+def free_shared_memory(pids: Iterable[int]) -> None:
+    """Remove what these processes shared through PyTorch; for processes that share nothing new.
+
+    PyTorch's manager does that, too, unless it is killed with what started the run: then a network's weights
+    stayed in memory until the machine was started again.
+    """
+    for pid in pids:
+        for file in SHARED_MEMORY.glob(f"torch_{pid}_*"):
+            file.unlink(missing_ok=True)
 
 
 def _command_line(process: psutil.Process) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from onibus.learner.child_processes import WatchedProcess, end_children
+from onibus.learner.child_processes import WatchedProcess, end_children, free_shared_memory
 from onibus.learner.options import LearnOptions
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ class RunSupervisor:
         if self.failure is None:
             self.failure = next(filter(None, (process.reported() for process in self._processes())), None)
         end_children()
+        free_shared_memory([os.getpid(), *(process.ident for process in self._processes() if process.ident)])
 
     def _on_statistics(self, _runner: Any, message: dict[str, Any], _policy: int) -> None:
         self._started = self._started or time.monotonic()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 
 import nle
 import pytest
 import torch
 
 from onibus.infra.settings import Settings
+from onibus.learner.child_processes import SHARED_MEMORY
 from onibus.learner.run_files.history import read_history
 from onibus.learner.run_files.parts import PARTS_FILE
 from tests.learner.runs import (
@@ -58,6 +60,29 @@ def test_what_outlives_a_run_for_a_moment_does_not_keep_its_output_open(settings
     stop(learner)
     assert managers
     assert str(learner.log_path) not in streams
+
+
+@pytest.mark.slow
+def test_a_run_leaves_no_shared_memory_though_pytorchs_manager_of_it_does_nothing(settings: Settings) -> None:
+    """As when a sweep or a demo kills it with the rest of the run's session before it could."""
+    learner = start_learner(settings, "left")
+    wait_ready(learner)
+    processes = descendants(learner)
+    managers = [process for process in processes if process.name() == "torch_shm_manager"]
+
+    def shared() -> list[Path]:
+        return [file for p in processes for file in SHARED_MEMORY.glob(f"torch_{p.pid}_*")]
+
+    assert managers
+    assert shared()
+    try:
+        for manager in managers:
+            manager.suspend()
+        assert stop(learner) == 0
+        assert not shared()
+    finally:
+        for manager in managers:
+            manager.kill()
 
 
 @pytest.mark.slow
