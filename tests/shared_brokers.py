@@ -6,10 +6,15 @@ end as soon as no test is left for them. However it ends, its brokers end with i
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import shutil
+import tempfile
 import threading
+from dataclasses import replace
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -27,20 +32,25 @@ NEVER_KILLED = {"broker.heartbeat.interval.ms": "5000", "broker.session.timeout.
 """The session counts only for one that starts again after a kill; heartbeats take processor time."""
 
 
+MEMORY = Path("/dev/shm")
+ROOM = 2 << 30
+"""Bytes that must be free there; brokers take a tenth."""
+
+
 @pytest.fixture(scope="session")
-def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RunningBroker:
+def broker(request: pytest.FixtureRequest) -> RunningBroker:
     """A real plaintext broker that lives as long as the test run. Tests must not stop it."""
-    folder = _folder_of_the_run(request.config, tmp_path_factory) / "broker"
-    options = BrokerOptions(folder, port=free_port(), stays=False, properties=FAST_BROKER | NEVER_KILLED)
+    options = BrokerOptions(
+        Path("broker"), port=free_port(), stays=False, properties=FAST_BROKER | NEVER_KILLED
+    )
     return _shared(request.config, options)
 
 
 @pytest.fixture(scope="session")
-def secure(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RunningBroker:
+def secure(request: pytest.FixtureRequest) -> RunningBroker:
     """A real broker with TLS, logins and rights, as long as the test run. Tests must not stop it."""
-    folder = _folder_of_the_run(request.config, tmp_path_factory) / "secure-broker"
     options = BrokerOptions(
-        folder, port=free_port(), secure=True, heap="256m", stays=False, properties=NEVER_KILLED
+        Path("secure"), port=free_port(), secure=True, heap="256m", stays=False, properties=NEVER_KILLED
     )
     return _shared(request.config, options)
 
@@ -52,12 +62,21 @@ class SharedBrokers:
         self._running: dict[Path, RunningBroker] = {}
         self._one_at_a_time = threading.Lock()
         self._listener: Listener | None = None
+        self._folder: Path | None = None
+        self._lock: IO[str] | None = None
 
     def get(self, options: BrokerOptions) -> RunningBroker:
-        """The broker of ``options.data_dir``, started by the first call; the others' options are ignored."""
+        """The broker of that name, started by the first call; the others' options are ignored.
+
+        Args:
+            options: with a name in place of the folder.
+        """
         with self._one_at_a_time:
             if options.data_dir not in self._running:
-                self._running[options.data_dir] = start_broker(options)
+                if self._folder is None:
+                    self._folder, self._lock = _new_folder()
+                placed = replace(options, data_dir=self._folder / options.data_dir)
+                self._running[options.data_dir] = start_broker(placed)
             return self._running[options.data_dir]
 
     @pytest.hookimpl(optionalhook=True)
@@ -77,10 +96,12 @@ class SharedBrokers:
                     asking.send(error)
 
     def pytest_unconfigure(self) -> None:
-        """Stop them all."""
+        """Stop them all, and remove their data."""
         with self._one_at_a_time:
-            for folder in self._running:
-                stop_broker(folder)
+            for running in self._running.values():
+                stop_broker(running.data_dir)
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -105,6 +126,19 @@ def _is_of_xdist(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def _folder_of_the_run(config: pytest.Config, factory: pytest.TempPathFactory) -> Path:
-    """pytest-xdist's processes have a folder each in that of the first."""
-    return factory.getbasetemp().parent if _is_of_xdist(config) else factory.getbasetemp()
+def _new_folder() -> tuple[Path, IO[str]]:
+    """For the brokers' data, and the lock that is held as long as they are in use.
+
+    In memory where there is room: each test makes a hundred files there and removes them. Folders of runs
+    that were killed are removed.
+    """
+    in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    parent = MEMORY if in_memory else Path(tempfile.gettempdir())
+    for lock in parent.glob("onibus-tests-*/lock"):
+        with contextlib.suppress(OSError), lock.open("w") as left:  # one that another run holds
+            fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix="onibus-tests-", dir=parent))
+    held = (folder / "lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return folder, held
