@@ -183,7 +183,8 @@ def free_shared_memory(pids: Iterable[int]) -> None:
     """
     for pid in pids:
         for file in SHARED_MEMORY.glob(f"torch_{pid}_*"):
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # of a process of that number in another container
+                file.unlink(missing_ok=True)
 
 
 def _command_line(process: psutil.Process) -> list[str]:
