@@ -39,7 +39,7 @@ test: .venv/set-up
 	@$(MAKE) --no-print-directory -j 2 ready-to-test
 	@$(PYTEST) $(ARGS)
 
-# Side by side: to unpack vLLM's packages takes as long as lint does in a fresh checkout.
+# Side by side: in a fresh checkout both take their time.
 ready-to-test: lint .venv-vllm/set-up
 
 test-vllm: .venv/set-up .venv-vllm/set-up
