@@ -18,6 +18,7 @@ from xdist.scheduler import LoadFileScheduling
 from onibus.infra.broker import RunningBroker
 from onibus.infra.kafka.clients import admin
 from onibus.infra.kafka.topic_admin import create_topics
+from onibus.infra.process.shutdown import keep_hang_ups
 from onibus.infra.settings import Settings, load_settings
 from onibus.producers.publishing.caption_publisher import close_process_buses
 from tests import no_orphans, shared_brokers
@@ -152,11 +153,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(autouse=True)
-def _no_signal_stays_blocked() -> Iterator[None]:
-    """What runs a command in this process may block SIGHUP; processes that later tests start inherit that."""
+def _no_signal_stays_blocked_or_ignored() -> Iterator[None]:
+    """Processes that later tests start would inherit it.
+
+    What runs a command in this process may block SIGHUP, and NetHack, when a game ends, has it ignored.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    keep_hang_ups()
 
 
 @pytest.fixture(autouse=True)
