@@ -39,8 +39,12 @@ test: .venv/set-up
 	@$(MAKE) --no-print-directory -j 2 ready-to-test
 	@$(PYTEST) $(ARGS)
 
-# Side by side: in a fresh checkout both take their time.
-ready-to-test: lint .venv-vllm/set-up
+# Side by side: in a fresh checkout each takes its time.
+ready-to-test: lint .venv-vllm/set-up .venv/tests-compiled
+
+# Else each of the processes that run the tests compiles all of them, with what pytest writes into each assertion.
+.venv/tests-compiled: .venv/set-up
+	@$(RUN) pytest -n 0 --collect-only -q >$@ || { cat $@; rm $@; exit 1; }
 
 test-vllm: .venv/set-up .venv-vllm/set-up
 	@$(PYTEST) tests/consumers/vllm $(ARGS)
