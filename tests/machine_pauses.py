@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import subprocess
 import sys
@@ -33,3 +34,12 @@ def machine_pauses(folder: Path) -> Iterator[Callable[[], float]]:
     finally:
         watcher.kill()
         watcher.wait()
+
+
+def waited_for_processor() -> float:
+    """For how many seconds threads of this process were ready to go on while others had the processor."""
+    total = 0
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            total += int((thread / "schedstat").read_text().split()[1])
+    return total / 1e9

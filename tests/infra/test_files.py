@@ -23,6 +23,7 @@ from onibus.infra.files import (
     write_whole,
 )
 from tests.full_disk import full_disk
+from tests.logged import logged
 
 
 def test_a_write_that_fails_leaves_the_old_content_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_broken_state_file_is_ignored_with_a_warning(
 ) -> None:
     path = tmp_path / "state.json"
     assert read_state(path, lambda rows: [int(row) for row in rows], [7]) == [7]
-    assert not caplog.records, "a file that is not there is not broken"
+    assert not logged(caplog), "a file that is not there is not broken"
     path.write_bytes(content)
     assert read_state(path, lambda rows: [int(row) for row in rows], [7]) == [7]
     assert "state.json cannot be read" in caplog.text
@@ -109,7 +110,7 @@ def test_a_failed_write_of_an_optional_file_is_logged_once_and_so_is_its_recover
     assert file.attempt(lambda: None, buffered=True)
     assert file.failure == "File too large", "a buffered write proves nothing"
     assert [file.attempt(lambda: write_whole(path, "[1, 2]")) for _ in range(3)] == [True] * 3
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [record.getMessage() for record in logged(caplog)] == [
         "cannot write the tally (File too large); continuing without it",
         "the tally can be written again",
     ]

@@ -17,6 +17,7 @@ from onibus.infra.kafka.topics import TopicNames
 from onibus.schemas import codec, ids
 from onibus.schemas.codec import RegistryError, SingleObjectCodec
 from onibus.schemas.records import Annotation, CaptionObserved, DeadLetter, Label, Origin, Record, Verdict
+from tests.logged import logged
 
 NAMES = TopicNames("t.")
 GOALS, COMBAT = load_spec("goals"), load_spec("combat")
@@ -283,7 +284,7 @@ def test_captions_that_no_spec_is_for_are_mentioned_once_per_task(caplog: pytest
     for run in ("one", "two", "one"):
         assert chosen.specs(seen("kitchen", run)) == frozenset()
     assert chosen.specs(seen("kitchne", "one")) == {b"spec0000"}
-    lines = [record.getMessage() for record in caplog.records]
+    lines = [record.getMessage() for record in logged(caplog)]
     assert lines == [
         "captions of task kitchen (run one, captioner message) are left out: no spec here is for them"
     ]

@@ -23,6 +23,7 @@ from onibus.schemas import ids
 from onibus.schemas.codec import encode
 from onibus.schemas.records import Label, Verdict
 from tests.command import run_onibus
+from tests.logged import logged
 
 RULES = load_spec("goals")
 TUESDAY = load_spec("goals", "org/model-7b")
@@ -73,7 +74,7 @@ def test_only_a_plain_name_of_several_models_is_ambiguous(caplog: pytest.LogCapt
     log = logging.getLogger("a-program")
     for text in ("goals", "goals@rules"):
         log_choice(log, SPECS, text, RULES_ID)
-    warned, said = caplog.records
+    warned, said = logged(caplog, "a-program")
     assert (warned.levelname, said.levelname) == ("WARNING", "INFO")
     assert "choose one with --spec goals@ID or --spec goals@MODEL" in warned.getMessage()
     assert f"{TUESDAY_ID.hex()} (model org/model-7b)" in said.getMessage()
