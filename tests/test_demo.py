@@ -132,7 +132,7 @@ def test_a_demo_whose_terminal_is_closed_stops_as_by_ctrl_c(tmp_path: Path) -> N
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     port = free_port()
-    demo = RunningDemo(tmp_path, port, "closed", terminal=theirs)
+    demo = RunningDemo(tmp_path, port, "closed", "--annotators", "1", terminal=theirs)
     os.close(theirs)
     with Drained(ours):
         wait_until(demo.learns, 180, "the learner to learn")
@@ -147,7 +147,7 @@ def test_a_demo_whose_terminal_is_closed_stops_as_by_ctrl_c(tmp_path: Path) -> N
 
 def test_kill_9_of_a_demo_leaves_nothing(tmp_path: Path) -> None:
     port = free_port()
-    demo = RunningDemo(tmp_path, port, "killed")
+    demo = RunningDemo(tmp_path, port, "killed", "--annotators", "1")
     wait_until(demo.learns, 180, "the learner to learn")
     assert len(demo.left_over()) >= 4
     demo.process.kill()

@@ -24,7 +24,7 @@ STEP_COST = (
     *("step-cost", "--seconds", "300", "--rounds", "2", "--workers", "1", "--environments", "4"),
     *("--task", "keyroom-s5"),
 )
-ANNOTATORS = ("annotators", "--captions", "1000")
+ANNOTATORS = ("annotators", "--captions", "100")
 PREFIXES = ("bench-steps.", "bench-annotators.")
 """Of their topics."""
 
