@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 # A GPU that happens to be there must not decide over a test. Files of tests run side by side and share a broker.
-PYTEST = CUDA_VISIBLE_DEVICES= $(RUN) pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST = CUDA_VISIBLE_DEVICES= $(RUN) pytest -n auto --maxprocesses 5 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test ready-to-test test-fast test-integration test-vllm chaos lint bench vllm lock clean
 

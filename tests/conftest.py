@@ -98,11 +98,8 @@ class FilesInOneProcess(LoadFileScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """For ``-n auto``: two processes for each core. Tests wait for half of their time for others.
-
-    Five on two cores take as long as four, 908 and 910 s: each imports everything once more.
-    """
-    return 2 * (os.cpu_count() or 1)
+    """For ``-n auto``: two processes per core and one more. Tests wait for half of their time for others."""
+    return 2 * (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
